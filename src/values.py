@@ -1,0 +1,199 @@
+"""The values that every layer shares: resources, outcomes, usage, provider feedback, cell outcomes.
+
+Leaves: this module imports nothing of headgate. Everything here is immutable, except where a comment says why not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+__all__ = [
+    "DOMAINS",
+    "CellOutcome",
+    "Done",
+    "Failed",
+    "Feedback",
+    "Held",
+    "LimitKind",
+    "Outcome",
+    "Pressure",
+    "RateWindow",
+    "ResourceKey",
+    "Rng",
+    "Skipped",
+    "Usage",
+]
+
+
+class Rng(Protocol):
+    """What machines need of a random generator; ``random.Random(seed)`` is one. It is always handed in."""
+
+    def random(self) -> float:
+        """Return a float in [0, 1)."""
+        ...
+
+    def uniform(self, a: float, b: float, /) -> float:
+        """Return a float between ``a`` and ``b``."""
+        ...
+
+
+DOMAINS: Final = frozenset({"chat", "embedding", "image", "audio", "speech", "rerank", "moderation", "completion"})
+"""The kinds of call that a resource name may end with, after a colon."""
+
+DEFAULT_DOMAIN: Final = "chat"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceKey:
+    """Who serves, which model, which kind of call: ``openai/gpt-x`` or ``openai/gpt-x:embedding``.
+
+    Model names may themselves hold slashes and colons (``openrouter/meta/llama3:8b``): the provider ends at the
+    first slash, and a colon starts a domain only if one of :data:`DOMAINS` follows it.
+    """
+
+    provider: str
+    model: str
+    domain: str = DEFAULT_DOMAIN
+
+    @classmethod
+    def parse(cls, name: str) -> ResourceKey:
+        """Read ``provider/model[:domain]``. Raises ValueError that names what is missing."""
+        provider, slash, rest = name.partition("/")
+        if not slash or not provider.strip() or not rest.strip():
+            raise ValueError(f"{name!r} does not name a model: write it as 'provider/model', e.g. 'openai/gpt-x'")
+        model, colon, domain = rest.rpartition(":")
+        if colon and model and domain in DOMAINS:
+            return cls(provider, model, domain)
+        return cls(provider, rest)
+
+    def scopes(self) -> tuple[str, ...]:
+        """Names of the scopes that a request of this resource passes, widest first: account, model, domain."""
+        model = f"{self.provider}/{self.model}"
+        if self.domain == DEFAULT_DOMAIN:
+            return (self.provider, model)
+        return (self.provider, model, f"{model}:{self.domain}")
+
+    def __str__(self) -> str:
+        return self.scopes()[-1]
+
+
+class Outcome(StrEnum):
+    """What became of one attempt, as the gate must know it."""
+
+    SUCCESS = "success"
+    RATE_LIMITED = "rate_limited"
+    OVERLOADED = "overloaded"
+    PROVIDER_TIMEOUT = "provider_timeout"
+    PROVIDER_ERROR = "provider_error"
+    CONNECTION_ERROR = "connection_error"
+    REJECTED = "rejected"
+    INVALID_OUTPUT = "invalid_output"
+    CANCELLED = "cancelled"
+    LOCAL_TIMEOUT = "local_timeout"
+    UNEXPECTED = "unexpected"
+
+
+class LimitKind(StrEnum):
+    """Which of a provider's limits a 429 was about."""
+
+    CONCURRENCY = "concurrency"
+    REQUESTS = "requests"
+    INPUT_TOKENS = "input_tokens"
+    OUTPUT_TOKENS = "output_tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that one attempt really used."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class RateWindow:
+    """One rate limit as a provider states it: ``limit`` per window, ``remaining`` now, full again in ``reset_s``.
+
+    ``window_s`` is the length of the window in seconds (60 for the usual per-minute limits).
+    """
+
+    limit: float
+    remaining: float
+    reset_s: float | None = None
+    window_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What one response said about the provider's limits, whatever its dialect.
+
+    ``retry_after_s`` is in seconds from receipt. ``kind`` is set only where the provider said it, ``account_wide``
+    only where it said that the whole account is meant. ``ignored`` counts header values that made no sense.
+    """
+
+    retry_after_s: float | None = None
+    kind: LimitKind | None = None
+    account_wide: bool = False
+    requests: RateWindow | None = None
+    input_tokens: RateWindow | None = None
+    output_tokens: RateWindow | None = None
+    ignored: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """One look at a resource: what is in flight, what it may carry, and why it does not carry more.
+
+    ``waiting`` counts requests that wait inside running tasks, ``bids`` the schedulers that would start more.
+    ``blocked_s`` is the remaining cooldown in seconds. ``reason`` names what refuses the next request, or is None.
+    """
+
+    resource: str
+    in_flight: int
+    limit: float
+    waiting: int
+    bids: int
+    blocked_s: float
+    reason: str | None
+    rate_limited: int
+    admitted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The cell has a committed value."""
+
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The cell will not be tried again in this run. ``reason`` is a failure kind, ``message`` its last error."""
+
+    reason: str
+    message: str = ""
+    attempts: int = 0
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The cell waits for a provider and is kept for a later run. ``until`` is wall-clock seconds, None if unknown."""
+
+    reason: str
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The cell was not needed: its ``when`` said no, or something it needs was skipped or failed."""
+
+    reason: str
+
+
+CellOutcome = Done | Failed | Held | Skipped

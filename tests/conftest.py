@@ -1,0 +1,22 @@
+"""Profiles and fixtures for every test: quick by default, thorough with HYPOTHESIS_PROFILE=deep."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("default", max_examples=60, stateful_step_count=40, deadline=None, print_blob=True)
+settings.register_profile(
+    "ci", parent=settings.get_profile("default"), derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("deep", max_examples=1500, stateful_step_count=120, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Every async test runs on both loops unless it names its own."""
+    backend: str = request.param
+    return backend
