@@ -1,5 +1,89 @@
-"""Admission control, scheduling and salvage for programs that build data sets with model APIs."""
+"""Admission control, scheduling and salvage for programs that build data sets with model APIs.
+
+Two lines to start::
+
+    import headgate
+    report = headgate.map(ask, rows, model="openai/gpt-x", store="answers.db")
+
+See :class:`Pipeline` for several columns, :class:`Engine` for full control, :mod:`headgate.testing` for a provider to
+test against.
+"""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from .admission import AdmissionController, Limits, load_limits
+from .engine import (
+    ActiveLease,
+    Engine,
+    FinishedRow,
+    Pipeline,
+    Run,
+    RunOptions,
+    RunReport,
+    RunStatistics,
+    RunStatus,
+    amap,
+    arun,
+    current_lease,
+    map,  # noqa: A004
+    request,
+    run,
+    write_jsonl,
+)
+from .errors import (
+    AdmissionDenied,
+    AdmissionTimeout,
+    ConfigError,
+    HeadgateError,
+    InputError,
+    ModelTimeout,
+    PipelineError,
+    ProviderTimeout,
+    RowFailed,
+    StoreError,
+)
+from .salvage import FailureKind
+from .storage import MemoryStore, SqliteStore
+from .values import Outcome, Pressure, ResourceKey, Usage
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ActiveLease",
+    "AdmissionController",
+    "AdmissionDenied",
+    "AdmissionTimeout",
+    "ConfigError",
+    "Engine",
+    "FailureKind",
+    "FinishedRow",
+    "HeadgateError",
+    "InputError",
+    "Limits",
+    "MemoryStore",
+    "ModelTimeout",
+    "Outcome",
+    "Pipeline",
+    "PipelineError",
+    "Pressure",
+    "ProviderTimeout",
+    "ResourceKey",
+    "RowFailed",
+    "Run",
+    "RunOptions",
+    "RunReport",
+    "RunStatistics",
+    "RunStatus",
+    "SqliteStore",
+    "StoreError",
+    "Usage",
+    "__version__",
+    "amap",
+    "arun",
+    "current_lease",
+    "load_limits",
+    "map",
+    "request",
+    "run",
+    "write_jsonl",
+]

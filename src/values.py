@@ -102,6 +102,8 @@ class LimitKind(StrEnum):
     REQUESTS = "requests"
     INPUT_TOKENS = "input_tokens"
     OUTPUT_TOKENS = "output_tokens"
+    TOKENS = "tokens"
+    """Input and output together, as one budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,8 @@ class Feedback:
     """What one response said about the provider's limits, whatever its dialect.
 
     ``retry_after_s`` is in seconds from receipt. ``kind`` is set only where the provider said it, ``account_wide``
-    only where it said that the whole account is meant. ``ignored`` counts header values that made no sense.
+    only where it said that the whole account is meant. ``tokens`` is a limit on input and output together.
+    ``ignored`` counts header values that made no sense.
     """
 
     retry_after_s: float | None = None
@@ -142,6 +145,7 @@ class Feedback:
     requests: RateWindow | None = None
     input_tokens: RateWindow | None = None
     output_tokens: RateWindow | None = None
+    tokens: RateWindow | None = None
     ignored: int = 0
 
 

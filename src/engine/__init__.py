@@ -1,1 +1,42 @@
-"""Part of headgate."""
+"""The engine: pipelines over rows, under limits, every row accounted for.
+
+Most of this is offered by :mod:`headgate` itself.
+"""
+
+from __future__ import annotations
+
+from .engine import Engine, StoreSource
+from .faces import amap, arun, map, run  # noqa: A004
+from .options import RunOptions
+from .output import read_results, write_jsonl
+from .pipeline import Column, Pipeline
+from .report import ColumnReport, ResourceReport, RunReport, RunStatus
+from .requests import ActiveLease, current_lease, request
+from .run import Run
+from .statistics import ResourceStatistics, RunStatistics
+from .values import FinishedRow
+
+__all__ = [
+    "ActiveLease",
+    "Column",
+    "ColumnReport",
+    "Engine",
+    "FinishedRow",
+    "Pipeline",
+    "ResourceReport",
+    "ResourceStatistics",
+    "Run",
+    "RunOptions",
+    "RunReport",
+    "RunStatistics",
+    "RunStatus",
+    "StoreSource",
+    "amap",
+    "arun",
+    "current_lease",
+    "map",
+    "read_results",
+    "request",
+    "run",
+    "write_jsonl",
+]

@@ -1,1 +1,48 @@
-"""Part of headgate."""
+"""Runs that survive: rows, outcomes of cells, held-back cells, committed durably and fenced by epoch.
+
+:class:`RunStore` says what a store promises. :class:`SqliteStore` is the default for work that matters,
+:class:`MemoryStore` the one for tests and throw-away runs; ``open_store`` picks by what the user gave.
+"""
+
+from __future__ import annotations
+
+from .codec import decode, digest_of, encode, encode_row
+from .memory import MemoryStore
+from .opening import open_store
+from .ports import (
+    RUNNING,
+    Batch,
+    CellRecord,
+    CellStatus,
+    Durability,
+    HeldRecord,
+    RowRecord,
+    RunHandle,
+    RunInfo,
+    RunStore,
+    SpentRecord,
+    StoredRow,
+)
+from .sqlite import SqliteStore
+
+__all__ = [
+    "RUNNING",
+    "Batch",
+    "CellRecord",
+    "CellStatus",
+    "Durability",
+    "HeldRecord",
+    "MemoryStore",
+    "RowRecord",
+    "RunHandle",
+    "RunInfo",
+    "RunStore",
+    "SpentRecord",
+    "SqliteStore",
+    "StoredRow",
+    "decode",
+    "digest_of",
+    "encode",
+    "encode_row",
+    "open_store",
+]

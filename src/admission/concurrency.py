@@ -1,0 +1,380 @@
+"""How many requests may be in flight at once: the law "measure, hold, probe", and its fixed stand-in.
+
+Theory of operation
+-------------------
+A provider that limits concurrency rejects at once, so the first rejection *is* a measurement: as many
+requests as were in flight when the rejected one was sent are what it takes, give or take what was in transit.
+The law sets its limit to that and holds it, and asks again by probing one slot higher now and then.
+Acceptance shows just as early: what was not rejected within ``tau`` (about a second) was accepted, so growth
+takes seconds, whatever the latency.
+
+* RAMP doubles the limit every second until the first rejection. HOLD keeps it, growing back first what a cut
+  took. PROBE offers one slot more; if that survives, CLIMB goes on upwards, ever faster, until it is
+  rejected. FALL searches downwards while nothing gets through.
+* Every rejection that counts starts a new *generation*. A rejection of a request that was sent in an earlier
+  one belongs to the same burst and is only counted (A6).
+* The limit grows only while it is used: in flight within one of it, and somebody waiting.
+* Retry-After only makes probes rarer. It stops neither the growth nor the cuts: pacing is the cooldown's
+  business.
+
+What it does not decide: when to send after a rejection (:mod:`.cooldown`), and whose turn it is (the gate).
+Only capacity rejections may be reported to ``rejected``: timeouts, cancellations and 5xx say nothing about
+the limit.
+
+Protocol of calls, all with a ``now`` that never goes back (seconds, monotonic):
+
+1. ``advance(now, in_flight, demand)`` before every decision and before every report below.
+2. ``sent`` when a request goes out, ``in_flight_others`` not counting itself; keep the stamp with the lease.
+3. Exactly one of ``succeeded``, ``rejected``, ``abandoned`` with that stamp when its fate is known.
+4. ``next_tick`` for whoever waits: call ``advance`` again then. The limit does not grow while nobody asks.
+5. After ``rejected`` the cooldown: the canary's fate first, then ``hint`` if there was a Retry-After; without
+   one, ``backoff(now, law.consecutive, rate=False)`` if the verdict is FALLING and ``law.wants_canary``.
+
+Prior art: TCP's slow start and CUBIC's recovery; AIMD and gradient limiters, which hunt for ever because they
+take a rejection for a hint to cut, not for a measurement.
+"""
+
+from __future__ import annotations
+
+from math import floor, inf
+from typing import TYPE_CHECKING
+
+from .fixed import FixedConcurrency
+from .growth import Recovery, climbed, climbing_s, doubled, doubling_s
+from .law_values import (
+    CANARY_CONSECUTIVE,
+    CUT,
+    FALL,
+    GAIN,
+    NOISE_CONSECUTIVE,
+    NOISE_CONSECUTIVE_SHARE,
+    NOISE_SHARE,
+    NOISE_TAUS,
+    STEP_MAX_S,
+    TICK_MIN_S,
+    WHOLE,
+    LawSnapshot,
+    Mode,
+    Stamp,
+    Verdict,
+)
+from .probing import Probing
+from .survival import Silence, Watch
+
+if TYPE_CHECKING:
+    from ..values import Rng
+
+__all__ = ["AdaptiveConcurrency", "FixedConcurrency", "LawSnapshot", "Mode", "Stamp", "Verdict"]
+
+_GROWING = (Mode.RAMP, Mode.PROBE, Mode.CLIMB)
+
+
+class AdaptiveConcurrency:
+    """The limit of one scope, learned from its rejections. See the module's theory of operation.
+
+    ``minimum`` and ``maximum`` bound the limit, which begins at ``start``: in a ramp, or, when ``settled``
+    says that it was learned before, holding.
+    """
+
+    # The mutable state is exactly these slots.
+    __slots__ = (
+        "_at",
+        "_climb_s",
+        "_demand",
+        "_in_flight",
+        "_level",
+        "_limit",
+        "_measured",
+        "_measured_at",
+        "_mode",
+        "_probed_at",
+        "_probing",
+        "_recovery",
+        "_saturated",
+        "_seq",
+        "_silence",
+        "_watch",
+        "consecutive",
+        "generation",
+        "maximum",
+        "minimum",
+        "rejections",
+        "stale",
+    )
+
+    def __init__(self, *, minimum: int, start: float, maximum: int, rng: Rng, settled: bool = False) -> None:
+        assert 1 <= minimum <= maximum, f"a limit between {minimum} and {maximum} cannot be kept"
+        self.minimum = minimum
+        self.maximum = maximum
+        self.generation = 0
+        self.consecutive = 0
+        self.rejections = 0
+        self.stale = 0
+        self._probing = Probing(rng=rng)
+        self._limit = float(min(maximum, max(minimum, start)))
+        self._mode = Mode.HOLD if settled else Mode.RAMP
+        self._at = -inf
+        self._in_flight = 0
+        self._demand = False
+        self._saturated = False
+        self._silence = Silence()
+        self._watch = Watch()
+        self._seq = 0
+        self._measured = inf  # what was in flight at the last measurement; inf before the first
+        self._measured_at = -inf
+        self._level = 0.0  # the limit that held before the probe or climb that is under way
+        self._probed_at = -inf
+        self._climb_s = 0.0
+        self._recovery: Recovery | None = None
+
+    @property
+    def limit(self) -> float:
+        """How many may be in flight: the gate admits while fewer than ``floor(limit)`` are."""
+        return self._limit
+
+    @property
+    def tau(self) -> float:
+        """Seconds without a rejection after which a request counts as accepted."""
+        return self._silence.tau
+
+    @property
+    def wants_canary(self) -> bool:
+        """Whether so many were rejected in a row that requests should stop but for one."""
+        return self.consecutive >= CANARY_CONSECUTIVE
+
+    def sent(self, now: float, in_flight_others: int) -> Stamp:
+        """A request goes out while ``in_flight_others`` others are in flight."""
+        self._seq += 1
+        stamp = Stamp(self.generation, in_flight_others, now, self._seq)
+        if self.consecutive or (self._mode is Mode.PROBE and in_flight_others >= self._level):
+            self._watch.add(stamp)
+        self._in_flight = in_flight_others + 1
+        if not self._saturated:
+            self._at = now
+            self._saturate()
+        return stamp
+
+    def succeeded(self, stamp: Stamp, now: float) -> None:
+        """The request was answered, and not with a capacity rejection: the provider had room for it."""
+        self._probing.completed(now)
+        self._watch.drop(stamp)
+        self._survived(stamp)
+
+    def rejected(self, stamp: Stamp, now: float, retry_after_s: float | None = None) -> Verdict:
+        """The provider had no room for the request. Says what that meant; the limit has moved accordingly."""
+        self.rejections += 1
+        self._silence.observe(now - stamp.sent_at, now)
+        self._watch.drop(stamp)
+        if stamp.generation != self.generation:
+            self.stale += 1
+            return Verdict.STALE
+        self.generation += 1
+        self.consecutive += 1
+        self._watch.clear()
+        self._probing.rejected(retry_after_s)
+        verdict = self._judge(stamp.others, now)
+        if verdict is Verdict.MEASURED:
+            self._measure(stamp.others, now)
+        elif verdict is Verdict.NOISE:
+            self._hold(stamp.others, now)
+        elif verdict is Verdict.CUT:
+            self._cut(stamp.others, now)
+        else:
+            self._fall(stamp.others, now)
+        self._saturate()
+        return verdict
+
+    def abandoned(self, stamp: Stamp, now: float) -> None:
+        """Cancelled, timed out here, or lost with its connection: evidence of nothing."""
+        self._watch.drop(stamp)
+
+    def advance(self, now: float, in_flight: int, demand: bool) -> None:
+        """Let time pass up to ``now``. ``demand``: somebody waits for this scope."""
+        if self._saturated and now > self._at:
+            self._grow(min(now - self._at, max(STEP_MAX_S, self._next_whole_s())))
+        self._at = max(now, self._at)
+        while (stamp := self._watch.take(now - self._silence.tau)) is not None:
+            self._survived(stamp)
+        self._in_flight = in_flight
+        self._demand = demand
+        self._saturate()
+        if self._saturated and self._mode is Mode.HOLD and self._recovery is None:
+            self._probe_if_due(now)
+
+    def set_bounds(self, minimum: int, maximum: int, now: float) -> None:
+        """Other bounds from now on; the limit may end up below what is in flight."""
+        assert 1 <= minimum <= maximum, f"a limit between {minimum} and {maximum} cannot be kept"
+        never_rejected = self.generation == 0 and self._limit >= self.maximum
+        self.minimum = minimum
+        self.maximum = maximum
+        if never_rejected and self._mode is Mode.HOLD and self._limit < maximum:
+            self._mode = Mode.RAMP
+        self._set(self._limit)
+        self._at = max(now, self._at)
+        self._saturate()
+
+    def next_tick(self, now: float) -> float:
+        """When time alone may let somebody in who waits; ``inf`` for never. Always later than ``now``.
+
+        Asked on behalf of somebody who waits: a law that nobody asks does not grow.
+        """
+        at = self._watch.next_at(self._silence.tau)
+        if self._limit < self.maximum and self._used():
+            at = min(at, self._at + self._next_whole_s())
+            if self._mode is Mode.HOLD and self._recovery is None:
+                at = min(at, self._probing.next_at)
+        return max(at, now + TICK_MIN_S)
+
+    def snapshot(self, now: float) -> LawSnapshot:
+        """One look at the law."""
+        return LawSnapshot(
+            mode=self._mode,
+            limit=self._limit,
+            generation=self.generation,
+            consecutive=self.consecutive,
+            contended=self._probing.contended(now),
+            tau=self._silence.tau,
+            probe_every_s=self._probing.every_s,
+            next_probe=self._probing.next_at,
+            rejections=self.rejections,
+            stale=self.stale,
+        )
+
+    def check(self) -> None:
+        """Assert every invariant."""
+        assert 1 <= self.minimum <= self._limit <= self.maximum, f"limit {self._limit} out of bounds"
+        assert 0 <= self.stale <= self.rejections
+        assert self.generation == self.rejections - self.stale
+        assert 0 <= self.consecutive <= self.generation
+        assert (self._recovery is None) or self._mode in (Mode.HOLD, Mode.FALL)
+        assert self._mode is not Mode.FALL or self.consecutive > 0
+        self._watch.check()
+        self._probing.check()
+
+    # Growth
+
+    def _grow(self, dt: float) -> None:
+        match self._mode:
+            case Mode.RAMP:
+                self._set(doubled(self._limit, dt))
+            case Mode.CLIMB:
+                contended = self._probing.contended(self._at)
+                self._set(climbed(self._limit, self._climb_s, dt, tau=self._silence.tau, contended=contended))
+                self._climb_s += dt
+            case Mode.HOLD:
+                if self._recovery is not None:
+                    self._recover(self._recovery, dt)
+            case Mode.PROBE | Mode.FALL:
+                pass
+        if self._limit >= self.maximum and self._mode in (Mode.RAMP, Mode.CLIMB):
+            self._mode = Mode.HOLD
+
+    def _recover(self, recovery: Recovery, dt: float) -> None:
+        recovery.elapsed_s += dt
+        self._set(max(self._limit, recovery.level(recovery.elapsed_s)))
+        if not recovery.over and self._limit < min(recovery.top, self.maximum):
+            return
+        self._recovery = None
+        if recovery.top_failed:
+            self._measured, self._measured_at = recovery.top, self._at
+
+    def _next_whole_s(self) -> float:
+        """Seconds of use until the limit reaches the next whole number in its present mode."""
+        level = floor(self._limit) + 1.0
+        if self._limit >= self.maximum:
+            return inf
+        match self._mode:
+            case Mode.RAMP:
+                return doubling_s(self._limit, level)
+            case Mode.CLIMB:
+                contended = self._probing.contended(self._at)
+                return climbing_s(self._limit, self._climb_s, level, tau=self._silence.tau, contended=contended)
+            case Mode.HOLD:
+                return inf if self._recovery is None else self._recovery.reaches_s(level)
+            case Mode.PROBE | Mode.FALL:
+                return inf
+
+    def _probe_if_due(self, now: float) -> None:
+        if now < self._probing.next_at or self._limit >= self.maximum:
+            return
+        # The probe asks anew: its rejection is the first in a row, even if nothing was answered before it.
+        self.consecutive = 0
+        self._watch.clear()
+        self._level = float(floor(self._limit))
+        self._probed_at = now
+        self._mode = Mode.PROBE
+        self._set(self._level + 1.0)
+
+    def _survived(self, stamp: Stamp) -> None:
+        if stamp.generation != self.generation:
+            return
+        self.consecutive = 0
+        if self._mode is Mode.FALL:
+            self._mode = Mode.HOLD
+        elif self._mode is Mode.PROBE and stamp.others >= self._level and stamp.sent_at >= self._probed_at:
+            self._mode = Mode.CLIMB
+            self._climb_s = 0.0
+        if self._mode is not Mode.PROBE:
+            self._watch.clear()
+
+    # Rejections
+
+    def _judge(self, in_flight: int, now: float) -> Verdict:
+        growing = self._mode in _GROWING or self._recovery is not None
+        if growing and self.consecutive == 1 and not self._probing.contended(now):
+            return Verdict.MEASURED
+        recent = now - self._measured_at <= NOISE_TAUS * self._silence.tau
+        in_row = max(NOISE_CONSECUTIVE, NOISE_CONSECUTIVE_SHARE * self._measured)
+        if self.consecutive <= in_row and recent and in_flight >= NOISE_SHARE * self._measured:
+            return Verdict.NOISE
+        return Verdict.CUT if self.consecutive == 1 else Verdict.FALLING
+
+    def _measure(self, in_flight: int, now: float) -> None:
+        if self._mode is Mode.CLIMB and in_flight > GAIN * self._level:
+            self._probing.gained(self.rejections)
+        elif self._mode in (Mode.PROBE, Mode.CLIMB):
+            self._probing.failed(self.rejections)
+        elif self._mode is Mode.RAMP:
+            self._probing.begin(self.rejections)
+        self._measured = float(in_flight)
+        self._hold(in_flight, now)
+
+    def _hold(self, in_flight: int, now: float) -> None:
+        self._measured_at = now
+        self._mode = Mode.HOLD
+        self._recovery = None
+        self._set(in_flight)
+        self._probing.plan(self._limit, now)
+
+    def _cut(self, in_flight: int, now: float) -> None:
+        if self._mode is Mode.HOLD and self._recovery is None:
+            self._probing.surprised(now)
+        self._probing.fell(self._limit, now)
+        self._mode = Mode.HOLD
+        self._set(min(self._limit, floor(CUT * in_flight)))
+        span_s = self._probing.recovery_s(self._limit, now)
+        self._recovery = Recovery(self._limit, floor((1.0 + CUT) / 2.0 * in_flight), span_s, top_failed=False)
+        self._probing.plan(self._limit, now)
+
+    def _fall(self, in_flight: int, now: float) -> None:
+        self._probing.fell(self._limit, now)
+        self._mode = Mode.FALL
+        self._set(min(self._limit, floor(FALL * in_flight)))
+        span_s = self._probing.recovery_s(self._limit, now)
+        self._recovery = Recovery(self._limit, in_flight, span_s, top_failed=True)
+        self._probing.begin(self.rejections)
+        self._probing.plan(self._limit, now)
+
+    # Books
+
+    def _set(self, limit: float) -> None:
+        whole = float(round(limit))
+        if abs(limit - whole) < WHOLE:
+            limit = whole
+        self._limit = min(float(self.maximum), max(float(self.minimum), limit))
+
+    def _used(self) -> bool:
+        return self._in_flight >= floor(self._limit) - 1
+
+    def _saturate(self) -> None:
+        self._saturated = self._demand and self._used()

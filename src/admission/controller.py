@@ -1,0 +1,365 @@
+"""The gate with a clock: waiting for leases, on asyncio and on trio.
+
+Performs what :class:`~headgate.admission.gate.Gate` decides, and decides nothing itself. One event per waiter, one
+clock task per controller, no lock: everything runs on the loop that entered the controller.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from math import inf
+from types import TracebackType
+from typing import Self, assert_never
+
+import anyio
+from anyio.abc import TaskGroup
+
+from ..errors import AdmissionDenied, AdmissionError, AdmissionTimeout, ConfigError
+from ..values import Feedback, Outcome, Pressure, ResourceKey, Usage
+from ..wakeup import Wakeup
+from .gate import Gate
+from .headers import parse_feedback
+from .limits import Limits, LimitsBook, LimitsSource, load_limits
+from .scope import ScopeLimits
+from .values import Denied, DenyReason, Expire, Grant, Lease, Refuse, ReleaseResult, Request
+
+__all__ = ["AdmissionController", "Bidder"]
+
+
+class Bidder:
+    """Where a scheduler's granted bids arrive. ``wakeup`` is set unless the scheduler is ``attending`` anyway."""
+
+    __slots__ = ("answers", "attending", "wakeup")
+
+    def __init__(self) -> None:
+        self.answers: deque[Grant | Refuse] = deque()
+        self.attending = False
+        self.wakeup = Wakeup()
+
+    def deliver(self, answer: Grant | Refuse) -> None:
+        """Take in one answer."""
+        self.answers.append(answer)
+        if not self.attending:
+            self.wakeup.set()
+
+
+class _Waiting:
+    """One task that waits in ``acquire``, and what it was given."""
+
+    __slots__ = ("answer", "event")
+
+    def __init__(self) -> None:
+        self.event = anyio.Event()
+        self.answer: Grant | Expire | Refuse | None = None
+
+
+class AdmissionController:
+    """Lets requests out to providers as their limits allow, and learns those limits from the answers.
+
+    ``limits`` is a TOML file, a mapping of scope names to limits, one :class:`Limits` for every model, or None for
+    limits that are found out while running. ``seed`` makes its jitter repeatable. Use it as an async context
+    manager::
+
+        async with AdmissionController({"openai/gpt-x": {"concurrency": 8}}) as admission:
+            lease = await admission.acquire(Request(ResourceKey.parse("openai/gpt-x")))
+            ...
+            admission.release(lease, Outcome.SUCCESS)
+    """
+
+    def __init__(
+        self,
+        limits: LimitsSource = None,
+        *,
+        seed: int | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.book: LimitsBook = load_limits(limits)
+        self._wall_clock = wall_clock
+        self._gate = Gate(rng=random.Random(seed))
+        self._waiting: dict[int, _Waiting] = {}
+        self._bids: dict[int, Bidder] = {}
+        self._clock = Wakeup()
+        self._clock_due = inf
+        self._tasks: TaskGroup | None = None
+
+    async def __aenter__(self) -> Self:
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._run_clock)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._tasks is not None
+        await self.aclose()
+        self._tasks.cancel_scope.cancel()
+        # The clock task raises nothing, so the caller's error passes without a group around it.
+        await self._tasks.__aexit__(None, None, None)
+
+    async def aclose(self) -> None:
+        """Refuse all waiters and every later request with ``shutdown``. Leases may still be released."""
+        self._gate.shutdown(anyio.current_time())
+        self._perform()
+
+    # Resources
+
+    def register(self, resource: ResourceKey) -> None:
+        """Make ``resource`` usable. Raises AdmissionDenied when the limits name models, and not this one."""
+        if self._gate.knows(resource):
+            return
+        if not self.book.knows(resource):
+            raise self._unknown(resource)
+        now = anyio.current_time()
+        target = self.book.alias_of(resource)
+        if target is not None and target != resource:
+            self.register(target)
+            stated = self.book.for_scope(str(resource))
+            self._gate.alias(resource, target, None if stated is None else scope_limits(stated), now)
+            return
+        self._gate.register(resource, self._limits_of(resource), now)
+
+    def set_limits(self, scope: str, limits: Limits | Mapping[str, object]) -> None:
+        """Work under other limits in ``scope`` (``openai``, ``openai/gpt-x``, ...) from now on, also lower ones.
+
+        Raises ConfigError for limits that cannot be meant and for a scope that no resource in use has.
+        """
+        stated = limits if isinstance(limits, Limits) else Limits.model_validate(limits)
+        if scope not in self._gate.scopes():
+            known = ", ".join(sorted(self._gate.scopes())) or "none yet"
+            raise ConfigError(f"no resource in use has the scope {scope!r} (in use: {known})")
+        self.book = self.book.replaced(scope, stated)
+        self._gate.set_limits(scope, scope_limits(stated), anyio.current_time())
+        self._perform()
+
+    def pressure(self, resource: ResourceKey) -> Pressure:
+        """One look at ``resource``. Raises AdmissionDenied when it is unknown."""
+        self.register(resource)
+        return self._gate.pressure(resource, anyio.current_time())
+
+    @property
+    def gate(self) -> Gate:
+        """The decision underneath, to look at and to check."""
+        return self._gate
+
+    # Requests
+
+    async def acquire(self, request: Request) -> Lease:
+        """Wait until ``request`` may go out. The lease must be released exactly once.
+
+        Raises AdmissionTimeout when the queue timeout passes first (0: at once unless there is room), and
+        AdmissionDenied when waiting cannot help. Does not suspend when there is room.
+        """
+        self.register(request.resource)
+        now = anyio.current_time()
+        answer = self._gate.submit(request, now, timeout_s=self._queue_timeout(request))
+        self._perform()
+        if isinstance(answer, Lease):
+            return answer
+        if isinstance(answer, Denied):
+            raise self._denied(answer, request, 0.0)
+        waiting = self._waiting[answer] = _Waiting()
+        return await self._wait(answer, waiting, request)
+
+    def try_acquire(self, request: Request) -> Lease | Denied:
+        """A lease if ``request`` may go out now, else why not. Never overtakes a waiter that could go."""
+        self.register(request.resource)
+        answer = self._gate.try_acquire(request, anyio.current_time())
+        self._perform()
+        return answer
+
+    def bid(self, request: Request, bidder: Bidder) -> Lease | Denied | int:
+        """A lease now, or the number of a standing bid whose grant goes to ``bidder``, or a final refusal."""
+        answer = self._gate.submit(request, anyio.current_time(), bid=True)
+        if isinstance(answer, int):
+            self._bids[answer] = bidder
+        self._perform()
+        return answer
+
+    def withdraw(self, bid: int) -> bool:
+        """Take a bid back. False if it was answered before: a granted lease is then in its bidder's answers."""
+        if self._bids.pop(bid, None) is None:
+            return False
+        withdrawn = self._gate.withdraw(bid, anyio.current_time())
+        self._perform()
+        return withdrawn
+
+    def report(
+        self,
+        lease: Lease,
+        *,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        usage: Usage | None = None,
+    ) -> Feedback | None:
+        """Feed back what the client saw of a response: its status, headers and usage. Returns what was understood."""
+        feedback = None
+        if headers is not None:
+            feedback = parse_feedback(headers, wall_now=self._wall_clock(), status=status)
+        self._gate.report(lease, anyio.current_time(), feedback=feedback, usage=usage)
+        self._perform()
+        return feedback
+
+    def release(
+        self,
+        lease: Lease,
+        outcome: Outcome,
+        *,
+        feedback: Feedback | None = None,
+        usage: Usage | None = None,
+        sent: bool = True,
+    ) -> ReleaseResult:
+        """Give ``lease`` back with what became of it. Never raises; a second release changes nothing."""
+        now = anyio.current_time()
+        result = self._gate.release(lease, outcome, now, feedback=feedback, usage=usage, sent=sent)
+        self._perform()
+        return result
+
+    def block(self, scope: str, until: float) -> None:
+        """Close ``scope`` until ``until`` (seconds, ``anyio.current_time``; ``inf`` for until ``unblock``)."""
+        self._gate.block(scope, until, anyio.current_time())
+        self._perform()
+
+    def unblock(self, scope: str) -> None:
+        """End a ``block``."""
+        self._gate.unblock(scope, anyio.current_time())
+        self._perform()
+
+    # The clock
+
+    async def _run_clock(self) -> None:
+        while True:
+            self._clock_due = self._gate.next_tick(anyio.current_time())
+            await self._clock.wait(self._clock_due)
+            self._gate.tick(anyio.current_time())
+            self._perform()
+
+    def _perform(self) -> None:
+        for effect in self._gate.take_effects():
+            bidder = self._bids.pop(effect.waiter, None)
+            if bidder is not None:
+                assert not isinstance(effect, Expire), "a bid has no deadline"
+                bidder.deliver(effect)
+                continue
+            waiting = self._waiting.pop(effect.waiter)
+            waiting.answer = effect
+            waiting.event.set()
+        if self._gate.next_tick(0.0) < self._clock_due:
+            self._clock_due = -inf
+            self._clock.set()
+
+    async def _wait(self, waiter: int, waiting: _Waiting, request: Request) -> Lease:
+        try:
+            await waiting.event.wait()
+        except BaseException:
+            self._abandon(waiter, waiting)
+            raise
+        answer = waiting.answer
+        assert answer is not None
+        match answer:
+            case Grant(lease=lease):
+                return lease
+            case Expire(waited_s=waited_s, pressure=pressure):
+                raise self._timeout(request, waited_s, pressure)
+            case Refuse(denied=denied, waited_s=waited_s):
+                raise self._denied(denied, request, waited_s)
+            case _:
+                assert_never(answer)
+
+    def _abandon(self, waiter: int, waiting: _Waiting) -> None:
+        """The task was cancelled: leave the queue, or give back a lease that came in this very tick (A2, T16)."""
+        if isinstance(waiting.answer, Grant):
+            self.release(waiting.answer.lease, Outcome.CANCELLED, sent=False)
+        elif self._waiting.pop(waiter, None) is not None:
+            self._gate.withdraw(waiter, anyio.current_time())
+            self._perform()
+
+    # Words
+
+    def _limits_of(self, resource: ResourceKey) -> dict[str, ScopeLimits]:
+        scopes = resource.scopes()
+        found: dict[str, ScopeLimits] = {}
+        for scope in scopes:
+            stated = self.book.for_scope(scope, leaf=scope == scopes[-1])
+            if stated is not None:
+                found[scope] = scope_limits(stated)
+        return found
+
+    def _queue_timeout(self, request: Request) -> float:
+        if request.queue_timeout_s is not None:
+            return request.queue_timeout_s
+        stated = self.book.for_scope(str(request.resource), leaf=True)
+        return inf if stated is None else stated.queue_timeout
+
+    def _timeout(self, request: Request, waited_s: float, pressure: Pressure) -> AdmissionTimeout:
+        why = f": {pressure.reason}" if pressure.reason else ""
+        return AdmissionTimeout(
+            f"{pressure.resource}: no room within the queue timeout ({waited_s:.3g} s{why}); nothing was sent. "
+            "Raise queue_timeout, or the limit that is short",
+            resource=pressure.resource,
+            reason=DenyReason.QUEUE_TIMEOUT.value,
+            waited_s=waited_s,
+            pressure=pressure,
+        )
+
+    def _denied(self, denied: Denied, request: Request, waited_s: float) -> AdmissionError:
+        resource = request.resource
+        if denied.reason is DenyReason.UNKNOWN_RESOURCE:
+            return self._unknown(resource)
+        pressure = self._gate.pressure(resource, anyio.current_time())
+        if denied.reason is DenyReason.QUEUE_TIMEOUT:
+            return self._timeout(request, waited_s, pressure)
+        message = {
+            DenyReason.SHUTDOWN: f"{resource}: admission is shut down",
+            DenyReason.TOO_LARGE: (
+                f"{resource}: a request of {request.input_tokens} + {request.output_tokens} tokens can never pass "
+                "its token limit; make the request smaller or raise the limit"
+            ),
+        }.get(denied.reason, f"{resource}: {denied.reason.value}")
+        return AdmissionDenied(
+            message, resource=str(resource), reason=denied.reason.value, waited_s=waited_s, pressure=pressure
+        )
+
+    def _unknown(self, resource: ResourceKey) -> AdmissionDenied:
+        hint = self.book.suggest(str(resource))
+        return AdmissionDenied(
+            f"no limits are known for {resource}{f' (did you mean {hint}?)' if hint else ''}: "
+            f'name it in the limits, or give them a "*" entry for every other model',
+            resource=str(resource),
+            reason=DenyReason.UNKNOWN_RESOURCE.value,
+        )
+
+
+def scope_limits(limits: Limits) -> ScopeLimits:
+    """The numbers of ``limits`` for one scope, this process's share of them taken."""
+    share = limits.share
+
+    def part(value: float | None) -> float | None:
+        return None if value is None else value * share
+
+    concurrency = limits.concurrency_range()
+    base = (
+        ScopeLimits()
+        if concurrency is None
+        else ScopeLimits(
+            minimum=max(1, int(concurrency.minimum * share)),
+            start=max(1.0, concurrency.start * share),
+            maximum=max(1, int(concurrency.maximum * share)),
+            adaptive=concurrency.adaptive,
+        )
+    )
+    return ScopeLimits(
+        minimum=base.minimum,
+        start=base.start,
+        maximum=base.maximum,
+        adaptive=base.adaptive,
+        requests_per_minute=part(limits.requests_per_minute),
+        input_tokens_per_minute=part(limits.input_tokens_per_minute),
+        output_tokens_per_minute=part(limits.output_tokens_per_minute),
+        tokens_per_minute=part(limits.tokens_per_minute),
+        cooldown_cap_s=limits.cooldown,
+        startup_ramp_s=limits.startup_ramp,
+    )

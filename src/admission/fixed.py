@@ -1,0 +1,119 @@
+"""A concurrency limit that somebody set.
+
+The limit does not learn: the provider may reject what it likes. Only the count of rejections in a row without
+a survivor is kept, so that the cooldown can stop a storm. The same face as
+:class:`headgate.admission.concurrency.AdaptiveConcurrency`, and the same protocol of calls.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from .law_values import CANARY_CONSECUTIVE, TICK_MIN_S, LawSnapshot, Mode, Stamp, Verdict
+from .survival import Silence, Watch
+
+__all__ = ["FixedConcurrency"]
+
+
+class FixedConcurrency:
+    """The limit of one scope, ``limit`` until it is set anew."""
+
+    __slots__ = ("_limit", "_seq", "_silence", "_watch", "consecutive", "generation", "rejections", "stale")
+
+    def __init__(self, limit: int) -> None:
+        assert limit >= 1, f"a limit of {limit} lets nothing through"
+        self.generation = 0
+        self.consecutive = 0
+        self.rejections = 0
+        self.stale = 0
+        self._limit = limit
+        self._seq = 0
+        self._silence = Silence()
+        self._watch = Watch()
+
+    @property
+    def limit(self) -> float:
+        """How many may be in flight."""
+        return self._limit
+
+    @property
+    def tau(self) -> float:
+        """Seconds without a rejection after which a request counts as accepted."""
+        return self._silence.tau
+
+    @property
+    def wants_canary(self) -> bool:
+        """Whether so many were rejected in a row that requests should stop but for one."""
+        return self.consecutive >= CANARY_CONSECUTIVE
+
+    def sent(self, now: float, in_flight_others: int) -> Stamp:
+        """A request goes out while ``in_flight_others`` others are in flight."""
+        self._seq += 1
+        stamp = Stamp(self.generation, in_flight_others, now, self._seq)
+        if self.consecutive:
+            self._watch.add(stamp)
+        return stamp
+
+    def succeeded(self, stamp: Stamp, now: float) -> None:
+        """The request was answered, and not with a capacity rejection."""
+        self._watch.drop(stamp)
+        self._survived(stamp)
+
+    def rejected(self, stamp: Stamp, now: float, retry_after_s: float | None = None) -> Verdict:
+        """The provider had no room: STALE, COUNTED, or FALLING once a canary is wanted. The limit stays."""
+        self.rejections += 1
+        self._silence.observe(now - stamp.sent_at, now)
+        self._watch.drop(stamp)
+        if stamp.generation != self.generation:
+            self.stale += 1
+            return Verdict.STALE
+        self.generation += 1
+        self.consecutive += 1
+        self._watch.clear()
+        return Verdict.FALLING if self.wants_canary else Verdict.COUNTED
+
+    def abandoned(self, stamp: Stamp, now: float) -> None:
+        """Cancelled, timed out here, or lost with its connection: evidence of nothing."""
+        self._watch.drop(stamp)
+
+    def advance(self, now: float, in_flight: int, demand: bool) -> None:
+        """Let time pass up to ``now``: silence may mean acceptance."""
+        while (stamp := self._watch.take(now - self._silence.tau)) is not None:
+            self._survived(stamp)
+
+    def set_bounds(self, minimum: int, maximum: int, now: float) -> None:
+        """Work with ``maximum`` from now on; ``minimum`` has no meaning here."""
+        assert maximum >= 1, f"a limit of {maximum} lets nothing through"
+        self._limit = maximum
+
+    def next_tick(self, now: float) -> float:
+        """When time alone changes something; ``inf`` for never. Always later than ``now``."""
+        return max(self._watch.next_at(self._silence.tau), now + TICK_MIN_S)
+
+    def snapshot(self, now: float) -> LawSnapshot:
+        """One look at the limit."""
+        return LawSnapshot(
+            mode=Mode.HOLD,
+            limit=self._limit,
+            generation=self.generation,
+            consecutive=self.consecutive,
+            contended=False,
+            tau=self._silence.tau,
+            probe_every_s=inf,
+            next_probe=inf,
+            rejections=self.rejections,
+            stale=self.stale,
+        )
+
+    def check(self) -> None:
+        """Assert every invariant."""
+        assert self._limit >= 1
+        assert 0 <= self.stale <= self.rejections
+        assert self.generation == self.rejections - self.stale
+        assert 0 <= self.consecutive <= self.generation
+        self._watch.check()
+
+    def _survived(self, stamp: Stamp) -> None:
+        if stamp.generation == self.generation:
+            self.consecutive = 0
+            self._watch.clear()

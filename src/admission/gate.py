@@ -1,0 +1,443 @@
+"""May this request go out now: one decision over every scope that it passes, all or nothing.
+
+Theory of operation
+-------------------
+A *resource* (``openai/gpt-x``) has a *lane* of waiters and passes two or three *scopes* (account, model, domain). A
+request is admitted when no scope refuses it; only then is anything taken. Otherwise its lane is *parked* at the
+first scope that refused. Every scope keeps its parked lanes in a fair queue, so a scope that opens serves them in
+turn and stops at the first that it refuses itself; a lane refused by another scope moves there. So each event costs
+the scopes of one lease, never the number of waiters, and a blocked resource is in nobody's way.
+
+Nobody overtakes: while a lane is parked at a scope, whoever comes later and passes that scope queues up behind it,
+also when its own request is smaller (A4, T8).
+
+A scheduler's wish to start another task is a *bid*: a waiter without a deadline and of low priority, so that
+requests of running tasks go first. What time alone may change (a cooldown's end, a refill, a deadline, a growing
+limit) is one timer per scope and lane, and ``next_tick`` is the earliest of them.
+
+The gate is synchronous, takes ``now`` (seconds, monotonic) and awaits nothing. What happens to waiters is put into
+an outbox that its shell empties after each call (``take_effects``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import inf
+
+from ..values import Feedback, Outcome, Pressure, ResourceKey, Rng, Usage
+from .lane import Lane, Waiter
+from .learning import learn, observe, settle
+from .leases import LeaseBook
+from .registry import Registry
+from .scope import Scope, ScopeLimits
+from .timers import Timers
+from .values import Denied, DenyReason, Effect, Expire, Grant, Lease, Refuse, ReleaseResult, Request
+
+__all__ = ["Gate"]
+
+_Blocked = tuple[Scope, DenyReason, float]  # where, why, and when time alone might change it
+
+
+class Gate:
+    """The admission decision of one process. See the module's theory of operation."""
+
+    def __init__(self, *, rng: Rng, generation: int = 1) -> None:
+        self._registry = Registry(rng)
+        self._leases = LeaseBook(generation)
+        self._waiters: dict[int, Waiter] = {}
+        self._timers: Timers[Scope | Lane] = Timers()
+        self._effects: list[Effect] = []
+        self._closed = False
+
+    # Set-up
+
+    def register(self, resource: ResourceKey, limits: Mapping[str, ScopeLimits], now: float) -> None:
+        """Make ``resource`` known. ``limits`` are by scope name; a scope without any has no limit of its own.
+
+        A scope that another resource brought along keeps its limits if it has any; registering twice does nothing.
+        """
+        if not self._registry.knows(resource):
+            self._registry.add(resource, limits, now)
+
+    def alias(
+        self, resource: ResourceKey, target: ResourceKey, limits: ScopeLimits | None, now: float
+    ) -> None:
+        """Let ``resource`` be another name of ``target``: they share one lane at the minimum of their caps (A9)."""
+        lane = self._registry.lane(target)
+        assert lane is not None, f"register {target} before its alias {resource}"
+        if self._registry.knows(resource):
+            return
+        self._registry.alias(resource, lane)
+        if limits is not None:
+            leaf = lane.scopes[-1]
+            self.set_limits(leaf.name, leaf.limits.tightest(limits), now)
+
+    def set_limits(self, scope: str, limits: ScopeLimits, now: float) -> None:
+        """Replace the limits of ``scope`` while running; KeyError if no resource has that scope."""
+        found = self._registry.scopes[scope]
+        found.set_limits(limits, now)
+        self._refuse_oversized(found, now)
+        self._pump((found,), now)
+
+    def knows(self, resource: ResourceKey) -> bool:
+        """Whether ``resource`` was registered."""
+        return self._registry.knows(resource)
+
+    # Requests
+
+    def try_acquire(self, request: Request, now: float) -> Lease | Denied:
+        """Admit ``request`` now or say why not. It never overtakes a waiter and leaves no trace when denied."""
+        self.tick(now)
+        lane = self._registry.lane(request.resource)
+        denied = self._final_denial(lane, request)
+        if denied is not None or lane is None:
+            assert denied is not None
+            return denied
+        for scope in lane.scopes:
+            if scope.waiting:
+                return Denied(DenyReason.WAITERS_AHEAD, lane.name)
+        blocked = self._blocker(lane, request, now)
+        if blocked is None:
+            return self._admit(lane, request, 0.0, now)
+        _, reason, at = blocked
+        return Denied(reason, lane.name, None if at == inf else max(0.0, at - now))
+
+    def submit(
+        self, request: Request, now: float, *, timeout_s: float = inf, bid: bool = False
+    ) -> Lease | Denied | int:
+        """Admit ``request`` now, or queue it and return the waiter's number, or deny it for good.
+
+        ``timeout_s`` bounds the wait, counted only while the resource is open. With a timeout of 0 nothing is ever
+        queued: the answer is a denial with ``queue_timeout``. A bid has no deadline.
+        """
+        answer = self.try_acquire(request, now)
+        if not isinstance(answer, Denied) or answer.reason.final:
+            return answer
+        if timeout_s <= 0 and not bid:
+            return Denied(DenyReason.QUEUE_TIMEOUT, answer.resource, answer.retry_after_s)
+        lane = self._registry.lane(request.resource)
+        assert lane is not None
+        expires = inf if bid else lane.open_time(now) + timeout_s
+        waiter = Waiter(self._leases.number(), request, lane, now, expires, bid)
+        self._waiters[waiter.id] = waiter
+        lane.push(waiter)
+        self._repark(lane, now)
+        return waiter.id
+
+    def withdraw(self, waiter: int, now: float) -> bool:
+        """Forget a waiter. False if it was served, expired or refused before: a granted lease must be released."""
+        found = self._waiters.pop(waiter, None)
+        if found is None:
+            return False
+        found.lane.drop(found)
+        self._repark(found.lane, now)
+        return True
+
+    def report(
+        self, lease: Lease, now: float, *, feedback: Feedback | None = None, usage: Usage | None = None
+    ) -> None:
+        """Take in what a response said while its lease is still held (A8)."""
+        if not self._leases.is_out(lease):
+            return
+        if usage is not None:
+            lease.usage = usage
+        if feedback is not None:
+            observe(lease, feedback, now)
+            self._pump(self._registry.lanes[lease.resource].scopes, now)
+
+    def release(
+        self,
+        lease: Lease,
+        outcome: Outcome,
+        now: float,
+        *,
+        feedback: Feedback | None = None,
+        usage: Usage | None = None,
+        sent: bool = True,
+    ) -> ReleaseResult:
+        """Give ``lease`` back; what its attempt taught is learned. Never raises, never counts twice (A2).
+
+        ``sent=False`` says that nothing went out: every reservation, the request itself too, is returned.
+        """
+        result = self._leases.close(lease)
+        if result is not ReleaseResult.RELEASED:
+            return result
+        self.tick(now)
+        lane = self._registry.lanes[lease.resource]
+        for scope in lane.scopes:
+            scope.advance(now)
+        for passage in lease.passages:
+            passage.scope.in_flight -= 1
+        settle(lease, outcome, usage or lease.usage, now, sent=sent)
+        if sent:
+            self._learn(lane, lease, outcome, feedback, now)
+        self._pump(lane.scopes, now)
+        return ReleaseResult.RELEASED
+
+    def block(self, scope: str, until: float, now: float) -> None:
+        """Close ``scope`` until ``until`` (may be ``inf``); it reopens with one canary, then gradually."""
+        found = self._registry.scopes[scope]
+        found.cooldown.block(until, now)
+        self._sync(found, now)
+        self._pump((found,), now)
+
+    def unblock(self, scope: str, now: float) -> None:
+        """End a ``block``; a cooldown that the provider asked for stays."""
+        found = self._registry.scopes[scope]
+        found.cooldown.unblock(now)
+        self._sync(found, now)
+        self._pump((found,), now)
+
+    def shutdown(self, now: float) -> None:
+        """Refuse all waiters and every later request. Leases that are out may still be released."""
+        self._closed = True
+        for waiter in list(self._waiters.values()):
+            self._refuse(waiter, DenyReason.SHUTDOWN, now)
+        for key in (*self._registry.scopes.values(), *self._registry.lanes.values()):
+            self._timers.set(key, inf)
+
+    # Time
+
+    def tick(self, now: float) -> None:
+        """Do what time has made due: expire waiters, serve those for whom something opened."""
+        if self._timers.next_at() > now:
+            return
+        while (due := self._timers.pop_due(now)) is not None:
+            if isinstance(due, Scope):
+                self._pump((due,), now)
+            else:
+                self._expire(due, now)
+
+    def next_tick(self, now: float) -> float:
+        """When ``tick`` has something to do if nothing else happens before; ``inf`` for never."""
+        return self._timers.next_at()
+
+    def take_effects(self) -> list[Effect]:
+        """What became of waiters since the last call, in order. A grant holds whether or not it is read."""
+        if not self._effects:
+            return []
+        effects, self._effects = self._effects, []
+        return effects
+
+    # Views
+
+    def pressure(self, resource: ResourceKey, now: float) -> Pressure:
+        """One look at ``resource``, which must be known."""
+        return self._pressure(self._known(resource), now)
+
+    def waiting_for(self, resource: ResourceKey) -> DenyReason | None:
+        """Why the first waiter of ``resource`` waits; None when nobody does."""
+        lane = self._known(resource)
+        return lane.reason if lane.queued else None
+
+    def blocked_until(self, resource: ResourceKey) -> float:
+        """The end of the latest cooldown over ``resource`` (seconds, monotonic; -inf when it never had one)."""
+        return self._known(resource).blocked_until
+
+    def scope_of(self, resource: ResourceKey) -> str:
+        """The name of the narrowest scope of ``resource``, aliases resolved."""
+        return self._known(resource).scopes[-1].name
+
+    def capacity(self, resource: ResourceKey) -> float:
+        """How many requests of ``resource`` may be in flight at most as things stand."""
+        return min([scope.limit for scope in self._known(resource).scopes])
+
+    def scopes(self) -> Mapping[str, Scope]:
+        """Every scope by name, to look at."""
+        return self._registry.scopes
+
+    def leases(self) -> int:
+        """How many leases are out."""
+        return len(self._leases)
+
+    def check(self) -> None:
+        """Assert every invariant of the gate and its parts (A1)."""
+        counts = dict.fromkeys(self._registry.scopes, 0)
+        for lease in self._leases.leases():
+            for passage in lease.passages:
+                counts[passage.scope.name] += 1
+        for name, scope in self._registry.scopes.items():
+            assert scope.in_flight == counts[name], (
+                f"{name}: {scope.in_flight} in flight, {counts[name]} leases"
+            )
+            scope.check()
+        assert sum(len(lane.queued) for lane in self._registry.lanes.values()) == len(self._waiters)
+        for lane in self._registry.lanes.values():
+            lane.check()
+        self._leases.check()
+
+    # Decisions
+
+    def _final_denial(self, lane: Lane | None, request: Request) -> Denied | None:
+        name = str(request.resource)
+        if self._closed:
+            return Denied(DenyReason.SHUTDOWN, name)
+        if lane is None:
+            return Denied(DenyReason.UNKNOWN_RESOURCE, name)
+        if any(scope.too_large(request) is not None for scope in lane.scopes):
+            return Denied(DenyReason.TOO_LARGE, name)
+        return None
+
+    def _blocker(self, lane: Lane, request: Request, now: float) -> _Blocked | None:
+        for scope in lane.scopes:
+            scope.advance(now)
+            refusal = scope.refusal(request, now)
+            if refusal is not None:
+                return scope, refusal.reason, refusal.next_at
+        return None
+
+    def _admit(self, lane: Lane, request: Request, waited_s: float, now: float) -> Lease:
+        leaf = lane.scopes[-1]
+        passages = tuple([scope.admit(request, now) for scope in lane.scopes])
+        stamp = passages[-1].stamp
+        lease = Lease(
+            self._leases.number(),
+            self._leases.generation,
+            lane.name,
+            request,
+            now,
+            waited_s,
+            leaf.limit,
+            0 if stamp is None else stamp.generation,
+            passages,
+        )
+        self._leases.open(lease)
+        lane.admitted += 1
+        return lease
+
+    def _pump(self, scopes: tuple[Scope, ...], now: float) -> None:
+        for scope in scopes:
+            if scope.waiting:
+                scope.advance(now)
+            next_at = inf
+            while (name := scope.waiting.head()) is not None:
+                blocked = self._serve(self._registry.lanes[name], now)
+                if blocked is not None and blocked[0] is scope:
+                    next_at = blocked[2]
+                    break
+            self._timers.set(scope, next_at)
+
+    def _serve(self, lane: Lane, now: float) -> _Blocked | None:
+        """Serve the first waiter of a parked lane; say what blocks it, after parking the lane there."""
+        self._expire_overdue(lane, now)
+        waiter = lane.head()
+        if waiter is None:
+            self._unpark(lane)
+            return None
+        blocked = self._blocker(lane, waiter.request, now)
+        if blocked is not None:
+            self._park(lane, blocked)
+            return blocked
+        del self._waiters[waiter.id]
+        lane.serve(waiter)
+        assert lane.parked_at is not None
+        lane.parked_at.waiting.charge(lane.name)
+        if not lane.queued:
+            self._unpark(lane)
+        self._arm(lane, now)
+        self._effects.append(Grant(waiter.id, self._admit(lane, waiter.request, now - waiter.since, now)))
+        return None
+
+    def _repark(self, lane: Lane, now: float) -> None:
+        """The waiters of ``lane`` changed: park it where it belongs, and serve it if its new head may go."""
+        self._arm(lane, now)
+        head = lane.head()
+        if head is None:
+            parked = lane.parked_at
+            self._unpark(lane)
+            if parked is not None:
+                self._pump((parked,), now)
+            return
+        if lane.parked_at is None:
+            ahead = next((scope for scope in lane.scopes if scope.waiting), None)
+            blocked = self._blocker(lane, head.request, now) if ahead is None else None
+            if ahead is not None:
+                blocked = (ahead, DenyReason.WAITERS_AHEAD, inf)
+            assert blocked is not None, "a request that nothing blocks was queued"
+            self._park(lane, blocked)
+        elif lane.parked_at.waiting.head() == lane.name:
+            self._pump((lane.parked_at,), now)
+
+    def _park(self, lane: Lane, blocked: _Blocked) -> None:
+        scope, lane.reason, next_at = blocked
+        if lane.parked_at is not scope:
+            self._unpark(lane)
+            lane.parked_at = scope
+            scope.waiting.add(lane.name)
+            if next_at < self._timers.at(scope):
+                self._timers.set(scope, next_at)
+
+    def _unpark(self, lane: Lane) -> None:
+        if lane.parked_at is not None:
+            lane.parked_at.waiting.remove(lane.name)
+            if not lane.parked_at.waiting:
+                self._timers.set(lane.parked_at, inf)
+            lane.parked_at = None
+
+    # Ends of waiting
+
+    def _expire(self, lane: Lane, now: float) -> None:
+        self._expire_overdue(lane, now)
+        self._repark(lane, now)
+
+    def _expire_overdue(self, lane: Lane, now: float) -> None:
+        while (waiter := lane.overdue(now)) is not None:
+            del self._waiters[waiter.id]
+            lane.drop(waiter)
+            pressure = self._pressure(lane, now)
+            self._effects.append(Expire(waiter.id, waiter.request, now - waiter.since, pressure))
+
+    def _refuse(self, waiter: Waiter, reason: DenyReason, now: float) -> None:
+        del self._waiters[waiter.id]
+        waiter.lane.drop(waiter)
+        if not waiter.lane.queued:
+            self._unpark(waiter.lane)
+        denied = Denied(reason, waiter.lane.name)
+        self._effects.append(Refuse(waiter.id, waiter.request, now - waiter.since, denied))
+
+    def _refuse_oversized(self, scope: Scope, now: float) -> None:
+        for name in scope.resources:
+            for waiter in list(self._registry.lanes[name].queued.values()):
+                if scope.too_large(waiter.request) is not None:
+                    self._refuse(waiter, DenyReason.TOO_LARGE, now)
+
+    def _arm(self, lane: Lane, now: float) -> None:
+        self._timers.set(lane, lane.next_deadline(now))
+
+    # Learning
+
+    def _learn(
+        self, lane: Lane, lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float
+    ) -> None:
+        if outcome in (Outcome.RATE_LIMITED, Outcome.OVERLOADED):
+            lane.limited += 1
+        touched = learn(lease, outcome, feedback, now)
+        for scope in touched:
+            self._sync(scope, now)
+
+    def _sync(self, scope: Scope, now: float) -> None:
+        """The cooldown of ``scope`` may just have changed: let its lanes' clocks stand or run."""
+        for name in scope.resources:
+            lane = self._registry.lanes[name]
+            before = lane.blocked_until
+            lane.sync(now)
+            if lane.queued and lane.blocked_until != before:
+                self._arm(lane, now)
+
+    def _known(self, resource: ResourceKey) -> Lane:
+        lane = self._registry.lane(resource)
+        assert lane is not None, f"{resource} was never registered"
+        return lane
+
+    def _pressure(self, lane: Lane, now: float) -> Pressure:
+        return Pressure(
+            resource=lane.name,
+            in_flight=lane.scopes[-1].in_flight,
+            limit=min(scope.limit for scope in lane.scopes),
+            waiting=len(lane.queued) - lane.bids,
+            bids=lane.bids,
+            blocked_s=max(0.0, lane.blocked_until - now),
+            reason=lane.reason.value if lane.queued and lane.reason is not None else None,
+            rate_limited=lane.limited,
+            admitted=lane.admitted,
+        )

@@ -1,0 +1,189 @@
+"""The numbers and words of the concurrency law: every threshold once, with its reason.
+
+Decides nothing. The law that uses them is in :mod:`headgate.admission.concurrency`. Times are in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+__all__ = [
+    "CANARY_CONSECUTIVE",
+    "CLIMB_PER_S",
+    "CLIMB_SHARE",
+    "CONTENDED_APART_S",
+    "CONTENDED_S",
+    "CUT",
+    "DOUBLING_S",
+    "FALL",
+    "FALLEN_REJECTED_SHARE",
+    "FALLEN_S",
+    "GAIN",
+    "NOISE_CONSECUTIVE",
+    "NOISE_CONSECUTIVE_SHARE",
+    "NOISE_SHARE",
+    "NOISE_TAUS",
+    "PROBE_CAP_S",
+    "PROBE_CONTENDED_S",
+    "PROBE_COST_WEIGHT",
+    "PROBE_HINTS",
+    "PROBE_JITTER",
+    "PROBE_MAX_AT_LEAST_S",
+    "PROBE_MIN_S",
+    "RECOVERY_MAX_S",
+    "RECOVERY_MIN_S",
+    "REJECTED_SHARE",
+    "STEP_MAX_S",
+    "TAU_HALF_LIFE_S",
+    "TAU_MAX_S",
+    "TAU_MIN_S",
+    "TAU_ROUND_TRIPS",
+    "TICK_MIN_S",
+    "WHOLE",
+    "LawSnapshot",
+    "Mode",
+    "Stamp",
+    "Verdict",
+]
+
+
+class Mode(StrEnum):
+    """What the adaptive law is doing with its limit."""
+
+    RAMP = "ramp"
+    HOLD = "hold"
+    PROBE = "probe"
+    CLIMB = "climb"
+    FALL = "fall"
+
+
+class Verdict(StrEnum):
+    """What one rejection meant to the law."""
+
+    COUNTED = "counted"
+    """The limit is fixed: only counted."""
+    STALE = "stale"
+    """It belongs to a burst that was already answered; only counted."""
+    MEASURED = "measured"
+    """(a) Expected while growing: the limit is now what was in flight."""
+    NOISE = "noise"
+    """(b) A measurement was off by what was in transit."""
+    CUT = "cut"
+    """(c) Unexpected: the capacity fell, or somebody else uses it."""
+    FALLING = "falling"
+    """(d) Rejected again and nothing got through in between: searching downwards."""
+
+
+class Stamp(NamedTuple):
+    """What the law must know of one request when its fate is known. A tuple: one is made for every request.
+
+    ``generation`` is the law's when it was sent, ``others`` how many others were in flight then, ``sent_at``
+    in seconds (monotonic), ``seq`` its number within the law.
+    """
+
+    generation: int
+    others: int
+    sent_at: float
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class LawSnapshot:
+    """One look at a law, for people and for the journal. Times are in seconds, moments monotonic."""
+
+    mode: Mode
+    limit: float
+    generation: int
+    consecutive: int
+    contended: bool
+    tau: float
+    probe_every_s: float
+    next_probe: float
+    rejections: int
+    stale: int
+
+
+DOUBLING_S: Final = 1.0
+"""A ramp doubles the limit in this time: acceptance shows within about a second, so why wait longer."""
+
+TAU_MIN_S: Final = 1.0
+TAU_MAX_S: Final = 30.0
+"""Bounds of the time after which silence means acceptance; also the first is assumed before any rejection."""
+
+TAU_ROUND_TRIPS: Final = 2.5
+"""Silence for so many of the slowest rejection round trips is acceptance."""
+
+TAU_HALF_LIFE_S: Final = 60.0
+"""One slow rejection is forgotten at this pace."""
+
+REJECTED_SHARE: Final = 0.0025
+"""Probes may cost this share of all completions as rejections (eps)."""
+
+PROBE_COST_WEIGHT: Final = 0.2
+"""How much the latest probe counts in the mean of what a probe costs: with many answers in transit it is more
+than one rejection, and the share above is of all."""
+
+FALLEN_S: Final = 900.0
+FALLEN_REJECTED_SHARE: Final = 0.006
+"""What fell is likely to come back: for so long after a fall probes may cost this share."""
+
+CUT: Final = 0.9
+"""An unexpected rejection cuts to this share of what was in flight (beta): room for whoever else came."""
+
+FALL: Final = 0.8
+"""A rejection without a survivor in between cuts to this share (phi): a geometric search downwards."""
+
+PROBE_MIN_S: Final = 2.0
+PROBE_CAP_S: Final = 300.0
+"""Bounds of the time between probes."""
+
+PROBE_MAX_AT_LEAST_S: Final = 5.0
+"""However fast completions come, the longest time between probes is at least this."""
+
+PROBE_CONTENDED_S: Final = 25.0
+"""Longest time between probes with other tenants about; at 20 s two clients caused 1.0 % rejections, at 25 s
+0.84 %, and still shared evenly. Not a function of one's own throughput: that would
+let the larger of two clients probe more often, and grow larger still."""
+
+PROBE_HINTS: Final = 50.0
+"""A probe that costs a pause of Retry-After is worth it only every so many such pauses (2 % of the time)."""
+
+PROBE_JITTER: Final = 0.25
+"""Probes of several processes must not fall into step."""
+
+CLIMB_PER_S: Final = 1.0
+CLIMB_SHARE: Final = 0.02
+"""A climb starts with the larger of one slot and this share of the limit a second, and doubles its pace each tau."""
+
+GAIN: Final = 1.1
+"""A climb beyond this factor found new capacity: the next probe comes soon."""
+
+NOISE_CONSECUTIVE: Final = 3
+NOISE_CONSECUTIVE_SHARE: Final = 0.03
+NOISE_TAUS: Final = 5.0
+NOISE_SHARE: Final = 0.93
+"""So many rejections, so soon after a measurement and so close to it, only correct it: answers in transit
+made the measurement a little too high."""
+
+CANARY_CONSECUTIVE: Final = 3
+"""From so many rejections in a row without a survivor on, requests stop but for one canary."""
+
+RECOVERY_MIN_S: Final = 3.0
+RECOVERY_MAX_S: Final = 20.0
+"""Bounds of the time in which a cut is grown back."""
+
+CONTENDED_S: Final = 300.0
+CONTENDED_APART_S: Final = 5.0
+"""Two unexpected rejections within the first, further apart than the second: others share the limit."""
+
+STEP_MAX_S: Final = 0.1
+"""A law that nobody asked for longer than this, and longer than its next whole slot takes, was not in use:
+whoever waits asks again at ``next_tick``."""
+
+TICK_MIN_S: Final = 0.001
+"""Time alone is not worth a wake-up more often than this."""
+
+WHOLE: Final = 1e-6
+"""A limit this close below a whole number is that number: it got there by floating point steps."""

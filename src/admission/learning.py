@@ -1,0 +1,183 @@
+"""What the end of an attempt teaches the scopes that it passed.
+
+Decides which limit a rejection was about and tells the laws, the cooldown and the rate limiters of its scopes, in the
+order that they ask for. It neither admits nor wakes anybody.
+
+A rejection is about the narrowest scope, unless the provider says that the whole account is meant; the wider scopes
+learn nothing from it. Only capacity rejections (429, 529, overload as the provider marks it) move limits: timeouts
+here or there, cancellations and 5xx never do.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from ..values import Feedback, LimitKind, Outcome, Usage
+from .concurrency import AdaptiveConcurrency, Verdict
+from .rate import RateStamp
+from .scope import Passage, Scope
+from .values import REFUNDED, Lease
+
+__all__ = ["learn", "observe", "settle"]
+
+_UNWELL = frozenset({Outcome.PROVIDER_ERROR, Outcome.PROVIDER_TIMEOUT})
+
+RATE_HINT_S = 1.0
+"""A rejection that asks for at least this pause is taken for a rate limit: a slot frees sooner than anyone can say."""
+
+
+def settle(lease: Lease, outcome: Outcome, usage: Usage | None, now: float, *, sent: bool) -> None:
+    """Replace what ``lease`` reserved by what its attempt used (A7): a rejected attempt used nothing (T9)."""
+    for passage in lease.passages:
+        limiters = passage.scope.limiters
+        for kind, stamp in passage.rates:
+            actual = _used(kind, stamp, outcome, usage, sent=sent)
+            if actual != stamp.cost:
+                limiters[kind].settle(stamp, actual, now)
+        if not sent:
+            _forget(passage, lease, now)
+
+
+def observe(lease: Lease, feedback: Feedback, now: float) -> None:
+    """Correct the books of the narrowest scope by what a response stated (A8)."""
+    passage = lease.passages[-1]
+    windows = (
+        (LimitKind.REQUESTS, feedback.requests),
+        (LimitKind.INPUT_TOKENS, feedback.input_tokens),
+        (LimitKind.OUTPUT_TOKENS, feedback.output_tokens),
+        (LimitKind.TOKENS, feedback.tokens),
+    )
+    for kind, window in windows:
+        if window is None:
+            continue
+        limiter = passage.scope.limiter(kind)
+        stamp = _stamp(passage, kind)
+        if stamp is not None:  # else the limiter is new, and the next request will carry one
+            limiter.observed(window, stamp, now)
+
+
+def learn(lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float) -> tuple[Scope, ...]:
+    """Teach the scopes of ``lease`` how its attempt ended. Returns those whose cooldown may have changed."""
+    if feedback is not None:
+        observe(lease, feedback, now)
+    match outcome:
+        case Outcome.RATE_LIMITED | Outcome.OVERLOADED:
+            hit = lease.passages[0 if feedback is not None and feedback.account_wide else -1]
+            for passage in lease.passages:
+                if passage is not hit:
+                    _forget(passage, lease, now)
+            _rejected(hit, lease, outcome, feedback or Feedback(), now)
+            return (hit.scope,)
+        case (
+            Outcome.SUCCESS
+            | Outcome.PROVIDER_ERROR
+            | Outcome.PROVIDER_TIMEOUT
+            | Outcome.REJECTED
+            | Outcome.INVALID_OUTPUT
+        ):
+            for passage in lease.passages:
+                _accepted(passage, lease, now, well=outcome not in _UNWELL)
+            return _hinted(lease, feedback, now)
+        case Outcome.CONNECTION_ERROR | Outcome.CANCELLED | Outcome.LOCAL_TIMEOUT | Outcome.UNEXPECTED:
+            for passage in lease.passages:
+                _forget(passage, lease, now)
+            return ()
+        case _:
+            assert_never(outcome)
+
+
+def _accepted(passage: Passage, lease: Lease, now: float, *, well: bool) -> None:
+    scope = passage.scope
+    if scope.concurrency is not None and passage.stamp is not None:
+        scope.concurrency.succeeded(passage.stamp, now)
+    if passage.canary:
+        # A canary that met a 500 or silence has shown nothing: the next one may go.
+        if well:
+            scope.cooldown.survived(now, lease.acquired_at)
+        else:
+            scope.cooldown.abandoned(now, lease.acquired_at)
+    if scope.paused and well and lease.acquired_at >= scope.cooldown.blocked_until:
+        scope.paused = False
+        for limiter in scope.limiters.values():
+            limiter.unblocked(now)
+
+
+def _forget(passage: Passage, lease: Lease, now: float) -> None:
+    """The attempt is evidence of nothing here."""
+    scope = passage.scope
+    if scope.concurrency is not None and passage.stamp is not None:
+        scope.concurrency.abandoned(passage.stamp, now)
+    if passage.canary:
+        scope.cooldown.abandoned(now, lease.acquired_at)
+
+
+def _rejected(passage: Passage, lease: Lease, outcome: Outcome, feedback: Feedback, now: float) -> None:
+    scope, law, stamp = passage.scope, passage.scope.concurrency, passage.stamp
+    cooldown, hint = scope.cooldown, feedback.retry_after_s
+    kind = feedback.kind or _guess(scope, outcome, hint)
+    rate = kind is not LimitKind.CONCURRENCY
+    verdict: Verdict | None = None
+    if rate:
+        rate_stamp = _stamp(passage, kind)
+        if rate_stamp is not None:
+            scope.limiters[kind].rejected(rate_stamp, now, canary=passage.canary)
+        else:
+            scope.limiter(kind)
+        if law is not None and stamp is not None:
+            law.abandoned(stamp, now)
+    elif law is not None and stamp is not None:
+        verdict = law.rejected(stamp, now, hint)
+    if passage.canary:
+        cooldown.rejected(now, lease.acquired_at, rate=rate, retry_after_s=hint)
+    elif hint is not None and hint > 0:
+        cooldown.hint(now, hint)
+    elif rate or law is None:
+        cooldown.rate_rejected(now, lease.acquired_at)
+    elif verdict is Verdict.FALLING and law.wants_canary:
+        cooldown.backoff(now, law.consecutive, rate=False)
+    _pause(scope, now)
+
+
+def _hinted(lease: Lease, feedback: Feedback | None, now: float) -> tuple[Scope, ...]:
+    """A response that is no rejection may still ask for a pause (503 with Retry-After is one by its outcome)."""
+    if feedback is None or not feedback.retry_after_s:
+        return ()
+    scope = lease.passages[-1].scope
+    scope.cooldown.hint(now, feedback.retry_after_s)
+    _pause(scope, now)
+    return (scope,)
+
+
+def _pause(scope: Scope, now: float) -> None:
+    """No burst credit accumulates while the scope is blocked."""
+    if scope.cooldown.blocked_until > now:
+        scope.paused = True
+        for limiter in scope.limiters.values():
+            limiter.blocked(now, scope.cooldown.blocked_until)
+
+
+def _guess(scope: Scope, outcome: Outcome, hint: float | None) -> LimitKind:
+    """Which limit an unlabelled rejection was about, by the little that one rejection shows."""
+    if outcome is Outcome.OVERLOADED:
+        return LimitKind.CONCURRENCY
+    if hint is not None and hint >= RATE_HINT_S:
+        return LimitKind.REQUESTS
+    return LimitKind.CONCURRENCY if isinstance(scope.concurrency, AdaptiveConcurrency) else LimitKind.REQUESTS
+
+
+def _used(kind: LimitKind, stamp: RateStamp, outcome: Outcome, usage: Usage | None, *, sent: bool) -> float:
+    if not sent:
+        return 0.0
+    if kind is LimitKind.REQUESTS:
+        return 0.0 if outcome in (Outcome.RATE_LIMITED, Outcome.OVERLOADED) else stamp.cost
+    if usage is None:
+        return 0.0 if outcome in REFUNDED else stamp.cost
+    if kind is LimitKind.INPUT_TOKENS:
+        return float(usage.input_tokens)
+    if kind is LimitKind.OUTPUT_TOKENS:
+        return float(usage.output_tokens)
+    return float(usage.input_tokens + usage.output_tokens)
+
+
+def _stamp(passage: Passage, kind: LimitKind) -> RateStamp | None:
+    return next((stamp for found, stamp in passage.rates if found is kind), None)

@@ -1,0 +1,140 @@
+"""How often a concurrency law may ask for one slot more, and what it knows of its surroundings for that.
+
+Decides the time between probes. They get rarer while nothing is found, and their price is bounded: the
+rejections that they cost stay below a share of the completions, the pauses that a provider asks for below a
+share of the time. Whether a probe is due for other reasons is decided in
+:mod:`headgate.admission.concurrency`.
+
+Two things change the bounds. *Contended*: rejections came as a surprise twice, so others use the same limit;
+then all of them should ask equally often, whatever their own throughput. *Fallen*: the limit was much higher
+a while ago.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from .law_values import (
+    CONTENDED_APART_S,
+    CONTENDED_S,
+    FALLEN_REJECTED_SHARE,
+    FALLEN_S,
+    GAIN,
+    PROBE_CAP_S,
+    PROBE_CONTENDED_S,
+    PROBE_COST_WEIGHT,
+    PROBE_HINTS,
+    PROBE_JITTER,
+    PROBE_MAX_AT_LEAST_S,
+    PROBE_MIN_S,
+    RECOVERY_MAX_S,
+    RECOVERY_MIN_S,
+    REJECTED_SHARE,
+)
+from .throughput import Throughput
+
+if TYPE_CHECKING:
+    from ..values import Rng
+
+__all__ = ["Probing"]
+
+
+class Probing:
+    """The plan of probes: ``every_s`` seconds apart, the next at ``next_at`` (seconds, monotonic)."""
+
+    # The mutable state is exactly these slots.
+    __slots__ = (
+        "_cost",
+        "_fell_at",
+        "_fell_from",
+        "_hint_s",
+        "_rejections",
+        "_rng",
+        "_surprises",
+        "_throughput",
+        "every_s",
+        "next_at",
+    )
+
+    def __init__(self, *, rng: Rng) -> None:
+        self.every_s = PROBE_MIN_S
+        self.next_at = -inf
+        self._rng = rng
+        self._throughput = Throughput()
+        self._cost = 1.0  # rejections for each probe, smoothed
+        self._rejections = 0
+        self._hint_s = 0.0
+        self._surprises = (-inf, -inf)  # the last two, far enough apart to be two
+        self._fell_from = 0.0
+        self._fell_at = -inf
+
+    def completed(self, now: float) -> None:
+        """A request was answered."""
+        self._throughput.add(now)
+
+    def rejected(self, retry_after_s: float | None) -> None:
+        """A burst of rejections began; ``retry_after_s`` is the pause it asked for."""
+        self._hint_s = retry_after_s or 0.0
+
+    def surprised(self, now: float) -> None:
+        """A rejection came while the limit was only held."""
+        if now - self._surprises[1] > CONTENDED_APART_S:
+            self._surprises = (self._surprises[1], now)
+
+    def contended(self, now: float) -> bool:
+        """Whether others seem to use the same limit."""
+        return self._surprises[0] > now - CONTENDED_S
+
+    def fell(self, limit: float, now: float) -> None:
+        """``limit`` is about to be cut. The height of the first of several cuts is remembered."""
+        if not self._fallen(limit, now):
+            self._fell_from, self._fell_at = limit, now
+
+    def failed(self, rejections: int) -> None:
+        """The probe found nothing: the next one may wait twice as long. ``rejections`` is their number
+        ever."""
+        self._count(rejections)
+        self.every_s = min(PROBE_CAP_S, 2.0 * self.every_s)
+
+    def gained(self, rejections: int) -> None:
+        """The probe found much: there may be more."""
+        self._count(rejections)
+        self.every_s = PROBE_MIN_S
+
+    def begin(self, rejections: int) -> None:
+        """Nothing is known: ask soon."""
+        self._rejections = rejections
+        self.every_s = PROBE_MIN_S
+
+    def plan(self, limit: float, now: float) -> None:
+        """Fix the moment of the next probe."""
+        self.every_s = max(PROBE_MIN_S, min(self.every_s, self._max_s(limit, now)))
+        self.next_at = now + self.every_s * self._rng.uniform(1.0 - PROBE_JITTER, 1.0 + PROBE_JITTER)
+
+    def recovery_s(self, limit: float, now: float) -> float:
+        """How long growing back after a cut to ``limit`` should take: half of what a probe may have to
+        wait."""
+        return min(RECOVERY_MAX_S, max(RECOVERY_MIN_S, self._max_s(limit, now) / 2.0))
+
+    def check(self) -> None:
+        """Assert every invariant."""
+        assert PROBE_MIN_S <= self.every_s <= PROBE_CAP_S
+        assert self._surprises[0] <= self._surprises[1]
+        assert self._cost > 0.0
+        self._throughput.check()
+
+    def _max_s(self, limit: float, now: float) -> float:
+        if self.contended(now):
+            return PROBE_CONTENDED_S
+        share = FALLEN_REJECTED_SHARE if self._fallen(limit, now) else REJECTED_SHARE
+        per_s = self._throughput.per_s(now)
+        affordable_s = self._cost / (share * per_s) if per_s > 0.0 else PROBE_CAP_S
+        return min(PROBE_CAP_S, max(PROBE_MAX_AT_LEAST_S, affordable_s, PROBE_HINTS * self._hint_s))
+
+    def _fallen(self, limit: float, now: float) -> bool:
+        return now - self._fell_at < FALLEN_S and GAIN * limit < self._fell_from
+
+    def _count(self, rejections: int) -> None:
+        self._cost += PROBE_COST_WEIGHT * (rejections - self._rejections - self._cost)
+        self._rejections = rejections

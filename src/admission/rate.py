@@ -1,0 +1,254 @@
+"""One rate limit of one scope: a bucket whose rate is configured, stated by the provider, or learned.
+
+Decides when a cost may go and what each answer teaches. The rate is the least of what is configured (an upper bound
+that nothing lifts), what the provider's headers allow (:mod:`.rate_stated`) and what rejections taught
+(:mod:`.rate_learned`). Does not decide which limit a rejection was about, nor the cooldown after it: the gate does,
+and says so through ``rejected``, ``blocked`` and ``unblocked``.
+
+What a failed attempt spent is the caller's decision, made in one place, ``settle``: every stamp is settled once,
+with what the attempt really used. A rejected request spent nothing and is settled with 0 (T9); for a provider that
+counts rejected requests against the quota it is settled with its cost, and both the bucket and the learned law then
+count it as used.
+
+Pure; O(1) for each send and answer (a measurement, at most once per burst of rejections, sums 600 bins).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import inf
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from .bucket import BURST_S, Bucket
+from .rate_learned import LearnedRate, LearnedSnapshot, RateMode
+from .rate_stated import StatedRate
+
+if TYPE_CHECKING:
+    from ..values import RateWindow, Rng
+
+__all__ = ["LearnedSnapshot", "RateLimiter", "RateMode", "RateOrigin", "RateSnapshot", "RateStamp"]
+
+REVIEW_S: Final = 1.0
+"""A rate that climbs by itself is looked at again after this time, should a cost have to wait longer."""
+
+CONTRADICTED: Final = 0.05
+"""A rejection while the provider stated more than this share of its limit as left is not explained by the statement."""
+
+
+class RateOrigin(StrEnum):
+    """Where the rate in force comes from."""
+
+    UNKNOWN = "unknown"
+    CONFIGURED = "configured"
+    STATED = "stated"
+    LEARNED = "learned"
+
+
+class RateStamp(NamedTuple):
+    """What one send took, kept until its fate is known. A tuple: up to four are made for every request.
+
+    ``cost`` in units, ``sent_at`` in seconds (monotonic), ``seq`` its number, ``units_before`` what was sent before
+    it, ``generation`` the learned law's, ``expected`` what the provider should have left after it less the
+    corrections until then (nan: unknown).
+    """
+
+    cost: float
+    sent_at: float
+    seq: int
+    units_before: float
+    generation: int
+    expected: float
+
+
+@dataclass(frozen=True, slots=True)
+class RateSnapshot:
+    """One look at a limiter. Rates are per minute (``inf``: unlimited), ``owed`` is in units."""
+
+    per_minute: float
+    origin: RateOrigin
+    mode: RateMode
+    configured: float | None
+    stated: float | None
+    learned: LearnedSnapshot
+    owed: float
+    rejections: int
+    ignored: int
+
+
+class RateLimiter:
+    """Paces one kind of unit (requests or tokens) in one scope.
+
+    ``configured_per_minute`` is an upper bound in units a minute, None for none; learning and headers only ever go
+    below it. ``share`` is the part of the provider's stated limit that this process may use (0 to 1); the configured
+    number is taken as it is. A cost above a configured minute never fits, nor does one above a limit that the
+    provider stated several times alike.
+    """
+
+    __slots__ = ("_bucket", "_configured", "_learned", "_reviewed_at", "_share", "_stated")
+
+    def __init__(
+        self, *, configured_per_minute: float | None, rng: Rng, burst_s: float = BURST_S, share: float = 1.0
+    ) -> None:
+        assert 0.0 < share <= 1.0
+        self._bucket = Bucket(burst_s=burst_s)
+        self._learned = LearnedRate(rng=rng)
+        self._stated = StatedRate()
+        self._share = share
+        self._reviewed_at = -inf
+        self._configured = inf
+        self.configure(configured_per_minute, 0.0)
+
+    def configure(self, per_minute: float | None, now: float) -> None:
+        """Work under another configured bound from now on (units a minute, None for none)."""
+        assert per_minute is None or per_minute > 0.0
+        self._configured = inf if per_minute is None else per_minute / 60.0
+        self._apply(now)
+
+    @property
+    def rate_per_minute(self) -> float:
+        """The rate in force, in units a minute; ``inf`` when no limit is known."""
+        return self._bucket.rate * 60.0
+
+    @property
+    def origin(self) -> RateOrigin:
+        """Where the rate in force comes from."""
+        rate = self._bucket.rate
+        if rate == inf:
+            return RateOrigin.UNKNOWN
+        if rate == self._configured:
+            return RateOrigin.CONFIGURED
+        return RateOrigin.LEARNED if rate == self._learned.rate else RateOrigin.STATED
+
+    def fits(self, cost: float) -> bool:
+        """Whether ``cost`` can ever go; if not, it is too large."""
+        return self._bucket.fits(cost)
+
+    def ready_at(self, cost: float, now: float) -> float:
+        """The earliest time at which to ask again for ``cost``; not after ``now`` means that it may go now."""
+        if now - self._reviewed_at >= REVIEW_S or now >= self._learned.next_tick(now):
+            self._apply(now)
+        at = self._bucket.ready_at(cost, now)
+        if at > now and self._climbs():
+            return min(at, max(now + MIN_WAIT_S, self._reviewed_at + REVIEW_S))
+        return at
+
+    def take(self, cost: float, now: float) -> RateStamp:
+        """Take ``cost``; the caller has seen ``ready_at``. Keep the stamp for ``settle`` and the rest."""
+        learned, counts = self._learned, self._learned.counts
+        late_s = now - self._bucket.ready_at(cost, now)
+        before, seq = counts.units, counts.requests
+        learned.sent(cost, now, late_s)
+        self._bucket.take(cost, now)
+        expected = self._stated.sent(cost, now) - self._stated.corrected
+        if learned.mode is RateMode.PROBE:
+            self._apply(now)
+        return RateStamp(cost, now, seq, before, learned.generation, expected)
+
+    def settle(self, stamp: RateStamp, actual: float, now: float) -> None:
+        """Replace the reservation by what the attempt really used; once per stamp. 0 gives all of it back."""
+        delta = actual - stamp.cost
+        if delta == 0.0:
+            return
+        self._bucket.settle(stamp.cost, actual, now)
+        self._learned.corrected(delta, stamp.sent_at, stamp.units_before)
+        self._stated.settled(delta)
+
+    def rejected(self, stamp: RateStamp, now: float, *, canary: bool) -> bool:
+        """The provider rejected the request because of this limit. ``canary``: it was sent to test a cooldown.
+
+        Returns whether it was news: False for one more of a burst that was already answered.
+        """
+        if self._stated.active and not self._contradicts(stamp):
+            self._stated.rejected(now)
+            self._apply(now)
+            self._bucket.drain(stamp.cost, now)
+            return True
+        fresh = self._learned.rejected(
+            stamp.cost, stamp.sent_at, stamp.units_before, stamp.generation, canary=canary, now=now
+        )
+        self._apply(now)
+        if fresh:
+            self._bucket.drain(stamp.cost, now)
+        return fresh
+
+    def observed(self, window: RateWindow, stamp: RateStamp, now: float) -> None:
+        """The answer to ``stamp`` stated this limit. Call it after ``settle`` if the attempt is over."""
+        stated = self._stated
+        own_since = self._learned.counts.units - stamp.units_before - stamp.cost
+        stated.observed(
+            window,
+            seq=stamp.seq,
+            sent_at=stamp.sent_at,
+            expected=stamp.expected + stated.corrected,
+            own_since=own_since,
+            now=now,
+        )
+        self._apply(now)
+
+    def blocked(self, now: float, until: float) -> None:
+        """A cooldown runs until ``until``; may be repeated while it is extended."""
+        if until > now:
+            self._learned.blocked(now, until)
+            self._bucket.block(now)
+
+    def unblocked(self, now: float) -> None:
+        """The cooldown is over and a request got through. Without a cooldown nothing happens."""
+        self._learned.unblocked(now)
+        self._bucket.unblock(now)
+        self._apply(now)
+
+    def next_tick(self, now: float) -> float:
+        """When the rate changes by itself; ``inf`` for never."""
+        return self._learned.next_tick(now)
+
+    def learned(self) -> LearnedSnapshot:
+        """What is worth keeping across a restart."""
+        return self._learned.snapshot()
+
+    def restore(self, kept: LearnedSnapshot, now: float) -> None:
+        """Go on from what an earlier process learned."""
+        self._learned.restore(kept, now)
+        self._apply(now)
+
+    def snapshot(self, now: float) -> RateSnapshot:
+        """One look at the limiter."""
+        return RateSnapshot(
+            per_minute=self.rate_per_minute,
+            origin=self.origin,
+            mode=self._learned.mode,
+            configured=None if self._configured == inf else self._configured * 60.0,
+            stated=self._stated.limit if self._stated.active else None,
+            learned=self._learned.snapshot(),
+            owed=self._bucket.owed(now),
+            rejections=self._learned.rejections,
+            ignored=self._stated.ignored,
+        )
+
+    def check(self) -> None:
+        """Assert every invariant."""
+        self._bucket.check()
+        self._learned.check()
+        self._stated.check()
+        assert self._bucket.rate <= self._configured
+
+    def _apply(self, now: float) -> None:
+        """Bring the bucket to the least of the known rates."""
+        self._reviewed_at = now
+        self._learned.advance(now)
+        stated = self._share * self._stated.rate(now)
+        self._bucket.set_rate(min(self._configured, self._learned.rate, stated), now)
+        limits = [60.0 * self._configured, self._stated.capacity or inf]
+        self._bucket.capacity = None if min(limits) == inf else min(limits)
+
+    def _climbs(self) -> bool:
+        """Whether waiting alone may raise the rate in force."""
+        return self._bucket.rate < self._configured and self._stated.active
+
+    def _contradicts(self, stamp: RateStamp) -> bool:
+        expected = stamp.expected + self._stated.corrected
+        return expected > CONTRADICTED * self._stated.limit
+
+
+MIN_WAIT_S: Final = 0.01
+"""No review comes sooner than this."""

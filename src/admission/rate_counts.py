@@ -1,0 +1,127 @@
+"""How much went out, when: what the learned rate law measures a quota with.
+
+Counts units (requests or tokens) by the time at which they were *sent*, in bins over the last minute. A request
+counts as accepted from the moment it is sent and is taken out again when it comes back rejected: whatever was sent
+before the first rejected request was accepted, and that is known one round trip after it happened, not one answer
+later. Bounded: 600 bins, whatever the traffic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+__all__ = ["Mark", "SendCounts"]
+
+BIN_S: Final = 0.1
+"""Fine enough that ten seconds are measured within one per cent."""
+
+BINS: Final = 600
+"""One minute: the longest span that the law measures over."""
+
+IDLE_S: Final = 5.0
+"""A gap longer than this, and longer than the pace explains, ends a busy spell: a rate is measured within one."""
+
+
+@dataclass(slots=True)
+class Mark:
+    """A point in the sequence of sends, to count from. Mutable: it gathers the corrections of what came after it."""
+
+    at: float
+    units: float
+    corrected: float = 0.0
+
+
+class SendCounts:
+    """Units by time of sending, over the last minute. Times are in seconds, monotonic."""
+
+    __slots__ = (
+        "_bin",
+        "_net",
+        "_opened",
+        "_requests",
+        "_requests_opened",
+        "busy_since",
+        "last_sent",
+        "requests",
+        "units",
+    )
+
+    def __init__(self) -> None:
+        self.units = 0.0
+        self.requests = 0
+        self.busy_since = inf
+        self.last_sent = -inf
+        self._bin = -1
+        self._net = [0.0] * BINS  # units less what came back, by bin
+        self._opened = [0.0] * BINS  # `units` when the bin began
+        self._requests = [0] * BINS
+        self._requests_opened = [0] * BINS
+
+    def idle(self, now: float, pause_s: float) -> bool:
+        """Whether a send at ``now`` begins a busy spell; a gap of ``pause_s`` is a pause within one."""
+        return now - self.last_sent > max(IDLE_S, pause_s)
+
+    def sent(self, cost: float, now: float, *, idle: bool) -> None:
+        """Count ``cost`` units sent at ``now``; ``idle``: it begins a busy spell."""
+        if idle:
+            self.busy_since = now
+        self.last_sent = now
+        at = self._advance(now)
+        self._net[at] += cost
+        self._requests[at] += 1
+        self.units += cost
+        self.requests += 1
+
+    def corrected(self, delta: float, sent_at: float, units_before: float, *marks: Mark | None) -> None:
+        """A send turned out ``delta`` units larger than it was counted (negative: smaller, or not spent at all)."""
+        number = int(sent_at / BIN_S)
+        if self._bin - BINS < number <= self._bin:
+            self._net[number % BINS] += delta
+        for mark in marks:
+            if mark is not None and units_before >= mark.units:
+                mark.corrected += delta
+
+    def accepted(self, span_s: float, end: float, units_before: float) -> float:
+        """Units accepted in the ``span_s`` seconds until the send at ``end``, which ``units_before`` units preceded."""
+        last = int(end / BIN_S)
+        oldest = self._bin - BINS + 1
+        if last < oldest:
+            return 0.0
+        begin = max(0.0, end - span_s) / BIN_S
+        first = max(int(begin), oldest)
+        slot = last % BINS
+        total = max(0.0, min(units_before - self._opened[slot], self._net[slot]))
+        total += sum([self._net[number % BINS] for number in range(first + 1, last)])
+        if first < last:
+            # The first bin counts in part, unless the busy spell began in it.
+            share = 1.0 if self.busy_since >= first * BIN_S else first + 1 - max(begin, first)
+            total += self._net[first % BINS] * share
+        return max(0.0, total)
+
+    def sends(self, span_s: float, end: float) -> int:
+        """About how many requests went out in the ``span_s`` seconds until ``end``: to judge a measurement by."""
+        last = int(end / BIN_S)
+        first = max(int((end - span_s) / BIN_S), self._bin - BINS + 1, 0)
+        if first > last:
+            return 0
+        return self._requests_opened[last % BINS] + self._requests[last % BINS] - self._requests_opened[first % BINS]
+
+    def check(self) -> None:
+        """Assert every invariant."""
+        assert len(self._net) == len(self._opened) == BINS
+        assert self.units >= 0.0
+        assert self.last_sent == -inf or self.busy_since <= self.last_sent
+
+    def _advance(self, now: float) -> int:
+        """Open the bins up to ``now``; at most one turn of the ring however long it was quiet."""
+        number = max(int(now / BIN_S), self._bin, 0)
+        for fresh in range(max(self._bin + 1, number - BINS + 1), number + 1):
+            slot = fresh % BINS
+            self._net[slot] = 0.0
+            self._opened[slot] = self.units
+            self._requests[slot] = 0
+            self._requests_opened[slot] = self.requests
+        self._bin = number
+        return number % BINS

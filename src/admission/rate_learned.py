@@ -1,0 +1,315 @@
+"""The rate law for a provider that states nothing: measure at the first rejection, hold, probe.
+
+Decides the rate from rejections of kind "rate" alone. Nothing is limited until the first one. It measures the quota:
+what was accepted per second until then. The rate is held there for a while, then raised slowly and ever faster until
+the next rejection, which measures again. Held ever longer while the quota repeats, so that a known quota costs next to
+no rejections.
+
+A rejection counts once per burst: its request must have been sent under the rate in force (A6). Rejections that
+follow one another belong to one *episode*, in which the provider's bucket is empty: then what was accepted since its
+start is the quota itself, without the burst that hid it before.
+
+Pure: ``now`` in seconds (monotonic), units are requests or tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import inf, isfinite
+from typing import TYPE_CHECKING, Final
+
+from .rate_counts import Mark, SendCounts
+
+if TYPE_CHECKING:
+    from ..values import Rng
+
+__all__ = ["LearnedRate", "LearnedSnapshot", "RateMode"]
+
+MARGIN: Final = 0.98
+"""Held below the measured quota: what one probe every so often loses is less than what rejections cost."""
+
+MEASURE_S: Final = 10.0
+MEASURE_LONG_S: Final = 60.0
+MEASURE_REQUESTS: Final = 20
+"""The span of a measurement, and the longer one when it holds too few requests, or a block."""
+
+SHORTEST_S: Final = 1.0
+"""No rate is measured over less than this."""
+
+HOLD_MIN_S: Final = 10.0
+HOLD_MAX_S: Final = 600.0
+HOLD_GROWTH: Final = 4.0
+HOLD_JITTER: Final = 0.25
+"""How long a rate is held before the next probe, and how that grows while the quota repeats."""
+
+REPEATS_WITHIN: Final = 0.05
+"""A quota this close to the one measured before is the same quota."""
+
+STEP_DOWN: Final = 0.97
+"""A rejection while holding lowers the rate at least so much."""
+
+PROBE_SLOPE: Final = 0.002
+PROBE_SCALE_S: Final = 120.0
+"""A probe of x seconds runs at (1 + 0.002 x)(1 + (x/120)^2) times the held rate: by 5 % in 20 s, doubled in 100 s."""
+
+PROBE_MAX_S: Final = 3600.0
+"""A probe that ran this long has multiplied the rate by thousands: it stops there."""
+
+EPISODE_QUIET_S: Final = 10.0
+EPISODE_QUIET_REQUESTS: Final = 10.0
+"""An episode ends after so long, or so many requests, without a rejection."""
+
+FIXED_WINDOW_BLOCK_S: Final = 5.0
+"""A block at least this long was the wait for the provider's next window."""
+
+WINDOW_S: Final = 60.0
+"""The fixed window that providers use."""
+
+PROOF: Final = 2.5
+"""Rejected after a steady refill would have made room for so many requests: there is no steady refill."""
+
+LATE_S: Final = 0.1
+LATE_SHARE: Final = 0.5
+"""A send later than this, and than this share of the interval between sends, was not held up by the rate."""
+
+PAUSE_INTERVALS: Final = 3.0
+"""So many intervals between sends without one are still the pace, not idleness."""
+
+RATE_MIN: Final = 1e-4
+"""No measurement leads below this rate (units a second)."""
+
+
+class RateMode(StrEnum):
+    """What the learned law is doing."""
+
+    OPEN = "open"
+    """No rejection yet: nothing is limited."""
+    HOLD = "hold"
+    PROBE = "probe"
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedSnapshot:
+    """What is worth keeping across a restart: the held rate (units a second, None: none) and the hold (seconds)."""
+
+    base: float | None = None
+    hold_s: float = HOLD_MIN_S
+
+
+class LearnedRate:
+    """Learns one rate from rejections."""
+
+    __slots__ = (
+        "_block",
+        "_blocked_until",
+        "_episode",
+        "_hold_s",
+        "_hold_until",
+        "_last_rejected",
+        "_last_rejection",
+        "_open",
+        "_probed_s",
+        "_resume",
+        "_rng",
+        "_settled_base",
+        "_window_rate",
+        "base",
+        "counts",
+        "generation",
+        "mode",
+        "rejections",
+        "stale",
+    )
+
+    def __init__(self, *, rng: Rng) -> None:
+        self.counts = SendCounts()
+        self.mode = RateMode.OPEN
+        self.base = inf
+        self.generation = 0
+        self.rejections = 0
+        self.stale = 0
+        self._rng = rng
+        self._hold_s = HOLD_MIN_S
+        self._hold_until = inf
+        self._probed_s = 0.0  # seconds of probing in which the rate was used
+        self._settled_base = inf  # what was held when the last probe began
+        self._last_rejection = -inf
+        self._episode: Mark | None = None  # its first rejected send
+        self._open: Mark | None = None  # the last unblock, or the start of the busy spell
+        self._block: Mark | None = None  # the start of the block that runs
+        self._resume: Mark | None = None  # the first send after it
+        self._blocked_until = -inf
+        self._last_rejected: Mark | None = None  # when it was sent, and its cost
+        self._window_rate = inf  # the last fixed window's quota per second
+
+    @property
+    def rate(self) -> float:
+        """Units a second; ``inf`` while nothing is known."""
+        if self.mode is not RateMode.PROBE:
+            return self.base
+        x = self._probed_s
+        return self.base * (1.0 + PROBE_SLOPE * x) * (1.0 + (x / PROBE_SCALE_S) ** 2)
+
+    def advance(self, now: float) -> None:
+        """Begin the probe that is due; a quota that repeats is held longer first."""
+        if self.mode is not RateMode.HOLD or now < self._hold_until:
+            return
+        if abs(self.base / self._settled_base - 1.0) <= REPEATS_WITHIN:
+            longer = min(HOLD_MAX_S, self._hold_s * HOLD_GROWTH)
+            self._hold_until += longer - self._hold_s
+            self._hold_s = longer
+            self._settled_base = inf
+            if now < self._hold_until:
+                return
+        self.mode = RateMode.PROBE
+        self._settled_base = self.base
+        self._probed_s = 0.0
+
+    def sent(self, cost: float, now: float, lateness_s: float) -> None:
+        """Count a send that went out ``lateness_s`` seconds after the bucket would have let it go.
+
+        A probe goes on only through sends that came as fast as the rate allows: it never climbs unused (T4).
+        """
+        pace_s = 0.0 if self.mode is RateMode.OPEN else cost / self.rate
+        if self.mode is RateMode.PROBE and lateness_s <= max(LATE_S, LATE_SHARE * pace_s):
+            since = max(self.counts.last_sent, self._hold_until)
+            self._probed_s = min(PROBE_MAX_S, self._probed_s + max(0.0, now - since))
+        paused = 0.0
+        if self._block is not None:
+            paused = now - self._block.at
+            if self._resume is None and now >= self._blocked_until:
+                self._resume = Mark(now, self.counts.units)
+        if self.counts.idle(now, max(PAUSE_INTERVALS * pace_s, paused + LATE_S)):
+            self._open = Mark(now, self.counts.units)
+        self.counts.sent(cost, now, idle=self._open is not None and self._open.at == now)
+
+    def corrected(self, delta: float, sent_at: float, units_before: float) -> None:
+        """A send turned out ``delta`` units larger than it was counted (negative: smaller, or rejected)."""
+        self.counts.corrected(delta, sent_at, units_before, self._episode, self._open, self._block, self._resume)
+
+    def rejected(
+        self, cost: float, sent_at: float, units_before: float, generation: int, *, canary: bool, now: float
+    ) -> bool:
+        """A send was rejected for its rate. Returns whether it moved the rate.
+
+        ``units_before`` is what was sent before it, ``generation`` the law's when it was sent. A canary's rejection
+        and one that belongs to a burst already answered are only counted.
+        """
+        self.rejections += 1
+        if self._last_rejected is None or sent_at >= self._last_rejected.at:
+            self._last_rejected = Mark(sent_at, cost)
+        quiet_s = max(EPISODE_QUIET_S, EPISODE_QUIET_REQUESTS * cost / self.base)
+        if self._block is None and now - self._last_rejection > quiet_s:
+            self._episode = None
+        self._last_rejection = now
+        if canary:
+            return False
+        if generation != self.generation:
+            self.stale += 1
+            return False
+        self.generation += 1
+        held = MARGIN * self._measured(cost, sent_at, units_before)
+        if self.mode is RateMode.PROBE:
+            held = min(held, (self.base + self.rate) / 2.0)
+        elif self.mode is RateMode.HOLD:
+            held = min(held, STEP_DOWN * self.base)
+        if self._episode is None:
+            self._episode = Mark(sent_at, units_before)
+        self._hold(held, now)
+        return True
+
+    def blocked(self, now: float, until: float) -> None:
+        """A cooldown begins, or goes on."""
+        if self._block is None:
+            self._block = Mark(now, self.counts.units)
+        self._blocked_until = until
+        self._resume = None
+
+    def unblocked(self, now: float) -> None:
+        """The cooldown is over: a request that was sent after it got through."""
+        block, opened = self._block, self._open
+        if block is None:
+            return
+        reopened = self._open = self._resume or Mark(now, self.counts.units)
+        self._block = self._resume = None
+        if self.mode is RateMode.OPEN or opened is None:
+            return
+        measured = self._window_quota(reopened)
+        if measured is None and reopened.at - block.at >= FIXED_WINDOW_BLOCK_S:
+            spent = block.units - opened.units + opened.corrected - block.corrected
+            measured = spent / (reopened.at - opened.at)
+        if measured is not None and measured > 0.0:
+            self.generation += 1
+            self._episode = None
+            self._hold(MARGIN * measured, now)
+
+    def next_tick(self, now: float) -> float:
+        """When the rate changes by itself; ``inf`` for never."""
+        return max(now, self._hold_until) if self.mode is RateMode.HOLD else inf
+
+    def snapshot(self) -> LearnedSnapshot:
+        """What is worth keeping across a restart."""
+        return LearnedSnapshot(None if self.mode is RateMode.OPEN else self.base, self._hold_s)
+
+    def restore(self, kept: LearnedSnapshot, now: float) -> None:
+        """Go on from what an earlier process learned: hold its rate, then probe."""
+        if kept.base is not None and RATE_MIN <= kept.base < inf:
+            self._hold_s = min(HOLD_MAX_S, max(HOLD_MIN_S, kept.hold_s))
+            self._hold(kept.base, now)
+
+    def check(self) -> None:
+        """Assert every invariant."""
+        self.counts.check()
+        assert (self.base == inf) == (self.mode is RateMode.OPEN)
+        assert self.base >= RATE_MIN
+        assert HOLD_MIN_S <= self._hold_s <= HOLD_MAX_S
+        assert 0.0 <= self._probed_s <= PROBE_MAX_S
+        assert self.mode is RateMode.OPEN or isfinite(self.rate)
+
+    def _hold(self, base: float, now: float) -> None:
+        self.mode = RateMode.HOLD
+        self.base = max(RATE_MIN, base)
+        self._probed_s = 0.0
+        self._hold_until = now + self._hold_s * self._rng.uniform(1.0 - HOLD_JITTER, 1.0 + HOLD_JITTER)
+
+    def _measured(self, cost: float, sent_at: float, units_before: float) -> float:
+        """Units accepted per second until the send that was rejected."""
+        episode = self._episode
+        if episode is not None and sent_at > episode.at:
+            # Both ends found the provider's bucket short of one cost: what was refilled is known to within one.
+            refilled = units_before - episode.units + episode.corrected + cost
+            return max(0.0, refilled) / (sent_at - episode.at)
+        busy_s = sent_at - self.counts.busy_since
+        steady = self.counts.sends(MEASURE_S, sent_at) >= MEASURE_REQUESTS and not self._blocked_since(
+            sent_at - MEASURE_S
+        )
+        span_s = max(SHORTEST_S, min(busy_s, MEASURE_S if steady else MEASURE_LONG_S))
+        return self.counts.accepted(span_s, sent_at, units_before) / span_s
+
+    def _window_quota(self, reopened: Mark) -> float | None:
+        """Units a second of a fixed window that just ended; None unless the rejections prove that there is one.
+
+        They do when a request was still rejected after a steady refill would have made room several times over. The
+        window is taken to be a minute: what was accepted in the minute before it opened again was its whole quota. It
+        opened at some moment between the last rejected canary and the one that got through.
+        """
+        episode, rejected = self._episode, self._last_rejected
+        if episode is None or rejected is None:
+            return None
+        accepted = reopened.units - episode.units + episode.corrected - reopened.corrected
+        refilled = self.base * (rejected.at - episode.at)
+        edge = (rejected.at + reopened.at) / 2.0
+        if refilled - accepted < PROOF * rejected.units or edge - self.counts.busy_since < WINDOW_S:
+            return None
+        before = self.counts.accepted(WINDOW_S - (edge - episode.at), episode.at, episode.units)
+        quota = (before + accepted) / WINDOW_S
+        if abs(quota / self._window_rate - 1.0) <= REPEATS_WITHIN:
+            self._hold_s = HOLD_MAX_S
+        self._window_rate = quota
+        return quota
+
+    def _blocked_since(self, since: float) -> bool:
+        return self._block is not None or (
+            self._open is not None and self._open.at > max(since, self.counts.busy_since)
+        )

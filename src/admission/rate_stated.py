@@ -1,0 +1,220 @@
+"""The rate law for a provider that states its limit in headers: keep a copy of its bucket, correct it by each answer.
+
+Decides the rate from the freshest statement. With limit Q per window w and what is estimated to be left::
+
+    rate = max(0.05 Q/w, Q/w + (left - 0.01 Q) / 10)
+
+a proportional controller that empties a full bucket in tens of seconds and then holds it one per cent above empty.
+
+``left`` is a mirror of the provider's bucket: it refills with Q/w, every own send lowers it, and an answer corrects
+it by the difference between what the provider said was left and what the mirror had predicted for that very
+request when it was sent (a Smith predictor). Where the bucket does not overflow in between this is
+``min(Q, remaining + Q/w (now - sent_at)) - own sends since``, in O(1) and without a list of sends, and it stays
+right when answers take longer than the window. An answer to a request older than the freshest says nothing new.
+
+A *fixed window* (everything comes back at once at ``reset``) shows by a reset that stands still while requests go
+out; then what is left is spread over the time until the reset.
+"""
+
+from __future__ import annotations
+
+from math import inf, isfinite
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ..values import RateWindow
+
+__all__ = ["StatedRate"]
+
+FLOOR: Final = 0.05
+"""Never below this share of the limit: an answer is needed to learn that there is room again."""
+
+RESERVE: Final = 0.01
+"""The share of the limit that stays in the provider's bucket."""
+
+GAIN_S: Final = 10.0
+"""Time constant of the controller."""
+
+STALE_WINDOWS: Final = 3.0
+STALE_AT_LEAST_S: Final = 600.0
+"""Without a statement for this long (and so many windows) the provider stopped stating: back to learning."""
+
+FIXED_VOTES: Final = 3
+VOTES_MAX: Final = 6
+"""So many more statements of a fixed window than of a bucket decide it."""
+
+JUDGE_EVERY_S: Final = 10.0
+"""Statements closer together than this look alike under either shape."""
+
+RESET_SLACK_S: Final = 1.5
+"""A reset is stated to the second and arrives late by a round trip; within this it is the same moment."""
+
+CATCH_UP: Final = 3.0
+"""What is left of a fixed window is never spent faster than so many times the even pace."""
+
+CONFIRMED: Final = 3
+"""A limit stated so often in a row is believed to bound a single request, too."""
+
+
+class StatedRate:
+    """The rate that a provider's statements allow. Units are requests or tokens, times seconds (monotonic)."""
+
+    __slots__ = (
+        "_at",
+        "_fixed",
+        "_freshest",
+        "_heard_at",
+        "_judged_at",
+        "_repeats",
+        "_reset_at",
+        "_resets",
+        "corrected",
+        "ignored",
+        "left",
+        "limit",
+        "window_s",
+    )
+
+    def __init__(self) -> None:
+        self.limit = 0.0
+        self.window_s = 60.0
+        self.left: float | None = None  # None: nothing was stated
+        self.corrected = 0.0  # sum of all corrections to `left`, for requests that were sent before them
+        self.ignored = 0
+        self._at = -inf  # time of `left`
+        self._heard_at = -inf
+        self._freshest = -1
+        self._reset_at = inf
+        self._judged_at = -inf
+        self._resets = (-inf, -inf)
+        self._fixed = 0
+        self._repeats = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether there is a statement to go by."""
+        return self.left is not None
+
+    @property
+    def fixed_window(self) -> bool:
+        """Whether the provider seems to refill all at once."""
+        return self._fixed >= FIXED_VOTES
+
+    @property
+    def capacity(self) -> float | None:
+        """The largest cost that this limit can ever let through; None until it was stated several times alike."""
+        return self.limit if self.left is not None and self._repeats >= CONFIRMED else None
+
+    def rate(self, now: float) -> float:
+        """Units a second at ``now``; ``inf`` when nothing is stated."""
+        left = self._advance(now)
+        if left is None:
+            return inf
+        nominal = self.limit / self.window_s
+        spare = left - RESERVE * self.limit
+        if self.fixed_window and now < self._reset_at < inf:
+            even = spare / max(1.0, self._reset_at - now)
+            return min(CATCH_UP * nominal, max(FLOOR * nominal, even))
+        return max(FLOOR * nominal, nominal + spare / GAIN_S)
+
+    def sent(self, cost: float, now: float) -> float:
+        """Count a send; return what the provider is expected to have left after it (nan when nothing is known)."""
+        left = self._advance(now)
+        if left is None:
+            return float("nan")
+        self.left = left - cost
+        return self.left
+
+    def settled(self, delta: float) -> None:
+        """A send turned out ``delta`` units larger than it was counted (negative: smaller)."""
+        if self.left is not None:
+            self.left = min(self.limit, self.left - delta)
+            self.corrected -= delta
+
+    def observed(
+        self, window: RateWindow, *, seq: int, sent_at: float, expected: float, own_since: float, now: float
+    ) -> None:
+        """Take in what the answer to send number ``seq`` stated.
+
+        ``expected`` is what ``sent`` returned for it plus all corrections made since (nan if unknown) and
+        ``own_since`` what was sent after it. Nonsense is counted in ``ignored`` and changes nothing.
+        """
+        if not plausible(window):
+            self.ignored += 1
+            return
+        if seq < self._freshest:
+            return
+        self._freshest = seq
+        self._heard_at = now
+        left = self._advance(now)
+        same = window.limit == self.limit and window.window_s == self.window_s
+        self._repeats = self._repeats + 1 if same else 1
+        self.limit, self.window_s = window.limit, window.window_s
+        if left is None or not same or expected != expected:  # the last: expected is nan
+            refilled = window.remaining + self.limit / self.window_s * (now - sent_at)
+            self.left = min(self.limit, refilled) - own_since
+            self._at = now
+        else:
+            correction = window.remaining - expected
+            self.left = min(self.limit, left + correction)
+            self.corrected += correction
+        self._judge_shape(window, sent_at, now)
+
+    def rejected(self, now: float) -> None:
+        """The provider says that nothing is left."""
+        left = self._advance(now)
+        if left is not None and left > 0.0:
+            self.corrected -= left
+            self.left = 0.0
+
+    def check(self) -> None:
+        """Assert every invariant."""
+        assert self.left is None or (isfinite(self.left) and self.left <= self.limit and self.limit > 0.0)
+        assert isfinite(self.corrected)
+        assert self.window_s > 0.0
+        assert 0 <= self._fixed <= VOTES_MAX
+
+    def _advance(self, now: float) -> float | None:
+        """Bring the mirror to ``now``."""
+        left = self.left
+        if left is None or now <= self._at:
+            return left
+        if now - self._heard_at > max(STALE_AT_LEAST_S, STALE_WINDOWS * self.window_s):
+            self.left = None
+            return None
+        if not self.fixed_window:
+            left = min(self.limit, left + (now - self._at) * self.limit / self.window_s)
+        elif now >= self._reset_at:
+            left = self.limit
+            self._reset_at += self.window_s
+        self.left, self._at = left, now
+        return left
+
+    def _judge_shape(self, window: RateWindow, sent_at: float, now: float) -> None:
+        """Vote on whether the limit refills steadily or all at once: then the moment of the reset stands still.
+
+        Some count the time to the reset from the arrival of the request, some from their answer.
+        """
+        if window.reset_s is None:
+            return
+        self._reset_at = now + window.reset_s
+        if now - self._judged_at < JUDGE_EVERY_S:
+            return
+        before, self._resets = self._resets, (sent_at + window.reset_s, self._reset_at)
+        stands = any(abs(new - old) <= RESET_SLACK_S for new, old in zip(self._resets, before, strict=True))
+        self._fixed = min(VOTES_MAX, self._fixed + 1) if stands else max(0, self._fixed - 2)
+        self._judged_at = now
+
+
+LARGEST: Final = 1e12
+LONGEST_S: Final = 32 * 86_400.0
+"""No limit is larger, no window longer: what claims to be was not a limit."""
+
+
+def plausible(window: RateWindow) -> bool:
+    """Whether a stated window can be meant."""
+    if not (0.0 < window.limit <= LARGEST and 0.0 <= window.remaining <= window.limit):
+        return False
+    if not 0.001 <= window.window_s <= LONGEST_S:
+        return False
+    return window.reset_s is None or 0.0 <= window.reset_s <= LONGEST_S

@@ -1,0 +1,57 @@
+"""Which resources there are, which scopes each passes, which names mean the same.
+
+Decides nothing about requests. A scope is shared by all resources under it; an alias shares a whole lane (A9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..values import ResourceKey, Rng
+from .lane import Lane
+from .scope import Scope, ScopeLimits
+
+__all__ = ["Registry"]
+
+
+class Registry:
+    """The lanes and scopes of one gate, by name."""
+
+    __slots__ = ("_names", "_rng", "lanes", "scopes")
+
+    def __init__(self, rng: Rng) -> None:
+        self._rng = rng
+        self._names: dict[str, str] = {}
+        self.lanes: dict[str, Lane] = {}
+        self.scopes: dict[str, Scope] = {}
+
+    def knows(self, resource: ResourceKey) -> bool:
+        """Whether ``resource`` is a lane or an alias of one."""
+        return str(resource) in self._names
+
+    def lane(self, resource: ResourceKey) -> Lane | None:
+        """The lane of ``resource``, aliases resolved."""
+        name = self._names.get(str(resource))
+        return None if name is None else self.lanes[name]
+
+    def add(self, resource: ResourceKey, limits: Mapping[str, ScopeLimits], now: float) -> None:
+        """Make ``resource`` known, with ``limits`` by scope name. Scopes that exist keep their limits if they have any."""
+        name = str(resource)
+        scopes = resource.scopes()
+        for scope in scopes:
+            self._add_scope(scope, limits.get(scope, ScopeLimits()), leaf=scope == scopes[-1], now=now)
+        self._names[name] = name
+        self.lanes[name] = Lane(name, tuple(self.scopes[scope] for scope in scopes), now)
+        for scope in scopes:
+            self.scopes[scope].resources.append(name)
+
+    def alias(self, resource: ResourceKey, target: Lane) -> None:
+        """``resource`` is another name of ``target``."""
+        self._names[str(resource)] = target.name
+
+    def _add_scope(self, name: str, limits: ScopeLimits, *, leaf: bool, now: float) -> None:
+        found = self.scopes.get(name)
+        if found is None:
+            self.scopes[name] = Scope(name, limits, rng=self._rng, leaf=leaf)
+        elif leaf and found.limits == ScopeLimits() != limits:
+            found.set_limits(limits, now)  # until now it only stood above other resources

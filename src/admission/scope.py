@@ -1,0 +1,252 @@
+"""One scope: whether one more request fits everything that limits it here, and the books of those that went.
+
+Decides for a single scope (an account, a model, a model's domain). It neither knows who waits nor whose turn it is;
+the gate asks every scope of a request and takes from all of them or from none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import floor, inf
+from typing import NamedTuple
+
+from ..values import LimitKind, Rng
+from .concurrency import AdaptiveConcurrency, FixedConcurrency, Stamp
+from .cooldown import Cooldown
+from .fair_queue import FairQueue
+from .rate import RateLimiter, RateStamp
+from .values import DenyReason, Request
+
+__all__ = ["Passage", "Refusal", "Scope", "ScopeLimits"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeLimits:
+    """The numbers that one scope works under; None means: no such limit is known.
+
+    Concurrency is adaptive between ``minimum`` and ``maximum`` from ``start`` on, or fixed at ``maximum``. Rates
+    are per minute. ``cooldown_cap_s`` bounds how long one hint of the provider may block the scope, and a fixed
+    limit is approached over ``startup_ramp_s`` seconds from the first request on.
+    """
+
+    minimum: int = 1
+    start: float = 4.0
+    maximum: int | None = None
+    adaptive: bool = False
+    requests_per_minute: float | None = None
+    input_tokens_per_minute: float | None = None
+    output_tokens_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    cooldown_cap_s: float = 600.0
+    startup_ramp_s: float = 0.0
+
+    def tightest(self, other: ScopeLimits) -> ScopeLimits:
+        """The limits that satisfy both: what two names of one endpoint share (A9)."""
+        maximum = least(self.maximum, other.maximum)
+        minimum = min(self.minimum, other.minimum, inf if maximum is None else maximum)
+        start = min(self.start, other.start, inf if maximum is None else maximum)
+        return ScopeLimits(
+            minimum=int(minimum),
+            start=max(minimum, start),
+            maximum=None if maximum is None else int(maximum),
+            adaptive=self.adaptive or other.adaptive,
+            requests_per_minute=least(self.requests_per_minute, other.requests_per_minute),
+            input_tokens_per_minute=least(self.input_tokens_per_minute, other.input_tokens_per_minute),
+            output_tokens_per_minute=least(self.output_tokens_per_minute, other.output_tokens_per_minute),
+            tokens_per_minute=least(self.tokens_per_minute, other.tokens_per_minute),
+            cooldown_cap_s=min(self.cooldown_cap_s, other.cooldown_cap_s),
+            startup_ramp_s=max(self.startup_ramp_s, other.startup_ramp_s),
+        )
+
+    def rates(self) -> dict[LimitKind, float]:
+        """The configured rates per minute, by kind."""
+        stated = {
+            LimitKind.REQUESTS: self.requests_per_minute,
+            LimitKind.INPUT_TOKENS: self.input_tokens_per_minute,
+            LimitKind.OUTPUT_TOKENS: self.output_tokens_per_minute,
+            LimitKind.TOKENS: self.tokens_per_minute,
+        }
+        return {kind: rate for kind, rate in stated.items() if rate is not None}
+
+
+def least(one: float | None, other: float | None) -> float | None:
+    """The smaller of two limits of which either may be unknown."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
+class Refusal(NamedTuple):
+    """Why a scope has no room, and the earliest time (seconds, monotonic) at which time alone could change it."""
+
+    reason: DenyReason
+    next_at: float
+
+
+@dataclass(slots=True, eq=False)
+class Passage:
+    """What one lease holds in one scope."""
+
+    scope: Scope
+    stamp: Stamp | None
+    rates: tuple[tuple[LimitKind, RateStamp], ...]
+    canary: bool
+
+
+class Scope:
+    """The counts, limits, rate buckets and cooldown of one scope, and the queue of resources that wait for it."""
+
+    # The mutable state of a scope is exactly these slots; `waiting` and `resources` are kept by the gate.
+    __slots__ = (
+        "_ramp_started",
+        "_rng",
+        "adaptive_rates",
+        "concurrency",
+        "cooldown",
+        "in_flight",
+        "limiters",
+        "limits",
+        "name",
+        "paused",
+        "resources",
+        "waiting",
+    )
+
+    def __init__(self, name: str, limits: ScopeLimits, *, rng: Rng, leaf: bool) -> None:
+        self.name = name
+        self.limits = limits
+        self.in_flight = 0
+        self.paused = False  # a cooldown ran, and nothing has got through since
+        self.waiting: FairQueue[str] = FairQueue()
+        self.resources: list[str] = []
+        self.cooldown = Cooldown(rng=rng, cap_s=limits.cooldown_cap_s)
+        self.concurrency = _law(limits, rng)
+        self.limiters: dict[LimitKind, RateLimiter] = {}
+        self._rng = rng
+        self._ramp_started: float | None = None
+        for kind, rate in limits.rates().items():
+            self.limiters[kind] = RateLimiter(configured_per_minute=rate, rng=rng)
+        if leaf and LimitKind.REQUESTS not in self.limiters:
+            self.limiters[LimitKind.REQUESTS] = RateLimiter(configured_per_minute=None, rng=rng)
+
+    @property
+    def limit(self) -> float:
+        """How many requests may be in flight, cooldown and ramp aside; ``inf`` when nothing is known."""
+        return inf if self.concurrency is None else self.concurrency.limit
+
+    def limiter(self, kind: LimitKind) -> RateLimiter:
+        """The rate limiter of ``kind``, made on first need without a known rate."""
+        limiter = self.limiters.get(kind)
+        if limiter is None:
+            limiter = self.limiters[kind] = RateLimiter(configured_per_minute=None, rng=self._rng)
+        return limiter
+
+    def set_limits(self, limits: ScopeLimits, now: float) -> None:
+        """Work under other numbers from now on. A limit below what is in flight only stops new requests."""
+        before, self.limits = self.limits, limits
+        law = self.concurrency
+        if law is not None and before.adaptive == limits.adaptive and (limits.adaptive or limits.maximum):
+            law.set_bounds(limits.minimum, limits.maximum or UNKNOWN_MAXIMUM, now)
+        else:
+            self.concurrency = _law(limits, self._rng)
+        self.cooldown.cap_s = limits.cooldown_cap_s
+        stated = limits.rates()
+        for kind in before.rates().keys() | stated.keys():
+            self.limiter(kind).configure(stated.get(kind), now)
+
+    def too_large(self, request: Request) -> LimitKind | None:
+        """The rate limit that ``request`` could never pass, or None."""
+        for kind, limiter in self.limiters.items():
+            if not limiter.fits(cost_of(request, kind)):
+                return kind
+        return None
+
+    def advance(self, now: float) -> None:
+        """Let the concurrency law see the time and the demand before a decision."""
+        if self.concurrency is not None:
+            self.concurrency.advance(now, self.in_flight, bool(self.waiting))
+
+    def refusal(self, request: Request, now: float) -> Refusal | None:
+        """Why ``request`` has no room here at ``now``; None when it has."""
+        limit = self.limit
+        allowed = self.cooldown.allowance(now, self.in_flight, limit)
+        if self.in_flight >= allowed:
+            reason = DenyReason.COOLDOWN if now < self.cooldown.blocked_until else DenyReason.NO_CAPACITY
+            return Refusal(reason, self.cooldown.next_tick(now, self.in_flight, limit))
+        if self.in_flight >= floor_limit(limit):
+            law = self.concurrency
+            return Refusal(DenyReason.NO_CAPACITY, inf if law is None else law.next_tick(now))
+        if self.limits.startup_ramp_s:
+            refusal = self._ramp_refusal(limit, now)
+            if refusal is not None:
+                return refusal
+        return self._rate_refusal(request, now)
+
+    def admit(self, request: Request, now: float) -> Passage:
+        """Take what ``request`` needs. The caller has seen ``refusal`` return None at this ``now``."""
+        others = self.in_flight
+        self.in_flight = others + 1
+        if self._ramp_started is None:
+            self._ramp_started = now
+        law = self.concurrency
+        rates = tuple([(kind, lim.take(cost_of(request, kind), now)) for kind, lim in self.limiters.items()])
+        if law is None:
+            return Passage(self, None, rates, self.cooldown.sent(now))
+        return Passage(self, law.sent(now, others), rates, self.cooldown.sent(now, law.tau))
+
+    def check(self) -> None:
+        """Assert every invariant of this scope and its parts."""
+        assert self.in_flight >= 0
+        self.waiting.check()
+        self.cooldown.check()
+        if self.concurrency is not None:
+            self.concurrency.check()
+        for limiter in self.limiters.values():
+            limiter.check()
+
+    def _rate_refusal(self, request: Request, now: float) -> Refusal | None:
+        latest, reason = now, None
+        for kind, limiter in self.limiters.items():
+            at = limiter.ready_at(cost_of(request, kind), now)
+            if at > latest:
+                latest = at
+                reason = DenyReason.REQUEST_RATE if kind is LimitKind.REQUESTS else DenyReason.TOKEN_RATE
+        return None if reason is None else Refusal(reason, latest)
+
+    def _ramp_refusal(self, limit: float, now: float) -> Refusal | None:
+        if self._ramp_started is None or limit == inf:
+            return None
+        slope = limit / self.limits.startup_ramp_s
+        allowed = 1.0 + slope * (now - self._ramp_started)
+        if self.in_flight < floor_limit(min(allowed, limit)):
+            return None
+        return Refusal(DenyReason.NO_CAPACITY, self._ramp_started + self.in_flight / slope)
+
+
+UNKNOWN_MAXIMUM = 1024
+"""The concurrency that an adaptive limit may reach when nobody named a maximum."""
+
+_ROUNDING = 1e-9  # a limit that reached an integer by floating point steps counts as that integer
+
+
+def floor_limit(limit: float) -> float:
+    """How many whole requests a fractional limit lets out."""
+    return limit if limit == inf else floor(limit + _ROUNDING)
+
+
+def cost_of(request: Request, kind: LimitKind) -> float:
+    """What ``request`` takes from the limit of ``kind``: requests or estimated tokens."""
+    if kind is LimitKind.REQUESTS:
+        return 1.0
+    if kind is LimitKind.INPUT_TOKENS:
+        return float(request.input_tokens)
+    if kind is LimitKind.OUTPUT_TOKENS:
+        return float(request.output_tokens)
+    return float(request.input_tokens + request.output_tokens)
+
+
+def _law(limits: ScopeLimits, rng: Rng) -> AdaptiveConcurrency | FixedConcurrency | None:
+    if limits.adaptive:
+        maximum = limits.maximum or UNKNOWN_MAXIMUM
+        return AdaptiveConcurrency(minimum=limits.minimum, start=limits.start, maximum=maximum, rng=rng)
+    return None if limits.maximum is None else FixedConcurrency(limits.maximum)

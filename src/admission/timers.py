@@ -1,0 +1,73 @@
+"""Which of many keyed moments comes next: one heap instead of a timer for each.
+
+Decides nothing; it only keeps the earliest moment at hand. O(log n) an operation, stale entries are swept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from heapq import heapify, heappop, heappush
+from math import inf
+from typing import Generic, TypeVar
+
+__all__ = ["Timers"]
+
+K = TypeVar("K", bound=Hashable)
+
+_SPARE_ENTRIES = 64
+
+
+class Timers(Generic[K]):
+    """At most one moment for each key. Times are seconds on whatever clock the caller uses."""
+
+    __slots__ = ("_at", "_heap", "_sequence")
+
+    def __init__(self) -> None:
+        self._at: dict[K, float] = {}
+        self._heap: list[tuple[float, int, K]] = []
+        self._sequence = 0
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def set(self, key: K, at: float) -> None:
+        """Replace the moment of ``key``; ``inf`` removes it."""
+        if at == inf:
+            self._at.pop(key, None)
+            return
+        if self._at.get(key) == at:
+            return
+        self._at[key] = at
+        self._sequence += 1
+        heappush(self._heap, (at, self._sequence, key))
+        if len(self._heap) > 2 * len(self._at) + _SPARE_ENTRIES:
+            self._rebuild()
+
+    def at(self, key: K) -> float:
+        """The moment of ``key``, or ``inf``."""
+        return self._at.get(key, inf)
+
+    def next_at(self) -> float:
+        """The earliest moment, or ``inf``."""
+        heap = self._heap
+        while heap:
+            at, _, key = heap[0]
+            if self._at.get(key) == at:
+                return at
+            heappop(heap)
+        return inf
+
+    def pop_due(self, now: float) -> K | None:
+        """Take out one key whose moment has come, earliest first; None when none has."""
+        if self.next_at() > now:
+            return None
+        key = heappop(self._heap)[2]
+        del self._at[key]
+        return key
+
+    def _rebuild(self) -> None:
+        self._heap = []
+        for key, at in self._at.items():
+            self._sequence += 1
+            self._heap.append((at, self._sequence, key))
+        heapify(self._heap)

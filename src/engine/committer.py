@@ -1,0 +1,59 @@
+"""The task that makes a run's records durable, batch by batch.
+
+While one batch is being committed the next one collects, so a slow store gets larger batches instead of a queue.
+A store that is away or full for a moment is asked again; one that stays away ends the run loudly (T27, T55).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+
+from ..errors import StoreError
+from ..storage.ports import Batch, RunHandle
+from ..wakeup import Wakeup
+from .journal import Journal
+
+__all__ = ["Committer"]
+
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0
+PATIENCE_S = 60.0
+"""How long a store that says it may recover is asked again: long enough for a restart of a server next door."""
+
+
+class Committer:
+    """Commits what the journal collects, and tells the run of each batch that is durable."""
+
+    __slots__ = ("_committed", "_handle", "_journal", "paused_s", "wakeup")
+
+    def __init__(self, handle: RunHandle, journal: Journal, committed: Callable[[Batch], None]) -> None:
+        self._handle = handle
+        self._journal = journal
+        self._committed = committed
+        self.wakeup = Wakeup()
+        self.paused_s = 0.0
+
+    async def run(self) -> None:
+        """Commit until cancelled. Raises StoreError when the store gives up, or stays away for too long."""
+        while True:
+            await self.wakeup.wait()
+            while self._journal.waiting:
+                batch = self._journal.take()
+                await self._commit(batch)
+                self._committed(batch)
+
+    async def _commit(self, batch: Batch) -> None:
+        pause, asked_since = FIRST_PAUSE_S, anyio.current_time()
+        while True:
+            try:
+                await self._handle.commit(batch)
+            except StoreError as error:
+                if not error.retryable or anyio.current_time() - asked_since >= PATIENCE_S:
+                    raise
+                await anyio.sleep(pause)
+                self.paused_s += pause
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+            else:
+                return

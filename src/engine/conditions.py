@@ -1,0 +1,42 @@
+"""Arguments for column bodies and their conditions, from the fields and values of a row."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable
+
+from ..salvage.classify import Failure
+from ..salvage.kinds import FailureKind
+from .values import ColumnPlan, OpenRow
+
+__all__ = ["INPUT", "arguments_of", "condition_holds"]
+
+INPUT = -1
+"""The place of a parameter that an input field provides, instead of a column's index."""
+
+
+def arguments_of(
+    sources: Iterable[tuple[str, int]], optional: frozenset[str], row: OpenRow
+) -> dict[str, object]:
+    """Keyword arguments of a body over ``row``. An optional parameter that the row lacks is left to its default."""
+    fields, values = row.seed.fields, row.values
+    return {
+        name: fields[name] if column == INPUT else values[column]
+        for name, column in sources
+        if column != INPUT or name not in optional or name in fields
+    }
+
+
+def condition_holds(plan: ColumnPlan, row: OpenRow) -> bool | Failure:
+    """What the column's ``when`` says of ``row``; a Failure of kind bug when it raised."""
+    condition = plan.column.when_fn
+    assert condition is not None
+    try:
+        return bool(condition(**arguments_of(plan.when_arguments, plan.optional, row)))
+    except Exception as error:
+        return Failure(
+            FailureKind.BUG,
+            f"when= raised {type(error).__name__}: {error}",
+            error_type=type(error).__name__,
+            traceback="".join(traceback.format_exception(error)),
+        )

@@ -1,0 +1,406 @@
+"""The decisions of one run: what each event means for rows, tasks, records and lanes.
+
+Composes the scheduler's frontier and dispatcher, the salvage machine and the journal, and does no I/O: the shell in
+:mod:`headgate.engine.run` tells it what happened, takes tasks to start from the dispatcher, and performs the effects
+that it drains after each step. Times are seconds on the run's monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from ..salvage.classify import Failure
+from ..salvage.column_guard import ColumnGuard
+from ..salvage.decisions import Effect as SalvageEffect
+from ..salvage.decisions import Fail, HeldItem
+from ..salvage.kinds import FailureKind
+from ..salvage.ledger import FailureLedger
+from ..salvage.salvage import Salvage
+from ..scheduler.dispatcher import Dispatcher
+from ..scheduler.frontier import CellState, Frontier, Progress, Task
+from ..scheduler.graph import Graph
+from ..storage.ports import Batch, StoredRow
+from ..values import Usage
+from .conditions import arguments_of, condition_holds
+from .journal import Journal
+from .records import Records
+from .restore import HeldCell, Restored
+from .rows import RowSeed
+from .tally import Tally
+from .values import CellResult, ColumnPlan, FinishedRow, OpenRow
+
+__all__ = ["Cancel", "CoreEffect", "RunCore"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop ``task`` wherever it is: its result cannot matter any more."""
+
+    task: Task
+
+
+CoreEffect = Cancel | SalvageEffect
+
+
+class RunCore:
+    """All decisions of a run but those of admission. Its parts are public, to look at."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        plans: Sequence[ColumnPlan],
+        *,
+        salvage: Salvage[Task],
+        wall_clock: Callable[[], float],
+        finish_siblings: bool,
+        group_size: int,
+    ) -> None:
+        self.plans = tuple(plans)
+        self.salvage = salvage
+        self.frontier = Frontier(graph, finish_siblings=finish_siblings)
+        self.dispatcher = Dispatcher()
+        self.journal = Journal()
+        self.ledger = FailureLedger()
+        self.guard = ColumnGuard()
+        self.tally = Tally(tuple(plan.name for plan in plans))
+        self.rows: dict[int, OpenRow] = {}
+        self.open_bytes = 0
+        self.finished: deque[FinishedRow] = deque()
+        self.stopped: dict[int, str] = {}
+        self._records = Records(self.journal, self.plans, wall_clock)
+        self._group_size = group_size
+        self._group = -1
+        self._group_fill = group_size
+        self._effects: list[CoreEffect] = []
+        self._again: set[Task] = set()
+        self._fresh: set[str] = set()
+        self._given_up: set[Task] = set()
+        self._held_groups: dict[Task, tuple[HeldCell, float]] = {}
+        self._now = -inf  # the time of the event that is being handled
+        for plan in self.plans:
+            weight, rank = plan.column.spec.weight, graph.path_length[plan.index]
+            self.dispatcher.add_flow(plan.index, plan.lane, weight=weight, rank=rank)
+
+    # Rows come in
+
+    def add_row(self, seed: RowSeed, restored: Restored | None, now: float) -> None:
+        """Accept a row, with what an earlier run committed about it."""
+        self._now = now
+        self.tally.accepted += 1
+        if restored is None:
+            self._records.row(seed)
+        elif restored.whole:
+            self._add_whole(seed, restored)
+            return
+        if self._group_fill == self._group_size:
+            self._group += 1
+            self._group_fill = 0
+        self._group_fill += 1
+        row = self.rows[seed.index] = OpenRow(seed)
+        self.open_bytes += len(seed.data)
+        states: Mapping[int, int] = {}
+        if restored is not None:
+            states = restored.states
+            row.values.update(restored.values)
+            row.failed = restored.failed
+            self._count_restored(restored)
+        progress = self.frontier.add_row(seed.index, self._group, states)
+        if restored is not None:
+            self._hold_again(progress, restored.held)
+        self._follow(progress, known=states)
+        if self._group_fill == self._group_size:
+            self.seal()
+
+    def seal(self) -> None:
+        """The current group gets no more rows."""
+        if self._group >= 0:
+            self._follow(self.frontier.seal_group(self._group))
+            self._group_fill = self._group_size
+
+    @property
+    def owed(self) -> int:
+        """How many rows the current group still lacks."""
+        return self._group_size - self._group_fill
+
+    # Tasks end
+
+    def succeeded(
+        self, task: Task, results: Sequence[CellResult], usage: Usage, now: float, *, sent_at: float | None
+    ) -> None:
+        """``task`` yielded ``results``: one for its row, or one for each live row of its group."""
+        self._now = now
+        plan = self.plans[task.column]
+        self._again.discard(task)
+        if self.frontier.task_state(task) != CellState.READY:
+            self.salvage.dropped(task, now)
+            return
+        self.salvage.succeeded(task, plan.lane, now, sent_at=sent_at)
+        if plan.group:
+            self._group_ended(task, plan, results, usage)
+            return
+        (result,) = results
+        self.rows[result.row].values[task.column] = result.value
+        self._records.done(task.column, result, usage, 1)
+        self.guard.succeeded(plan.name)
+        self._follow(self.frontier.finish(task))
+
+    def failed(
+        self, task: Task, failure: Failure, usage: Usage, now: float, *, lane: str, cooldown_until: float = -inf
+    ) -> None:
+        """An attempt of ``task`` failed on ``lane``, usually that of its column."""
+        self._now = now
+        if self.frontier.task_state(task) != CellState.READY:
+            self.cancelled(task, now)
+            return
+        decision = self.salvage.failed(task, lane, failure, now, cooldown_until=cooldown_until)
+        self._effects.extend(self.salvage.drain_effects())
+        if isinstance(decision, Fail):
+            self._again.discard(task)
+            self._follow(self._fail(task, decision, usage, failure.traceback))
+            return
+        self.frontier.hold(task)
+        item = self.salvage.item(task)
+        assert item is not None
+        rows = self._rows_of(task)
+        if usage != Usage():
+            self._records.spent(rows[0], task.column, item.attempts, failure.kind.value, usage)
+        self._records.held(item, rows, _wait_s(item, now))
+
+    def cancelled(self, task: Task, now: float) -> None:
+        """``task`` was stopped because nobody wants it any more."""
+        self._again.discard(task)
+        self.salvage.dropped(task, now)
+
+    def sent(self, task: Task, now: float) -> None:
+        """The first request of ``task`` was let out."""
+        self.salvage.sent(self.plans[task.column].lane, now, fresh=task not in self._again, task=task)
+
+    def refused(self, task: Task, now: float) -> bool:
+        """Whether ``task`` may not start because its column was stopped; it has failed then."""
+        why = self.stopped.get(task.column)
+        if why is None:
+            return False
+        self.cancelled(task, now)
+        self._follow(self._fail(task, Fail(FailureKind.COLUMN_STOPPED, why, 0, None, FailureKind.COLUMN_STOPPED), Usage(), None))
+        return True
+
+    # Time, commits
+
+    def tick(self, now: float) -> None:
+        """Bring back held tasks whose time has come, give up those held for too long."""
+        self._now = now
+        salvage = self.salvage
+        if not salvage.held:
+            return
+        # Held tasks keep to a pace while fresh work exists, so its end is news like the passing of time.
+        fresh = self.dispatcher.fresh_lanes()
+        if salvage.next_tick(now) > now and fresh == self._fresh:
+            return
+        self._fresh = fresh
+        for item in salvage.expired(now):
+            self._given_up.add(item.task)
+            self._records.held(item, self._rows_of(item.task), _wait_s(item, now))
+        for task in salvage.due(now, fresh_work=fresh):
+            if self.frontier.resume(task):
+                self._again.add(task)
+                self._queue(task, again=True)
+        self._effects.extend(self.salvage.drain_effects())
+
+    def committed(self, batch: Batch) -> None:
+        """``batch`` is durable: count it, and hand out the rows that are whole now."""
+        for cell in batch.cells:
+            self.tally.cell(cell.column, cell.status)
+        for index in self.journal.committed(batch):
+            row = self.rows.get(index)
+            if row is not None and row.finished:
+                self._hand_out(row)
+
+    def drain_effects(self) -> list[CoreEffect]:
+        """What the shell has to perform since the last call."""
+        if not self._effects:
+            return []
+        effects, self._effects = self._effects, []
+        return effects
+
+    def leave_open(self) -> None:
+        """The run ends here: whatever is open is held for a later run."""
+        for row in self.rows.values():
+            assert not row.finished, "a finished row was not committed before the run ended"
+            for column, _ in self.frontier.unfinished(row.seed.index):
+                self.tally.held_cell(self.plans[column].name)
+            self.tally.held_row()
+
+    # Questions
+
+    def arguments(self, task: Task, rows: Sequence[int]) -> dict[str, object]:
+        """The keyword arguments for the body of ``task``; ``rows`` are the live rows of a group task, in order."""
+        plan = self.plans[task.column]
+        if not plan.group:
+            return arguments_of(plan.arguments, plan.optional, self.rows[task.unit])
+        each = [arguments_of(plan.arguments, plan.optional, self.rows[row]) for row in rows]
+        return {name: [one[name] for one in each] for name, _ in plan.arguments if name in each[0]}
+
+    def live_rows(self, task: Task) -> list[int]:
+        """The rows that ``task`` is about."""
+        return self.frontier.live_rows(task) if self.plans[task.column].group else [task.unit]
+
+    @property
+    def pending(self) -> int:
+        """Tasks that will run without anybody's help: ready ones, and held ones whose lane is not parked."""
+        return self.dispatcher.total() + self.salvage.waiting
+
+    def check(self) -> None:
+        """Assert the invariants of every part, and those between them."""
+        self.frontier.check()
+        self.dispatcher.check()
+        self.salvage.check()
+        assert self.frontier.counts().held_tasks == self.salvage.held + len(self._given_up)
+        assert self.open_bytes == sum(len(row.seed.data) for row in self.rows.values())
+        assert self.tally.accepted == self.tally.closed + len(self.rows)
+
+    # What follows
+
+    def _follow(self, progress: Progress, *, known: Mapping[int, int] | None = None) -> None:
+        """Carry out what the frontier concluded, and what that leads to. ``known`` cells are on record already."""
+        todo = deque((progress,))
+        while todo:
+            step = todo.popleft()
+            for row, column, state, reason in step.closed:
+                if state == CellState.SKIPPED and not (known and column in known):
+                    self._records.skipped(row, column, reason)
+            for task in step.cancel:
+                self._cancel(task)
+            for task in step.ready:
+                further = self._ready(task)
+                if further is not None:
+                    todo.append(further)
+            for index in step.finished_rows:
+                self._finish_row(index)
+
+    def _ready(self, task: Task) -> Progress | None:
+        plan = self.plans[task.column]
+        if self.frontier.task_state(task) != CellState.READY:
+            return None  # an earlier failure in the same step closed it
+        if plan.column.when_fn is not None:
+            holds = condition_holds(plan, self.rows[task.unit])
+            if isinstance(holds, Failure):
+                fail = Fail(holds.kind, holds.message, 0, None, holds.kind)
+                return self._fail(task, fail, Usage(), holds.traceback)
+            if not holds:
+                return self.frontier.skip(task)
+        held = self._held_groups.pop(task, None) if plan.group else None
+        if held is not None:
+            self._hold_restored(task, *held)
+        else:
+            self._queue(task)
+        return None
+
+    def _queue(self, task: Task, *, again: bool = False) -> None:
+        order = task.unit * self._group_size if self.plans[task.column].group else task.unit
+        self.dispatcher.push(task, order, again=again)
+
+    def _cancel(self, task: Task) -> None:
+        self._given_up.discard(task)
+        if not self.dispatcher.discard(task):
+            self._effects.append(Cancel(task))
+
+    def _fail(self, task: Task, fail: Fail, usage: Usage, traceback: str | None) -> Progress:
+        plan = self.plans[task.column]
+        for row in self.live_rows(task):
+            self._fail_cell(row, plan, fail, usage, traceback)
+            usage = Usage()  # one request, counted once
+        return self.frontier.fail(task, fail.kind.value)
+
+    def _fail_cell(self, row: int, plan: ColumnPlan, fail: Fail, usage: Usage, traceback: str | None) -> None:
+        open_row = self.rows[row]
+        open_row.failed = True
+        self._records.failed(row, plan.index, fail, usage)
+        self.ledger.record(
+            open_row.seed.id,
+            plan.name,
+            fail.kind,
+            attempts=fail.attempts,
+            status=fail.status,
+            message=fail.message,
+            traceback=traceback,
+        )
+        verdict = self.guard.failed(plan.name, fail.kind)
+        if verdict is not None:
+            self.stopped[plan.index] = f"{verdict}; last failure: {fail.kind.value} {fail.message}"
+
+    def _group_ended(self, task: Task, plan: ColumnPlan, results: Sequence[CellResult], usage: Usage) -> None:
+        states: dict[int, int] = {}
+        reasons: dict[int, str] = {}
+        for result in results:
+            if result.failure is None:
+                self.rows[result.row].values[task.column] = result.value
+                self._records.done(task.column, result, usage, 1)
+                self.guard.succeeded(plan.name)
+            else:
+                failure = result.failure
+                states[result.row] = CellState.FAILED
+                reasons[result.row] = failure.kind.value
+                fail = Fail(failure.kind, failure.message, 1, failure.status, failure.kind)
+                self._fail_cell(result.row, plan, fail, usage, failure.traceback)
+            usage = Usage()  # one request, counted once
+        self._follow(self.frontier.finish_group(task, states, reasons))
+
+    def _rows_of(self, task: Task) -> list[int]:
+        return self.live_rows(task) or [task.unit]
+
+    # Rows leave
+
+    def _finish_row(self, index: int) -> None:
+        self.rows[index].finished = True
+        self.frontier.forget_row(index)
+        if self.journal.settled(index):
+            self._hand_out(self.rows[index])
+
+    def _hand_out(self, row: OpenRow) -> None:
+        """Everything about ``row`` is durable: it leaves memory and becomes visible."""
+        seed = row.seed
+        del self.rows[seed.index]
+        self.open_bytes -= len(seed.data)
+        self.tally.row(row.status)
+        values = {plan.name: row.values[plan.index] for plan in self.plans if plan.index in row.values}
+        self.finished.append(FinishedRow(seed.index, seed.id, row.status, seed.fields, values))
+
+    # What an earlier run left
+
+    def _add_whole(self, seed: RowSeed, restored: Restored) -> None:
+        self._count_restored(restored)
+        self.tally.restored += 1
+        status = restored.status
+        self.tally.row(status)
+        values = {self.plans[column].name: value for column, value in restored.values.items()}
+        self.finished.append(FinishedRow(seed.index, seed.id, status, seed.fields, values, restored=True))
+
+    def _count_restored(self, restored: Restored) -> None:
+        for column, status in restored.statuses.items():
+            self.tally.cell(self.plans[column].name, status)
+
+    def _hold_again(self, progress: Progress, held: Mapping[int, HeldCell]) -> None:
+        """Cells that were held when the earlier run ended wait on, instead of being ready at once (V4, D6)."""
+        for column, cell in held.items():
+            if self.plans[column].group:
+                self._held_groups[Task(column, self._group)] = (cell, self._now + cell.wait_s)
+        waiting: list[Task] = []
+        for task in progress.ready:
+            cell = held.get(task.column)
+            if cell is None or self.plans[task.column].group:
+                waiting.append(task)
+            else:
+                self._hold_restored(task, cell, self._now + cell.wait_s)
+        progress.ready[:] = waiting
+
+    def _hold_restored(self, task: Task, cell: HeldCell, until: float) -> None:
+        self.frontier.hold(task)
+        self.salvage.restore(task, self.plans[task.column].lane, cell.history, until, self._now)
+
+
+def _wait_s(item: HeldItem[Task], now: float) -> float:
+    """How long ``item`` waits from now; without a time of its own it may be tried again at once."""
+    return 0.0 if item.not_before == inf else max(0.0, item.not_before - now)

@@ -1,0 +1,233 @@
+"""Starting ready tasks: the lease and the worker in one step, or neither.
+
+The shell around :class:`~headgate.scheduler.dispatcher.Dispatcher`. A lane with ready tasks either places them at
+once, or leaves one standing bid with admission and sleeps until it is granted: no lane is looked at while it is
+blocked, and admission never sees more than one bid per lane of a run (T22).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from math import inf
+
+from ..admission.controller import AdmissionController, Bidder
+from ..admission.timers import Timers
+from ..admission.values import Denied, Grant, Lease, Refuse, Request
+from ..scheduler.dispatcher import Dispatcher
+from ..scheduler.frontier import Task
+from ..values import Outcome
+from .plan import LOCAL
+
+__all__ = ["Dispatch"]
+
+STARTS_PER_STEP = 128
+"""Tasks started before the loop gets a turn: at some 60 us each, far below a stall that anyone notices (T25)."""
+
+
+_FOR_GOOD = 1e300  # a time that never comes, told apart from "not blocked", which Timers calls inf
+
+
+class _Served(Enum):
+    """How serving a lane ended."""
+
+    EMPTY = auto()
+    BID = auto()
+    NO_WORKER = auto()
+    BLOCKED = auto()
+    ENOUGH = auto()
+
+
+class Dispatch:
+    """The lanes of a run that have something to place, and its standing bids.
+
+    ``start`` runs a task with its lease; ``request_of`` describes its first request, or None for local work;
+    ``refused`` is asked first whether a task may start at all; ``denied`` is told of a refusal for good.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        controller: AdmissionController,
+        *,
+        start: Callable[[Task, Lease | None], None],
+        request_of: Callable[[Task], Request | None],
+        refused: Callable[[Task], bool],
+        denied: Callable[[Task, Denied], None],
+        model_workers: int,
+        local_workers: int,
+    ) -> None:
+        self.bidder = Bidder()
+        self.local_running = 0
+        self.model_running = 0
+        self._dispatcher = dispatcher
+        self._controller = controller
+        self._start = start
+        self._request_of = request_of
+        self._refused = refused
+        self._denied = denied
+        self._model_workers = model_workers
+        self._local_workers = local_workers
+        self._hungry: dict[str, None] = {}
+        # Lanes that found no worker, longest waiting first; local lanes and models have workers of their own.
+        self._starved: dict[bool, dict[str, None]] = {True: {}, False: {}}
+        # Standing bids by lane, with the task that each will start; None once nobody wants that task any more.
+        self._bids: dict[str, tuple[int, Task | None]] = {}
+        self._lane_of_bid: dict[int, str] = {}
+        self._lane_of_task: dict[Task, str] = {}
+        self._blocked: Timers[str] = Timers()
+        self._starts = 0
+
+    @property
+    def bids(self) -> int:
+        """How many bids stand."""
+        return len(self._bids)
+
+    def has_bid(self, lane: str) -> bool:
+        """Whether ``lane`` waits for admission."""
+        return lane in self._bids
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether ``step`` stopped before it had placed all that it could."""
+        return bool(self._hungry) and self._starts >= STARTS_PER_STEP
+
+    def step(self, now: float) -> None:
+        """Place what can be placed now."""
+        self._starts = 0
+        while (lane := self._blocked.pop_due(now)) is not None:
+            self._hungry[lane] = None
+        while True:
+            self._take_answers()
+            self._hungry.update(self._dispatcher.take_woken())
+            if not self._hungry or self._starts >= STARTS_PER_STEP:
+                return
+            lane = next(iter(self._hungry))
+            served = self._serve(lane, now)
+            if served is _Served.ENOUGH:
+                return
+            del self._hungry[lane]
+            if served is _Served.NO_WORKER:
+                self._starved[_is_local(lane)][lane] = None
+            else:
+                self._feed(_is_local(lane))
+
+    def next_tick(self) -> float:
+        """When a blocked local lane opens."""
+        return self._blocked.next_at()
+
+    def ended(self, *, local: bool) -> None:
+        """A task gave its worker back."""
+        if local:
+            self.local_running -= 1
+        else:
+            self.model_running -= 1
+        self._feed(local)
+
+    def block_local(self, lane: str, until: float) -> None:
+        """Start nothing on a local lane before ``until``; ``inf`` for good."""
+        self._blocked.set(lane, min(until, _FOR_GOOD))
+
+    def withdraw(self, task: Task) -> bool:
+        """Take back the bid for ``task``; False if there is none."""
+        lane = self._lane_of_task.pop(task, None)
+        if lane is None:
+            return False
+        bid, _ = self._bids[lane]
+        if self._controller.withdraw(bid):
+            del self._bids[lane], self._lane_of_bid[bid]
+            self._hungry[lane] = None
+        else:
+            self._bids[lane] = (bid, None)  # its grant is on the way, and will be given back
+        return True
+
+    def close(self) -> list[Task]:
+        """Take back all bids. Returns the tasks that they were for."""
+        tasks = list(self._lane_of_task)
+        for task in tasks:
+            self.withdraw(task)
+        self._take_answers()
+        self._hungry.clear()
+        for starved in self._starved.values():
+            starved.clear()
+        return tasks
+
+    def _feed(self, local: bool) -> None:
+        """A worker may be free: one lane that found none gets its chance, so they take turns."""
+        starved = self._starved[local]
+        if starved:
+            lane = next(iter(starved))
+            del starved[lane]
+            self._hungry[lane] = None
+
+    def _serve(self, lane: str, now: float) -> _Served:
+        if lane in self._bids:
+            return _Served.BID
+        if now < self._blocked.at(lane) < inf:
+            return _Served.BLOCKED
+        while self._starts < STARTS_PER_STEP:
+            if self._short_of_workers(lane):
+                return _Served.NO_WORKER
+            task = self._dispatcher.pop(lane)
+            if task is None:
+                return _Served.EMPTY
+            if self._refused(task):
+                continue
+            request = self._request_of(task)
+            if request is None:
+                self.local_running += 1
+                self._run(task, None)
+            elif self._bid(lane, task, request):
+                return _Served.BID
+        return _Served.ENOUGH
+
+    def _short_of_workers(self, lane: str) -> bool:
+        if _is_local(lane):
+            return self.local_running >= self._local_workers
+        # Every standing bid has a worker reserved, so that a grant can always start.
+        return self.model_running + len(self._bids) >= self._model_workers
+
+    def _bid(self, lane: str, task: Task, request: Request) -> bool:
+        """Ask for a lease for ``task``. True if it has to wait."""
+        answer = self._controller.bid(request, self.bidder)
+        if isinstance(answer, Lease):
+            self.model_running += 1
+            self._run(task, answer)
+            return False
+        if isinstance(answer, Denied):
+            self._denied(task, answer)
+            return False
+        self._bids[lane] = (answer, task)
+        self._lane_of_bid[answer] = lane
+        self._lane_of_task[task] = lane
+        return True
+
+    def _take_answers(self) -> None:
+        answers = self.bidder.answers
+        while answers:
+            answer = answers.popleft()
+            lane = self._lane_of_bid.pop(answer.waiter)
+            _, task = self._bids.pop(lane)
+            self._hungry[lane] = None
+            if task is not None:
+                del self._lane_of_task[task]
+            self._settle(answer, task)
+
+    def _settle(self, answer: Grant | Refuse, task: Task | None) -> None:
+        match answer:
+            case Grant(lease=lease) if task is not None and not self._refused(task):
+                self.model_running += 1
+                self._run(task, lease)
+            case Grant(lease=lease):
+                self._controller.release(lease, Outcome.CANCELLED, sent=False)
+            case Refuse(denied=denied):
+                if task is not None:
+                    self._denied(task, denied)
+
+    def _run(self, task: Task, lease: Lease | None) -> None:
+        self._starts += 1
+        self._start(task, lease)
+
+
+def _is_local(lane: str) -> bool:
+    return lane.startswith(LOCAL)

@@ -1,0 +1,193 @@
+"""The engine: one admission controller and one store, shared by the runs that it starts."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from ..admission.controller import AdmissionController
+from ..admission.limits import LimitsSource
+from ..errors import ConfigError, HeadgateError
+from ..salvage.classify import Classifier, CustomClassifier
+from ..salvage.policy import SalvagePolicy
+from ..salvage.salvage import Salvage
+from ..scheduler.frontier import Task
+from ..storage.opening import open_store
+from ..storage.ports import RunStore
+from ..values import Usage
+from .core import RunCore
+from .intake import Intake
+from .jobs import ThreadRunner, worker_threads
+from .meter import Meter
+from .options import RunOptions
+from .output import read_results
+from .pipeline import Pipeline
+from .plan import plan_columns
+from .requests import requester
+from .rows import RowId, Rows, RowSource
+from .run import Run
+
+__all__ = ["Engine", "StoreSource"]
+
+StoreSource = str | os.PathLike[str] | RunStore | None
+"""Where results go: a path (a SQLite file), a store, or None for memory."""
+
+
+class Engine:
+    """Runs pipelines under shared limits. An async context manager::
+
+        async with headgate.Engine(limits="limits.toml", store="tickets.db") as engine:
+            run = await engine.start(pipeline, rows)
+            async for row in run.rows():
+                ...
+            report = await run.wait()
+
+    ``limits`` and ``store`` are as for :func:`headgate.run`. ``classify`` is asked first about every exception of a
+    column body. ``seed`` makes jitter repeatable; ``threads`` runs blocking functions (default: worker threads).
+    Leaving the context stops the runs that are still going.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: LimitsSource = None,
+        store: StoreSource = None,
+        classify: CustomClassifier | None = None,
+        seed: int | None = None,
+        threads: ThreadRunner | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.admission = AdmissionController(limits, seed=seed, wall_clock=wall_clock)
+        self.store: RunStore = open_store(store)
+        self._owns_store = self.store is not store
+        self._store_source = store
+        self._classifier = Classifier(classify)
+        self._rng = random.Random(seed)
+        self._wall_clock = wall_clock
+        self._threads = threads
+        self._tasks: TaskGroup | None = None
+        self._runs: dict[str, Run] = {}
+        # What headgate.request() outside of any column uses.
+        self.controller = self.admission
+        self.classifier = self._classifier
+        self.flow = "engine"
+        self.lease = None
+        self.resource = None
+        self._token: object = None
+
+    async def __aenter__(self) -> Self:
+        await self.store.probe()
+        self.meter = Meter(anyio.current_time())
+        await self.admission.__aenter__()
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._token = requester.set(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._tasks is not None
+        requester.set(None)
+        try:
+            if kind is None:
+                await self._finish_runs()
+        finally:
+            # The groups hold no errors of their own: runs keep theirs for wait(). So the caller's passes as it is.
+            try:
+                self._tasks.cancel_scope.cancel()
+                await self._tasks.__aexit__(None, None, None)
+            finally:
+                try:
+                    await self.admission.__aexit__(None, None, None)
+                finally:
+                    if self._owns_store:
+                        with anyio.CancelScope(shield=True):
+                            await self.store.aclose()
+
+    async def start(
+        self,
+        pipeline: Pipeline,
+        rows: Rows,
+        *,
+        run: str | None = None,
+        row_id: RowId = None,
+        argument: str | None = None,
+        **options: object,
+    ) -> Run:
+        """Start ``pipeline`` over ``rows`` and return the run in progress.
+
+        ``run`` names it in the store (default: the pipeline's name); a run of that name that the store already has
+        is resumed. ``row_id`` names the field that identifies a row, or computes it; else the position does.
+        ``options`` are those of :class:`~headgate.engine.options.RunOptions`.
+
+        Raises before anything is sent: PipelineError, InputError, ConfigError, AdmissionDenied for a model that the
+        limits do not know, StoreError.
+        """
+        if self._tasks is None:
+            raise HeadgateError("enter the engine first: async with headgate.Engine(...) as engine")
+        settings = RunOptions.of(options)
+        name = run or pipeline.name
+        if name in self._runs and not self._runs[name].done:
+            raise ConfigError(f"a run named {name!r} is going on in this engine: give this one another name")
+        source = RowSource(rows, row_id=row_id, argument=argument)
+        graph = pipeline.compile(source.first_fields)
+        source.require(graph.input_fields, {c.spec.name: c.spec.required() for c in pipeline.columns})
+        plans = plan_columns(pipeline, graph)
+        for plan in plans:
+            if plan.resource is not None:
+                self.admission.register(plan.resource)
+        handle = await self.store.open_run(name, {c.spec.name: c.fingerprint() for c in pipeline.columns})
+        policy = SalvagePolicy(
+            max_attempts=settings.max_attempts,
+            max_output_attempts=settings.max_output_attempts,
+            patience_s=settings.patience,
+        )
+        core = RunCore(
+            graph,
+            plans,
+            salvage=Salvage[Task](policy, rng=random.Random(self._rng.random())),
+            wall_clock=self._wall_clock,
+            finish_siblings=settings.finish_siblings,
+            group_size=settings.group_size,
+        )
+        intake = Intake(source, core, handle, self.admission, settings, wall_clock=self._wall_clock)
+        started = Run(
+            name,
+            core,
+            intake,
+            controller=self.admission,
+            classifier=self._classifier,
+            handle=handle,
+            options=settings,
+            threads=self._threads or worker_threads(settings.thread_workers),
+            wall_clock=self._wall_clock,
+            read=partial(read_results, self.store, name, tuple(plan.name for plan in plans)),
+            resume_hint=self._resume_hint(name),
+        )
+        self._runs[name] = started
+        self._tasks.start_soon(started.main)
+        return started
+
+    def spent(self, usage: Usage) -> None:
+        """Usage of a request outside of any column counts for its resource only."""
+
+    async def _finish_runs(self) -> None:
+        for run in self._runs.values():
+            if not run.done:
+                run.stop()
+            await run.ended()
+
+    def _resume_hint(self, name: str) -> str:
+        if self._store_source is None:
+            return "results were kept in memory only: give a store= to be able to resume"
+        place = self._store_source if isinstance(self._store_source, (str, os.PathLike)) else "the same store"
+        return f"resume: run it again with store={str(place)!r} and run={name!r}; finished cells cost nothing"

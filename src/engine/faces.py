@@ -1,0 +1,146 @@
+"""The short ways in: one function over many rows, or a whole pipeline, from sync or async code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+
+from ..admission.limits import LimitsSource
+from ..salvage.classify import CustomClassifier
+
+from .engine import Engine, StoreSource
+from .output import output_path, write_jsonl
+from .pipeline import ColumnOptions, Pipeline, one_column
+from .report import RunReport
+from .rows import RowId, Rows
+from .run import Run
+
+__all__ = ["amap", "arun", "map", "run"]
+
+
+async def arun(
+    pipeline: Pipeline,
+    rows: Rows,
+    *,
+    limits: LimitsSource = None,
+    store: StoreSource = None,
+    out: str | os.PathLike[str] | None = None,
+    run: str | None = None,
+    row_id: RowId = None,
+    argument: str | None = None,
+    classify: CustomClassifier | None = None,
+    seed: int | None = None,
+    started: Callable[[Run], object] | None = None,
+    **options: object,
+) -> RunReport:
+    """Run ``pipeline`` over ``rows`` to its end and return the report.
+
+    ``limits``: a TOML file, a mapping of scope names (``openai``, ``openai/gpt-x``, ``*``) to limits, one Limits, or
+    None to find them out. ``store``: a path (SQLite, durable; the same call again resumes), a RunStore, or None for
+    memory. ``out``: a .jsonl file that the finished rows are written to, in order, in one piece. ``run`` names the
+    run in the store, ``row_id`` identifies rows. ``started`` is called with the run in progress, to watch or stop
+    it. ``options`` are those of RunOptions: ``patience``, ``deadline``, ``max_attempts``, ``group_size``, ...
+
+    A failed row never raises (unless ``on_failure="raise"``); a broken pipeline, input, store or column limit does.
+    """
+    path = None if out is None else output_path(out)
+    async with Engine(limits=limits, store=store, classify=classify, seed=seed) as engine:
+        going = await engine.start(pipeline, rows, run=run, row_id=row_id, argument=argument, **options)
+        if started is not None:
+            started(going)
+        report = await going.wait()
+        if path is not None:
+            await anyio.to_thread.run_sync(write_jsonl, path, report.results())
+    return report
+
+
+async def amap(function: Callable[..., object], rows: Rows, **more: object) -> RunReport:
+    """Call ``function`` once for each row, under the limits of ``model=``, and return the report.
+
+    A row that is a mapping gives its fields by parameter name; any other row is the one argument. The results are in
+    ``report.results()`` under the function's name, or ``name=``. All options of a column (``model``, ``timeout``,
+    ``tokens``, ...) and of :func:`arun` apply.
+    """
+    of_column = {key: more.pop(key) for key in ColumnOptions.__annotations__ if key in more}
+    pipeline, argument = one_column(function, **of_column)  # type: ignore[misc]
+    return await arun(pipeline, rows, argument=argument, **more)  # type: ignore[arg-type]
+
+
+def run(pipeline: Pipeline, rows: Rows, **more: object) -> RunReport:
+    """:func:`arun` for code that is not async; works inside a notebook too.
+
+    In the main thread of a program Ctrl-C stops the run: what is in flight gets a grace time, everything finished is
+    committed, the report says how to resume, and the program exits with status 130. A second Ctrl-C leaves at once.
+    """
+    return _block_on(partial(arun, pipeline, rows), more)
+
+
+def map(function: Callable[..., object], rows: Rows, **more: object) -> RunReport:  # noqa: A001
+    """:func:`amap` for code that is not async; Ctrl-C as in :func:`run`."""
+    return _block_on(partial(amap, function, rows), more)
+
+
+def _block_on(call: Callable[..., object], more: dict[str, object]) -> RunReport:
+    if _loop_is_running():
+        # A notebook: its loop has this thread, so the run gets a loop and a thread of its own.
+        with anyio.from_thread.start_blocking_portal() as portal:
+            return portal.call(partial(call, **more))  # type: ignore[arg-type, return-value]
+    if threading.current_thread() is not threading.main_thread():
+        return anyio.run(partial(call, **more))  # type: ignore[arg-type, return-value]
+    report, interrupted = anyio.run(_with_ctrl_c, call, more)
+    if interrupted:
+        print(report, file=sys.stderr)  # noqa: T201  (the program ends here, and this is what it has to say)
+        raise SystemExit(report.exit_code)
+    return report
+
+
+async def _with_ctrl_c(call: Callable[..., object], more: dict[str, object]) -> tuple[RunReport, bool]:
+    runs: list[Run] = []
+    presses: list[int] = []
+    also = more.pop("started", None)
+
+    def started(going: Run) -> None:
+        runs.append(going)
+        if callable(also):
+            also(going)
+
+    async with _interrupts(runs, presses):
+        report = await call(started=started, **more)  # type: ignore[misc]
+    return report, bool(presses)  # pyright: ignore[reportUnknownVariableType]
+
+
+@asynccontextmanager
+async def _interrupts(runs: list[Run], presses: list[int]) -> AsyncIterator[None]:
+    """While open, the first Ctrl-C stops the runs and the second ends the program."""
+
+    async def listen() -> None:
+        with anyio.open_signal_receiver(signal.SIGINT) as signals:
+            async for number in signals:
+                presses.append(number)
+                if len(presses) > 1 or not runs:
+                    # What was committed stays; nothing else can be waited for.
+                    os._exit(130)
+                for going in runs:
+                    going.stop()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listen)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+def _loop_is_running() -> bool:
+    try:
+        anyio.get_current_task()
+    except Exception:
+        return False
+    return True

@@ -1,0 +1,105 @@
+"""Rows on their way in: pulled from the source, matched with what an earlier run committed, given to the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import anyio
+
+from ..admission.controller import AdmissionController
+from ..errors import ConflictingResult
+from ..storage.ports import RunHandle, StoredRow
+from ..values import ResourceKey
+from .core import RunCore
+from .options import RunOptions
+from .restore import Restored, restore_row
+from .rows import RowSeed, RowSource
+from .values import ColumnPlan
+
+__all__ = ["Intake"]
+
+ROWS_PER_PULL = 64
+"""Rows taken in before the loop gets a turn: checking and encoding one costs some 20 us."""
+
+
+class Intake:
+    """The source of one run and the lanes that its rows will need."""
+
+    def __init__(
+        self,
+        source: RowSource,
+        core: RunCore,
+        handle: RunHandle,
+        controller: AdmissionController,
+        options: RunOptions,
+        *,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.ended = False
+        self.pulling = False
+        self.resources: dict[str, ResourceKey] = {
+            plan.lane: plan.resource for plan in core.plans if plan.resource is not None
+        }
+        self.group_rows = options.group_size if any(plan.group for plan in core.plans) else 1
+        self._source = source
+        self._core = core
+        self._handle = handle
+        self._controller = controller
+        self._options = options
+        self._wall_clock = wall_clock
+        self._index = {plan.name: plan.index for plan in core.plans}
+        self._local = any(plan.resource is None for plan in core.plans)
+
+    async def pull(self, room: int) -> None:
+        """Take in up to ``room`` rows; ``ended`` is set when there are no more. Raises InputError."""
+        self.pulling = True
+        try:
+            seeds = await self._source.pull(min(room, ROWS_PER_PULL))
+            stored = await self._stored(seeds)
+        finally:
+            self.pulling = False
+        now = anyio.current_time()
+        for seed in seeds:
+            self._core.add_row(seed, self._restored(seed, stored), now)
+        if not seeds:
+            self.ended = True
+            self._core.seal()
+
+    def capacity(self) -> float:
+        """How many tasks of this run could be in flight at once as things stand."""
+        most = float(self._options.max_workers)
+        gate = self._controller.gate
+        capacity = sum(min(most, gate.capacity(resource)) for resource in self.resources.values())
+        return capacity + (self._options.local_workers if self._local else 0)
+
+    def scope_of(self, lane: str) -> str | None:
+        """The admission scope that a lane's blocks apply to; None for local work."""
+        resource = self.resources.get(lane)
+        return None if resource is None else self._controller.gate.scope_of(resource)
+
+    async def _stored(self, seeds: Sequence[RowSeed]) -> Mapping[int, StoredRow]:
+        """What the store has of ``seeds``. A run that begins has nothing, and is not asked."""
+        if not seeds or not self._handle.info.rows:
+            return {}
+        rows = await self._handle.load(seeds[0].index, seeds[-1].index + 1)
+        found = {row.record.row: row for row in rows}
+        fresh = [seed.id for seed in seeds if seed.index not in found]
+        if fresh:
+            for row_id, position in (await self._handle.find(fresh)).items():
+                raise ConflictingResult(
+                    f"the row {row_id!r} stands at another place than in the store (there: {position}): keep the "
+                    "order of the rows, add new ones at the end, or give the run another name"
+                )
+        return found
+
+    def _restored(self, seed: RowSeed, stored: Mapping[int, StoredRow]) -> Restored | None:
+        row = stored.get(seed.index)
+        if row is None:
+            return None
+        return restore_row(seed, row, self._plans, self._index, self._wall_clock())
+
+    @property
+    def _plans(self) -> Sequence[ColumnPlan]:
+        return self._core.plans
+
+

@@ -1,0 +1,149 @@
+"""One attempt of one task: calling the column's body and turning what it gives into results.
+
+The body is the user's: whatever it raises becomes a classified failure, never an error of the run. Cancellation is
+not a failure and passes through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import cast
+
+import anyio
+import anyio.to_thread
+
+from ..admission.controller import AdmissionController
+from ..admission.values import Lease
+from ..salvage.classify import Classifier, Failure
+from ..salvage.kinds import FailureKind
+from ..scheduler.frontier import Task
+from ..storage.codec import encode
+from ..values import ResourceKey, Usage
+from .meter import Meter
+from .values import CellResult, ColumnPlan
+from .workers import Worker
+
+__all__ = ["Job", "ThreadRunner", "body_results", "call_body", "worker_threads"]
+
+ThreadRunner = Callable[[Callable[[], object]], Awaitable[object]]
+"""Runs a blocking function elsewhere and returns what it returns. Virtual time hands in one that does not."""
+
+
+def worker_threads(most: int) -> ThreadRunner:
+    """Worker threads, ``most`` at once. A cancelled call is left to itself: a thread cannot be stopped."""
+    limiters: list[anyio.CapacityLimiter] = []  # made on first use: a limiter belongs to the loop it was made in
+
+    async def run(function: Callable[[], object]) -> object:
+        if not limiters:
+            limiters.append(anyio.CapacityLimiter(most))
+        return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=limiters[0])
+
+    return run
+
+
+class Job:
+    """A task that runs: its arguments, its lease while nobody else has it, and what it has spent."""
+
+    __slots__ = (
+        "arguments",
+        "classifier",
+        "controller",
+        "flow",
+        "lease",
+        "meter",
+        "plan",
+        "resource",
+        "rows",
+        "started_at",
+        "task",
+        "timed_out",
+        "unwanted",
+        "usage",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        task: Task,
+        plan: ColumnPlan,
+        rows: Sequence[int],
+        arguments: Mapping[str, object],
+        lease: Lease | None,
+        started_at: float,
+        *,
+        controller: AdmissionController,
+        classifier: Classifier,
+        meter: Meter,
+        flow: str,
+    ) -> None:
+        self.task = task
+        self.plan = plan
+        self.rows = rows
+        self.arguments = arguments
+        self.lease = lease
+        self.resource: ResourceKey | None = plan.resource
+        self.started_at = started_at
+        self.controller = controller
+        self.classifier = classifier
+        self.meter = meter
+        self.flow = flow
+        self.usage = Usage()
+        self.timed_out = False
+        self.unwanted = False
+        self.worker: Worker[Job] | None = None
+
+    def spent(self, usage: Usage) -> None:
+        """Count tokens that a request of this job used."""
+        self.usage = self.usage + usage
+
+
+async def call_body(job: Job, threads: ThreadRunner) -> object:
+    """Run the body of ``job`` once and return what it returns."""
+    column = job.plan.column
+    if column.is_async:
+        return await cast("Awaitable[object]", column.fn(**job.arguments))
+    return await threads(lambda: column.fn(**job.arguments))
+
+
+def body_results(
+    job: Job, returned: object, classify: Callable[[BaseException], Failure]
+) -> list[CellResult] | Failure:
+    """What ``returned`` means for each row of ``job``, or why it is of no use at all.
+
+    A group body may return an exception in the place of a value: that row fails, the others do not (T32).
+    """
+    plan = job.plan
+    if not plan.group:
+        result = _cell(plan, job.rows[0], returned)
+        return result.failure if result.failure is not None else [result]
+    if not isinstance(returned, Sequence) or isinstance(returned, str | bytes):
+        return _bad_group(job, f"returned a {type(returned).__name__}, not a list")
+    values = cast("Sequence[object]", returned)
+    if len(values) != len(job.rows):
+        return _bad_group(job, f"returned {len(values)} values for {len(job.rows)} rows")
+    return [
+        CellResult(row, failure=classify(value)) if isinstance(value, Exception) else _cell(plan, row, value)
+        for row, value in zip(job.rows, values, strict=True)
+    ]
+
+
+def _cell(plan: ColumnPlan, row: int, value: object) -> CellResult:
+    try:
+        valid = plan.column.validate(value)
+    except Exception as error:
+        # pydantic's ValidationError, or whatever a validator of the user's raised.
+        return CellResult(row, failure=_failure(FailureKind.INVALID_OUTPUT, plan, error))
+    try:
+        return CellResult(row, valid, encode(valid))
+    except TypeError as error:
+        return CellResult(row, failure=_failure(FailureKind.BUG, plan, error))
+
+
+def _bad_group(job: Job, what: str) -> Failure:
+    return Failure(
+        FailureKind.INVALID_OUTPUT, f"group column {job.plan.name} {what}: return one value per row, in order"
+    )
+
+
+def _failure(kind: FailureKind, plan: ColumnPlan, error: Exception) -> Failure:
+    return Failure(kind, f"{plan.name}: {error}", error_type=type(error).__name__)

@@ -1,0 +1,89 @@
+"""What is to be committed, and which rows are whole once it is: durable before visible.
+
+Collects the records of a run between commits. A row is handed out only when everything about it is committed (D1).
+Pure: the committing is in :mod:`headgate.engine.committer`.
+"""
+
+from __future__ import annotations
+
+from ..storage.ports import Batch, CellRecord, HeldRecord, RowRecord, SpentRecord
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """The records that wait for the next commit, and for each row how many it still waits for."""
+
+    __slots__ = ("_cells", "_held", "_outstanding", "_rows", "_spent", "_unheld", "in_commit")
+
+    def __init__(self) -> None:
+        self._rows: list[RowRecord] = []
+        self._cells: list[CellRecord] = []
+        # The last word counts: a cell held again before the commit replaces its earlier record.
+        self._held: dict[tuple[int, str], HeldRecord] = {}
+        self._unheld: dict[tuple[int, str], None] = {}
+        self._spent: list[SpentRecord] = []
+        self._outstanding: dict[int, int] = {}
+        self.in_commit = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many records wait for the next commit."""
+        return len(self._rows) + len(self._cells) + len(self._held) + len(self._unheld) + len(self._spent)
+
+    @property
+    def backlog(self) -> int:
+        """How many records are not committed yet."""
+        return self.waiting + self.in_commit
+
+    def row(self, record: RowRecord) -> None:
+        """A row was accepted."""
+        self._rows.append(record)
+        self._outstanding[record.row] = self._outstanding.get(record.row, 0) + 1
+
+    def cell(self, record: CellRecord) -> None:
+        """A cell reached its outcome; it is held no more."""
+        key = (record.row, record.column)
+        self._held.pop(key, None)
+        self._cells.append(record)
+        self._outstanding[record.row] = self._outstanding.get(record.row, 0) + 1
+
+    def hold(self, record: HeldRecord) -> None:
+        """A cell was held back."""
+        self._held[record.row, record.column] = record
+
+    def spent(self, record: SpentRecord) -> None:
+        """An attempt that failed used tokens."""
+        self._spent.append(record)
+
+    def settled(self, row: int) -> bool:
+        """Whether everything known about ``row`` is committed."""
+        return row not in self._outstanding
+
+    def take(self) -> Batch:
+        """All that waits, as one batch. It stays outstanding until ``committed``."""
+        batch = Batch(
+            rows=tuple(self._rows),
+            cells=tuple(self._cells),
+            unheld=tuple(self._unheld),
+            held=tuple(self._held.values()),
+            spent=tuple(self._spent),
+        )
+        self.in_commit = self.waiting
+        self._rows, self._cells, self._spent = [], [], []
+        self._held, self._unheld = {}, {}
+        return batch
+
+    def committed(self, batch: Batch) -> list[int]:
+        """``batch`` is durable. Returns the rows of which nothing is outstanding any more, in order of mention."""
+        self.in_commit = 0
+        settled: list[int] = []
+        outstanding = self._outstanding
+        for record in (*batch.rows, *batch.cells):
+            left = outstanding[record.row] - 1
+            if left:
+                outstanding[record.row] = left
+            else:
+                del outstanding[record.row]
+                settled.append(record.row)
+        return settled

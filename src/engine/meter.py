@@ -1,0 +1,99 @@
+"""Where the time went and what was spent, per resource: a handful of numbers, updated in O(1).
+
+At any instant each resource is in exactly one :class:`Pace`, so the seconds of its row add up to the run's. Decides
+nothing; the report reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import inf
+
+from ..values import Outcome, Usage
+
+__all__ = ["Meter", "Pace", "ResourceMeter"]
+
+
+class Pace(StrEnum):
+    """What sets the pace of a resource at one instant."""
+
+    LATENCY = "provider latency"
+    REQUEST_LIMIT = "request limit"
+    TOKEN_LIMIT = "token limit"  # noqa: S105 - no password
+    CONCURRENCY_LIMIT = "concurrency limit"
+    COOLDOWN = "cooldown"
+    HELD_BACK = "held back"
+    STORE = "store"
+    WORKERS = "workers"
+    NO_READY_WORK = "no ready work"
+
+
+@dataclass(slots=True)
+class ResourceMeter:
+    """One resource of one run: attempts by outcome, tokens, seconds by pace, and the integral of its limit."""
+
+    pace: Pace = Pace.NO_READY_WORK
+    since: float = 0.0
+    in_flight: int = 0
+    peak: int = 0
+    busy_s: float = 0.0
+    queued_s: float = 0.0
+    usage: Usage = Usage()
+    last_status: int | None = None
+    outcomes: dict[Outcome, int] = field(default_factory=dict[Outcome, int])
+    seconds: dict[Pace, float] = field(default_factory=dict[Pace, float])
+    limit_s: float = 0.0
+    limited_s: float = 0.0
+
+    @property
+    def requests(self) -> int:
+        """Attempts that came to an end."""
+        return sum(self.outcomes.values())
+
+    @property
+    def mean_limit(self) -> float | None:
+        """The concurrency limit averaged over the time in which there was one."""
+        return self.limit_s / self.limited_s if self.limited_s else None
+
+    def started(self, waited_s: float) -> None:
+        """An attempt got its lease after ``waited_s`` in the local queue."""
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+        self.queued_s += waited_s
+
+    def ended(self, outcome: Outcome, held_s: float, usage: Usage | None) -> None:
+        """An attempt gave its lease back after ``held_s``."""
+        self.in_flight -= 1
+        self.busy_s += held_s
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        if usage is not None:
+            self.usage = self.usage + usage
+
+    def turn(self, pace: Pace, limit: float, now: float) -> None:
+        """From ``now`` on ``pace`` sets the speed."""
+        passed = now - self.since
+        if passed > 0:
+            self.seconds[self.pace] = self.seconds.get(self.pace, 0.0) + passed
+            if limit != inf:
+                self.limit_s += limit * passed
+                self.limited_s += passed
+            self.since = now
+        self.pace = pace
+
+
+class Meter:
+    """The meters of a run by resource."""
+
+    __slots__ = ("resources", "started_at")
+
+    def __init__(self, now: float) -> None:
+        self.started_at = now
+        self.resources: dict[str, ResourceMeter] = {}
+
+    def of(self, resource: str) -> ResourceMeter:
+        """The meter of ``resource``, made on first use."""
+        meter = self.resources.get(resource)
+        if meter is None:
+            meter = self.resources[resource] = ResourceMeter(since=self.started_at)
+        return meter

@@ -1,0 +1,70 @@
+"""How a run behaves: bounds, patience, what a failure does. Checked once, before anything is spent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from math import inf, isnan
+from typing import Literal, get_args
+
+from ..errors import ConfigError
+
+__all__ = ["OnFailure", "RunOptions"]
+
+OnFailure = Literal["continue", "raise"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """The options of one run; times are in seconds.
+
+    ``patience`` bounds how long one task may be held back before its row is left for a later run, ``deadline`` the
+    whole run, ``stall_timeout`` the time in which no cell finishes anywhere; ``grace`` is what requests in flight
+    get when a run is stopped. ``max_attempts`` counts attempts that reached a provider and failed there; pressure
+    costs none. Open rows, finished ones that nobody has taken yet included, are bounded by ``max_open_rows`` and
+    ``max_open_bytes``; ``group_size`` rows open together and are the unit of group columns. About twice as many rows are
+    open as the resources can carry at once, but not fewer than ``min_open_rows``.
+    """
+
+    patience: float = 3600.0
+    deadline: float = inf
+    stall_timeout: float = 7200.0
+    grace: float = 10.0
+    max_attempts: int = 5
+    max_output_attempts: int = 3
+    on_failure: OnFailure = "continue"
+    finish_siblings: bool = False
+    group_size: int = 32
+    min_open_rows: int = 16
+    max_open_rows: int = 20_000
+    max_open_bytes: int = 256 * 1024 * 1024
+    max_workers: int = 2048
+    local_workers: int = 64
+    thread_workers: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("patience", "deadline", "stall_timeout", "grace"):
+            value: float = getattr(self, name)
+            if isnan(value) or value < 0:
+                raise ConfigError(f"{name} must be zero or more seconds, not {value!r}")
+        for name in (
+            "max_attempts", "max_output_attempts", "group_size", "min_open_rows", "max_open_rows", "max_open_bytes",
+            "max_workers", "local_workers", "thread_workers",
+        ):  # fmt: skip
+            count: object = getattr(self, name)
+            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+                raise ConfigError(f"{name} must be a whole number from 1 on, not {count!r}")
+        if self.on_failure not in get_args(OnFailure):
+            raise ConfigError(f'on_failure must be "continue" or "raise", not {self.on_failure!r}')
+        if self.group_size > self.max_open_rows:
+            raise ConfigError(
+                f"group_size {self.group_size} is more than max_open_rows {self.max_open_rows}: no group could open"
+            )
+
+    @classmethod
+    def of(cls, options: dict[str, object]) -> RunOptions:
+        """Options by name; ConfigError names an unknown one."""
+        known = {field.name for field in fields(cls)}
+        for name in options:
+            if name not in known:
+                raise ConfigError(f"unknown option {name!r} (known: {', '.join(sorted(known))})")
+        return cls(**options)  # type: ignore[arg-type]

@@ -1,0 +1,38 @@
+"""From a pipeline's columns to what the engine looks up for each task."""
+
+from __future__ import annotations
+
+from ..scheduler.graph import Graph, Scope
+from .conditions import INPUT
+from .pipeline import Column, Pipeline
+from .values import ColumnPlan
+
+__all__ = ["LOCAL", "plan_columns"]
+
+LOCAL = "local:"
+"""What the lane of a column without a model begins with."""
+
+
+def plan_columns(pipeline: Pipeline, graph: Graph) -> tuple[ColumnPlan, ...]:
+    """One plan per column, in the order of the graph's indexes."""
+    return tuple(_plan(index, column, graph) for index, column in enumerate(pipeline.columns))
+
+
+def _plan(index: int, column: Column, graph: Graph) -> ColumnPlan:
+    spec = column.spec
+    resource = spec.resource
+
+    def sources(names: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+        return tuple((name, graph.index.get(name, INPUT)) for name in names)
+
+    return ColumnPlan(
+        index=index,
+        name=spec.name,
+        lane=f"{LOCAL}{spec.name}" if resource is None else str(resource),
+        resource=resource,
+        group=spec.scope is Scope.GROUP,
+        arguments=sources(column.parameters),
+        when_arguments=sources(column.when_parameters),
+        optional=frozenset(spec.optional),
+        column=column,
+    )

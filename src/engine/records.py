@@ -1,0 +1,84 @@
+"""Turning what happened into records for the store. Decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..salvage.decisions import Fail, HeldItem
+from ..scheduler.frontier import Task
+from ..storage.codec import encode
+from ..storage.ports import CellRecord, CellStatus, HeldRecord, RowRecord, SpentRecord
+from ..values import Usage
+from .journal import Journal
+from .rows import RowSeed
+from .values import CellResult, ColumnPlan
+
+__all__ = ["Records"]
+
+
+class Records:
+    """Writes the records of one run into its journal, stamped with wall-clock times."""
+
+    __slots__ = ("_journal", "_plans", "_wall_clock")
+
+    def __init__(
+        self, journal: Journal, plans: Sequence[ColumnPlan], wall_clock: Callable[[], float]
+    ) -> None:
+        self._journal = journal
+        self._plans = plans
+        self._wall_clock = wall_clock
+
+    def row(self, seed: RowSeed) -> None:
+        """A row was accepted."""
+        self._journal.row(RowRecord(seed.index, seed.id, seed.digest, seed.data))
+
+    def done(self, column: int, result: CellResult, usage: Usage, attempts: int) -> None:
+        """A cell has its value."""
+        self._journal.cell(
+            CellRecord(
+                result.row,
+                self._plans[column].name,
+                CellStatus.DONE,
+                result.payload,
+                attempts=attempts,
+                usage=usage,
+                finished_at=self._wall_clock(),
+            )
+        )
+
+    def failed(self, row: int, column: int, fail: Fail, usage: Usage) -> None:
+        """A cell failed for good."""
+        self._journal.cell(
+            CellRecord(
+                row,
+                self._plans[column].name,
+                CellStatus.FAILED,
+                None,
+                reason=fail.kind.value,
+                message=fail.message,
+                attempts=fail.attempts,
+                http_status=fail.status,
+                usage=usage,
+                finished_at=self._wall_clock(),
+            )
+        )
+
+    def skipped(self, row: int, column: int, reason: str) -> None:
+        """A cell is not needed."""
+        name = self._plans[column].name
+        stamp = self._wall_clock()
+        self._journal.cell(CellRecord(row, name, CellStatus.SKIPPED, None, reason=reason, finished_at=stamp))
+
+    def held(self, item: HeldItem[Task], rows: Sequence[int], wait_s: float) -> None:
+        """A task is held back for at least ``wait_s``; ``rows`` are the rows that it covers."""
+        history = encode(item.history)
+        column = self._plans[item.task.column].name
+        not_before = self._wall_clock() + wait_s
+        for row in rows:
+            self._journal.hold(
+                HeldRecord(row, column, item.reason.value, not_before, item.attempts, history)
+            )
+
+    def spent(self, row: int, column: int, attempt: int, reason: str, usage: Usage) -> None:
+        """An attempt failed after it used tokens."""
+        self._journal.spent(SpentRecord(row, self._plans[column].name, attempt, reason, usage))

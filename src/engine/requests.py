@@ -1,0 +1,175 @@
+"""Requests that a column body makes itself: ``async with headgate.request("openai/gpt-x") as lease``.
+
+The engine has taken the first lease of a column's own model before it called the body; the first request for that
+model uses it. Every other request queues in admission, ahead of new tasks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Protocol
+
+import anyio
+
+from ..admission.controller import AdmissionController
+from ..admission.values import Lease, Request
+from ..errors import HeadgateError
+from ..salvage.classify import Classifier, Failure
+from ..salvage.dialects import of_status
+from ..salvage.kinds import TABLE
+from ..values import Feedback, Outcome, ResourceKey, Usage
+from .meter import Meter
+from .usage import UsageLike, usage_of
+
+__all__ = ["ActiveLease", "RequestContext", "Requester", "current_lease", "request", "requester"]
+
+
+class Requester(Protocol):
+    """On whose behalf a request goes out: a task of a run, or the engine's own user."""
+
+    controller: AdmissionController
+    classifier: Classifier
+    meter: Meter
+    flow: str
+    lease: Lease | None
+    resource: ResourceKey | None
+
+    def spent(self, usage: Usage) -> None:
+        """Count ``usage`` for the task."""
+        ...
+
+
+requester: ContextVar[Requester | None] = ContextVar("headgate_requester", default=None)
+
+
+class ActiveLease:
+    """The permission to make one attempt now. Feed back what the response said with :meth:`report`."""
+
+    __slots__ = ("_feedback", "_lease", "_owner", "_status")
+
+    def __init__(self, owner: Requester, lease: Lease) -> None:
+        self._owner = owner
+        self._lease = lease
+        self._status: int | None = None
+        self._feedback: Feedback | None = None
+
+    @property
+    def resource(self) -> str:
+        """The resource that was asked for, aliases resolved."""
+        return self._lease.resource
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds in the local queue."""
+        return self._lease.waited_s
+
+    def report(
+        self,
+        *,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        usage: UsageLike = None,
+    ) -> None:
+        """Tell what the client saw: the response's status, its headers, and the tokens it used.
+
+        ``usage`` is a :class:`headgate.Usage`, or any object or mapping with ``input_tokens`` and ``output_tokens`` or
+        ``prompt_tokens`` and ``completion_tokens``. A reported status of 429, 529 or 5xx settles the lease as
+        such even when the body raises nothing.
+        """
+        counted = usage_of(usage)
+        if status is not None:
+            self._status = status
+        feedback = self._owner.controller.report(self._lease, status=status, headers=headers, usage=counted)
+        self._feedback = feedback or self._feedback
+        if counted is not None:
+            self._owner.spent(counted)
+
+    def outcome(self, failure: Failure | None) -> tuple[Outcome, Feedback | None]:
+        """What the gate should learn from the end of the attempt, ``failure`` being how it ended if not well."""
+        if failure is not None:
+            return TABLE[failure.kind].outcome, failure.feedback or self._feedback
+        kind = None if self._status is None else of_status(self._status)
+        return (Outcome.SUCCESS if kind is None else TABLE[kind].outcome), self._feedback
+
+
+class RequestContext:
+    """What :func:`request` returns: an async context manager around one attempt."""
+
+    __slots__ = ("_active", "_lease", "_owner", "_request")
+
+    def __init__(self, owner: Requester, request: Request) -> None:
+        self._owner = owner
+        self._request = request
+        self._lease: Lease | None = None
+        self._active: ActiveLease | None = None
+
+    async def __aenter__(self) -> ActiveLease:
+        assert self._lease is None, "a request is made once; ask for a new one"
+        owner = self._owner
+        held = owner.lease
+        if held is not None and owner.resource == self._request.resource:
+            owner.lease, self._lease = None, held
+        else:
+            self._lease = await owner.controller.acquire(self._request)
+            owner.meter.of(self._lease.resource).started(self._lease.waited_s)
+        self._active = ActiveLease(owner, self._lease)
+        return self._active
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        owner, lease, active = self._owner, self._lease, self._active
+        assert lease is not None
+        assert active is not None
+        if error is None:
+            outcome, feedback = active.outcome(None)
+        elif isinstance(error, Exception):
+            outcome, feedback = active.outcome(owner.classifier.classify(error, wall_now=time.time()))
+        else:
+            outcome, feedback = Outcome.CANCELLED, None
+        owner.meter.of(lease.resource).ended(outcome, anyio.current_time() - lease.acquired_at, lease.usage)
+        owner.controller.release(lease, outcome, feedback=feedback)
+
+
+def request(
+    model: str,
+    *,
+    tokens: int = 0,
+    output_tokens: int = 0,
+    queue_timeout: float | None = None,
+    priority: int = 1,
+) -> RequestContext:
+    """Ask for one attempt on ``model`` (``provider/model[:domain]``) from inside a column or an engine.
+
+    ``tokens`` and ``output_tokens`` are estimates that are reserved against token limits and settled with what
+    :meth:`ActiveLease.report` says. ``queue_timeout`` is in seconds of open time; None takes the resource's own.
+    Entering raises AdmissionTimeout or AdmissionDenied; make one attempt inside and leave. Raises HeadgateError
+    outside of a run, ValueError for a name that is no model.
+    """
+    owner = requester.get()
+    if owner is None:
+        raise HeadgateError(
+            "headgate.request() needs an engine: call it in a column body, or inside 'async with headgate.Engine()'"
+        )
+    return RequestContext(
+        owner,
+        Request(
+            ResourceKey.parse(model),
+            input_tokens=tokens,
+            output_tokens=output_tokens,
+            flow=owner.flow,
+            priority=priority,
+            queue_timeout_s=queue_timeout,
+        ),
+    )
+
+
+def current_lease() -> ActiveLease | None:
+    """The lease that the engine took for the running column body; None when there is none, or not any more."""
+    owner = requester.get()
+    if owner is None or owner.lease is None:
+        return None
+    return ActiveLease(owner, owner.lease)

@@ -1,0 +1,92 @@
+"""What an earlier run committed about a row, in the terms of this one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from ..errors import FingerprintMismatch
+from ..scheduler.frontier import CellState
+from ..storage.codec import decode
+from ..storage.ports import CellStatus, StoredRow
+from .rows import RowSeed
+from .values import ColumnPlan, RowStatus
+
+__all__ = ["HeldCell", "Restored", "restore_row"]
+
+_STATES = {
+    CellStatus.DONE: CellState.DONE,
+    CellStatus.FAILED: CellState.FAILED,
+    CellStatus.SKIPPED: CellState.SKIPPED,
+}
+
+LONGEST_WAIT_S = 600.0
+"""A not-before time in the store counts for at most this long: wall clocks jump, and patience begins anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldCell:
+    """A cell that the earlier run held back: it waits ``wait_s`` more seconds."""
+
+    wait_s: float
+    history: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Cells by column index: their status, their values where done, and what was held."""
+
+    statuses: Mapping[int, CellStatus]
+    values: Mapping[int, object]
+    held: Mapping[int, HeldCell]
+    whole: bool
+
+    @property
+    def states(self) -> dict[int, int]:
+        """The terminal states as the frontier counts them."""
+        return {column: _STATES[status] for column, status in self.statuses.items()}
+
+    @property
+    def failed(self) -> bool:
+        """Whether a cell failed."""
+        return CellStatus.FAILED in self.statuses.values()
+
+    @property
+    def status(self) -> RowStatus:
+        """The outcome of a whole row."""
+        if self.failed:
+            return "failed"
+        return "done" if CellStatus.DONE in self.statuses.values() else "skipped"
+
+
+def restore_row(
+    seed: RowSeed, stored: StoredRow, plans: Sequence[ColumnPlan], index: Mapping[str, int], wall_now: float
+) -> Restored:
+    """Match a stored row with the row of the source at the same position.
+
+    Raises FingerprintMismatch when they differ: the results belong to another input.
+    """
+    if stored.record.digest != seed.digest or stored.record.row_id != seed.id:
+        raise FingerprintMismatch(
+            f"row {seed.index} ({seed.id!r}) is not the row that the store has at this place "
+            f"({stored.record.row_id!r}): give the run another name, or the rows that it began with"
+        )
+    statuses: dict[int, CellStatus] = {}
+    values: dict[int, object] = {}
+    for cell in stored.cells:
+        column = index.get(cell.column)
+        if column is None:
+            continue  # the pipeline does not have this column any more
+        statuses[column] = cell.status
+        if cell.payload is not None:
+            values[column] = plans[column].column.restore(cell.payload)
+    held = {
+        index[record.column]: HeldCell(
+            min(max(0.0, record.not_before - wall_now), LONGEST_WAIT_S),
+            cast("Mapping[str, object]", decode(record.history)),
+        )
+        for record in stored.held
+        if record.column in index
+    }
+    return Restored(statuses, values, held, whole=len(statuses) == len(plans))

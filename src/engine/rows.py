@@ -1,0 +1,145 @@
+"""Where rows come from: any iterable, async iterable or count, pulled only as room opens.
+
+Checks each row before anything is spent on it: a mapping with string keys that has the fields which columns need, an
+identity that no other row has, a form that can be stored. Rows that are all there already (a list) are checked
+before the run starts. Positions are 0, 1, 2, ... in the order of the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from ..errors import InputError
+from ..storage.codec import digest_of, encode_row
+
+__all__ = ["RowId", "RowSeed", "RowSource", "Rows"]
+
+Rows = Iterable[object] | AsyncIterable[object] | int
+RowId = str | Callable[[Mapping[str, object]], object] | None
+
+COUNT_FIELD = "row"
+"""The only field of the rows that a count makes: their position."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowSeed:
+    """One accepted row: its position, its identity, its fields, and its stored form."""
+
+    index: int
+    id: str
+    fields: Mapping[str, object]
+    data: bytes
+    digest: bytes
+
+
+class RowSource:
+    """Pulls rows and numbers them.
+
+    ``row_id`` names the field that identifies a row, or computes it; None takes the position. ``argument`` is the
+    field that a row which is no mapping becomes (for ``headgate.map`` over plain values), None to refuse such rows.
+    Raises InputError for rows that cannot be meant.
+    """
+
+    def __init__(self, rows: Rows, *, row_id: RowId = None, argument: str | None = None) -> None:
+        self._row_id = row_id
+        self._argument = argument
+        self._next = 0
+        self._seen: set[str] = set()
+        self._needed: Mapping[str, tuple[str, ...]] = {}
+        self._required: frozenset[str] = frozenset()
+        self._sync: Iterator[object] | None = None
+        self._async: AsyncIterator[object] | None = None
+        self._all: Sequence[object] | None = None
+        if isinstance(rows, bool) or (isinstance(rows, int) and rows < 0):
+            raise InputError(f"a number of rows must be zero or more, not {rows!r}")
+        if isinstance(rows, int):
+            self._sync = ({COUNT_FIELD: index} for index in range(rows))
+            self.first_fields: frozenset[str] | None = frozenset({COUNT_FIELD})
+        elif isinstance(rows, AsyncIterable):
+            self._async = cast("AsyncIterable[object]", rows).__aiter__()
+            self.first_fields = None
+        elif isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
+            raise InputError(
+                f"rows must be an iterable of mappings, an async iterable, or a count, not {type(rows).__name__}; "
+                "put a single row into a list"
+            )
+        else:
+            self._sync = iter(rows)
+            self._all = cast("Sequence[object]", rows) if isinstance(rows, Sequence) else None
+            self.first_fields = frozenset(self._fields(self._all[0], 0)) if self._all else None
+
+    def require(self, fields: frozenset[str], needed_by: Mapping[str, tuple[str, ...]]) -> None:
+        """Every row must have ``fields``; ``needed_by`` says which column needs what, for the message."""
+        self._required = fields
+        self._needed = needed_by
+        seen: set[str] = set()
+        for index, row in enumerate(self._all or ()):
+            self._identify(self._fields(row, index), index, seen)
+
+    async def pull(self, most: int) -> list[RowSeed]:
+        """Up to ``most`` rows; an empty list at the end. An async source yields what it has one by one.
+
+        Raises InputError for a row that cannot be taken.
+        """
+        if self._sync is not None:
+            seeds: list[RowSeed] = []
+            for row in self._sync:
+                seeds.append(self._accept(row))
+                if len(seeds) >= most:
+                    break
+            return seeds
+        assert self._async is not None
+        try:
+            return [self._accept(await self._async.__anext__())]
+        except StopAsyncIteration:
+            return []
+
+    def _accept(self, row: object) -> RowSeed:
+        index = self._next
+        fields = self._fields(row, index)
+        row_id = self._identify(fields, index, self._seen)
+        try:
+            data = encode_row(fields)
+        except TypeError as error:
+            raise InputError(f"row {index} cannot be stored: {error}") from error
+        self._next = index + 1
+        return RowSeed(index, row_id, fields, data, digest_of(data))
+
+    def _fields(self, row: object, index: int) -> Mapping[str, object]:
+        if not isinstance(row, Mapping):
+            if self._argument is None:
+                raise InputError(
+                    f"row {index} is a {type(row).__name__}; every row must be a mapping of field names to values"
+                )
+            return {self._argument: row}
+        fields = cast("Mapping[str, object]", row)
+        for key in cast("Mapping[object, object]", row):
+            if not isinstance(key, str):
+                raise InputError(f"row {index} has the field name {key!r}; field names must be strings")
+        if not self._required <= fields.keys():
+            self._complain(fields, index)
+        return fields
+
+    def _complain(self, fields: Mapping[str, object], index: int) -> None:
+        name = min(self._required - fields.keys())
+        column = next(column for column, needs in self._needed.items() if name in needs)
+        raise InputError(
+            f"row {index} has no field {name!r}, which column {column!r} needs "
+            f"(it has: {', '.join(sorted(fields)) or 'none'})"
+        )
+
+    def _identify(self, fields: Mapping[str, object], index: int, seen: set[str]) -> str:
+        if self._row_id is None:
+            return str(index)  # positions cannot repeat, and need no memory
+        if callable(self._row_id):
+            row_id = str(self._row_id(fields))
+        elif self._row_id in fields:
+            row_id = str(fields[self._row_id])
+        else:
+            raise InputError(f"row {index} has no field {self._row_id!r}, which was to be its id")
+        if row_id in seen:
+            raise InputError(f"row {index}: the id {row_id!r} was used by an earlier row; ids must be unique")
+        seen.add(row_id)
+        return row_id

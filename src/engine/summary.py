@@ -1,0 +1,98 @@
+"""Making the report of a run from its core and its meters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from ..admission.controller import AdmissionController
+from ..values import Outcome
+from .core import RunCore
+from .meter import Meter, Pace, ResourceMeter
+from .report import ColumnReport, ResourceReport, RunReport, RunStatus
+
+__all__ = ["summarize"]
+
+_USEFUL = frozenset({Outcome.SUCCESS})
+_NEVER_SENT = frozenset({Outcome.CANCELLED})
+
+_ADVICE: Mapping[Pace, str] = {
+    Pace.CONCURRENCY_LIMIT: "{resource} was full most of the time: raise its concurrency if the provider allows more",
+    Pace.REQUEST_LIMIT: "{resource} waited for its request rate: raise requests_per_minute if your tier allows more",
+    Pace.TOKEN_LIMIT: "{resource} waited for its token rate: raise its tokens-per-minute limits, or send less",
+    Pace.COOLDOWN: "{resource} spent most of the time in cooldown: the provider allows less than was asked of it",
+    Pace.HELD_BACK: "{resource} had only held-back tasks most of the time: see the failures and the provider's state",
+    Pace.STORE: "the store set the pace: put it on a faster disk",
+    Pace.WORKERS: "max_workers set the pace of {resource}: raise it",
+    Pace.NO_READY_WORK: "{resource} had nothing to do most of the time: rows come too slowly, or another column does",
+}
+
+
+def summarize(
+    run: str,
+    status: RunStatus,
+    core: RunCore,
+    meter: Meter,
+    controller: AdmissionController,
+    *,
+    seconds: float,
+    notices: tuple[str, ...],
+    resume_hint: str,
+    read: Callable[[], Iterator[dict[str, object]]],
+) -> RunReport:
+    """The report; its counts have yet to be checked."""
+    tally = core.tally
+    resources = tuple(_resource(lane, one) for lane, one in meter.resources.items())
+    return RunReport(
+        run=run,
+        status=status,
+        accepted=tally.accepted,
+        done=tally.done,
+        failed=tally.failed,
+        held=tally.held,
+        skipped=tally.skipped,
+        restored=tally.restored,
+        seconds=seconds,
+        columns=tuple(
+            ColumnReport(name, one.done, one.failed, one.held, one.skipped) for name, one in tally.columns.items()
+        ),
+        resources=resources,
+        failures=tuple(core.ledger),
+        failure_counts={(column, kind.value): count for (column, kind), count in core.ledger.counts().items()},
+        advice=_advice(resources),
+        notices=notices,
+        resume_hint=resume_hint,
+        _read=read,
+    )
+
+
+def _resource(lane: str, meter: ResourceMeter) -> ResourceReport:
+    wasted = sum(n for outcome, n in meter.outcomes.items() if outcome not in _USEFUL | _NEVER_SENT)
+    limit = meter.mean_limit
+    return ResourceReport(
+        resource=lane,
+        requests=meter.requests,
+        outcomes={outcome.value: n for outcome, n in meter.outcomes.items()},
+        usage=meter.usage,
+        peak_in_flight=meter.peak,
+        mean_limit=limit,
+        busy_s=meter.busy_s,
+        queued_s=meter.queued_s,
+        wasted=wasted,
+        seconds={pace.value: spent for pace, spent in meter.seconds.items()},
+        bound_s=meter.busy_s / limit if limit else None,
+    )
+
+
+def _advice(resources: tuple[ResourceReport, ...]) -> str:
+    """Names the knob behind the largest share of the busiest resource's time; latency has none."""
+    if not resources:
+        return ""
+    busiest = max(resources, key=lambda resource: resource.busy_s)
+    total = sum(busiest.seconds.values())
+    if total <= 0:
+        return ""
+    reason, spent = max(busiest.seconds.items(), key=lambda item: item[1])
+    template = _ADVICE.get(Pace(reason))
+    return template.format(resource=busiest.resource) if template and spent >= total / 2 else ""
+
+

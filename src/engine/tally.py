@@ -1,0 +1,65 @@
+"""Counting outcomes: cells by column once they are committed, rows once they are whole.
+
+The numbers of the report come from here, and the report checks that they add up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..storage.ports import CellStatus
+from .values import RowStatus
+
+__all__ = ["ColumnTally", "Tally"]
+
+
+@dataclass(slots=True)
+class ColumnTally:
+    """The cells of one column by outcome."""
+
+    done: int = 0
+    failed: int = 0
+    held: int = 0
+    skipped: int = 0
+
+
+class Tally:
+    """Rows and cells of one run by outcome. Nothing is counted before it is durable."""
+
+    __slots__ = ("accepted", "columns", "done", "failed", "held", "restored", "skipped")
+
+    def __init__(self, columns: tuple[str, ...]) -> None:
+        self.columns = {name: ColumnTally() for name in columns}
+        self.accepted = self.done = self.failed = self.held = self.skipped = self.restored = 0
+
+    def cell(self, column: str, status: CellStatus) -> None:
+        """A cell reached its outcome."""
+        tally = self.columns[column]
+        if status is CellStatus.DONE:
+            tally.done += 1
+        elif status is CellStatus.FAILED:
+            tally.failed += 1
+        else:
+            tally.skipped += 1
+
+    def held_cell(self, column: str) -> None:
+        """A cell is left for a later run."""
+        self.columns[column].held += 1
+
+    def row(self, status: RowStatus) -> None:
+        """A row is whole."""
+        if status == "done":
+            self.done += 1
+        elif status == "failed":
+            self.failed += 1
+        else:
+            self.skipped += 1
+
+    def held_row(self) -> None:
+        """A row is left for a later run."""
+        self.held += 1
+
+    @property
+    def closed(self) -> int:
+        """Rows that have their outcome."""
+        return self.done + self.failed + self.held + self.skipped

@@ -1,0 +1,89 @@
+"""Values of a run: what a column is to the engine, what an open row holds, what a finished row is to its user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from ..values import ResourceKey
+
+if TYPE_CHECKING:
+    from ..salvage.classify import Failure
+    from .pipeline import Column
+    from .rows import RowSeed
+
+__all__ = ["CellResult", "ColumnPlan", "FinishedRow", "OpenRow", "RowStatus"]
+
+RowStatus = Literal["done", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnPlan:
+    """One column with everything that is looked up once: its lane, where its arguments come from.
+
+    ``arguments`` and ``when_arguments`` pair each parameter with the index of the column that provides it, or -1 for
+    an input field. ``lane`` is a resource name, or ``local:<column>`` for local work.
+    """
+
+    index: int
+    name: str
+    lane: str
+    resource: ResourceKey | None
+    group: bool
+    arguments: tuple[tuple[str, int], ...]
+    when_arguments: tuple[tuple[str, int], ...]
+    optional: frozenset[str]
+    column: Column
+
+
+@dataclass(frozen=True, slots=True)
+class CellResult:
+    """What a task yields for one row: a value and its stored form, or the failure of this row's part."""
+
+    row: int
+    value: object = None
+    payload: bytes = b""
+    failure: Failure | None = None
+
+
+@dataclass(slots=True, eq=False)
+class OpenRow:
+    """A row in memory. ``values`` is by column index and holds the done cells."""
+
+    seed: RowSeed
+    values: dict[int, object] = field(default_factory=dict[int, object])
+    finished: bool = False
+    failed: bool = False
+
+    @property
+    def status(self) -> RowStatus:
+        """Its outcome, once it is finished."""
+        if self.failed:
+            return "failed"
+        return "done" if self.values else "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRow:
+    """A row in which every cell has its outcome, committed.
+
+    ``fields`` is the input, ``values`` the done cells by column. ``status`` is ``failed`` when a cell failed,
+    ``skipped`` when none was needed, else ``done``. ``restored`` says that an earlier run had finished it.
+    """
+
+    index: int
+    id: str
+    status: RowStatus
+    fields: Mapping[str, object]
+    values: Mapping[str, object]
+    restored: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether no cell failed."""
+        return self.status != "failed"
+
+    def as_dict(self) -> dict[str, object]:
+        """Input fields and column values in one dict."""
+        return {**self.fields, **self.values}

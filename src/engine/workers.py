@@ -1,0 +1,119 @@
+"""Long-lived workers that run column bodies one after another.
+
+A worker takes its next job without parking when one is handed to it while it reports the last one, which is the
+common case under load: the cost of a job is then a few microseconds, not that of a new task. A worker is cancelled
+through its own scope, and only while it runs the job that is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+
+from ..wakeup import Wakeup
+
+__all__ = ["Worker", "Workers"]
+
+J = TypeVar("J")
+
+JOBS_BETWEEN_YIELDS = 64
+"""A worker whose jobs never suspend gives the loop a turn after this many: bounds the stall, amortises the cost."""
+
+
+class Worker(Generic[J]):
+    """One task that runs jobs. ``job`` is what it runs, or is about to run."""
+
+    __slots__ = ("condemned", "job", "scope", "wakeup")
+
+    def __init__(self) -> None:
+        self.job: J | None = None
+        self.condemned: J | None = None  # a job that was cancelled before the worker could take it up
+        self.scope: anyio.CancelScope | None = None
+        self.wakeup = Wakeup()
+
+
+class Workers(Generic[J]):
+    """Up to ``most`` workers, started as they are needed.
+
+    ``run`` performs a job and reports its end itself; it must raise nothing but cancellation. ``cancelled`` is told of
+    a job whose worker was cancelled in it.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskGroup,
+        run: Callable[[J, Worker[J]], Awaitable[None]],
+        cancelled: Callable[[J], None],
+        *,
+        most: int,
+    ) -> None:
+        self._tasks = tasks
+        self._run = run
+        self._cancelled = cancelled
+        self._most = most
+        self._idle: list[Worker[J]] = []
+        self._all: set[Worker[J]] = set()
+
+    @property
+    def free(self) -> int:
+        """How many more jobs could be started now."""
+        return len(self._idle) + self._most - len(self._all)
+
+    def start(self, job: J) -> Worker[J]:
+        """Hand ``job`` to an idle worker, or to a new one. The caller has seen ``free`` above zero."""
+        if self._idle:
+            worker = self._idle.pop()
+            worker.job = job
+            worker.wakeup.set()
+            return worker
+        assert len(self._all) < self._most
+        worker = Worker[J]()
+        worker.job = job
+        self._all.add(worker)
+        self._tasks.start_soon(self._work, worker)
+        return worker
+
+    def retire(self, worker: Worker[J]) -> None:
+        """``worker`` is done with its job: it may be given another, also before its ``run`` returns."""
+        worker.job = None
+        if worker.scope is None or not worker.scope.cancel_called:
+            self._idle.append(worker)
+
+    def cancel(self, worker: Worker[J], job: J) -> None:
+        """Cancel ``job`` if ``worker`` still runs it."""
+        if worker.job is not job:
+            return
+        if worker.scope is None:
+            worker.condemned = job
+        else:
+            worker.scope.cancel()
+
+    async def _work(self, worker: Worker[J]) -> None:
+        while True:
+            with anyio.CancelScope() as scope:
+                worker.scope = scope
+                if worker.job is not None and worker.job is worker.condemned:
+                    scope.cancel()
+                worker.condemned = None
+                await self._serve(worker, scope)
+            job, worker.job = worker.job, None
+            worker.scope = None
+            self._idle.append(worker)
+            if job is not None:
+                self._cancelled(job)
+
+    async def _serve(self, worker: Worker[J], scope: anyio.CancelScope) -> None:
+        jobs = 0
+        while not scope.cancel_called:
+            job = worker.job
+            if job is None:
+                await worker.wakeup.wait()
+                continue
+            jobs += 1
+            if jobs % JOBS_BETWEEN_YIELDS == 0:
+                await checkpoint()
+            await self._run(job, worker)

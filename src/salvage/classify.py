@@ -1,0 +1,216 @@
+"""Which kind of failure an exception is: a chain of questions, each answered by structure and never by free
+text.
+
+In order: the user's own classifier; headgate's own errors; what the exception carries (status, codes,
+headers); what class it is; then the same for what it was raised from. A group is what its worst member is.
+Whatever nobody knows is a bug in the column, with its traceback. Cancellation and other bare
+``BaseException``s are nobody's failure and must not be given.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ..admission.headers import parse_feedback
+from ..errors import AdmissionDenied, AdmissionTimeout, ProviderTimeout
+from .dialects import CLASSES, CODES, DECISIVE, TRANSPORT_ROOTS, of_status
+from .evidence import Evidence, examine
+from .history import MESSAGE_CHARS
+from .kinds import FailureKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..values import Feedback
+
+__all__ = ["Classifier", "Failure"]
+
+_MAX_LINKS: Final = 256
+_MAX_MEMBERS: Final = 64
+_TRACEBACK_CHARS: Final = 8_000
+
+_WORST_FIRST: Final = (
+    FailureKind.BUG,
+    FailureKind.UNAUTHORIZED,
+    FailureKind.QUOTA_EXHAUSTED,
+    FailureKind.ADMISSION_DENIED,
+    FailureKind.REJECTED,
+    FailureKind.INVALID_OUTPUT,
+    FailureKind.PROVIDER_ERROR,
+    FailureKind.CONNECTION_ERROR,
+    FailureKind.PROVIDER_TIMEOUT,
+    FailureKind.OVERLOADED,
+    FailureKind.RATE_LIMITED,
+    FailureKind.ADMISSION_TIMEOUT,
+)
+"""What is cured least by waiting comes first: of several failures at once, that one decides."""
+
+# Raised while another error was handled, these are mistakes of the code that handled it.
+_MISTAKES: Final = (
+    TypeError,
+    AttributeError,
+    NameError,
+    LookupError,
+    ImportError,
+    AssertionError,
+    ArithmeticError,
+)
+_LOCAL_FILES: Final = (
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed attempt, classified. ``error_type`` is the full name of the exception's class.
+
+    ``feedback`` is what the response's headers said, None if there were none. ``traceback`` is kept for bugs
+    only.
+    """
+
+    kind: FailureKind
+    message: str = ""
+    status: int | None = None
+    feedback: Feedback | None = None
+    error_type: str = ""
+    traceback: str | None = None
+
+
+CustomClassifier = Callable[[BaseException], FailureKind | Failure | None]
+
+
+class Classifier:
+    """Classifies exceptions. ``custom`` is asked first, about the exception as it was raised; None passes it
+    on."""
+
+    __slots__ = ("_custom",)
+
+    def __init__(self, custom: CustomClassifier | None = None) -> None:
+        self._custom = custom
+
+    def classify(self, exc: BaseException, *, wall_now: float) -> Failure:
+        """Return the failure. ``wall_now`` is wall-clock seconds, for headers that state dates.
+
+        Raises nothing for an :class:`Exception`; anything else breaks the contract.
+        """
+        assert isinstance(exc, Exception), f"{type(exc).__name__} is not a failure"
+        if self._custom is None:
+            return _known(exc, wall_now, set()) or _bug(exc)
+        try:
+            verdict = self._custom(exc)
+        except Exception as broken:
+            return _bug(broken, "the classifier raised: ")
+        if verdict is None:
+            return _known(exc, wall_now, set()) or _bug(exc)
+        if isinstance(verdict, Failure):
+            return verdict
+        if verdict is FailureKind.POISONED:
+            return _bug(exc, "the classifier said 'poisoned', which only many attempts can show: ")
+        source = next((link for link in _links(exc, set()) if examine(link).status is not None), exc)
+        return _failure(source, verdict, examine(source), wall_now)
+
+
+def _known(exc: BaseException, wall_now: float, seen: set[int]) -> Failure | None:
+    for link in _links(exc, seen):
+        if isinstance(link, BaseExceptionGroup):
+            return _worst(link, wall_now, seen)
+        evidence = examine(link)
+        kind = _own_error(link) or _by_evidence(evidence, wall_now) or _by_class(link)
+        if kind is not None:
+            return _failure(link, kind, evidence, wall_now)
+    return None
+
+
+def _worst(group: BaseExceptionGroup[Exception], wall_now: float, seen: set[int]) -> Failure | None:
+    members = [member for member in group.exceptions if id(member) not in seen]
+    verdicts = [_known(member, wall_now, seen) or _bug(member) for member in members[:_MAX_MEMBERS]]
+    return min(verdicts, key=lambda failure: _WORST_FIRST.index(failure.kind), default=None)
+
+
+def _own_error(exc: BaseException) -> FailureKind | None:
+    if isinstance(exc, AdmissionTimeout):
+        return FailureKind.ADMISSION_TIMEOUT
+    if isinstance(exc, AdmissionDenied):
+        return FailureKind.ADMISSION_DENIED
+    return FailureKind.PROVIDER_TIMEOUT if isinstance(exc, ProviderTimeout) else None
+
+
+def _by_evidence(evidence: Evidence, wall_now: float) -> FailureKind | None:
+    status = evidence.status
+    decisive = {DECISIVE[code] for code in evidence.codes if code in DECISIVE}
+    if decisive:
+        # An empty account is often also called rate-limited ("type": "rate_limit_error", "code": ...).
+        return min(decisive, key=_WORST_FIRST.index)
+    kind = None if status is None else of_status(status)
+    if kind is not None:
+        if status == 503 and _retry_after(evidence, wall_now):
+            return FailureKind.RATE_LIMITED
+        return kind
+    spoken = {CODES[code] for code in evidence.codes if code in CODES}
+    return min(spoken, key=_WORST_FIRST.index) if spoken else None
+
+
+def _retry_after(evidence: Evidence, wall_now: float) -> bool:
+    return parse_feedback(evidence.headers, wall_now=wall_now).retry_after_s is not None
+
+
+def _by_class(exc: BaseException) -> FailureKind | None:
+    transport = False
+    for cls in type(exc).__mro__:
+        root = cls.__module__.partition(".")[0]
+        known = CLASSES.get((root, cls.__name__))
+        if known is not None:
+            return known
+        transport = transport or root in TRANSPORT_ROOTS
+    if isinstance(exc, TimeoutError):
+        return FailureKind.PROVIDER_TIMEOUT
+    if transport or (isinstance(exc, (OSError, EOFError)) and not isinstance(exc, _LOCAL_FILES)):
+        return FailureKind.CONNECTION_ERROR
+    return None
+
+
+def _links(exc: BaseException, seen: set[int]) -> Iterator[Exception]:
+    """Yield the exception and what it was raised from, nearest first, each once, and never very many."""
+    link: BaseException | None = exc
+    while link is not None and id(link) not in seen and len(seen) < _MAX_LINKS:
+        seen.add(id(link))
+        if isinstance(link, Exception):
+            yield link
+        if link.__cause__ is not None:
+            link = link.__cause__
+        elif link.__suppress_context__ or isinstance(link, _MISTAKES):
+            return
+        else:
+            link = link.__context__
+
+
+def _failure(exc: BaseException, kind: FailureKind, evidence: Evidence, wall_now: float) -> Failure:
+    feedback = parse_feedback(evidence.headers, wall_now=wall_now) if evidence.headers else None
+    if kind is FailureKind.BUG:
+        return _bug(exc)
+    return Failure(kind, _text(exc), evidence.status, feedback, _name(exc))
+
+
+def _bug(exc: BaseException, prefix: str = "") -> Failure:
+    lines = traceback.format_exception(exc, limit=30)
+    message = (prefix + _text(exc))[:MESSAGE_CHARS]
+    return Failure(FailureKind.BUG, message, None, None, _name(exc), "".join(lines)[-_TRACEBACK_CHARS:])
+
+
+def _text(exc: BaseException) -> str:
+    try:
+        text = str(exc)
+    except Exception:
+        text = ""
+    return (text or type(exc).__name__)[:MESSAGE_CHARS]
+
+
+def _name(exc: BaseException) -> str:
+    return f"{type(exc).__module__}.{type(exc).__qualname__}"

@@ -1,0 +1,99 @@
+"""The values that the scheduler speaks in: tasks, the states of cells, and what one event brought about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+__all__ = [
+    "DONE",
+    "FAILED",
+    "HELD",
+    "READY",
+    "SKIPPED",
+    "WAITING",
+    "CellState",
+    "Closed",
+    "Counts",
+    "Progress",
+    "Task",
+]
+
+
+class CellState(IntEnum):
+    """Where a cell or a group task stands. READY means queued or running; from DONE on it never changes."""
+
+    WAITING = 0
+    READY = 1
+    HELD = 2
+    DONE = 3
+    FAILED = 4
+    SKIPPED = 5
+
+
+# The same as plain integers: comparing enum members would double the cost of a cell.
+WAITING: Final = 0
+READY: Final = 1
+HELD: Final = 2
+DONE: Final = 3
+FAILED: Final = 4
+SKIPPED: Final = 5
+
+
+class Task(NamedTuple):
+    """What is dispatched: a column over one row, or a group column over one row group (``unit`` is its
+    number).
+    """
+
+    column: int
+    unit: int
+
+
+class Closed(NamedTuple):
+    """One cell that reached its terminal state, and why if it was not done."""
+
+    row: int
+    column: int
+    state: int
+    reason: str
+
+
+@dataclass(slots=True, init=False)
+class Progress:
+    """What one event brought about, in order.
+
+    ``cancel`` names tasks that were ready, running or held and do not matter any more. ``closed`` includes
+    the cells of the task that was reported; it is empty for a report that came too late.
+    ``finished_groups`` are sealed groups of which every row is finished.
+    """
+
+    ready: list[Task]
+    closed: list[Closed]
+    cancel: list[Task]
+    finished_rows: list[int]
+    finished_groups: list[int]
+
+    # Written out: five default factories would cost more than all else that a cell costs here.
+    def __init__(self) -> None:
+        self.ready = []
+        self.closed = []
+        self.cancel = []
+        self.finished_rows = []
+        self.finished_groups = []
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """One look at the frontier. Terminal cells are counted since the start, forgotten and restored rows
+    included.
+    """
+
+    rows: int
+    open_rows: int
+    idle_rows: int
+    ready_tasks: int
+    held_tasks: int
+    done: int
+    failed: int
+    skipped: int

@@ -1,0 +1,82 @@
+"""How many rows to pull now, so that every resource has work waiting and memory stays bounded.
+
+Decides a number of rows; it neither pulls nor counts them. The horizon is about twice what the resources
+can carry at once: one time leaves them short now and then, without bound the oldest rows finish last
+(DESIGN, section 9). Between nine tenths of the horizon and the horizon nothing is pulled, so a capacity
+that breathes does not make rows come in one by one.
+
+Rows that have nothing to run (held back, or waiting for the rest of their group) do not count against the
+horizon, so a model in cooldown does not starve the others. They do count against the hard bounds on rows
+and bytes.
+
+A row group is begun only if all its rows fit, and once begun it may always be completed: otherwise rows
+could wait for a group that never closes.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Final
+
+__all__ = ["HORIZON_FACTOR", "HYSTERESIS", "Window"]
+
+HORIZON_FACTOR: Final = 2.0
+HYSTERESIS: Final = 0.1
+
+
+class Window:
+    """The bounds on what is open at once (promise S6).
+
+    ``max_rows`` and ``max_bytes`` bound all open rows; ``max_bytes`` may be passed by the row that crosses
+    it, since its size is known only then. ``group_rows`` is the size of a row group, 1 where no column
+    needs whole groups.
+    """
+
+    __slots__ = ("_filling", "_group_rows", "_max_bytes", "_max_rows")
+
+    def __init__(self, *, max_rows: int, max_bytes: int, group_rows: int = 1) -> None:
+        assert 1 <= group_rows <= max_rows, "no group would ever fit"
+        assert max_bytes >= 1
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._group_rows = group_rows
+        self._filling = True
+
+    def room(self, *, capacity: float, load: int, open_rows: int, open_bytes: int = 0, owed: int = 0) -> int:
+        """Return how many rows to pull now.
+
+        ``capacity`` is what all resources can carry at once, local work included (inf: only the hard bounds
+        hold); ``load`` the rows and group tasks that have something to run (`Frontier.load`); ``owed`` the
+        rows that the group last begun still lacks. Pull the first, then go on one by one until :meth:`full`
+        says so.
+        """
+        assert 0 <= owed < self._group_rows
+        assert open_rows + owed <= self._max_rows
+        bounded = min(self._by_rows(open_rows, owed), self._by_bytes(open_rows, open_bytes, owed))
+        starved = load == 0 and (open_rows == 0 or owed > 0)
+        return max(min(self._wanted(capacity, load), bounded), 1 if starved else 0)
+
+    def full(self, open_bytes: int) -> bool:
+        """Whether the open rows already hold all the bytes that they may."""
+        return open_bytes >= self._max_bytes
+
+    def _wanted(self, capacity: float, load: int) -> int:
+        assert capacity >= 0
+        horizon = max(1, ceil(min(HORIZON_FACTOR * capacity, self._max_rows)))
+        if load >= horizon:
+            self._filling = False
+        elif load <= (1 - HYSTERESIS) * horizon:
+            self._filling = True
+        return horizon - load if self._filling else 0
+
+    def _by_rows(self, open_rows: int, owed: int) -> int:
+        groups = (self._max_rows - open_rows - owed) // self._group_rows
+        return owed + groups * self._group_rows
+
+    def _by_bytes(self, open_rows: int, open_bytes: int, owed: int) -> int:
+        """As many as fit if they are like those that are open; a group that is begun must fit as a whole."""
+        if not open_rows or not open_bytes:
+            return self._max_rows
+        rows = max(0, int((self._max_bytes - open_bytes) * open_rows / open_bytes))
+        begun = max(0, rows - owed) // self._group_rows
+        return min(rows, owed + begun * self._group_rows)

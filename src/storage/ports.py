@@ -1,0 +1,251 @@
+"""What a run store promises, and the values that cross its border.
+
+A store keeps runs. A run is named and durable; each process that opens it gets a higher epoch, and from then
+on the older ones cannot write (fencing). A run holds input rows by position, at most one terminal outcome per
+cell (row, column), the held-back cells with their not-before times, and the tokens that failed attempts used.
+
+Everything that changes a run goes through one :class:`Batch`, which is committed as a whole or not at all. A
+store decides nothing about the cells: it keeps the first terminal outcome and refuses a different one.
+
+Bytes are JSON throughout (:mod:`headgate.storage.codec`), times are wall-clock seconds, because they are read
+by another process in another life.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ..values import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+__all__ = [
+    "RUNNING",
+    "Batch",
+    "CellRecord",
+    "CellStatus",
+    "Durability",
+    "HeldRecord",
+    "RowRecord",
+    "RunHandle",
+    "RunInfo",
+    "RunStore",
+    "SpentRecord",
+    "StoredRow",
+]
+
+_NO_TOKENS: Final = Usage()
+
+RUNNING: Final = "running"
+"""The status of a run from its opening until somebody finishes it; after a crash it stays."""
+
+
+class Durability(StrEnum):
+    """What an acknowledged commit survives, each level including the one before."""
+
+    NONE = "none"
+    """Nothing: it is gone with the process."""
+    PROCESS = "process"
+    """The death of the process, but not of the machine."""
+    HOST = "host"
+    """A crash or power loss of the machine."""
+    REPLICATED = "replicated"
+    """The loss of the machine."""
+
+
+class CellStatus(StrEnum):
+    """The terminal outcomes of a cell."""
+
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class RowRecord:
+    """One input row: its position from 0, its id, a digest that is the same in every process, its JSON."""
+
+    row: int
+    row_id: str
+    digest: bytes
+    data: bytes
+
+    def __post_init__(self) -> None:
+        assert self.row >= 0, f"row {self.row}: positions count from 0"
+
+
+@dataclass(frozen=True, slots=True)
+class CellRecord:
+    """The terminal outcome of one cell.
+
+    ``payload`` is the value as JSON, and None exactly if the cell is not done: the value None is ``b"null"``,
+    an empty text is ``b'""'``. ``usage`` counts the tokens that no :class:`SpentRecord` of the same cell has
+    counted.
+    """
+
+    row: int
+    column: str
+    status: CellStatus
+    payload: bytes | None
+    reason: str = ""
+    message: str = ""
+    attempts: int = 0
+    http_status: int | None = None
+    usage: Usage = _NO_TOKENS
+    finished_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        assert (self.payload is None) != (self.status is CellStatus.DONE), (
+            f"cell ({self.row}, {self.column}): a payload belongs to a done cell, and to no other"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRecord:
+    """A held-back cell. Not before ``not_before`` is it tried again; ``history`` is the holder's own JSON."""
+
+    row: int
+    column: str
+    reason: str
+    not_before: float
+    attempts: int
+    history: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SpentRecord:
+    """What a failed attempt cost. ``attempt`` tells the attempts of one cell within one epoch apart."""
+
+    row: int
+    column: str
+    attempt: int
+    reason: str
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one commit changes, all of it or nothing.
+
+    It is applied in the order of the fields; ``unheld`` are (row, column) pairs. A terminal cell is no longer
+    held, and holding a cell that is already terminal changes nothing.
+    """
+
+    rows: tuple[RowRecord, ...] = ()
+    cells: tuple[CellRecord, ...] = ()
+    unheld: tuple[tuple[int, str], ...] = ()
+    held: tuple[HeldRecord, ...] = ()
+    spent: tuple[SpentRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """A committed row with all that is committed about it, ``cells`` and ``held`` in the order of columns."""
+
+    record: RowRecord
+    cells: tuple[CellRecord, ...]
+    held: tuple[HeldRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """A look at a run. ``rows`` counts the committed rows, ``fingerprints`` are by column name."""
+
+    run: str
+    epoch: int
+    fingerprints: Mapping[str, str]
+    status: str
+    rows: int
+    created_at: float
+    finished_at: float | None
+    durability: Durability
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fingerprints", MappingProxyType(dict(self.fingerprints)))
+
+
+class RunHandle(Protocol):
+    """One opening of one run, good for one epoch."""
+
+    @property
+    def info(self) -> RunInfo:
+        """The run as it was when this handle opened it."""
+        ...
+
+    async def commit(self, batch: Batch) -> None:
+        """Make a batch durable at the store's level; return only then.
+
+        Committing the same batch again changes nothing, so a caller who was cancelled, or told
+        StoreUnavailable, may repeat it. A commit whose caller is cancelled is not cancelled with it.
+
+        Raises FencedOut if a newer epoch exists, ConflictingResult if a cell has another terminal outcome
+        already, FingerprintMismatch if a row is not the stored one or its id is at another position,
+        PayloadTooLarge, StoreFull, StoreUnavailable, and StoreError for a cell whose row or column the run
+        does not have.
+        """
+        ...
+
+    async def load(self, first: int, last: int) -> list[StoredRow]:
+        """Return the committed rows with ``first <= row < last``, in order. Raises ResultCorrupt."""
+        ...
+
+    async def find(self, row_ids: Sequence[str]) -> dict[str, int]:
+        """Return the positions of those ids that the run knows."""
+        ...
+
+    async def finish(self, status: str) -> None:
+        """Record how the run ended, durably. Raises FencedOut."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give the handle up. The run stays; further calls raise StoreError."""
+        ...
+
+
+class RunStore(Protocol):
+    """A place that keeps runs."""
+
+    @property
+    def durability(self) -> Durability:
+        """What an acknowledged commit survives here."""
+        ...
+
+    async def probe(self) -> None:
+        """Try what the store will need.
+
+        Raises StoreUnsupported, SchemaMismatch or StoreUnavailable, which name what is missing and the cure.
+        """
+        ...
+
+    async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> RunHandle:
+        """Create the run, or reopen it with the next epoch; older handles are fenced out from then on.
+
+        Columns that the run does not have yet are added, those it has and ``fingerprints`` lacks are kept.
+        Raises FingerprintMismatch that names the columns which have changed; then nothing is opened or
+        fenced.
+        """
+        ...
+
+    def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:
+        """Yield the committed rows in order, in any process, without opening the run. It blocks: use a
+        thread.
+
+        ``batch`` rows at most are in memory. Raises UnknownRun, ResultCorrupt.
+        """
+        ...
+
+    def read_info(self, run: str) -> RunInfo:
+        """Return the run as it is now. It blocks. Raises UnknownRun."""
+        ...
+
+    def read_spent(self, run: str) -> Mapping[str, Usage]:
+        """Return the tokens on record per column, of all attempts together. Raises UnknownRun."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finish what was handed in, then let go of everything. Repeating it does no harm."""
+        ...

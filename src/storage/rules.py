@@ -1,0 +1,143 @@
+"""The rules that every store applies, and the words in which it refuses.
+
+What is the same row, the same outcome, the same column; what is too large. No store, no I/O: the in-memory
+store and the durable ones ask the same functions, so that they cannot come to differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ..errors import (
+    ConflictingResult,
+    FencedOut,
+    FingerprintMismatch,
+    PayloadTooLarge,
+    StoreError,
+    UnknownRun,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .ports import Batch, CellRecord, RowRecord
+
+__all__ = [
+    "MAX_PAYLOAD",
+    "Row",
+    "cell_refusal",
+    "check_fingerprints",
+    "check_sizes",
+    "closed",
+    "fenced_out",
+    "row_refusal",
+    "unknown_column",
+    "unknown_row",
+    "unknown_run",
+]
+
+MAX_PAYLOAD: Final = 16 * 1024 * 1024
+"""Bytes that one payload, input row or history may have unless the store was told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What identifies a stored row."""
+
+    position: int
+    row_id: str
+    digest: bytes
+
+
+def row_refusal(run: str, given: RowRecord, here: Row | None, same_id: Row | None) -> StoreError | None:
+    """Say why ``given`` is not the row stored at its position; None if it is, or if it is new.
+
+    ``here`` is what is stored at that position, ``same_id`` what is stored under that id.
+    """
+    if here is not None and (here.digest != given.digest or here.row_id != given.row_id):
+        return FingerprintMismatch(
+            f"row {given.row} of run {run!r} was stored with other content (then {here.row_id!r}, now "
+            f"{given.row_id!r}): resume with the rows of the start, or give the run another name"
+        )
+    if same_id is not None and same_id.position != given.row:
+        return FingerprintMismatch(
+            f"row id {given.row_id!r} of run {run!r} stands at row {same_id.position} and again at row "
+            f"{given.row}: every row needs an id of its own"
+        )
+    return None
+
+
+def cell_refusal(run: str, given: CellRecord, status: str, payload: bytes | None) -> StoreError | None:
+    """Say why ``given`` contradicts the stored outcome; None if it is the same one again."""
+    if given.status == status and given.payload == payload:
+        return None
+    return ConflictingResult(
+        f"cell ({given.row}, {given.column!r}) of run {run!r} is {status} already and was given another "
+        f"outcome ({given.status}): the first one stays"
+    )
+
+
+def check_fingerprints(run: str, stored: Mapping[str, str], given: Mapping[str, str]) -> None:
+    """Raise FingerprintMismatch that names every column known to both whose fingerprint differs."""
+    changed = [name for name, fingerprint in given.items() if stored.get(name, fingerprint) != fingerprint]
+    if changed:
+        names = ", ".join(repr(name) for name in changed)
+        raise FingerprintMismatch(
+            f"column {names} of run {run!r} has changed since the run was started: restore it, or give "
+            "the run another name"
+        )
+
+
+def check_sizes(run: str, batch: Batch, limit: int) -> int:
+    """Return the bytes in the batch. Raises PayloadTooLarge that names the part above ``limit`` bytes."""
+    total = 0
+    for record in batch.rows:
+        total += _sized(len(record.data), limit, run, record.row, "the input row")
+    for cell in batch.cells:
+        total += _sized(len(cell.payload or b""), limit, run, cell.row, f"column {cell.column!r}")
+    for held in batch.held:
+        total += _sized(len(held.history), limit, run, held.row, f"the history of column {held.column!r}")
+    return total
+
+
+def _sized(size: int, limit: int, run: str, row: int, what: str) -> int:
+    if size > limit:
+        raise PayloadTooLarge(
+            f"row {row} of run {run!r}: {what} has {size} bytes, the store takes {limit}: keep the bulk in a "
+            "file and its name in the cell, or raise max_payload of the store"
+        )
+    return size
+
+
+def fenced_out(run: str, epoch: int, current: int | None) -> StoreError:
+    """Build the error for a write by ``epoch`` when ``current`` holds the run."""
+    if current is None:
+        return unknown_run(run)
+    return FencedOut(
+        f"run {run!r} was opened again (epoch {current}); epoch {epoch} may not write to it any more"
+    )
+
+
+def unknown_run(run: str) -> UnknownRun:
+    """Build the error for a run that the store does not have."""
+    return UnknownRun(f"the store has no run {run!r}")
+
+
+def unknown_row(run: str, row: int) -> StoreError:
+    """Build the error for a cell whose row is neither stored nor in the batch."""
+    return StoreError(
+        f"row {row} is not in run {run!r}: commit its RowRecord before its cells, or together with them"
+    )
+
+
+def unknown_column(run: str, column: str) -> StoreError:
+    """Build the error for a cell of a column that the run was not opened with."""
+    return StoreError(
+        f"run {run!r} has no column {column!r}: name it in the fingerprints when opening the run"
+    )
+
+
+def closed(what: str) -> StoreError:
+    """Build the error for using something after its ``aclose``."""
+    return StoreError(f"{what} is closed")

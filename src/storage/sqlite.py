@@ -1,0 +1,214 @@
+"""The embedded default store: one SQLite file, durable on this host, no server.
+
+Writes and the reads of an opened run go through one thread (:mod:`headgate.storage.sqlite_writer`);
+``read_rows`` and its kin open a connection of their own that cannot write, in any process, also while a run
+goes on. They read in short transactions, so that a slow reader never keeps the write-ahead log from being
+emptied.
+
+Beside the file stand ``-wal`` and ``-shm`` while somebody has it open or after a crash. They belong to it:
+copy a store with ``sqlite3 store.db ".backup copy.db"``, or copy all three when nobody writes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import time
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ..errors import ConfigError
+from . import rules, sqlite_records
+from .ports import Durability
+from .sqlite_file import WritableFile
+from .sqlite_schema import check_identity, connect, meaning_of
+from .sqlite_writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from os import PathLike
+
+    from ..values import Usage
+    from .ports import Batch, RunInfo, StoredRow
+
+__all__ = ["SqliteRun", "SqliteStore"]
+
+_SYNCHRONOUS: Final = {Durability.HOST: "FULL", Durability.PROCESS: "NORMAL"}
+
+
+class SqliteStore:
+    """A :class:`~headgate.storage.ports.RunStore` in one file. Nothing is opened before the first use.
+
+    ``durability`` HOST flushes each group commit to the disk, PROCESS leaves that to the system and is
+    faster. ``busy_timeout_s`` is how long another process may hold the file before a commit is
+    StoreUnavailable, ``max_payload`` the bytes of one value, ``max_bytes`` the size at which the file is
+    StoreFull, ``clock`` gives wall-clock seconds. Raises ConfigError for a durability that one file cannot
+    give.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        durability: Durability = Durability.HOST,
+        busy_timeout_s: float = 30.0,
+        max_payload: int = rules.MAX_PAYLOAD,
+        max_bytes: int | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if durability not in _SYNCHRONOUS:
+            raise ConfigError(
+                f"a SQLite store is durable at the level 'process' or 'host', not {str(durability)!r}"
+            )
+        self._path = Path(path)
+        self._durability = durability
+        self._max_payload = max_payload
+        self._clock = clock
+        synchronous = _SYNCHRONOUS[durability]
+        file = WritableFile(
+            self._path, synchronous=synchronous, busy_timeout_s=busy_timeout_s, max_bytes=max_bytes
+        )
+        self._writer = Writer(file)
+
+    @property
+    def durability(self) -> Durability:
+        """What an acknowledged commit survives here."""
+        return self._durability
+
+    async def probe(self) -> None:
+        """See :meth:`headgate.storage.ports.RunStore.probe`. Creates the file if it is missing."""
+        await self._writer.run(lambda _: None)
+
+    async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> SqliteRun:
+        """See :meth:`headgate.storage.ports.RunStore.open_run`."""
+
+        def work(connection: sqlite3.Connection) -> sqlite_records.Opened:
+            return sqlite_records.open_run(connection, run, fingerprints, self._clock(), self._durability)
+
+        return SqliteRun(self._writer, await self._writer.run(work), self._max_payload, self._clock)
+
+    def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:
+        """See :meth:`headgate.storage.ports.RunStore.read_rows`."""
+        assert batch > 0, f"batch {batch}: at least one row at a time"
+        first = self._read_batch(run, 0, batch)
+        return self._read_on(run, first, batch)
+
+    def read_info(self, run: str) -> RunInfo:
+        """See :meth:`headgate.storage.ports.RunStore.read_info`."""
+        with _reading(self._path, run) as connection:
+            return sqlite_records.read_info(connection, run, self._durability)
+
+    def read_spent(self, run: str) -> Mapping[str, Usage]:
+        """See :meth:`headgate.storage.ports.RunStore.read_spent`."""
+        with _reading(self._path, run) as connection:
+            return sqlite_records.read_spent(connection, run)
+
+    async def aclose(self) -> None:
+        """Finish what was handed in, empty the log into the file, close it."""
+        await self._writer.aclose()
+
+    def _read_batch(self, run: str, first: int, batch: int) -> list[StoredRow]:
+        with _reading(self._path, run) as connection:
+            return sqlite_records.load(connection, run, first, sys.maxsize, most=batch)
+
+    def _read_on(self, run: str, rows: list[StoredRow], batch: int) -> Iterator[StoredRow]:
+        while rows:
+            yield from rows
+            rows = self._read_batch(run, rows[-1].record.row + 1, batch) if len(rows) == batch else []
+
+
+class SqliteRun:
+    """A :class:`~headgate.storage.ports.RunHandle` on a run in a SQLite file."""
+
+    def __init__(
+        self, writer: Writer, opened: sqlite_records.Opened, max_payload: int, clock: Callable[[], float]
+    ) -> None:
+        self._writer = writer
+        self._opened = opened
+        self._max_payload = max_payload
+        self._clock = clock
+        self._closed = False
+
+    @property
+    def info(self) -> RunInfo:
+        """The run as it was when this handle opened it."""
+        return self._opened.info
+
+    async def commit(self, batch: Batch) -> None:
+        """See :meth:`headgate.storage.ports.RunHandle.commit`."""
+        self._check_open()
+        size = rules.check_sizes(self.info.run, batch, self._max_payload)
+        opened = self._opened
+        await self._writer.run(
+            lambda connection: sqlite_records.write_batch(connection, opened, batch), size=size
+        )
+
+    async def load(self, first: int, last: int) -> list[StoredRow]:
+        """See :meth:`headgate.storage.ports.RunHandle.load`."""
+        self._check_open()
+        run = self.info.run
+        return await self._writer.run(
+            lambda connection: sqlite_records.load(connection, run, first, last), writes=False
+        )
+
+    async def find(self, row_ids: Sequence[str]) -> dict[str, int]:
+        """See :meth:`headgate.storage.ports.RunHandle.find`."""
+        self._check_open()
+        number = self._opened.number
+        return await self._writer.run(
+            lambda connection: sqlite_records.find(connection, number, row_ids), writes=False
+        )
+
+    async def finish(self, status: str) -> None:
+        """See :meth:`headgate.storage.ports.RunHandle.finish`."""
+        self._check_open()
+        opened, now = self._opened, self._clock()
+        await self._writer.run(lambda connection: sqlite_records.finish(connection, opened, status, now))
+
+    async def aclose(self) -> None:
+        """Give the handle up."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise rules.closed(f"this handle of run {self.info.run!r}")
+
+
+@contextmanager
+def _reading(path: Path, run: str) -> Generator[sqlite3.Connection]:
+    """Give a connection that cannot write, inside one read transaction."""
+    if not check_identity(path):
+        raise rules.unknown_run(run)
+    try:
+        with closing(_reader(path)) as connection:
+            yield connection
+    except sqlite3.Error as error:
+        raise meaning_of(error, path) from error
+
+
+def _reader(path: Path) -> sqlite3.Connection:
+    """Return a connection for reading, also from a medium that cannot be written.
+
+    It is opened ``rw`` all the same where that is possible: only such a one can read what a crash left in the
+    log, and tidies the log up when it was the last to have the file open.
+    """
+    try:
+        return _begun(connect(path, query="mode=rw"))
+    except sqlite3.OperationalError:
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        # No log, so nobody writes, and the main file is all there is.
+        return _begun(connect(path, query="immutable=1"))
+
+
+def _begun(connection: sqlite3.Connection) -> sqlite3.Connection:
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("BEGIN")
+        connection.execute("SELECT 1 FROM run LIMIT 1").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection

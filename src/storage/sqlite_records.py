@@ -1,0 +1,288 @@
+"""What the SQLite store does inside a transaction: open a run, write a batch, read rows back.
+
+Plain functions on a connection; who calls them begins and ends the transaction, and rolls it back when they
+raise. Refusals are worded in :mod:`headgate.storage.rules`. The usual batch is all new, so each table is
+written with one ``executemany`` that ignores what exists; only if something was ignored is each record
+compared with the stored one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from zlib import crc32
+
+from ..errors import ResultCorrupt
+from ..values import Usage
+from . import rules
+from .ports import RUNNING, CellRecord, CellStatus, HeldRecord, RowRecord, RunInfo, StoredRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from .ports import Batch, Durability
+
+__all__ = ["Opened", "find", "finish", "load", "open_run", "read_info", "read_spent", "write_batch"]
+
+_IDS_PER_QUERY: Final = 500
+
+_INSERT_ROW: Final = "INSERT INTO input_row VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_INSERT_CELL: Final = (
+    "INSERT INTO cell VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+_INSERT_SPENT: Final = "INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+# A cell that is terminal is not held any more, however late somebody says so.
+_INSERT_HELD: Final = """INSERT OR REPLACE INTO held SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
+    WHERE NOT EXISTS (SELECT 1 FROM cell WHERE run = ?1 AND position = ?2 AND col = ?3)"""
+_DELETE_HELD: Final = "DELETE FROM held WHERE run = ? AND position = ? AND col = ?"
+
+_SELECT_ROWS: Final = """SELECT position, row_id, digest, checksum, data FROM input_row
+    WHERE run = ? AND position >= ? AND position < ? ORDER BY position LIMIT ?"""
+_SELECT_CELLS: Final = """SELECT position, col, status, reason, message, attempts, http_status, input_tokens,
+    output_tokens, finished_at, checksum, payload FROM cell
+    WHERE run = ? AND position >= ? AND position <= ? ORDER BY position, col"""
+_SELECT_HELD: Final = """SELECT position, col, reason, not_before, attempts, history FROM held
+    WHERE run = ? AND position >= ? AND position <= ? ORDER BY position, col"""
+_SELECT_SPENT: Final = """SELECT name, sum(input_tokens), sum(output_tokens) FROM (
+    SELECT col, input_tokens, output_tokens FROM cell WHERE run = ?1
+    UNION ALL SELECT col, input_tokens, output_tokens FROM spent WHERE run = ?1
+) JOIN run_column ON run_column.run = ?1 AND run_column.id = col GROUP BY name"""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """One opening of one run: who may write, and under which numbers."""
+
+    number: int
+    columns: Mapping[str, int]
+    info: RunInfo
+
+
+def open_run(
+    connection: sqlite3.Connection,
+    run: str,
+    fingerprints: Mapping[str, str],
+    now: float,
+    durability: Durability,
+) -> Opened:
+    """Create the run or give it its next epoch. Raises FingerprintMismatch."""
+    insert = "INSERT INTO run (name, epoch, status, created_at) VALUES (?, 0, ?, ?) ON CONFLICT DO NOTHING"
+    connection.execute(insert, (run, RUNNING, now))
+    number = _number(connection, run)
+    stored = _columns(connection, number)
+    rules.check_fingerprints(
+        run, {name: fingerprint for name, (_, fingerprint) in stored.items()}, fingerprints
+    )
+    added = [name for name in fingerprints if name not in stored]
+    connection.executemany(
+        "INSERT INTO run_column VALUES (?, ?, ?, ?)",
+        [(number, place, name, fingerprints[name]) for place, name in enumerate(added, len(stored))],
+    )
+    update = "UPDATE run SET epoch = epoch + 1, status = ?, finished_at = NULL WHERE id = ?"
+    connection.execute(update, (RUNNING, number))
+    columns = {name: place for name, (place, _) in _columns(connection, number).items()}
+    return Opened(number, columns, read_info(connection, run, durability))
+
+
+def write_batch(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:
+    """Write a batch. Raises what :meth:`headgate.storage.ports.RunHandle.commit` names."""
+    _check_epoch(connection, opened)
+    try:
+        _write_rows(connection, opened, batch)
+        _write_cells(connection, opened, batch)
+        _write_held(connection, opened, batch)
+        _write_spent(connection, opened, batch)
+    except sqlite3.IntegrityError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+            raise
+        raise rules.unknown_row(opened.info.run, _missing_row(connection, opened, batch)) from error
+
+
+def finish(connection: sqlite3.Connection, opened: Opened, status: str, now: float) -> None:
+    """Record how the run ended. Raises FencedOut."""
+    _check_epoch(connection, opened)
+    connection.execute(
+        "UPDATE run SET status = ?, finished_at = ? WHERE id = ?", (status, now, opened.number)
+    )
+
+
+def find(connection: sqlite3.Connection, run: int, row_ids: Sequence[str]) -> dict[str, int]:
+    """Return the positions of the known ids."""
+    known: dict[str, int] = {}
+    for start in range(0, len(row_ids), _IDS_PER_QUERY):
+        some = row_ids[start : start + _IDS_PER_QUERY]
+        marks = ",".join("?" * len(some))
+        query = f"SELECT row_id, position FROM input_row WHERE run = ? AND row_id IN ({marks})"  # noqa: S608 (marks)
+        known.update(connection.execute(query, (run, *some)).fetchall())
+    return known
+
+
+def load(
+    connection: sqlite3.Connection, run: str, first: int, last: int, *, most: int = -1
+) -> list[StoredRow]:
+    """Return ``most`` rows (all if negative) from ``first`` on, below ``last``. Raises ResultCorrupt."""
+    number = _number(connection, run)
+    records = [
+        RowRecord(position, row_id, digest, _checked(data, checksum, run, position, "the input row"))
+        for position, row_id, digest, checksum, data in connection.execute(
+            _SELECT_ROWS, (number, first, last, most)
+        )
+    ]
+    if not records:
+        return []
+    names = {place: name for name, (place, _) in _columns(connection, number).items()}
+    span = (number, records[0].row, records[-1].row)
+    cells: dict[int, list[CellRecord]] = {}
+    for (
+        row,
+        col,
+        status,
+        reason,
+        message,
+        attempts,
+        http,
+        tokens_in,
+        tokens_out,
+        at,
+        checksum,
+        payload,
+    ) in connection.execute(_SELECT_CELLS, span):
+        usage = Usage(tokens_in, tokens_out)
+        kept = None if payload is None else _checked(payload, checksum, run, row, f"column {names[col]!r}")
+        cells.setdefault(row, []).append(
+            CellRecord(row, names[col], CellStatus(status), kept, reason, message, attempts, http, usage, at)
+        )
+    held: dict[int, list[HeldRecord]] = {}
+    for row, col, *rest in connection.execute(_SELECT_HELD, span):
+        held.setdefault(row, []).append(HeldRecord(row, names[col], *rest))
+    return [
+        StoredRow(record, tuple(cells.get(record.row, ())), tuple(held.get(record.row, ())))
+        for record in records
+    ]
+
+
+def read_info(connection: sqlite3.Connection, run: str, durability: Durability) -> RunInfo:
+    """Return the run as it is now. Raises UnknownRun."""
+    number = _number(connection, run)
+    query = "SELECT epoch, status, created_at, finished_at FROM run WHERE id = ?"
+    epoch, status, created_at, finished_at = connection.execute(query, (number,)).fetchone()
+    (rows,) = connection.execute("SELECT count(*) FROM input_row WHERE run = ?", (number,)).fetchone()
+    fingerprints = {name: fingerprint for name, (_, fingerprint) in _columns(connection, number).items()}
+    return RunInfo(run, epoch, fingerprints, status, rows, created_at, finished_at, durability)
+
+
+def read_spent(connection: sqlite3.Connection, run: str) -> dict[str, Usage]:
+    """Return the tokens on record per column. Raises UnknownRun."""
+    sums = connection.execute(_SELECT_SPENT, (_number(connection, run),))
+    return {name: Usage(tokens_in, tokens_out) for name, tokens_in, tokens_out in sums}
+
+
+def _number(connection: sqlite3.Connection, run: str) -> int:
+    found = connection.execute("SELECT id FROM run WHERE name = ?", (run,)).fetchone()
+    if found is None:
+        raise rules.unknown_run(run)
+    return int(found[0])
+
+
+def _columns(connection: sqlite3.Connection, number: int) -> dict[str, tuple[int, str]]:
+    query = "SELECT name, id, fingerprint FROM run_column WHERE run = ? ORDER BY id"
+    return {name: (place, fingerprint) for name, place, fingerprint in connection.execute(query, (number,))}
+
+
+def _checked(data: bytes, checksum: int, run: str, row: int, what: str) -> bytes:
+    if crc32(data) != checksum:
+        raise ResultCorrupt(
+            f"row {row} of run {run!r}: {what} does not match its checksum: restore it from a copy"
+        )
+    return data
+
+
+def _check_epoch(connection: sqlite3.Connection, opened: Opened) -> None:
+    found = connection.execute("SELECT epoch FROM run WHERE id = ?", (opened.number,)).fetchone()
+    current = None if found is None else found[0]
+    if current != opened.info.epoch:
+        raise rules.fenced_out(opened.info.run, opened.info.epoch, current)
+
+
+def _column(opened: Opened, name: str) -> int:
+    number = opened.columns.get(name)
+    if number is None:
+        raise rules.unknown_column(opened.info.run, name)
+    return number
+
+
+def _text(said: str) -> str:
+    """Return what a provider said as text that can be stored: half a surrogate pair must not sink a batch."""
+    return said if said.isascii() else said.encode("utf-8", "backslashreplace").decode()
+
+
+def _write_rows(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:
+    run = opened.number
+    fresh = [(run, r.row, r.row_id, r.digest, crc32(r.data), r.data) for r in batch.rows]
+    if connection.executemany(_INSERT_ROW, fresh).rowcount == len(fresh):
+        return
+    for record in batch.rows:
+        here = _row(connection, "position", run, record.row)
+        same_id = _row(connection, "row_id", run, record.row_id)
+        if refusal := rules.row_refusal(opened.info.run, record, here, same_id):
+            raise refusal
+
+
+def _row(connection: sqlite3.Connection, by: str, run: int, value: object) -> rules.Row | None:
+    query = f"SELECT position, row_id, digest FROM input_row WHERE run = ? AND {by} = ?"  # noqa: S608 (our own names)
+    found = connection.execute(query, (run, value)).fetchone()
+    return None if found is None else rules.Row(*found)
+
+
+def _write_cells(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:
+    run, epoch = opened.number, opened.info.epoch
+    fresh = [
+        (
+            *(run, c.row, _column(opened, c.column), epoch, c.status),
+            *(_text(c.reason), _text(c.message), c.attempts, c.http_status),
+            *(c.usage.input_tokens, c.usage.output_tokens, c.finished_at, crc32(c.payload or b""), c.payload),
+        )
+        for c in batch.cells
+    ]
+    if connection.executemany(_INSERT_CELL, fresh).rowcount != len(fresh):
+        _compare_cells(connection, opened, batch.cells)
+    connection.executemany(_DELETE_HELD, [record[:3] for record in fresh])
+
+
+def _compare_cells(connection: sqlite3.Connection, opened: Opened, cells: Iterable[CellRecord]) -> None:
+    query = "SELECT status, payload FROM cell WHERE run = ? AND position = ? AND col = ?"
+    for cell in cells:
+        key = (opened.number, cell.row, opened.columns[cell.column])
+        status, payload = connection.execute(query, key).fetchone()
+        if refusal := rules.cell_refusal(opened.info.run, cell, status, payload):
+            raise refusal
+
+
+def _write_held(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:
+    run, columns = opened.number, opened.columns
+    gone = [(run, row, columns[column]) for row, column in batch.unheld if column in columns]
+    connection.executemany(_DELETE_HELD, gone)
+    held = [
+        (run, h.row, _column(opened, h.column), _text(h.reason), h.not_before, h.attempts, h.history)
+        for h in batch.held
+    ]
+    connection.executemany(_INSERT_HELD, held)
+
+
+def _write_spent(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:
+    run, epoch = opened.number, opened.info.epoch
+    spent = [
+        (
+            *(run, s.row, _column(opened, s.column), epoch, s.attempt, _text(s.reason)),
+            *(s.usage.input_tokens, s.usage.output_tokens),
+        )
+        for s in batch.spent
+    ]
+    connection.executemany(_INSERT_SPENT, spent)
+
+
+def _missing_row(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> int:
+    """Return the first row that the batch speaks of and the run does not have."""
+    spoken = [cell.row for cell in batch.cells] + [h.row for h in batch.held] + [s.row for s in batch.spent]
+    return next(row for row in spoken if _row(connection, "position", opened.number, row) is None)

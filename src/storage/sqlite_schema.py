@@ -1,0 +1,190 @@
+"""The file format of the SQLite store: its tables, its identity, and what SQLite's own errors mean.
+
+A file is ours if its application id says so; the user version is the version of the tables. Both are looked
+at through an ``immutable`` connection before anything else is done, which takes no lock, replays no log and
+leaves no file behind: a file that is not ours is never changed. Both are written in the transaction that
+creates the tables, before the file is switched to WAL, so that they always stand in the main file.
+
+(Reading the header with ``open`` would do the same and be a trap: closing that descriptor drops every POSIX
+lock that this process holds on the file, those of its own SQLite connections included.)
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Final
+
+from ..errors import (
+    PayloadTooLarge,
+    ResultCorrupt,
+    SchemaMismatch,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    StoreUnsupported,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["APPLICATION_ID", "VERSION", "check_identity", "connect", "create", "meaning_of"]
+
+APPLICATION_ID: Final = 0x48474154  # "HGAT"
+VERSION: Final = 1
+
+# Names are numbered once (run.id, run_column.id), so that records stay small. A cell row says which epoch
+# wrote it. A failed or skipped cell is reopened by moving its row to spent and deleting it here, without a
+# change of format. payload comes last: a sum over the other columns then does not read the pages that large
+# payloads overflow to.
+_TABLES: Final = (
+    """CREATE TABLE run (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        epoch INTEGER NOT NULL,
+        status TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        finished_at REAL
+    )""",
+    """CREATE TABLE run_column (
+        run INTEGER NOT NULL REFERENCES run (id),
+        id INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        PRIMARY KEY (run, id),
+        UNIQUE (run, name)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE input_row (
+        run INTEGER NOT NULL REFERENCES run (id),
+        position INTEGER NOT NULL,
+        row_id TEXT NOT NULL,
+        digest BLOB NOT NULL,
+        checksum INTEGER NOT NULL,
+        data BLOB NOT NULL,
+        PRIMARY KEY (run, position),
+        UNIQUE (run, row_id)
+    )""",
+    """CREATE TABLE cell (
+        run INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        col INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        status TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        message TEXT NOT NULL,
+        attempts INTEGER NOT NULL,
+        http_status INTEGER,
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        finished_at REAL NOT NULL,
+        checksum INTEGER NOT NULL,
+        payload BLOB,
+        PRIMARY KEY (run, position, col),
+        FOREIGN KEY (run, position) REFERENCES input_row (run, position),
+        CHECK ((status = 'done') = (payload IS NOT NULL))
+    )""",
+    """CREATE TABLE held (
+        run INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        col INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        not_before REAL NOT NULL,
+        attempts INTEGER NOT NULL,
+        history BLOB NOT NULL,
+        PRIMARY KEY (run, position, col),
+        FOREIGN KEY (run, position) REFERENCES input_row (run, position)
+    )""",
+    """CREATE TABLE spent (
+        run INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        col INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        PRIMARY KEY (run, position, col, epoch, attempt),
+        FOREIGN KEY (run, position) REFERENCES input_row (run, position)
+    )""",
+)
+
+
+def connect(path: Path, *, query: str, busy_timeout_s: float = 5.0) -> sqlite3.Connection:
+    """Open the file with the given URI query; transactions are begun by hand. Raises sqlite3.Error."""
+    uri = f"{path.absolute().as_uri()}?{query}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=busy_timeout_s)
+
+
+def check_identity(path: Path) -> bool:
+    """Return whether there is a store; False for a file that is missing or empty. It changes nothing.
+
+    Raises SchemaMismatch for anything else than a store of this version, StoreError for what cannot be read.
+    """
+    try:
+        if not path.exists() or path.stat().st_size == 0:
+            return False
+        with closing(connect(path, query="immutable=1")) as connection:
+            application_id = _pragma(connection, "application_id")
+            version = _pragma(connection, "user_version")
+    except sqlite3.Error as error:
+        raise meaning_of(error, path) from error
+    except OSError as error:
+        raise StoreUnavailable(f"{path} cannot be looked at: {error.strerror}") from error
+    if application_id != APPLICATION_ID:
+        raise SchemaMismatch(f"{path} is a database of another program: give the store another path")
+    if version != VERSION:
+        age, cure = ("newer", "upgrade headgate") if version > VERSION else ("older", "start a new store")
+        raise SchemaMismatch(
+            f"{path} was made by {age} headgate (its format is {version}, this one writes {VERSION}): "
+            f"{cure}, or give the store another path"
+        )
+    return True
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Make the tables unless they are there, in one transaction. Raises sqlite3.Error."""
+    if _pragma(connection, "application_id") == APPLICATION_ID:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Another process may have been quicker while this one waited for the lock.
+        if _pragma(connection, "application_id") != APPLICATION_ID:
+            for table in _TABLES:
+                connection.execute(table)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def meaning_of(error: sqlite3.Error, path: Path) -> StoreError:
+    """Return the store error that an error of SQLite amounts to."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    said = f"{path}: {error} ({name})"
+    match code & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            return StoreFull(f"{said}: free some room and resume; what was acknowledged is safe")
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return StoreUnavailable(f"{said}: another process keeps it locked; end that one, or try again")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
+            return StoreUnsupported(f"{said}: the file and its directory must be writable")
+        case sqlite3.SQLITE_NOTADB:
+            return SchemaMismatch(f"{path} is not a database: give the store another path")
+        case sqlite3.SQLITE_CORRUPT:
+            return ResultCorrupt(
+                f"{said}: restore it from a copy, or rescue what is left with sqlite3's .recover"
+            )
+        case sqlite3.SQLITE_TOOBIG:
+            return PayloadTooLarge(said)
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_IOERR | sqlite3.SQLITE_PROTOCOL | sqlite3.SQLITE_NOMEM:
+            return StoreUnavailable(f"{said}: check the disk and the permissions of its directory")
+        case _:
+            return StoreError(said)

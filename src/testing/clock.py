@@ -1,0 +1,288 @@
+"""Virtual time: run async code on a clock that jumps from timer to timer, so that an hour takes milliseconds.
+
+A program under :func:`run_virtual` reads virtual seconds from ``anyio.current_time()`` (starting at 0), and
+every sleep ends at once, in order. When nothing is ready and no timer is set, no task can ever run again: a
+lost wake-up is then a :class:`DeadlockError` that names the tasks that wait, instead of a test that hangs.
+
+Threads do not know virtual time: while one works, the clock may jump past every timeout. Code that needs
+worker threads takes its thread runner as an argument and gets one that calls directly here. A wake-up from a
+thread (``call_soon_threadsafe``) is still served, and a thread that is working puts off the deadlock error
+for a second. Signals work as usual. Sockets are looked at only when nothing is ready.
+
+Under :func:`run_virtual` on asyncio a program runs in the same order each time: tasks and cancel scopes,
+which anyio keeps in sets, are ordered by serial number here instead of by address. trio shuffles each batch
+of tasks on purpose: a test that passes on both does not lean on an order.
+
+Prior art: trio's ``MockClock`` (used here for trio) and asyncio loops whose selector moves the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import itertools
+import math
+import selectors
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, TypeVarTuple, Unpack
+
+import anyio
+
+from ..errors import HeadgateError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+
+    import trio
+    import trio.testing
+
+__all__ = ["DeadlockError", "VirtualLoop", "run_virtual"]
+
+THREAD_PATIENCE_S: Final = 1.0
+NAMED_TASKS_MAX: Final = 8
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
+
+
+class DeadlockError(HeadgateError):
+    """Nothing is ready and no timer is set: what waits would wait for ever. The message names it."""
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An asyncio loop on virtual time, for ``anyio.run(..., backend_options={"loop_factory": VirtualLoop})``.
+
+    Time starts at 0 and moves only when every task waits, to the next timer exactly.
+
+    >>> async def hour() -> float:
+    ...     await anyio.sleep(3600)
+    ...     return anyio.current_time()
+    >>> anyio.run(hour, backend_options={"loop_factory": VirtualLoop})
+    3600.0
+    """
+
+    _scheduled: list[asyncio.TimerHandle]  # the base class's heap: only it tells a timer at infinity
+
+    def __init__(self) -> None:
+        self._virtual_s = 0.0
+        self._threads_before = threading.active_count()
+        super().__init__(_JumpingSelector(self))
+        self._serials = itertools.count()
+        self.set_task_factory(self._make_task)
+
+    def _make_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        return _SerialTask(next(self._serials), coro, loop=loop, **options)
+
+    def time(self) -> float:
+        """Return virtual seconds since the loop was made."""
+        return self._virtual_s
+
+    def jump(self) -> None:
+        """Move to the next timer. Raises :class:`DeadlockError` if there is none."""
+        due = self._next_timer()
+        if math.isinf(due):
+            raise DeadlockError(_describe(asyncio.all_tasks(self)))
+        self._virtual_s = max(self._virtual_s, due)
+
+    def patience_s(self) -> float:
+        """Real seconds to wait for a thread's wake-up when no timer is set: 0 unless threads were started."""
+        if self._next_timer() < math.inf or threading.active_count() <= self._threads_before:
+            return 0.0
+        return THREAD_PATIENCE_S
+
+    def _next_timer(self) -> float:
+        """Return the time of the next timer; sleeping for ever is a timer at infinity, which is none."""
+        return self._scheduled[0].when() if self._scheduled else math.inf
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Answers at once; where a real selector would wait, it moves the loop's clock instead."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is not None and timeout <= 0:
+            return []
+        ready = super().select(self._loop.patience_s())
+        if not ready:
+            self._loop.jump()
+        return ready
+
+
+class _SerialTask(asyncio.Task[Any]):
+    """A task that hashes by its number in the loop: sets of tasks then have the same order in every run."""
+
+    def __init__(self, serial: int, coro: Coroutine[Any, Any, Any], **options: Any) -> None:
+        self._serial = serial
+        super().__init__(coro, **options)
+
+    def __hash__(self) -> int:
+        return self._serial
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+@contextmanager
+def _serial_scopes() -> Generator[None]:
+    """Make anyio's cancel scopes hash by serial number during a run.
+
+    A scope holds its child scopes in a set and cancels them in that set's order, otherwise that of addresses.
+    anyio has no hook for this, so the class is replaced in its module; a later anyio without such a class
+    only loses the fixed order.
+    """
+    backend: Any = importlib.import_module("anyio._backends._asyncio")
+    plain = getattr(backend, "CancelScope", None)
+    if plain is None:
+        yield
+        return
+    backend.CancelScope = _with_serials(plain)
+    try:
+        yield
+    finally:
+        backend.CancelScope = plain
+
+
+def _with_serials(plain: Any) -> Any:
+    serials = itertools.count()
+
+    def start(self: Any, *args: Any, **options: Any) -> None:
+        plain.__init__(self, *args, **options)
+        self.serial = next(serials)
+
+    def serial(self: Any) -> int:
+        number: int = self.serial
+        return number
+
+    return type(plain.__name__, (plain,), {"__slots__": ("serial",), "__init__": start, "__hash__": serial})
+
+
+def _describe(tasks: set[asyncio.Task[Any]]) -> str:
+    return _deadlock_message(sorted(_place(task) for task in tasks if not task.done()))
+
+
+def _place(task: asyncio.Task[Any]) -> str:
+    """Name the task and the innermost line of it that is not anyio's or asyncio's own."""
+    where = ""
+    awaiting: Any = task.get_coro()
+    while (frame := getattr(awaiting, "cr_frame", None)) is not None:
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        if package not in {"anyio", "asyncio"}:
+            where = f" at {frame.f_code.co_filename}:{frame.f_lineno}"
+        awaiting = awaiting.cr_await
+    return f"{task.get_name()}{where}"
+
+
+def _deadlock_message(waiting: list[str]) -> str:
+    listed = "; ".join(waiting[:NAMED_TASKS_MAX])
+    more = f" and {len(waiting) - NAMED_TASKS_MAX} more" if len(waiting) > NAMED_TASKS_MAX else ""
+    return f"nothing is ready and no timer is set, but {len(waiting)} task(s) wait: {listed}{more}"
+
+
+def run_virtual(
+    fn: Callable[[Unpack[_Ts]], Awaitable[_T]],
+    *args: *_Ts,
+    backend: Literal["asyncio", "trio"] = "asyncio",
+) -> _T:
+    """Run ``fn(*args)`` on virtual time and return its result; time starts at 0 virtual seconds.
+
+    Raises whatever ``fn`` raises, and :class:`DeadlockError` when all tasks wait and no timer is set.
+
+    >>> async def two_waits() -> float:
+    ...     async with anyio.create_task_group() as group:
+    ...         group.start_soon(anyio.sleep, 30)
+    ...         group.start_soon(anyio.sleep, 60)
+    ...     return anyio.current_time()
+    >>> run_virtual(two_waits)
+    60.0
+    """
+    if backend == "trio":
+        return _run_on_trio(fn, args)
+    with _serial_scopes():
+        return anyio.run(fn, *args, backend="asyncio", backend_options={"loop_factory": VirtualLoop})
+
+
+def _run_on_trio(fn: Callable[[Unpack[_Ts]], Awaitable[_T]], args: tuple[*_Ts]) -> _T:
+    import trio
+    import trio.testing
+
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    watch = _TrioWatch(clock, trio.CancelScope())
+
+    async def watched() -> _T:
+        watch.root = trio.lowlevel.current_task()
+        watch.root.name = getattr(fn, "__qualname__", repr(fn))
+        try:
+            with watch.scope:
+                return await fn(*args)
+        except Exception as error:
+            if watch.message:
+                raise DeadlockError(watch.message) from error
+            raise
+        raise DeadlockError(watch.message)
+
+    return anyio.run(watched, backend="trio", backend_options={"clock": clock, "instruments": [watch]})
+
+
+class _TrioWatch:
+    """A trio instrument that cancels the run once its loop turns without a task to step or a time to jump to.
+
+    trio has no such check: with nothing scheduled, a ``MockClock`` turns for ever. An instrument may not
+    raise, so it cancels the scope around the run, which then raises the error.
+    """
+
+    TURNS = 16  # a jump takes two turns of the loop; anything above is safe
+
+    def __init__(self, clock: trio.testing.MockClock, scope: trio.CancelScope) -> None:
+        self.scope = scope
+        self.root: trio.lowlevel.Task | None = None
+        self.message = ""
+        self._clock = clock
+        self._seen_s = -1.0
+        self._turns = 0
+        self._idle_since = 0.0
+        self._threads_before = threading.active_count()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._turns = 0
+
+    def after_io_wait(self, timeout: float) -> None:
+        now = self._clock.current_time()
+        if now != self._seen_s or self._turns == 0:
+            self._seen_s, self._turns, self._idle_since = now, 1, time.monotonic()
+            return
+        self._turns += 1
+        if self._turns > self.TURNS and not self._thread_may_wake():
+            self._end()
+
+    def _thread_may_wake(self) -> bool:
+        threads = threading.active_count() > self._threads_before
+        return threads and time.monotonic() - self._idle_since < THREAD_PATIENCE_S
+
+    def _end(self) -> None:
+        """Cancel the run; tasks that a shield keeps waiting even then get the error thrown in."""
+        import outcome
+        import trio
+
+        assert self.root is not None
+        stuck = list(_tree(self.root))
+        self._turns = 0
+        if not self.scope.cancel_called:
+            self.message = _deadlock_message(sorted(task.name for task in stuck))
+            self.scope.cancel()
+            return
+        for task in stuck:
+            if not any(nursery.child_tasks for nursery in task.child_nurseries):
+                trio.lowlevel.reschedule(task, outcome.Error(DeadlockError(self.message)))
+
+
+def _tree(root: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
+    pending = [root]
+    while pending:
+        task = pending.pop()
+        yield task
+        pending.extend(child for nursery in task.child_nurseries for child in nursery.child_tasks)

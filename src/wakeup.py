@@ -1,0 +1,41 @@
+"""A wake-up call for one task: set as often as you like, waited for by one, never lost.
+
+The waiting side parks on an anyio event, which costs nothing while it is parked, and only then. Works on asyncio and
+on trio; ``set`` must be called on the loop's own thread.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+import anyio
+
+__all__ = ["Wakeup"]
+
+
+class Wakeup:
+    """Level-triggered and coalescing: any number of ``set`` before a ``wait`` end that one wait at once."""
+
+    __slots__ = ("_event", "_pending")
+
+    def __init__(self) -> None:
+        self._pending = False
+        self._event: anyio.Event | None = None
+
+    def set(self) -> None:
+        """Wake the waiter, or the next one to wait."""
+        self._pending = True
+        if self._event is not None:
+            self._event.set()
+
+    async def wait(self, until: float = inf) -> None:
+        """Return once set, or at ``until`` (seconds, ``anyio.current_time``). Only one task may wait at a time."""
+        assert self._event is None, "a wake-up has one waiter"
+        if not self._pending:
+            self._event = anyio.Event()
+            try:
+                with anyio.CancelScope(deadline=until):
+                    await self._event.wait()
+            finally:
+                self._event = None
+        self._pending = False

@@ -1,0 +1,196 @@
+"""The concurrency law under any order of events: bounds, one decrease a burst, no growth without use."""
+
+from __future__ import annotations
+
+from math import floor
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from headgate.admission.concurrency import AdaptiveConcurrency, FixedConcurrency, Mode, Stamp, Verdict
+
+STEPS = st.sampled_from([0.0, 0.001, 0.02, 0.08, 0.3, 1.0, 1.01, 4.0, 30.0, 3600.0])
+HINTS = st.sampled_from([None, 0.0, 0.5, 20.0, 90000.0])
+
+
+class LawMachine(RuleBasedStateMachine):
+    """A gate and a provider in any mood. The model only knows what a law may never do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.law = AdaptiveConcurrency(minimum=1, start=4.0, maximum=48, rng=Random(7))
+        self.now = 1000.0
+        self.flying: list[Stamp] = []
+        self.answered: set[int] = set()
+        self.used = False
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.flying)
+
+    @rule(dt=STEPS, demand=st.booleans())
+    def time_passes(self, dt: float, demand: bool) -> None:
+        before = self.law.limit
+        probing = self.law.snapshot(self.now).mode is Mode.PROBE
+        self.now += dt
+        self.law.advance(self.now, self.in_flight, demand)
+        used_now = demand and self.in_flight >= floor(before) - 1
+        grew = self.law.limit - before
+        if grew > 0:
+            # Either it was in use all the while, or this is the one slot of a probe.
+            probes = used_now and self.law.snapshot(self.now).mode is Mode.PROBE and not probing
+            assert self.used or (probes and grew <= 1.0), "grew without use"
+            # However long nobody looked: the next slot, or a tenth of a second of the fastest growth.
+            assert self.law.limit <= max(floor(before) + 1.0, before * 2.0**0.1 + 1.0) + 1e-6, "jumped"
+        self.used = demand and self.in_flight >= floor(self.law.limit) - 1
+
+    @rule()
+    def sends_all(self) -> None:
+        self.law.advance(self.now, self.in_flight, True)
+        while self.in_flight < floor(self.law.limit):
+            self.flying.append(self.law.sent(self.now, self.in_flight))
+        self.used = True
+
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data())
+    def succeeds(self, data: st.DataObject) -> None:
+        stamp = self._answered(data)
+        before = self.law.limit
+        self.law.succeeded(stamp, self.now)
+        assert self.law.limit == before, "a success alone moved the limit"
+
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data(), hint=HINTS)
+    def is_rejected(self, data: st.DataObject, hint: float | None) -> None:
+        stamp = self._answered(data)
+        before = self.law.limit
+        verdict = self.law.rejected(stamp, self.now, hint)
+        assert self.law.limit <= before, "a rejection raised the limit"
+        # A6: one generation, one decrease.
+        assert (verdict is Verdict.STALE) == (stamp.generation in self.answered)
+        if verdict is Verdict.STALE:
+            assert self.law.limit == before, "a stale rejection moved the limit"
+        self.answered.add(stamp.generation)
+        # The last known demand stays; whether it is used now depends on the new limit.
+        self.used = True
+
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data())
+    def is_abandoned(self, data: st.DataObject) -> None:
+        stamp = self._answered(data)
+        before = self.law.snapshot(self.now)
+        self.law.abandoned(stamp, self.now)
+        assert self.law.snapshot(self.now) == before, "no evidence, and yet it learned"
+
+    @rule(minimum=st.integers(1, 6), more=st.integers(0, 60))
+    def is_retuned(self, minimum: int, more: int) -> None:
+        self.law.set_bounds(minimum, minimum + more, self.now)
+        self.used = True
+
+    @invariant()
+    def holds(self) -> None:
+        self.law.check()
+        assert self.law.minimum <= self.law.limit <= self.law.maximum
+        assert self.law.next_tick(self.now) > self.now
+
+    def _answered(self, data: st.DataObject) -> Stamp:
+        self.law.advance(self.now, self.in_flight, True)
+        self.used = self.in_flight >= floor(self.law.limit) - 1
+        at = data.draw(st.integers(0, len(self.flying) - 1))
+        return self.flying.pop(at)
+
+
+TestLaw = LawMachine.TestCase
+
+
+@given(
+    start=st.integers(2, 40),
+    rejected=st.permutations(range(40)),
+    spread=st.floats(0.0, 3.0),
+)
+def test_one_burst_is_one_decrease(start: int, rejected: list[int], spread: float) -> None:
+    """A6: however many of one burst are rejected, in whatever order, the limit falls once."""
+    law = AdaptiveConcurrency(minimum=1, start=start, maximum=64, rng=Random(1))
+    law.advance(0.0, 0, True)
+    stamps = [law.sent(0.0, others) for others in range(start)]
+    burst = [stamps[at] for at in rejected if at < start]
+    law.rejected(burst[0], 0.1)
+    after_first = law.limit
+    for number, stamp in enumerate(burst[1:], 1):
+        at = 0.1 + spread * number / start
+        assert law.rejected(stamp, at) is Verdict.STALE
+        assert law.limit == after_first
+    assert law.stale == start - 1
+    assert law.rejections == start
+
+
+@given(
+    gaps=st.lists(st.floats(0.0, 5000.0), min_size=1, max_size=30),
+    in_flight=st.integers(0, 13),
+    settled=st.booleans(),
+)
+def test_no_growth_without_use(gaps: list[float], in_flight: int, settled: bool) -> None:
+    """A6: with free slots, or with nobody waiting, no time and no number of successes raises the limit."""
+    law = AdaptiveConcurrency(minimum=1, start=16, maximum=64, rng=Random(1), settled=settled)
+    now = 0.0
+    law.advance(now, in_flight, True)
+    for gap in gaps:
+        stamp = law.sent(now, in_flight)
+        now += gap
+        law.advance(now, in_flight, True)
+        law.succeeded(stamp, now)
+        law.advance(now, 16, False)
+    assert law.limit == 16
+
+
+@given(gap=st.floats(1.0, 100000.0), start=st.integers(4, 500))
+def test_an_idle_hour_earns_one_slot_at_most(gap: float, start: int) -> None:
+    """Saturated at the last look, then silence: nobody waited, or they would have asked at ``next_tick``."""
+    law = AdaptiveConcurrency(minimum=1, start=start, maximum=1024, rng=Random(1))
+    law.advance(0.0, start, True)
+    tick = law.next_tick(0.0)
+    law.advance(max(tick, gap), start, True)
+    assert law.limit <= max(start + 1, start * 2**0.1) + 1e-6
+
+
+@given(start=st.floats(1.0, 700.0), seed=st.integers(0, 1000))
+def test_whoever_asks_at_next_tick_gets_a_slot(start: float, seed: int) -> None:
+    """The tick is neither early (it would spin) nor late (A10): each one of a ramp lets one more in."""
+    law = AdaptiveConcurrency(minimum=1, start=start, maximum=1024, rng=Random(seed))
+    now = float(seed)
+    law.advance(now, floor(law.limit), True)
+    for _ in range(5):
+        slots = floor(law.limit)
+        now = law.next_tick(now)
+        law.advance(now, slots, True)
+        # Ticks are a millisecond apart at least; up there a millisecond is worth more than one slot.
+        assert slots + 1 <= floor(law.limit) <= slots + 2
+
+
+@given(
+    limit=st.integers(1, 50),
+    fates=st.lists(st.sampled_from(["succeeded", "rejected", "abandoned", "wait"]), max_size=60),
+)
+def test_a_fixed_limit_stays(limit: int, fates: list[str]) -> None:
+    law = FixedConcurrency(limit)
+    now = 0.0
+    for fate in fates:
+        law.advance(now, 0, True)
+        stamp = law.sent(now, 0)
+        now += 0.1
+        if fate == "succeeded":
+            law.succeeded(stamp, now)
+            assert law.consecutive == 0
+        elif fate == "rejected":
+            before = law.consecutive
+            law.rejected(stamp, now)
+            assert law.consecutive == before + 1
+        elif fate == "abandoned":
+            law.abandoned(stamp, now)
+        else:
+            now += 2.0
+        law.check()
+        assert law.limit == limit
+        assert law.next_tick(now) > now

@@ -1,0 +1,1 @@
+from src.admission.header_values import *

@@ -1,0 +1,1 @@
+from src.admission.law_values import *

@@ -1,0 +1,1 @@
+from src.scheduler.graph import *

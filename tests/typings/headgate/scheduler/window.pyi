@@ -1,0 +1,1 @@
+from src.scheduler.window import *

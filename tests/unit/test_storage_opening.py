@@ -1,0 +1,52 @@
+"""What ``store=`` may be, and what is said when it cannot be meant."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from headgate.errors import ConfigError
+from headgate.storage import Durability, MemoryStore, SqliteStore, open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_none_is_a_store_in_memory() -> None:
+    assert isinstance(open_store(None), MemoryStore)
+
+
+def test_a_store_is_itself() -> None:
+    store = MemoryStore()
+    assert open_store(store) is store
+
+
+def test_a_path_is_a_durable_store_and_nothing_is_created_yet(tmp_path: Path) -> None:
+    for spec in (tmp_path / "answers.db", str(tmp_path / "answers.db")):
+        store = open_store(spec)
+        assert isinstance(store, SqliteStore)
+        assert store.durability is Durability.HOST
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_cannot_be_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="directory: name a file in it"):
+        open_store(tmp_path)
+    with pytest.raises(ConfigError, match="does not exist; make it first"):
+        open_store(tmp_path / "missing" / "answers.db")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="not a regular file"):
+        open_store(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("spec", ["", "  ", ":memory:", "postgres://host/db"])
+def test_what_is_no_path_is_refused(spec: str) -> None:
+    with pytest.raises(ConfigError):
+        open_store(spec)
+
+
+def test_a_file_cannot_be_replicated() -> None:
+    with pytest.raises(ConfigError, match="'process' or 'host', not 'replicated'"):
+        SqliteStore("answers.db", durability=Durability.REPLICATED)

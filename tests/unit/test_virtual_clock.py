@@ -1,0 +1,201 @@
+"""Virtual time on both loops: exact, ordered, repeatable, and a lost wake-up is an error."""
+
+from __future__ import annotations
+
+import random
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+import pytest
+from anyio import from_thread, to_thread
+
+from headgate.testing.clock import DeadlockError, VirtualLoop, run_virtual
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Backend = Literal["asyncio", "trio"]
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    chosen: Backend = request.param
+    return chosen
+
+
+def test_time_starts_at_zero_and_a_sleep_ends_exactly_on_time(backend: Backend) -> None:
+    async def growing_gaps(seed: int) -> list[tuple[float, float]]:
+        seen: list[tuple[float, float]] = [(0.0, anyio.current_time())]
+        rng = random.Random(seed)
+        for gap in (rng.random() * 10**power for power in range(-6, 7)):
+            due = anyio.current_time() + gap
+            await anyio.sleep_until(due)
+            seen.append((due, anyio.current_time()))
+        return seen
+
+    for seed in range(20):
+        for due, woke in run_virtual(growing_gaps, seed, backend=backend):
+            assert woke == due
+
+
+def test_sleepers_wake_in_the_order_of_their_times(backend: Backend) -> None:
+    async def race() -> list[tuple[float, float]]:
+        woken: list[tuple[float, float]] = []
+
+        async def sleeper(seconds: float) -> None:
+            await anyio.sleep(seconds)
+            woken.append((seconds, anyio.current_time()))
+
+        async with anyio.create_task_group() as group:
+            for seconds in (3.0, 1.0, 2.0, 0.5):
+                group.start_soon(sleeper, seconds)
+        return woken
+
+    assert run_virtual(race, backend=backend) == [(0.5, 0.5), (1.0, 1.0), (2.0, 2.0), (3.0, 3.0)]
+
+
+def test_timeouts_and_idle_waits_run_on_virtual_time(backend: Backend) -> None:
+    async def program() -> float:
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep, 100)
+            await anyio.wait_all_tasks_blocked()
+            assert anyio.current_time() == 0
+            with anyio.move_on_after(5) as scope:
+                await anyio.Event().wait()
+            assert scope.cancelled_caught
+            assert anyio.current_time() == 5
+        return anyio.current_time()
+
+    assert run_virtual(program, backend=backend) == 100
+
+
+def test_arguments_results_and_errors_pass_through(backend: Backend) -> None:
+    async def divide(a: int, b: int) -> float:
+        await anyio.sleep(1)
+        return a / b
+
+    assert run_virtual(divide, 6, 3, backend=backend) == 2
+    with pytest.raises(ZeroDivisionError):
+        run_virtual(divide, 6, 0, backend=backend)
+
+
+def test_a_lost_wake_up_is_an_error_that_names_the_waiter_and_runs_its_cleanup(backend: Backend) -> None:
+    cleaned: list[float] = []
+
+    async def forgotten_waiter() -> None:
+        try:
+            await anyio.Event().wait()
+        finally:
+            cleaned.append(1)
+
+    async def program() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(forgotten_waiter)
+            group.start_soon(anyio.sleep, 60)
+
+    with pytest.raises(DeadlockError, match="forgotten_waiter"):
+        run_virtual(program, backend=backend)
+    assert cleaned == [1]
+
+
+def test_a_lost_wake_up_behind_a_shield_is_an_error_too(backend: Backend) -> None:
+    async def program() -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.Event().wait()
+
+    async def group_of_shielded() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(program)
+            group.start_soon(program)
+
+    async def with_timers_at_infinity() -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep_forever()
+
+    for stuck in (program, group_of_shielded, with_timers_at_infinity):
+        with pytest.raises(DeadlockError):
+            run_virtual(stuck, backend=backend)
+
+
+def test_a_thread_can_wake_a_loop_that_has_no_timer(backend: Backend) -> None:
+    started = threading.Event()
+
+    def work() -> int:
+        started.wait(10)
+        from_thread.run_sync(lambda: None)
+        return 7
+
+    async def program() -> int:
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(to_thread.run_sync, started.set))
+            return await to_thread.run_sync(work)
+        raise AssertionError
+
+    assert run_virtual(program, backend=backend) == 7
+
+
+def _cancelled_order() -> list[int]:
+    """Park many tasks in one cancel scope, cancel it, and say in which order they learn of it."""
+
+    async def program() -> list[int]:
+        order: list[int] = []
+
+        async def parked(number: int) -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                order.append(number)
+
+        async with anyio.create_task_group() as group:
+            for number in range(50):
+                group.start_soon(parked, number)
+            await anyio.sleep(1)
+            group.cancel_scope.cancel()
+        return order
+
+    return run_virtual(program)
+
+
+def _deadlocked_order() -> list[int]:
+    """Park many tasks for ever, and say in which order the deadlock ends them."""
+    order: list[int] = []
+
+    async def parked(number: int) -> None:
+        try:
+            await anyio.Event().wait()
+        finally:
+            order.append(number)
+
+    async def program() -> None:
+        async with anyio.create_task_group() as group:
+            for number in range(50):
+                group.start_soon(parked, number)
+
+    with pytest.raises(DeadlockError):
+        run_virtual(program)
+    return order
+
+
+@pytest.mark.parametrize("end_of_tasks", [_cancelled_order, _deadlocked_order])
+def test_tasks_that_are_cancelled_together_end_in_the_same_order_each_time(
+    end_of_tasks: Callable[[], list[int]],
+) -> None:
+    """S8: a run of the simulation can be repeated, cancellations included."""
+    rng = random.Random(1)
+    orders: list[list[int]] = []
+    junk: list[bytearray] = []
+    for _ in range(4):
+        orders.append(end_of_tasks())
+        junk.extend(bytearray(rng.randrange(16, 2048)) for _ in range(500))
+    assert len(orders[0]) == 50
+    assert all(order == orders[0] for order in orders)
+
+
+def test_the_loop_serves_anyio_run_as_a_loop_factory() -> None:
+    async def hour() -> float:
+        await anyio.sleep(3600)
+        return anyio.current_time()
+
+    assert anyio.run(hour, backend_options={"loop_factory": VirtualLoop}) == 3600
