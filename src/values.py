@@ -5,7 +5,7 @@ Leaves: this module imports nothing of headgate. Everything here is immutable, e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -56,6 +56,11 @@ class ResourceKey:
     provider: str
     model: str
     domain: str = DEFAULT_DOMAIN
+    _name: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Written out once: it is looked up several times for every request.
+        object.__setattr__(self, "_name", self.scopes()[-1])
 
     @classmethod
     def parse(cls, name: str) -> ResourceKey:
@@ -76,7 +81,7 @@ class ResourceKey:
         return (self.provider, model, f"{model}:{self.domain}")
 
     def __str__(self) -> str:
-        return self.scopes()[-1]
+        return self._name
 
 
 class Outcome(StrEnum):

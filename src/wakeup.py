@@ -34,8 +34,11 @@ class Wakeup:
         if not self._pending:
             self._event = anyio.Event()
             try:
-                with anyio.CancelScope(deadline=until):
+                if until == inf:
                     await self._event.wait()
+                else:
+                    with anyio.CancelScope(deadline=until):
+                        await self._event.wait()
             finally:
                 self._event = None
         self._pending = False

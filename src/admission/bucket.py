@@ -21,6 +21,8 @@ __all__ = ["BURST_S", "Bucket"]
 BURST_S: Final = 0.25
 """What a full bucket holds, in seconds of its rate: enough to hide a wake-up, too little to upset a provider."""
 
+OWED_MAX_S: Final = 60.0
+
 
 class Bucket:
     """Lets out ``rate`` units a second; ``inf`` lets out everything at once.
@@ -91,16 +93,20 @@ class Bucket:
         self._tat = max(owed_until, min(self._tat, max(now, self._floor)))
 
     def set_rate(self, rate: float, now: float) -> None:
-        """Refill at ``rate`` from now on. What is owed stays owed in units: a new rate forgives nothing."""
+        """Refill at ``rate`` from now on. What is owed stays owed in units: a new rate forgives nothing.
+
+        Except that a lower rate never turns a short debt into a wait of more than ``OWED_MAX_S``: the new rate may be
+        a guess, and only a later send can correct it.
+        """
         assert rate > 0.0
         if rate == self._rate:
             return
-        owed = self.owed(now)
+        owed, owed_s = self.owed(now), self._tat - now
         self._rate = rate
         if rate == inf:
             self._tat = min(self._tat, now)
         elif owed > 0.0:
-            self._tat = now + owed / rate
+            self._tat = now + min(owed / rate, max(owed_s, OWED_MAX_S))
 
     def drain(self, cost: float, now: float) -> None:
         """The provider just said that its bucket has no room for ``cost``: wait for that much to be refilled."""

@@ -209,7 +209,10 @@ class AdaptiveConcurrency:
         self.maximum = maximum
         if never_rejected and self._mode is Mode.HOLD and self._limit < maximum:
             self._mode = Mode.RAMP
-        self._set(self._limit)
+        before = self._limit
+        self._set(before)
+        if self._limit != before:
+            self._recovery = None  # it led back to where this limit no longer comes from
         self._at = max(now, self._at)
         self._saturate()
 
@@ -272,11 +275,8 @@ class AdaptiveConcurrency:
     def _recover(self, recovery: Recovery, dt: float) -> None:
         recovery.elapsed_s += dt
         self._set(max(self._limit, recovery.level(recovery.elapsed_s)))
-        if not recovery.over and self._limit < min(recovery.top, self.maximum):
-            return
-        self._recovery = None
-        if recovery.top_failed:
-            self._measured, self._measured_at = recovery.top, self._at
+        if recovery.over or self._limit >= min(recovery.top, self.maximum):
+            self._recovery = None
 
     def _next_whole_s(self) -> float:
         """Seconds of use until the limit reaches the next whole number in its present mode."""
@@ -343,7 +343,7 @@ class AdaptiveConcurrency:
         self._measured_at = now
         self._mode = Mode.HOLD
         self._recovery = None
-        self._set(in_flight)
+        self._set(min(self._limit, in_flight))
         self._probing.plan(self._limit, now)
 
     def _cut(self, in_flight: int, now: float) -> None:
@@ -353,7 +353,7 @@ class AdaptiveConcurrency:
         self._mode = Mode.HOLD
         self._set(min(self._limit, floor(CUT * in_flight)))
         span_s = self._probing.recovery_s(self._limit, now)
-        self._recovery = Recovery(self._limit, floor((1.0 + CUT) / 2.0 * in_flight), span_s, top_failed=False)
+        self._recovery = Recovery(self._limit, floor((1.0 + CUT) / 2.0 * in_flight), span_s)
         self._probing.plan(self._limit, now)
 
     def _fall(self, in_flight: int, now: float) -> None:
@@ -361,7 +361,7 @@ class AdaptiveConcurrency:
         self._mode = Mode.FALL
         self._set(min(self._limit, floor(FALL * in_flight)))
         span_s = self._probing.recovery_s(self._limit, now)
-        self._recovery = Recovery(self._limit, in_flight, span_s, top_failed=True)
+        self._recovery = Recovery(self._limit, in_flight, span_s)
         self._probing.begin(self.rejections)
         self._probing.plan(self._limit, now)
 

@@ -171,9 +171,12 @@ class AdmissionController:
         self._perform()
         return answer
 
-    def bid(self, request: Request, bidder: Bidder) -> Lease | Denied | int:
-        """A lease now, or the number of a standing bid whose grant goes to ``bidder``, or a final refusal."""
-        answer = self._gate.submit(request, anyio.current_time(), bid=True)
+    def bid(self, request: Request, bidder: Bidder, now: float) -> Lease | Denied | int:
+        """A lease now, or the number of a standing bid whose grant goes to ``bidder``, or a final refusal.
+
+        ``now`` is the present ``anyio.current_time()``, which a scheduler that places many tasks at once has at hand.
+        """
+        answer = self._gate.submit(request, now, bid=True)
         if isinstance(answer, int):
             self._bids[answer] = bidder
         self._perform()
@@ -211,9 +214,14 @@ class AdmissionController:
         feedback: Feedback | None = None,
         usage: Usage | None = None,
         sent: bool = True,
+        now: float | None = None,
     ) -> ReleaseResult:
-        """Give ``lease`` back with what became of it. Never raises; a second release changes nothing."""
-        now = anyio.current_time()
+        """Give ``lease`` back with what became of it. Never raises; a second release changes nothing.
+
+        ``now`` is the present ``anyio.current_time()``, if the caller has it at hand.
+        """
+        if now is None:
+            now = anyio.current_time()
         result = self._gate.release(lease, outcome, now, feedback=feedback, usage=usage, sent=sent)
         self._perform()
         return result

@@ -30,12 +30,10 @@ from .learning import learn, observe, settle
 from .leases import LeaseBook
 from .registry import Registry
 from .scope import Scope, ScopeLimits
-from .timers import Timers
-from .values import Denied, DenyReason, Effect, Expire, Grant, Lease, Refuse, ReleaseResult, Request
+from .values import Denied, DenyReason, Effect, Lease, ReleaseResult, Request
+from .waiting import Blocked, WaitingRoom, pressure_of
 
 __all__ = ["Gate"]
-
-_Blocked = tuple[Scope, DenyReason, float]  # where, why, and when time alone might change it
 
 
 class Gate:
@@ -44,9 +42,7 @@ class Gate:
     def __init__(self, *, rng: Rng, generation: int = 1) -> None:
         self._registry = Registry(rng)
         self._leases = LeaseBook(generation)
-        self._waiters: dict[int, Waiter] = {}
-        self._timers: Timers[Scope | Lane] = Timers()
-        self._effects: list[Effect] = []
+        self._room = WaitingRoom()
         self._closed = False
 
     # Set-up
@@ -59,9 +55,7 @@ class Gate:
         if not self._registry.knows(resource):
             self._registry.add(resource, limits, now)
 
-    def alias(
-        self, resource: ResourceKey, target: ResourceKey, limits: ScopeLimits | None, now: float
-    ) -> None:
+    def alias(self, resource: ResourceKey, target: ResourceKey, limits: ScopeLimits | None, now: float) -> None:
         """Let ``resource`` be another name of ``target``: they share one lane at the minimum of their caps (A9)."""
         lane = self._registry.lane(target)
         assert lane is not None, f"register {target} before its alias {resource}"
@@ -87,20 +81,10 @@ class Gate:
 
     def try_acquire(self, request: Request, now: float) -> Lease | Denied:
         """Admit ``request`` now or say why not. It never overtakes a waiter and leaves no trace when denied."""
-        self.tick(now)
-        lane = self._registry.lane(request.resource)
-        denied = self._final_denial(lane, request)
-        if denied is not None or lane is None:
-            assert denied is not None
-            return denied
-        for scope in lane.scopes:
-            if scope.waiting:
-                return Denied(DenyReason.WAITERS_AHEAD, lane.name)
-        blocked = self._blocker(lane, request, now)
-        if blocked is None:
-            return self._admit(lane, request, 0.0, now)
-        _, reason, at = blocked
-        return Denied(reason, lane.name, None if at == inf else max(0.0, at - now))
+        answer = self._decide(request, now)
+        if isinstance(answer, Blocked):
+            return Denied(answer.reason, str(request.resource), _wait_s(answer, now))
+        return answer
 
     def submit(
         self, request: Request, now: float, *, timeout_s: float = inf, bid: bool = False
@@ -110,32 +94,32 @@ class Gate:
         ``timeout_s`` bounds the wait, counted only while the resource is open. With a timeout of 0 nothing is ever
         queued: the answer is a denial with ``queue_timeout``. A bid has no deadline.
         """
-        answer = self.try_acquire(request, now)
-        if not isinstance(answer, Denied) or answer.reason.final:
+        answer = self._decide(request, now)
+        if not isinstance(answer, Blocked):
             return answer
+        lane = self._known(request.resource)
         if timeout_s <= 0 and not bid:
-            return Denied(DenyReason.QUEUE_TIMEOUT, answer.resource, answer.retry_after_s)
-        lane = self._registry.lane(request.resource)
-        assert lane is not None
+            return Denied(DenyReason.QUEUE_TIMEOUT, lane.name, _wait_s(answer, now))
         expires = inf if bid else lane.open_time(now) + timeout_s
         waiter = Waiter(self._leases.number(), request, lane, now, expires, bid)
-        self._waiters[waiter.id] = waiter
-        lane.push(waiter)
-        self._repark(lane, now)
+        self._room.enter(waiter)
+        if expires < inf:
+            self._room.arm(lane, now)
+        if lane.parked_at is None:
+            self._room.park(lane, answer)
+        elif lane.head() is waiter and lane.parked_at.waiting.head() == lane.name:
+            self._pump((lane.parked_at,), now)  # it goes before the others of its lane, and may need less
         return waiter.id
 
     def withdraw(self, waiter: int, now: float) -> bool:
         """Forget a waiter. False if it was served, expired or refused before: a granted lease must be released."""
-        found = self._waiters.pop(waiter, None)
+        found = self._room.leave(waiter)
         if found is None:
             return False
-        found.lane.drop(found)
-        self._repark(found.lane, now)
+        self._thinned(found.lane, now)
         return True
 
-    def report(
-        self, lease: Lease, now: float, *, feedback: Feedback | None = None, usage: Usage | None = None
-    ) -> None:
+    def report(self, lease: Lease, now: float, *, feedback: Feedback | None = None, usage: Usage | None = None) -> None:
         """Take in what a response said while its lease is still held (A8)."""
         if not self._leases.is_out(lease):
             return
@@ -191,39 +175,34 @@ class Gate:
     def shutdown(self, now: float) -> None:
         """Refuse all waiters and every later request. Leases that are out may still be released."""
         self._closed = True
-        for waiter in list(self._waiters.values()):
-            self._refuse(waiter, DenyReason.SHUTDOWN, now)
-        for key in (*self._registry.scopes.values(), *self._registry.lanes.values()):
-            self._timers.set(key, inf)
+        self._room.refuse_all(DenyReason.SHUTDOWN, now)
 
     # Time
 
     def tick(self, now: float) -> None:
         """Do what time has made due: expire waiters, serve those for whom something opened."""
-        if self._timers.next_at() > now:
+        if self._room.timers.next_at() > now:
             return
-        while (due := self._timers.pop_due(now)) is not None:
+        while (due := self._room.timers.pop_due(now)) is not None:
             if isinstance(due, Scope):
                 self._pump((due,), now)
             else:
-                self._expire(due, now)
+                self._room.expire(due, now)
+                self._thinned(due, now)
 
     def next_tick(self, now: float) -> float:
         """When ``tick`` has something to do if nothing else happens before; ``inf`` for never."""
-        return self._timers.next_at()
+        return self._room.timers.next_at()
 
     def take_effects(self) -> list[Effect]:
         """What became of waiters since the last call, in order. A grant holds whether or not it is read."""
-        if not self._effects:
-            return []
-        effects, self._effects = self._effects, []
-        return effects
+        return self._room.take_effects()
 
     # Views
 
     def pressure(self, resource: ResourceKey, now: float) -> Pressure:
         """One look at ``resource``, which must be known."""
-        return self._pressure(self._known(resource), now)
+        return pressure_of(self._known(resource), now)
 
     def waiting_for(self, resource: ResourceKey) -> DenyReason | None:
         """Why the first waiter of ``resource`` waits; None when nobody does."""
@@ -257,33 +236,39 @@ class Gate:
             for passage in lease.passages:
                 counts[passage.scope.name] += 1
         for name, scope in self._registry.scopes.items():
-            assert scope.in_flight == counts[name], (
-                f"{name}: {scope.in_flight} in flight, {counts[name]} leases"
-            )
+            assert scope.in_flight == counts[name], f"{name}: {scope.in_flight} in flight, {counts[name]} leases"
             scope.check()
-        assert sum(len(lane.queued) for lane in self._registry.lanes.values()) == len(self._waiters)
+        assert sum(len(lane.queued) for lane in self._registry.lanes.values()) == len(self._room)
         for lane in self._registry.lanes.values():
             lane.check()
         self._leases.check()
 
     # Decisions
 
-    def _final_denial(self, lane: Lane | None, request: Request) -> Denied | None:
-        name = str(request.resource)
-        if self._closed:
-            return Denied(DenyReason.SHUTDOWN, name)
-        if lane is None:
-            return Denied(DenyReason.UNKNOWN_RESOURCE, name)
-        if any(scope.too_large(request) is not None for scope in lane.scopes):
-            return Denied(DenyReason.TOO_LARGE, name)
-        return None
-
-    def _blocker(self, lane: Lane, request: Request, now: float) -> _Blocked | None:
+    def _decide(self, request: Request, now: float) -> Lease | Denied | Blocked:
+        """Admit ``request``, deny it for good, or say where it would have to wait."""
+        self.tick(now)
+        lane = self._registry.lane(request.resource)
+        if self._closed or lane is None:
+            reason = DenyReason.SHUTDOWN if self._closed else DenyReason.UNKNOWN_RESOURCE
+            return Denied(reason, str(request.resource))
         for scope in lane.scopes:
+            if not scope.bare and scope.too_large(request) is not None:
+                return Denied(DenyReason.TOO_LARGE, lane.name)
+        for scope in lane.scopes:
+            if scope.waiting:
+                return Blocked(scope, DenyReason.WAITERS_AHEAD, inf)
+        blocked = self._blocker(lane, request, now)
+        return self._admit(lane, request, 0.0, now) if blocked is None else blocked
+
+    def _blocker(self, lane: Lane, request: Request, now: float) -> Blocked | None:
+        for scope in lane.scopes:
+            if scope.bare and scope.cooldown.blocked_until == -inf:
+                continue  # nothing limits it, and nothing ever blocked it
             scope.advance(now)
             refusal = scope.refusal(request, now)
             if refusal is not None:
-                return scope, refusal.reason, refusal.next_at
+                return Blocked(scope, refusal.reason, refusal.next_at)
         return None
 
     def _admit(self, lane: Lane, request: Request, waited_s: float, now: float) -> Lease:
@@ -312,103 +297,46 @@ class Gate:
             next_at = inf
             while (name := scope.waiting.head()) is not None:
                 blocked = self._serve(self._registry.lanes[name], now)
-                if blocked is not None and blocked[0] is scope:
-                    next_at = blocked[2]
+                if blocked is not None and blocked.scope is scope:
+                    next_at = blocked.next_at
                     break
-            self._timers.set(scope, next_at)
+            self._room.timers.set(scope, next_at)
 
-    def _serve(self, lane: Lane, now: float) -> _Blocked | None:
+    def _serve(self, lane: Lane, now: float) -> Blocked | None:
         """Serve the first waiter of a parked lane; say what blocks it, after parking the lane there."""
-        self._expire_overdue(lane, now)
+        room = self._room
+        room.expire(lane, now)
         waiter = lane.head()
         if waiter is None:
-            self._unpark(lane)
+            room.unpark(lane)
             return None
         blocked = self._blocker(lane, waiter.request, now)
         if blocked is not None:
-            self._park(lane, blocked)
+            room.park(lane, blocked)
             return blocked
-        del self._waiters[waiter.id]
-        lane.serve(waiter)
-        assert lane.parked_at is not None
-        lane.parked_at.waiting.charge(lane.name)
-        if not lane.queued:
-            self._unpark(lane)
-        self._arm(lane, now)
-        self._effects.append(Grant(waiter.id, self._admit(lane, waiter.request, now - waiter.since, now)))
+        room.seat(waiter, now)
+        room.served(waiter, self._admit(lane, waiter.request, now - waiter.since, now))
         return None
 
-    def _repark(self, lane: Lane, now: float) -> None:
-        """The waiters of ``lane`` changed: park it where it belongs, and serve it if its new head may go."""
-        self._arm(lane, now)
-        head = lane.head()
-        if head is None:
-            parked = lane.parked_at
-            self._unpark(lane)
-            if parked is not None:
-                self._pump((parked,), now)
+    def _thinned(self, lane: Lane, now: float) -> None:
+        """Waiters left ``lane``: its new head may have room where the old one had none."""
+        self._room.arm(lane, now)
+        parked = lane.parked_at
+        if parked is None:
             return
-        if lane.parked_at is None:
-            ahead = next((scope for scope in lane.scopes if scope.waiting), None)
-            blocked = self._blocker(lane, head.request, now) if ahead is None else None
-            if ahead is not None:
-                blocked = (ahead, DenyReason.WAITERS_AHEAD, inf)
-            assert blocked is not None, "a request that nothing blocks was queued"
-            self._park(lane, blocked)
-        elif lane.parked_at.waiting.head() == lane.name:
-            self._pump((lane.parked_at,), now)
-
-    def _park(self, lane: Lane, blocked: _Blocked) -> None:
-        scope, lane.reason, next_at = blocked
-        if lane.parked_at is not scope:
-            self._unpark(lane)
-            lane.parked_at = scope
-            scope.waiting.add(lane.name)
-            if next_at < self._timers.at(scope):
-                self._timers.set(scope, next_at)
-
-    def _unpark(self, lane: Lane) -> None:
-        if lane.parked_at is not None:
-            lane.parked_at.waiting.remove(lane.name)
-            if not lane.parked_at.waiting:
-                self._timers.set(lane.parked_at, inf)
-            lane.parked_at = None
-
-    # Ends of waiting
-
-    def _expire(self, lane: Lane, now: float) -> None:
-        self._expire_overdue(lane, now)
-        self._repark(lane, now)
-
-    def _expire_overdue(self, lane: Lane, now: float) -> None:
-        while (waiter := lane.overdue(now)) is not None:
-            del self._waiters[waiter.id]
-            lane.drop(waiter)
-            pressure = self._pressure(lane, now)
-            self._effects.append(Expire(waiter.id, waiter.request, now - waiter.since, pressure))
-
-    def _refuse(self, waiter: Waiter, reason: DenyReason, now: float) -> None:
-        del self._waiters[waiter.id]
-        waiter.lane.drop(waiter)
-        if not waiter.lane.queued:
-            self._unpark(waiter.lane)
-        denied = Denied(reason, waiter.lane.name)
-        self._effects.append(Refuse(waiter.id, waiter.request, now - waiter.since, denied))
+        if not lane.queued:
+            self._room.unpark(lane)
+        self._pump((parked,), now)
 
     def _refuse_oversized(self, scope: Scope, now: float) -> None:
         for name in scope.resources:
             for waiter in list(self._registry.lanes[name].queued.values()):
                 if scope.too_large(waiter.request) is not None:
-                    self._refuse(waiter, DenyReason.TOO_LARGE, now)
-
-    def _arm(self, lane: Lane, now: float) -> None:
-        self._timers.set(lane, lane.next_deadline(now))
+                    self._room.refuse(waiter, DenyReason.TOO_LARGE, now)
 
     # Learning
 
-    def _learn(
-        self, lane: Lane, lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float
-    ) -> None:
+    def _learn(self, lane: Lane, lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float) -> None:
         if outcome in (Outcome.RATE_LIMITED, Outcome.OVERLOADED):
             lane.limited += 1
         touched = learn(lease, outcome, feedback, now)
@@ -422,22 +350,13 @@ class Gate:
             before = lane.blocked_until
             lane.sync(now)
             if lane.queued and lane.blocked_until != before:
-                self._arm(lane, now)
+                self._room.arm(lane, now)
 
     def _known(self, resource: ResourceKey) -> Lane:
         lane = self._registry.lane(resource)
         assert lane is not None, f"{resource} was never registered"
         return lane
 
-    def _pressure(self, lane: Lane, now: float) -> Pressure:
-        return Pressure(
-            resource=lane.name,
-            in_flight=lane.scopes[-1].in_flight,
-            limit=min(scope.limit for scope in lane.scopes),
-            waiting=len(lane.queued) - lane.bids,
-            bids=lane.bids,
-            blocked_s=max(0.0, lane.blocked_until - now),
-            reason=lane.reason.value if lane.queued and lane.reason is not None else None,
-            rate_limited=lane.limited,
-            admitted=lane.admitted,
-        )
+
+def _wait_s(blocked: Blocked, now: float) -> float | None:
+    return None if blocked.next_at == inf else max(0.0, blocked.next_at - now)

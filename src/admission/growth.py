@@ -59,13 +59,12 @@ class Recovery:
     Time counts only while the limit is in use, so that an idle hour earns nothing.
     """
 
-    __slots__ = ("cut", "elapsed_s", "span_s", "top", "top_failed")
+    __slots__ = ("cut", "elapsed_s", "span_s", "top")
 
-    def __init__(self, cut: float, top: float, span_s: float, *, top_failed: bool) -> None:
+    def __init__(self, cut: float, top: float, span_s: float) -> None:
         self.cut = cut
         self.top = max(cut, top)
         self.span_s = span_s
-        self.top_failed = top_failed
         self.elapsed_s = 0.0
 
     @property

@@ -10,7 +10,7 @@ with what the attempt really used. A rejected request spent nothing and is settl
 counts rejected requests against the quota it is settled with its cost, and both the bucket and the learned law then
 count it as used.
 
-Pure; O(1) for each send and answer (a measurement, at most once per burst of rejections, sums 600 bins).
+Pure; O(1) for each send and answer (a measurement, at most once per burst of rejections, sums up to 1200 bins).
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class RateLimiter:
         """The earliest time at which to ask again for ``cost``; not after ``now`` means that it may go now."""
         if now - self._reviewed_at >= REVIEW_S or now >= self._learned.next_tick(now):
             self._apply(now)
-        at = self._bucket.ready_at(cost, now)
+        at = max(self._bucket.ready_at(cost, now), self._stated.room_at(cost, now))
         if at > now and self._climbs():
             return min(at, max(now + MIN_WAIT_S, self._reviewed_at + REVIEW_S))
         return at
@@ -136,10 +136,11 @@ class RateLimiter:
     def take(self, cost: float, now: float) -> RateStamp:
         """Take ``cost``; the caller has seen ``ready_at``. Keep the stamp for ``settle`` and the rest."""
         learned, counts = self._learned, self._learned.counts
-        late_s = now - self._bucket.ready_at(cost, now)
+        bucket = self._bucket
+        late_s = now - bucket.ready_at(cost, now)
         before, seq = counts.units, counts.requests
-        learned.sent(cost, now, late_s)
-        self._bucket.take(cost, now)
+        learned.sent(cost, now, lateness_s=late_s, pace_s=cost / bucket.rate)
+        bucket.take(cost, now)
         expected = self._stated.sent(cost, now) - self._stated.corrected
         if learned.mode is RateMode.PROBE:
             self._apply(now)

@@ -1,13 +1,14 @@
 """How much went out, when: what the learned rate law measures a quota with.
 
-Counts units (requests or tokens) by the time at which they were *sent*, in bins over the last minute. A request
+Counts units (requests or tokens) by the time at which they were *sent*, in bins over the last two minutes. A request
 counts as accepted from the moment it is sent and is taken out again when it comes back rejected: whatever was sent
 before the first rejected request was accepted, and that is known one round trip after it happened, not one answer
-later. Bounded: 600 bins, whatever the traffic.
+later. Bounded: 1200 bins, whatever the traffic.
 """
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -17,8 +18,8 @@ __all__ = ["Mark", "SendCounts"]
 BIN_S: Final = 0.1
 """Fine enough that ten seconds are measured within one per cent."""
 
-BINS: Final = 600
-"""One minute: the longest span that the law measures over."""
+BINS: Final = 1200
+"""Two minutes: the law measures over at most one, which may have ended before a block."""
 
 IDLE_S: Final = 5.0
 """A gap longer than this, and longer than the pace explains, ends a busy spell: a rate is measured within one."""
@@ -34,7 +35,7 @@ class Mark:
 
 
 class SendCounts:
-    """Units by time of sending, over the last minute. Times are in seconds, monotonic."""
+    """Units by time of sending, over the last two minutes. Times are in seconds, monotonic."""
 
     __slots__ = (
         "_bin",
@@ -54,10 +55,15 @@ class SendCounts:
         self.busy_since = inf
         self.last_sent = -inf
         self._bin = -1
-        self._net = [0.0] * BINS  # units less what came back, by bin
-        self._opened = [0.0] * BINS  # `units` when the bin began
-        self._requests = [0] * BINS
-        self._requests_opened = [0] * BINS
+        self._net = array("d", bytes(8 * BINS))  # units less what came back, by bin
+        self._opened = array("d", bytes(8 * BINS))  # `units` when the bin began
+        self._requests = array("q", bytes(8 * BINS))
+        self._requests_opened = array("q", bytes(8 * BINS))
+
+    @property
+    def mean_cost(self) -> float:
+        """Units per request so far."""
+        return self.units / self.requests if self.requests else 0.0
 
     def idle(self, now: float, pause_s: float) -> bool:
         """Whether a send at ``now`` begins a busy spell; a gap of ``pause_s`` is a pause within one."""

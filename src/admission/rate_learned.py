@@ -66,6 +66,9 @@ FIXED_WINDOW_BLOCK_S: Final = 5.0
 WINDOW_S: Final = 60.0
 """The fixed window that providers use."""
 
+WINDOW_HOLD_S: Final = 1200.0
+"""A window whose quota repeats is held for this long: a probe into it costs a chain of canaries until its end."""
+
 PROOF: Final = 2.5
 """Rejected after a steady refill would have made room for so many requests: there is no steady refill."""
 
@@ -75,6 +78,9 @@ LATE_SHARE: Final = 0.5
 
 PAUSE_INTERVALS: Final = 3.0
 """So many intervals between sends without one are still the pace, not idleness."""
+
+SLOWEST_S: Final = 60.0
+"""No rejection leads below one request in this time: only a send can show that a guess was too low."""
 
 RATE_MIN: Final = 1e-4
 """No measurement leads below this rate (units a second)."""
@@ -103,6 +109,7 @@ class LearnedRate:
     __slots__ = (
         "_block",
         "_blocked_until",
+        "_edge",
         "_episode",
         "_hold_s",
         "_hold_until",
@@ -141,6 +148,7 @@ class LearnedRate:
         self._resume: Mark | None = None  # the first send after it
         self._blocked_until = -inf
         self._last_rejected: Mark | None = None  # when it was sent, and its cost
+        self._edge = (-inf, -inf)  # the fixed window last opened between these two moments
         self._window_rate = inf  # the last fixed window's quota per second
 
     @property
@@ -156,7 +164,7 @@ class LearnedRate:
         if self.mode is not RateMode.HOLD or now < self._hold_until:
             return
         if abs(self.base / self._settled_base - 1.0) <= REPEATS_WITHIN:
-            longer = min(HOLD_MAX_S, self._hold_s * HOLD_GROWTH)
+            longer = max(self._hold_s, min(HOLD_MAX_S, self._hold_s * HOLD_GROWTH))
             self._hold_until += longer - self._hold_s
             self._hold_s = longer
             self._settled_base = inf
@@ -166,12 +174,13 @@ class LearnedRate:
         self._settled_base = self.base
         self._probed_s = 0.0
 
-    def sent(self, cost: float, now: float, lateness_s: float) -> None:
+    def sent(self, cost: float, now: float, *, lateness_s: float, pace_s: float) -> None:
         """Count a send that went out ``lateness_s`` seconds after the bucket would have let it go.
+
+        ``pace_s`` is the time in which the bucket refills its cost.
 
         A probe goes on only through sends that came as fast as the rate allows: it never climbs unused (T4).
         """
-        pace_s = 0.0 if self.mode is RateMode.OPEN else cost / self.rate
         if self.mode is RateMode.PROBE and lateness_s <= max(LATE_S, LATE_SHARE * pace_s):
             since = max(self.counts.last_sent, self._hold_until)
             self._probed_s = min(PROBE_MAX_S, self._probed_s + max(0.0, now - since))
@@ -216,7 +225,7 @@ class LearnedRate:
             held = min(held, STEP_DOWN * self.base)
         if self._episode is None:
             self._episode = Mark(sent_at, units_before)
-        self._hold(held, now)
+        self._hold(max(held, cost / SLOWEST_S, self.counts.mean_cost / SLOWEST_S), now)
         return True
 
     def blocked(self, now: float, until: float) -> None:
@@ -255,7 +264,7 @@ class LearnedRate:
     def restore(self, kept: LearnedSnapshot, now: float) -> None:
         """Go on from what an earlier process learned: hold its rate, then probe."""
         if kept.base is not None and RATE_MIN <= kept.base < inf:
-            self._hold_s = min(HOLD_MAX_S, max(HOLD_MIN_S, kept.hold_s))
+            self._hold_s = min(WINDOW_HOLD_S, max(HOLD_MIN_S, kept.hold_s))
             self._hold(kept.base, now)
 
     def check(self) -> None:
@@ -263,7 +272,7 @@ class LearnedRate:
         self.counts.check()
         assert (self.base == inf) == (self.mode is RateMode.OPEN)
         assert self.base >= RATE_MIN
-        assert HOLD_MIN_S <= self._hold_s <= HOLD_MAX_S
+        assert HOLD_MIN_S <= self._hold_s <= WINDOW_HOLD_S
         assert 0.0 <= self._probed_s <= PROBE_MAX_S
         assert self.mode is RateMode.OPEN or isfinite(self.rate)
 
@@ -280,34 +289,46 @@ class LearnedRate:
             # Both ends found the provider's bucket short of one cost: what was refilled is known to within one.
             refilled = units_before - episode.units + episode.corrected + cost
             return max(0.0, refilled) / (sent_at - episode.at)
+        # A rate is not measured as less than what was just tried, once in the span.
         busy_s = sent_at - self.counts.busy_since
         steady = self.counts.sends(MEASURE_S, sent_at) >= MEASURE_REQUESTS and not self._blocked_since(
             sent_at - MEASURE_S
         )
         span_s = max(SHORTEST_S, min(busy_s, MEASURE_S if steady else MEASURE_LONG_S))
-        return self.counts.accepted(span_s, sent_at, units_before) / span_s
+        return max(cost, self.counts.accepted(span_s, sent_at, units_before)) / span_s
 
     def _window_quota(self, reopened: Mark) -> float | None:
         """Units a second of a fixed window that just ended; None unless the rejections prove that there is one.
 
         They do when a request was still rejected after a steady refill would have made room several times over. The
-        window is taken to be a minute: what was accepted in the minute before it opened again was its whole quota. It
-        opened at some moment between the last rejected canary and the one that got through.
+        window is taken to be a minute; what was accepted from its start on was its whole quota. It opened again at
+        some moment between the last rejected canary and the one that got through, and at the same second of every
+        minute, so each block narrows that moment down.
         """
         episode, rejected = self._episode, self._last_rejected
         if episode is None or rejected is None:
             return None
         accepted = reopened.units - episode.units + episode.corrected - reopened.corrected
         refilled = self.base * (rejected.at - episode.at)
-        edge = (rejected.at + reopened.at) / 2.0
-        if refilled - accepted < PROOF * rejected.units or edge - self.counts.busy_since < WINDOW_S:
+        if refilled - accepted < PROOF * rejected.units:
             return None
-        before = self.counts.accepted(WINDOW_S - (edge - episode.at), episode.at, episode.units)
-        quota = (before + accepted) / WINDOW_S
+        edge = self._narrowed(rejected.at, reopened.at)
+        began = max(edge - WINDOW_S, self.counts.busy_since)
+        if began > episode.at:
+            return None
+        quota = (self.counts.accepted(episode.at - began, episode.at, episode.units) + accepted) / WINDOW_S
         if abs(quota / self._window_rate - 1.0) <= REPEATS_WITHIN:
-            self._hold_s = HOLD_MAX_S
+            self._hold_s = WINDOW_HOLD_S
         self._window_rate = quota
         return quota
+
+    def _narrowed(self, after: float, until: float) -> float:
+        """The moment at which the window opened, best known, given that it did between ``after`` and ``until``."""
+        low, high = self._edge
+        turns = round((after + until - low - high) / 2.0 / WINDOW_S) * WINDOW_S if low > -inf else 0.0
+        both = max(after, low + turns), min(until, high + turns)
+        self._edge = both if low > -inf and both[0] <= both[1] else (after, until)
+        return (self._edge[0] + self._edge[1]) / 2.0
 
     def _blocked_since(self, since: float) -> bool:
         return self._block is not None or (

@@ -32,6 +32,9 @@ FLOOR: Final = 0.05
 RESERVE: Final = 0.01
 """The share of the limit that stays in the provider's bucket."""
 
+SPARE: Final = 2.0
+"""A cost waits until so many times itself is left: estimates are wrong, and what is left is an estimate, too."""
+
 GAIN_S: Final = 10.0
 """Time constant of the controller."""
 
@@ -63,6 +66,7 @@ class StatedRate:
         "_at",
         "_fixed",
         "_freshest",
+        "_from_arrival",
         "_heard_at",
         "_judged_at",
         "_repeats",
@@ -86,7 +90,8 @@ class StatedRate:
         self._freshest = -1
         self._reset_at = inf
         self._judged_at = -inf
-        self._resets = (-inf, -inf)
+        self._resets = (-inf, -inf)  # the last one judged, counted from the arrival and from the answer
+        self._from_arrival = True
         self._fixed = 0
         self._repeats = 0
 
@@ -116,6 +121,16 @@ class StatedRate:
             even = spare / max(1.0, self._reset_at - now)
             return min(CATCH_UP * nominal, max(FLOOR * nominal, even))
         return max(FLOOR * nominal, nominal + spare / GAIN_S)
+
+    def room_at(self, cost: float, now: float) -> float:
+        """When there should be ``cost`` left, with some to spare, if nothing else is sent until then."""
+        left = self._advance(now)
+        if left is None:
+            return now
+        if self.fixed_window and self._reset_at > now:
+            return now if left >= cost else self._reset_at
+        missing = min(cost * SPARE, self.limit) - left
+        return now if missing <= 0.0 else now + missing * self.window_s / self.limit
 
     def sent(self, cost: float, now: float) -> float:
         """Count a send; return what the provider is expected to have left after it (nan when nothing is known)."""
@@ -197,13 +212,14 @@ class StatedRate:
         """
         if window.reset_s is None:
             return
-        self._reset_at = now + window.reset_s
-        if now - self._judged_at < JUDGE_EVERY_S:
-            return
-        before, self._resets = self._resets, (sent_at + window.reset_s, self._reset_at)
-        stands = any(abs(new - old) <= RESET_SLACK_S for new, old in zip(self._resets, before, strict=True))
-        self._fixed = min(VOTES_MAX, self._fixed + 1) if stands else max(0, self._fixed - 2)
-        self._judged_at = now
+        since_arrival, since_answer = sent_at + window.reset_s, now + window.reset_s
+        if now - self._judged_at >= JUDGE_EVERY_S:
+            moved = abs(since_arrival - self._resets[0]), abs(since_answer - self._resets[1])
+            self._fixed = min(VOTES_MAX, self._fixed + 1) if min(moved) <= RESET_SLACK_S else max(0, self._fixed - 2)
+            self._from_arrival = moved[0] <= moved[1]
+            self._resets = since_arrival, since_answer
+            self._judged_at = now
+        self._reset_at = since_arrival if self._from_arrival else since_answer
 
 
 LARGEST: Final = 1e12

@@ -100,7 +100,7 @@ class Scope:
     __slots__ = (
         "_ramp_started",
         "_rng",
-        "adaptive_rates",
+        "bare",
         "concurrency",
         "cooldown",
         "in_flight",
@@ -128,6 +128,7 @@ class Scope:
             self.limiters[kind] = RateLimiter(configured_per_minute=rate, rng=rng)
         if leaf and LimitKind.REQUESTS not in self.limiters:
             self.limiters[LimitKind.REQUESTS] = RateLimiter(configured_per_minute=None, rng=rng)
+        self.bare = self._is_bare()
 
     @property
     def limit(self) -> float:
@@ -139,6 +140,7 @@ class Scope:
         limiter = self.limiters.get(kind)
         if limiter is None:
             limiter = self.limiters[kind] = RateLimiter(configured_per_minute=None, rng=self._rng)
+            self.bare = False
         return limiter
 
     def set_limits(self, limits: ScopeLimits, now: float) -> None:
@@ -153,6 +155,7 @@ class Scope:
         stated = limits.rates()
         for kind in before.rates().keys() | stated.keys():
             self.limiter(kind).configure(stated.get(kind), now)
+        self.bare = self._is_bare()
 
     def too_large(self, request: Request) -> LimitKind | None:
         """The rate limit that ``request`` could never pass, or None."""
@@ -203,6 +206,10 @@ class Scope:
             self.concurrency.check()
         for limiter in self.limiters.values():
             limiter.check()
+
+    def _is_bare(self) -> bool:
+        """Whether nothing but a cooldown can ever refuse here."""
+        return self.concurrency is None and not self.limiters and not self.limits.startup_ramp_s
 
     def _rate_refusal(self, request: Request, now: float) -> Refusal | None:
         latest, reason = now, None

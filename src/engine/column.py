@@ -195,6 +195,8 @@ def column_name(fn: object, name: str | None) -> str:
             f"{fn!r} is not a function: write @pipeline.column(model=...) above one, with every option by name"
         )
     found = name if name is not None else function_name(fn)
+    if found is None:
+        raise PipelineError(f"{fn!r} has no name that other columns could ask for: give it one with name=")
     if not is_identifier(found):
         raise PipelineError(
             f"column {found!r}: parameters of other columns must be able to name it; give it an identifier with name="

@@ -15,9 +15,7 @@ INPUT = -1
 """The place of a parameter that an input field provides, instead of a column's index."""
 
 
-def arguments_of(
-    sources: Iterable[tuple[str, int]], optional: frozenset[str], row: OpenRow
-) -> dict[str, object]:
+def arguments_of(sources: Iterable[tuple[str, int]], optional: frozenset[str], row: OpenRow) -> dict[str, object]:
     """Keyword arguments of a body over ``row``. An optional parameter that the row lacks is left to its default."""
     fields, values = row.seed.fields, row.values
     return {

@@ -22,7 +22,7 @@ from ..salvage.salvage import Salvage
 from ..scheduler.dispatcher import Dispatcher
 from ..scheduler.frontier import CellState, Frontier, Progress, Task
 from ..scheduler.graph import Graph
-from ..storage.ports import Batch, StoredRow
+from ..storage.ports import Batch
 from ..values import Usage
 from .conditions import arguments_of, condition_holds
 from .journal import Journal
@@ -184,7 +184,9 @@ class RunCore:
         if why is None:
             return False
         self.cancelled(task, now)
-        self._follow(self._fail(task, Fail(FailureKind.COLUMN_STOPPED, why, 0, None, FailureKind.COLUMN_STOPPED), Usage(), None))
+        self._follow(
+            self._fail(task, Fail(FailureKind.COLUMN_STOPPED, why, 0, None, FailureKind.COLUMN_STOPPED), Usage(), None)
+        )
         return True
 
     # Time, commits

@@ -50,7 +50,7 @@ class Dispatch:
         dispatcher: Dispatcher,
         controller: AdmissionController,
         *,
-        start: Callable[[Task, Lease | None], None],
+        start: Callable[[Task, Lease | None, float], None],
         request_of: Callable[[Task], Request | None],
         refused: Callable[[Task], bool],
         denied: Callable[[Task, Denied], None],
@@ -98,7 +98,7 @@ class Dispatch:
         while (lane := self._blocked.pop_due(now)) is not None:
             self._hungry[lane] = None
         while True:
-            self._take_answers()
+            self._take_answers(now)
             self._hungry.update(self._dispatcher.take_woken())
             if not self._hungry or self._starts >= STARTS_PER_STEP:
                 return
@@ -141,12 +141,12 @@ class Dispatch:
             self._bids[lane] = (bid, None)  # its grant is on the way, and will be given back
         return True
 
-    def close(self) -> list[Task]:
+    def close(self, now: float) -> list[Task]:
         """Take back all bids. Returns the tasks that they were for."""
         tasks = list(self._lane_of_task)
         for task in tasks:
             self.withdraw(task)
-        self._take_answers()
+        self._take_answers(now)
         self._hungry.clear()
         for starved in self._starved.values():
             starved.clear()
@@ -176,8 +176,8 @@ class Dispatch:
             request = self._request_of(task)
             if request is None:
                 self.local_running += 1
-                self._run(task, None)
-            elif self._bid(lane, task, request):
+                self._run(task, None, now)
+            elif self._bid(lane, task, request, now):
                 return _Served.BID
         return _Served.ENOUGH
 
@@ -187,12 +187,12 @@ class Dispatch:
         # Every standing bid has a worker reserved, so that a grant can always start.
         return self.model_running + len(self._bids) >= self._model_workers
 
-    def _bid(self, lane: str, task: Task, request: Request) -> bool:
+    def _bid(self, lane: str, task: Task, request: Request, now: float) -> bool:
         """Ask for a lease for ``task``. True if it has to wait."""
-        answer = self._controller.bid(request, self.bidder)
+        answer = self._controller.bid(request, self.bidder, now)
         if isinstance(answer, Lease):
             self.model_running += 1
-            self._run(task, answer)
+            self._run(task, answer, now)
             return False
         if isinstance(answer, Denied):
             self._denied(task, answer)
@@ -202,7 +202,7 @@ class Dispatch:
         self._lane_of_task[task] = lane
         return True
 
-    def _take_answers(self) -> None:
+    def _take_answers(self, now: float) -> None:
         answers = self.bidder.answers
         while answers:
             answer = answers.popleft()
@@ -211,22 +211,22 @@ class Dispatch:
             self._hungry[lane] = None
             if task is not None:
                 del self._lane_of_task[task]
-            self._settle(answer, task)
+            self._settle(answer, task, now)
 
-    def _settle(self, answer: Grant | Refuse, task: Task | None) -> None:
+    def _settle(self, answer: Grant | Refuse, task: Task | None, now: float) -> None:
         match answer:
             case Grant(lease=lease) if task is not None and not self._refused(task):
                 self.model_running += 1
-                self._run(task, lease)
+                self._run(task, lease, now)
             case Grant(lease=lease):
                 self._controller.release(lease, Outcome.CANCELLED, sent=False)
             case Refuse(denied=denied):
                 if task is not None:
                     self._denied(task, denied)
 
-    def _run(self, task: Task, lease: Lease | None) -> None:
+    def _run(self, task: Task, lease: Lease | None, now: float) -> None:
         self._starts += 1
-        self._start(task, lease)
+        self._start(task, lease, now)
 
 
 def _is_local(lane: str) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 
 import anyio
 
 from ..admission.controller import AdmissionController
 from ..errors import ConflictingResult
 from ..storage.ports import RunHandle, StoredRow
+from ..scheduler.window import HORIZON_FACTOR, HYSTERESIS, Window
 from ..values import ResourceKey
 from .core import RunCore
 from .options import RunOptions
@@ -17,6 +19,9 @@ from .rows import RowSeed, RowSource
 from .values import ColumnPlan
 
 __all__ = ["Intake"]
+
+LOOKS_BETWEEN_CAPACITIES = 16
+"""How often the window is asked before the capacity, which changes slowly, is summed up again."""
 
 ROWS_PER_PULL = 64
 """Rows taken in before the loop gets a turn: checking and encoding one costs some 20 us."""
@@ -41,6 +46,12 @@ class Intake:
             plan.lane: plan.resource for plan in core.plans if plan.resource is not None
         }
         self.group_rows = options.group_size if any(plan.group for plan in core.plans) else 1
+        self._window = Window(
+            max_rows=options.max_open_rows, max_bytes=options.max_open_bytes, group_rows=self.group_rows
+        )
+        # Above this load no row is wanted, whatever else changes, as long as the capacity stays.
+        self._refill_below = inf
+        self._looks = 0
         self._source = source
         self._core = core
         self._handle = handle
@@ -58,6 +69,37 @@ class Intake:
             stored = await self._stored(seeds)
         finally:
             self.pulling = False
+        self._take(seeds, stored)
+
+    @property
+    def immediate(self) -> bool:
+        """Whether rows can be taken in without waiting: neither the source nor the store has to be asked for them."""
+        return not self._source.waits and not self._handle.info.rows
+
+    def pull_now(self, room: int) -> None:
+        """``pull`` without waiting, where ``immediate`` allows it."""
+        self._take(self._source.pull_now(min(room, ROWS_PER_PULL)), {})
+
+    def room(self) -> int:
+        """How many rows to pull now. Finished rows that nobody has taken yet are open too (S6)."""
+        core, options = self._core, self._options
+        untaken = len(core.finished)
+        load = core.frontier.load + untaken
+        self._looks += 1
+        if load > self._refill_below and self._looks % LOOKS_BETWEEN_CAPACITIES:
+            return 0
+        capacity = max(self._capacity(), options.min_open_rows / HORIZON_FACTOR)
+        self._refill_below = (1.0 - HYSTERESIS) * HORIZON_FACTOR * capacity
+        owed = core.owed if self.group_rows > 1 else 0
+        return self._window.room(
+            capacity=capacity,
+            load=load,
+            open_rows=min(len(core.rows) + untaken, options.max_open_rows - owed),
+            open_bytes=core.open_bytes,
+            owed=owed,
+        )
+
+    def _take(self, seeds: Sequence[RowSeed], stored: Mapping[int, StoredRow]) -> None:
         now = anyio.current_time()
         for seed in seeds:
             self._core.add_row(seed, self._restored(seed, stored), now)
@@ -65,7 +107,7 @@ class Intake:
             self.ended = True
             self._core.seal()
 
-    def capacity(self) -> float:
+    def _capacity(self) -> float:
         """How many tasks of this run could be in flight at once as things stand."""
         most = float(self._options.max_workers)
         gate = self._controller.gate
@@ -101,5 +143,3 @@ class Intake:
     @property
     def _plans(self) -> Sequence[ColumnPlan]:
         return self._core.plans
-
-

@@ -21,9 +21,7 @@ class Records:
 
     __slots__ = ("_journal", "_plans", "_wall_clock")
 
-    def __init__(
-        self, journal: Journal, plans: Sequence[ColumnPlan], wall_clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, journal: Journal, plans: Sequence[ColumnPlan], wall_clock: Callable[[], float]) -> None:
         self._journal = journal
         self._plans = plans
         self._wall_clock = wall_clock
@@ -75,9 +73,7 @@ class Records:
         column = self._plans[item.task.column].name
         not_before = self._wall_clock() + wait_s
         for row in rows:
-            self._journal.hold(
-                HeldRecord(row, column, item.reason.value, not_before, item.attempts, history)
-            )
+            self._journal.hold(HeldRecord(row, column, item.reason.value, not_before, item.attempts, history))
 
     def spent(self, row: int, column: int, attempt: int, reason: str, usage: Usage) -> None:
         """An attempt failed after it used tokens."""

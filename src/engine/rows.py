@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import cast
 
 from ..errors import InputError
@@ -78,19 +79,23 @@ class RowSource:
         for index, row in enumerate(self._all or ()):
             self._identify(self._fields(row, index), index, seen)
 
+    @property
+    def waits(self) -> bool:
+        """Whether pulling may have to wait: the source is an async one."""
+        return self._async is not None
+
+    def pull_now(self, most: int) -> list[RowSeed]:
+        """Up to ``most`` rows of a source that does not wait; an empty list at the end. Raises InputError."""
+        assert self._sync is not None
+        return [self._accept(row) for row in islice(self._sync, most)]
+
     async def pull(self, most: int) -> list[RowSeed]:
         """Up to ``most`` rows; an empty list at the end. An async source yields what it has one by one.
 
         Raises InputError for a row that cannot be taken.
         """
-        if self._sync is not None:
-            seeds: list[RowSeed] = []
-            for row in self._sync:
-                seeds.append(self._accept(row))
-                if len(seeds) >= most:
-                    break
-            return seeds
-        assert self._async is not None
+        if self._async is None:
+            return self.pull_now(most)
         try:
             return [self._accept(await self._async.__anext__())]
         except StopAsyncIteration:

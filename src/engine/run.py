@@ -15,34 +15,35 @@ import anyio
 import anyio.lowlevel
 
 from ..admission.controller import AdmissionController
-from ..admission.timers import Timers
-from ..admission.values import Denied, Lease, Request
+from ..admission.values import Denied, Lease
 from ..errors import HeadgateError, RowFailed
 from ..salvage.classify import Classifier, Failure
 from ..salvage.decisions import Block, LaneParked, Reopened
-from ..salvage.kinds import TABLE, FailureKind
+from ..salvage.kinds import FailureKind
 from ..salvage.stall import StallClock
 from ..scheduler.frontier import Task
-from ..scheduler.window import Window
 from ..storage.ports import Batch, RunHandle
-from ..values import Outcome, Usage
+from ..values import Usage
 from ..wakeup import Wakeup
 from .committer import Committer
 from .core import Cancel, CoreEffect, RunCore
 from .dispatch import Dispatch
+from .first_request import FirstRequests
+from .flight import Flight
 from .intake import Intake
-from .jobs import Job, ThreadRunner, body_results, call_body
+from .jobs import Job, ThreadRunner
 from .meter import Meter
 from .options import RunOptions
 from .pace import pace_of
 from .report import RunReport, RunStatus
-from .requests import requester
 from .statistics import RunStatistics, look
 from .summary import summarize
 from .values import CellResult, FinishedRow
-from .workers import Worker, Workers
 
 __all__ = ["Run"]
+
+PACE_EVERY_S = 0.005
+"""What sets the pace is sampled at steps, but not more often than this: far below any latency that it explains."""
 
 
 class Run:
@@ -67,40 +68,41 @@ class Run:
         self._core = core
         self._intake = intake
         self._controller = controller
-        self._classifier = classifier
         self._handle = handle
         self._options = options
-        self._threads = threads
-        self._wall_clock = wall_clock
         self._read = read
         self._resume_hint = resume_hint
         now = anyio.current_time()
         self._started_at = now
         self._meter = Meter(now)
-        self._stall = StallClock(
-            now, stall_timeout_s=options.stall_timeout, deadline_at=now + options.deadline
-        )
-        self._window = Window(
-            max_rows=options.max_open_rows, max_bytes=options.max_open_bytes, group_rows=intake.group_rows
-        )
+        self._stall = StallClock(now, stall_timeout_s=options.stall_timeout, deadline_at=now + options.deadline)
+        self._requests = FirstRequests(core, name)
         self._dispatch = Dispatch(
             core.dispatcher,
             controller,
             start=self._start,
-            request_of=self._request_of,
+            request_of=self._requests.of,
             refused=self._refused,
             denied=self._denied,
             model_workers=options.max_workers,
             local_workers=options.local_workers,
         )
+        self._flight = Flight(
+            name,
+            core,
+            controller,
+            classifier,
+            self._meter,
+            threads,
+            wall_clock=wall_clock,
+            ended=self._job_ended,
+        )
         self._committer = Committer(handle, core.journal, self._committed)
-        self._workers: Workers[Job] | None = None
-        self._jobs: dict[Task, Job] = {}
-        self._deadlines: Timers[Task] = Timers()
-        self._estimates: dict[Task, int] = {}
         self._armed = inf
+        self._paces_read_at = -inf
         self._room = Wakeup()
         self._wants_room = False
+        self._more_rows = False  # there is room for more than the last step took in
         self._rows_ready = Wakeup()
         self._streaming = False
         self._dropped_rows = False
@@ -180,7 +182,7 @@ class Run:
     @property
     def in_flight(self) -> int:
         """How many tasks run now."""
-        return len(self._jobs)
+        return len(self._flight)
 
     # The run's own tasks
 
@@ -189,9 +191,10 @@ class Run:
         try:
             async with anyio.create_task_group() as tasks:
                 most = self._options.max_workers + self._options.local_workers
-                self._workers = Workers(tasks, self._run_job, self._job_cancelled, most=most)
+                self._flight.open(tasks, most)
                 tasks.start_soon(self._committer.run)
-                tasks.start_soon(self._take_rows)
+                if not self._intake.immediate:
+                    tasks.start_soon(self._take_rows)
                 await self._loop()
                 tasks.cancel_scope.cancel()
             if self._error is None:
@@ -201,7 +204,8 @@ class Run:
             if not isinstance(error, Exception):
                 raise
         finally:
-            self._give_back()
+            self._dispatch.close(anyio.current_time())
+            self._flight.give_back()
             self._done.set()
             self._rows_ready.set()
 
@@ -210,16 +214,24 @@ class Run:
             self._step()
             if self._over():
                 return
-            if self._dispatch.unfinished:
+            if self._dispatch.unfinished or self._more_rows:
                 await anyio.lowlevel.checkpoint()
                 continue
             self._armed = self._next_tick()
             await self._dispatch.bidder.wakeup.wait(self._armed)
             self._armed = -inf
 
+    def _take_rows_now(self) -> None:
+        """Rows that need no waiting come in within the step that made room for them: no task has to be woken."""
+        intake = self._intake
+        self._more_rows = False
+        if intake.immediate and not intake.ended and (room := intake.room()) > 0:
+            intake.pull_now(room)
+            self._more_rows = not intake.ended and intake.room() > 0
+
     async def _take_rows(self) -> None:
         while not self._intake.ended and self._stopping is None:
-            room = self._room_for()
+            room = self._intake.room()
             if room <= 0:
                 self._wants_room = True
                 await self._room.wait()
@@ -231,92 +243,65 @@ class Run:
             await anyio.lowlevel.checkpoint()
         self._dispatch.bidder.wakeup.set()
 
-    async def _run_job(self, job: Job, worker: Worker[Job]) -> None:
-        requester.set(job)
-        ended: list[CellResult] | Failure
-        try:
-            returned = await call_body(job, self._threads)
-        except Exception as error:
-            ended = self._classify(error)
-        else:
-            ended = body_results(job, returned, self._classify)
-        assert self._workers is not None
-        self._workers.retire(worker)
-        self._job_ended(job, ended)
-        self._step()
-        self._wake_if_due()
-
-    def _job_cancelled(self, job: Job) -> None:
-        if job.timed_out:
-            timeout = job.plan.column.timeout
-            message = f"{job.plan.name}: no answer within {timeout:g} s" if timeout else "timed out"
-            self._job_ended(job, Failure(FailureKind.PROVIDER_TIMEOUT, message), outcome=Outcome.LOCAL_TIMEOUT)
-        else:
-            self._job_ended(job, None)
-        self._step()
-        self._wake_if_due()
-
     # Steps
 
-    def _step(self) -> None:
+    def _step(self, now: float | None = None) -> None:
         """Decide and perform, until nothing more follows from what is known now."""
-        now = anyio.current_time()
+        if now is None:
+            now = anyio.current_time()
         bidder = self._dispatch.bidder
         bidder.attending = True
         core = self._core
         core.tick(now)
-        while (task := self._deadlines.pop_due(now)) is not None:
-            self._time_out(self._jobs[task])
+        self._flight.time_out(now)
         if self._stopping is None:
             verdict = self._stall.verdict(now)
             if verdict is not None:
                 status = RunStatus.STALLED if verdict == "stalled" else RunStatus.HELD
                 self._halt(status, 0.0 if verdict == "stalled" else self._options.grace)
         elif now >= self._stop_by and not self._cut:
-            self._cut_short()
+            self._cut = True
+            self._flight.cancel_all()
         self._perform(core.drain_effects())
         if self._stopping is None:
+            self._take_rows_now()
             self._dispatch.step(now)
             self._perform(core.drain_effects())
         bidder.attending = False
         if core.journal.waiting:
             self._committer.wakeup.set()
-        if self._wants_room and self._room_for() > 0:
+        if self._wants_room and self._intake.room() > 0:
             self._room.set()
         self._read_paces(now)
 
     def _wake_if_due(self) -> None:
         """The loop sleeps until a time that may have come nearer, or waits for an end that has come."""
-        if self._dispatch.unfinished or self._next_tick() < self._armed or self._over():
+        if self._dispatch.unfinished or self._more_rows or self._next_tick() < self._armed or self._over():
             self._dispatch.bidder.wakeup.set()
 
     def _next_tick(self) -> float:
-        tick = min(self._core.salvage.next_tick(0.0), self._deadlines.next_at(), self._dispatch.next_tick())
+        tick = min(self._core.salvage.next_tick(0.0), self._flight.next_tick(), self._dispatch.next_tick())
         return min(tick, self._stop_by if self._stopping and not self._cut else self._stall.next_tick(-inf))
 
     def _over(self) -> bool:
         core = self._core
-        if self._jobs or self._dispatch.bids or core.journal.backlog:
+        if len(self._flight) or self._dispatch.bids or core.journal.backlog:
             return False
         if self._stopping is not None:
             return True
         if core.pending or self._intake.pulling:
             return False
-        return self._intake.ended or (self._room_for() <= 0 and not core.finished)
+        return self._intake.ended or (self._intake.room() <= 0 and not core.finished)
 
     def _halt(self, status: RunStatus, grace: float) -> None:
         if self._stopping is None:
             self._stopping = status
-            for task in self._dispatch.close():
-                self._core.cancelled(task, anyio.current_time())
+            now = anyio.current_time()
+            for task in self._dispatch.close(now):
+                self._core.cancelled(task, now)
         self._stop_by = min(self._stop_by, anyio.current_time() + grace)
         self._room.set()
         self._dispatch.bidder.wakeup.set()
-
-    def _cut_short(self) -> None:
-        self._cut = True
-        for job in list(self._jobs.values()):
-            self._cancel_job(job)
 
     # Jobs
 
@@ -325,77 +310,28 @@ class Run:
         core, now = self._core, anyio.current_time()
         if core.refused(task, now):
             return True
-        column = core.plans[task.column].column
-        if callable(column.tokens):
-            try:
-                self._estimates[task] = column.estimate(core.arguments(task, core.live_rows(task)))
-            except Exception as error:
-                core.failed(task, self._classify(error), Usage(), now, lane=core.plans[task.column].lane)
-                return True
+        try:
+            self._requests.estimate(task)
+        except Exception as error:
+            core.failed(task, self._flight.classify(error), Usage(), now, lane=core.plans[task.column].lane)
+            return True
         return False
 
-    def _request_of(self, task: Task) -> Request | None:
-        plan = self._core.plans[task.column]
-        if plan.resource is None:
-            return None
-        column = plan.column
-        tokens = self._estimates.pop(task) if callable(column.tokens) else column.tokens or 0
-        return Request(plan.resource, tokens, column.max_output_tokens or 0, flow=self.name, priority=0)
+    def _start(self, task: Task, lease: Lease | None, now: float) -> None:
+        self._requests.forget(task)
+        self._flight.start(task, lease, now)
 
-    def _start(self, task: Task, lease: Lease | None) -> None:
-        core, now = self._core, anyio.current_time()
-        plan = core.plans[task.column]
-        self._estimates.pop(task, None)
-        rows = core.live_rows(task)
-        job = Job(
-            task,
-            plan,
-            rows,
-            core.arguments(task, rows),
-            lease,
-            now,
-            controller=self._controller,
-            classifier=self._classifier,
-            meter=self._meter,
-            flow=f"{self.name}/{plan.name}",
-        )
-        self._jobs[task] = job
-        core.sent(task, now)
-        if lease is not None:
-            self._meter.of(plan.lane).started(lease.waited_s)
-        if plan.column.timeout is not None:
-            self._deadlines.set(task, now + plan.column.timeout)
-        assert self._workers is not None
-        job.worker = self._workers.start(job)
-
-    def _job_ended(
-        self, job: Job, ended: list[CellResult] | Failure | None, *, outcome: Outcome | None = None
-    ) -> None:
-        """``ended`` is what the job came to; None when it was cancelled."""
-        now = anyio.current_time()
-        task = job.task
-        del self._jobs[task]
-        self._deadlines.set(task, inf)
+    def _job_ended(self, job: Job, ended: list[CellResult] | Failure | None, now: float) -> None:
         self._dispatch.ended(local=job.plan.resource is None)
-        if outcome is None:
-            outcome = _outcome(ended)
-        self._settle(job, ended, outcome, now)
         self._stall.progress(now)
         if ended is None or job.unwanted:
-            self._core.cancelled(task, now)
+            self._core.cancelled(job.task, now)
         elif isinstance(ended, Failure):
             self._failed(job, ended, now)
         else:
-            self._core.succeeded(task, ended, job.usage, now, sent_at=job.started_at)
-
-    def _settle(self, job: Job, ended: object, outcome: Outcome, now: float) -> None:
-        lease = job.lease
-        if lease is None:
-            return
-        job.lease = None
-        feedback = ended.feedback if isinstance(ended, Failure) else None
-        self._meter.of(job.plan.lane).ended(outcome, now - lease.acquired_at, lease.usage)
-        self._controller.release(lease, outcome, feedback=feedback)
+            self._core.succeeded(job.task, ended, job.usage, now, sent_at=job.started_at)
+        self._step(now)
+        self._wake_if_due()
 
     def _failed(self, job: Job, failure: Failure, now: float) -> None:
         resource = job.plan.resource
@@ -413,18 +349,6 @@ class Run:
         lane = self._core.plans[task.column].lane
         self._core.failed(task, failure, Usage(), anyio.current_time(), lane=lane)
 
-    def _time_out(self, job: Job) -> None:
-        job.timed_out = True
-        self._cancel_job(job)
-
-    def _cancel_job(self, job: Job) -> None:
-        assert self._workers is not None
-        if job.worker is not None:
-            self._workers.cancel(job.worker, job)
-
-    def _classify(self, error: BaseException) -> Failure:
-        return self._classifier.classify(error, wall_now=self._wall_clock())
-
     # Effects
 
     def _perform(self, effects: list[CoreEffect]) -> None:
@@ -435,33 +359,27 @@ class Run:
                 case Block(lane=lane, until=until):
                     self._block(lane, until)
                 case Reopened(lane=lane):
-                    self._unblock(lane)
+                    self._block(lane, -inf)
                 case LaneParked(lane=lane, kind=kind, message=message):
                     self._notices.append(f"{lane} is parked ({kind.value}): {message}")
                     self._block(lane, inf)
 
     def _cancel_task(self, task: Task) -> None:
-        job = self._jobs.get(task)
-        if job is not None:
-            job.unwanted = True
-            self._cancel_job(job)
+        if self._flight.cancel(task):
             return
         self._dispatch.withdraw(task)
+        self._requests.forget(task)
         self._core.cancelled(task, anyio.current_time())
 
     def _block(self, lane: str, until: float) -> None:
+        """Close ``lane`` until ``until``; a time that has passed opens it."""
         scope = self._intake.scope_of(lane)
         if scope is None:
             self._dispatch.block_local(lane, until)
+        elif until == -inf:
+            self._controller.unblock(scope)
         else:
             self._controller.block(scope, until)
-
-    def _unblock(self, lane: str) -> None:
-        scope = self._intake.scope_of(lane)
-        if scope is None:
-            self._dispatch.block_local(lane, -inf)
-        else:
-            self._controller.unblock(scope)
 
     # Rows and commits
 
@@ -480,24 +398,14 @@ class Run:
             self._dropped_rows = True
             self._core.finished.clear()
 
-    def _room_for(self) -> int:
-        core = self._core
-        waiting = len(core.finished)
-        owed = core.owed if self._intake.group_rows > 1 else 0
-        capacity = max(self._intake.capacity(), float(self._options.min_open_rows) / 2)
-        return self._window.room(
-            capacity=capacity,
-            load=core.frontier.load + waiting,
-            open_rows=min(len(core.rows) + waiting, self._options.max_open_rows - owed),
-            open_bytes=core.open_bytes,
-            owed=owed,
-        )
-
     def _offer_room(self) -> None:
-        if self._wants_room and self._room_for() > 0:
+        if self._wants_room and self._intake.room() > 0:
             self._room.set()
 
-    def _read_paces(self, now: float) -> None:
+    def _read_paces(self, now: float, *, last: bool = False) -> None:
+        if now - self._paces_read_at < PACE_EVERY_S and not last:
+            return
+        self._paces_read_at = now
         for lane, resource in self._intake.resources.items():
             pace = pace_of(lane, resource, self._core, self._dispatch, self._controller, self._meter)
             self._meter.of(lane).turn(pace, self._controller.gate.capacity(resource), now)
@@ -507,7 +415,7 @@ class Run:
     async def _conclude(self) -> None:
         core = self._core
         core.leave_open()
-        self._read_paces(anyio.current_time())
+        self._read_paces(anyio.current_time(), last=True)
         status = self._status()
         await self._handle.finish(status.value)
         self._report = summarize(
@@ -531,23 +439,8 @@ class Run:
             return RunStatus.HELD
         return RunStatus.COMPLETED_WITH_FAILURES if tally.failed else RunStatus.COMPLETED
 
-    def _give_back(self) -> None:
-        """Whatever ended the run, no lease and no bid stays behind (A2, S7)."""
-        self._dispatch.close()
-        for job in self._jobs.values():
-            if job.lease is not None:
-                self._controller.release(job.lease, Outcome.CANCELLED)
-                job.lease = None
-        self._jobs.clear()
-
 
 _RESUMABLE = frozenset({RunStatus.HELD, RunStatus.STALLED, RunStatus.STOPPED, RunStatus.BUDGET_EXHAUSTED})
-
-
-def _outcome(ended: list[CellResult] | Failure | None) -> Outcome:
-    if ended is None:
-        return Outcome.CANCELLED
-    return TABLE[ended.kind].outcome if isinstance(ended, Failure) else Outcome.SUCCESS
 
 
 def _single(error: BaseException) -> BaseException:

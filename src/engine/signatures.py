@@ -69,8 +69,9 @@ def read_parameters(function: Function, what: str) -> Parameters:
     optional: list[str] = []
     for parameter in parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
             raise PipelineError(
-                f"{what} takes {parameter}: parameters name what a column needs, so write each of them out"
+                f"{what} takes {stars}{parameter.name}: parameters name what a column needs; write each of them out"
             )
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise PipelineError(f"{what} takes {parameter.name!r} by position only: remove the '/' from its parameters")
@@ -122,7 +123,7 @@ def _call_of(function: Function) -> Function:
     """The function in which the work is written."""
     while isinstance(function, partial):
         function = function.func
-    if inspect.isroutine(function) or inspect.isclass(function):
+    if inspect.isroutine(function) or inspect.isclass(function) or hasattr(function, "__wrapped__"):
         return function
     return cast("Function", type(function).__call__)
 

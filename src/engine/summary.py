@@ -94,5 +94,3 @@ def _advice(resources: tuple[ResourceReport, ...]) -> str:
     reason, spent = max(busiest.seconds.items(), key=lambda item: item[1])
     template = _ADVICE.get(Pace(reason))
     return template.format(resource=busiest.resource) if template and spent >= total / 2 else ""
-
-

@@ -63,6 +63,8 @@ class Breaker(Generic[K]):
         self.good_at = -inf
         """When the latest-sent request was sent that was answered well; -inf if none ever was."""
         self.successes = 0
+        self.results = 0
+        """Answers that weigh in the share of successes."""
         self.spell = 0
         self.run = 0
         """Distinct tasks without a record that failed in the current spell."""
@@ -140,18 +142,23 @@ class Breaker(Generic[K]):
         over = not self.is_open or spell != self.spell
         return over and spell in self._outages
 
-    @property
-    def blame(self) -> float:
+    def blame(self, own: float) -> float:
         """How much of a fault is the task's own, 0 to 1: on a lane that fails many requests, little is.
 
-        The logarithm of the chance that a good task fails: 1 where that is a tenth or less. So five attempts
-        mean one in 100,000 whether the lane fails a tenth of all requests, and five of them suffice, or half
-        of all, and it takes seventeen. Below half it is not the task's.
+        ``own`` is what the task's own faults still weigh. The logarithm of the chance that another task
+        fails: 1 where that is a tenth or less. So five attempts mean one in 100,000 whether the lane fails a
+        tenth of all requests, and five of them suffice, or half of all, and it takes seventeen. Below half it
+        is not the task's.
         """
-        total = self._good + self._bad
+        bad = max(0.0, self._bad - own)
+        total = self._good + bad
         if self.successes == 0 or self._good < _HEALTHY * total:
             return 0.0
-        return 1.0 if self._bad <= 0.1 * total else -log10(self._bad / total)
+        return 1.0 if bad <= 0.1 * total else -log10(bad / total)
+
+    def faded(self, weight: float, since: int) -> float:
+        """Return what is left of a weight that was noted when ``results`` was ``since``."""
+        return float(weight * _DECAY ** (self.results - since))
 
     def check(self) -> None:
         """Assert the invariants."""
@@ -202,5 +209,6 @@ class Breaker(Generic[K]):
         return True
 
     def _weigh(self, *, good: float, bad: float) -> None:
+        self.results += 1
         self._good = self._good * _DECAY + good
         self._bad = self._bad * _DECAY + bad

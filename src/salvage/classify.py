@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Classifier", "Failure"]
 
-_MAX_LINKS: Final = 256
+_MAX_LINKS: Final = 16
+_MAX_NESTING: Final = 4
 _MAX_MEMBERS: Final = 64
 _TRACEBACK_CHARS: Final = 8_000
 
@@ -102,25 +103,28 @@ class Classifier:
         """
         assert isinstance(exc, Exception), f"{type(exc).__name__} is not a failure"
         if self._custom is None:
-            return _known(exc, wall_now, set()) or _bug(exc)
+            return _known(exc, wall_now) or _bug(exc)
         try:
             verdict = self._custom(exc)
         except Exception as broken:
             return _bug(broken, "the classifier raised: ")
         if verdict is None:
-            return _known(exc, wall_now, set()) or _bug(exc)
+            return _known(exc, wall_now) or _bug(exc)
         if isinstance(verdict, Failure):
             return verdict
-        if verdict is FailureKind.POISONED:
-            return _bug(exc, "the classifier said 'poisoned', which only many attempts can show: ")
-        source = next((link for link in _links(exc, set()) if examine(link).status is not None), exc)
+        if verdict not in _WORST_FIRST:
+            return _bug(exc, f"the classifier said {str(verdict)!r}, which no single error can show: ")
+        source = next((link for link in _links(exc) if examine(link).status is not None), exc)
         return _failure(source, verdict, examine(source), wall_now)
 
 
-def _known(exc: BaseException, wall_now: float, seen: set[int]) -> Failure | None:
-    for link in _links(exc, seen):
+def _known(exc: BaseException, wall_now: float, path: frozenset[int] = frozenset()) -> Failure | None:
+    """Return what the exception or one of its causes is known to be. ``path``: the groups that led here."""
+    for link in _links(exc):
         if isinstance(link, BaseExceptionGroup):
-            return _worst(link, wall_now, seen)
+            if id(link) in path or len(path) >= _MAX_NESTING:
+                return None
+            return _worst(link, wall_now, path | {id(link)})
         evidence = examine(link)
         kind = _own_error(link) or _by_evidence(evidence, wall_now) or _by_class(link)
         if kind is not None:
@@ -128,9 +132,10 @@ def _known(exc: BaseException, wall_now: float, seen: set[int]) -> Failure | Non
     return None
 
 
-def _worst(group: BaseExceptionGroup[Exception], wall_now: float, seen: set[int]) -> Failure | None:
-    members = [member for member in group.exceptions if id(member) not in seen]
-    verdicts = [_known(member, wall_now, seen) or _bug(member) for member in members[:_MAX_MEMBERS]]
+def _worst(group: BaseExceptionGroup[Exception], wall_now: float, path: frozenset[int]) -> Failure | None:
+    # Fewer members the deeper the group: the whole stays small, however groups are nested.
+    members = group.exceptions[: _MAX_MEMBERS >> (2 * (len(path) - 1))]
+    verdicts = [_known(member, wall_now, path) or _bug(member) for member in members]
     return min(verdicts, key=lambda failure: _WORST_FIRST.index(failure.kind), default=None)
 
 
@@ -176,9 +181,10 @@ def _by_class(exc: BaseException) -> FailureKind | None:
     return None
 
 
-def _links(exc: BaseException, seen: set[int]) -> Iterator[Exception]:
+def _links(exc: BaseException) -> Iterator[Exception]:
     """Yield the exception and what it was raised from, nearest first, each once, and never very many."""
     link: BaseException | None = exc
+    seen: set[int] = set()
     while link is not None and id(link) not in seen and len(seen) < _MAX_LINKS:
         seen.add(id(link))
         if isinstance(link, Exception):

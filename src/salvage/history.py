@@ -28,11 +28,15 @@ class LaneEvidence(Protocol):
     """What a pending fault must know of its lane; :class:`.breaker.Breaker` is one."""
 
     spell: int
+    results: int
     good_at: float
 
-    @property
-    def blame(self) -> float:
-        """How much of a fault is the task's own, 0 to 1."""
+    def blame(self, own: float) -> float:
+        """How much of a fault is the task's own, 0 to 1, if its own faults weigh that much."""
+        ...
+
+    def faded(self, weight: float, since: int) -> float:
+        """Return what is left of a weight that was noted when ``results`` was ``since``."""
         ...
 
     def was_outage(self, spell: int) -> bool:
@@ -74,6 +78,8 @@ class History:
     first_fault_at: float = inf
     last_fault_at: float = -inf
     pending: PendingFault | None = None
+    weight: tuple[LaneEvidence, float, int] | None = None
+    """What the task's own faults weigh among the results of its lane."""
 
     @property
     def tries(self) -> int:
@@ -102,12 +108,21 @@ class History:
             self.pending = None
             return False
         contradicted = fault.lane.good_at >= fault.sent_at and fault.lane.good_at > fault.good_at
-        if not contradicted or fault.lane.blame <= 0:
+        blame = self.blame(fault.lane)
+        if not contradicted or blame <= 0:
             return None
         self.pending = None
         self.attempts += 1
-        self.charged += fault.lane.blame
+        self.charged += blame
         return True
+
+    def blame(self, lane: LaneEvidence) -> float:
+        """How much of a fault on the lane is the task's own, judged by the other tasks."""
+        return lane.blame(self._own_weight(lane))
+
+    def weighed(self, lane: LaneEvidence) -> None:
+        """Note that the last fault counts among the results of the lane."""
+        self.weight = (lane, self._own_weight(lane) + 1.0, lane.results)
 
     def fault(self, now: float) -> None:
         """Count one provider fault, whatever is held against the task."""
@@ -152,6 +167,11 @@ class History:
             held_before_s=_amount(data.get("held_s")),
         )
 
+    def _own_weight(self, lane: LaneEvidence) -> float:
+        if self.weight is None or self.weight[0] is not lane:
+            return 0.0
+        return lane.faded(self.weight[1], self.weight[2])
+
     def check(self) -> None:
         """Assert the invariants."""
         assert self.attempts >= 0
@@ -161,9 +181,7 @@ class History:
 
 
 def _count(value: object) -> int:
-    return (
-        min(value, _MAX_COUNT) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
-    )
+    return min(value, _MAX_COUNT) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def _amount(value: object) -> float:

@@ -30,9 +30,10 @@ def is_used_up(history: History, breaker: Breaker[K], policy: SalvagePolicy) -> 
     All faults before it are charged. This one counts too, unless others have begun to fail in the same spell:
     then it may turn out to be an outage, and the next one decides.
     """
-    if breaker.is_open or breaker.blame <= 0:
+    blame = history.blame(breaker)
+    if breaker.is_open or blame <= 0:
         return False
-    this = breaker.blame if breaker.run <= 1 else 0.0
+    this = blame if breaker.run <= 1 else 0.0
     return history.charged + this >= policy.max_attempts - _ROUNDING
 
 

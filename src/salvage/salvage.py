@@ -203,9 +203,7 @@ class Salvage(Generic[K]):
         entry = self._entries.get(task)
         return self._item(task, entry) if entry is not None and entry.held else None
 
-    def restore(
-        self, task: K, lane: str, history: Mapping[str, object], not_before: float, now: float
-    ) -> None:
+    def restore(self, task: K, lane: str, history: Mapping[str, object], not_before: float, now: float) -> None:
         """Hold a task of an earlier cycle again, with what :class:`HeldItem` said. Patience starts anew."""
         assert task not in self._entries, f"{task!r} is already known"
         self._lanes.at(lane, now)
@@ -267,6 +265,7 @@ class Salvage(Generic[K]):
         blocked_until = None
         if rule.breaker:
             self._excused += history.settle() is False
+            results = breaker.results
             blocked_until = breaker.fault(
                 task,
                 now,
@@ -274,6 +273,8 @@ class Salvage(Generic[K]):
                 last_fault_at=history.last_fault_at,
                 has_record=history.attempts > 0,
             )
+            if breaker.results > results:
+                history.weighed(breaker)
         elif rule.pressure and rule.reached:
             blocked_until = breaker.pressed(task, now)
         if blocked_until is not None:
@@ -305,9 +306,7 @@ class Salvage(Generic[K]):
         history, breaker, policy = entry.history, self._lanes[entry.lane].breaker, self._policy
         history.fault(attempt.now)
         if attempt.rule.consumes_attempt:
-            if is_used_up(history, breaker, policy) or is_alone_and_failing(
-                history, breaker, policy, attempt.now
-            ):
+            if is_used_up(history, breaker, policy) or is_alone_and_failing(history, breaker, policy, attempt.now):
                 return self._fail(task, entry, FailureKind.POISONED)
             history.suspect(breaker, attempt.began_at)
         if history.faults < policy.max_tries:
@@ -333,9 +332,7 @@ class Salvage(Generic[K]):
 
     def _hold(self, task: K, entry: Entry, attempt: Attempt) -> Hold:
         policy, kind, now = self._policy, attempt.failure.kind, attempt.now
-        backoff_s = full_jitter_s(
-            entry.history.tries, base_s=policy.base_s, cap_s=policy.cap_s, rng=self._rng
-        )
+        backoff_s = full_jitter_s(entry.history.tries, base_s=policy.base_s, cap_s=policy.cap_s, rng=self._rng)
         self._holds[kind] += 1
         self._place(task, entry, max(now + backoff_s, attempt.cooldown_until), now)
         breaker = self._lanes[entry.lane].breaker

@@ -67,8 +67,9 @@ class Frontier:
     # Rows and groups come and go.
 
     def add_row(self, row: int, group: int, done: Mapping[int, int] | None = None) -> Progress:
-        """Open ``row`` in ``group``. ``done``: columns that an earlier run closed, and their terminal
-        states.
+        """Open ``row`` in ``group``.
+
+        ``done``: columns that an earlier run closed, and their states. What a DONE column needs is DONE there too.
         """
         assert row not in self._rows, f"row {row} is there already"
         home = self._groups.get(group)
@@ -91,9 +92,7 @@ class Frontier:
         return progress
 
     def seal_group(self, group: int) -> Progress:
-        """No more rows will come to ``group``: its group columns may start. A finished group is passed
-        over.
-        """
+        """No more rows will come to ``group``: its group columns may start. A finished group is passed over."""
         progress = Progress()
         home = self._groups.get(group)
         if home is None or home.sealed:
@@ -185,9 +184,7 @@ class Frontier:
         return [row.position for row in self._live(group, task.column)] if group else []
 
     def task_state(self, task: Task) -> int:
-        """The state of a task; from DONE on it does not matter any more. SKIPPED if its row or group is
-        gone.
-        """
+        """The state of a task; from DONE on it does not matter any more. SKIPPED if its row or group is gone."""
         slot = self._slots[task.column]
         if slot is None:
             row = self._rows.get(task.unit)
@@ -196,9 +193,7 @@ class Frontier:
         return group.tasks[slot] if group else SKIPPED
 
     def state(self, row: int, column: int) -> int:
-        """The state of a cell of a row that is not forgotten. Live cells share the state of their group
-        task.
-        """
+        """The state of a cell of a row that is not forgotten. Live cells share the state of their group task."""
         record = self._rows[row]
         state, slot = record.states[column], self._slots[column]
         return state if slot is None or state != READY else record.group.tasks[slot]

@@ -121,9 +121,7 @@ class Graph:
 
 def _index(columns: Sequence[ColumnSpec]) -> dict[str, int]:
     if not columns:
-        raise PipelineError(
-            "the pipeline has no columns: decorate at least one function with @pipeline.column"
-        )
+        raise PipelineError("the pipeline has no columns: decorate at least one function with @pipeline.column")
     if len(columns) > MAX_COLUMNS:
         raise PipelineError(
             f"the pipeline has {len(columns)} columns, {MAX_COLUMNS} are the most, and column "
@@ -133,17 +131,13 @@ def _index(columns: Sequence[ColumnSpec]) -> dict[str, int]:
     index: dict[str, int] = {}
     for position, spec in enumerate(columns):
         if index.setdefault(spec.name, position) != position:
-            raise PipelineError(
-                f"column {spec.name!r} is defined twice: give one of the two another name with name="
-            )
+            raise PipelineError(f"column {spec.name!r} is defined twice: give one of the two another name with name=")
     return index
 
 
 def _check_column(spec: ColumnSpec, index: Mapping[str, int], fields: frozenset[str] | None) -> None:
     if not (isfinite(spec.weight) and spec.weight > 0):
-        raise PipelineError(
-            f"column {spec.name!r}: weight must be a finite number above zero, not {spec.weight!r}"
-        )
+        raise PipelineError(f"column {spec.name!r}: weight must be a finite number above zero, not {spec.weight!r}")
     if spec.scope is Scope.GROUP and spec.when_needs:
         raise PipelineError(
             f"column {spec.name!r}: when= decides per row, and a group column runs once for all rows of a "
@@ -153,8 +147,7 @@ def _check_column(spec: ColumnSpec, index: Mapping[str, int], fields: frozenset[
         return
     if spec.name in fields:
         raise PipelineError(
-            f"column {spec.name!r} has the name of an input field: rename the column with name=, or drop the "
-            "field"
+            f"column {spec.name!r} has the name of an input field: rename the column with name=, or drop the field"
         )
     for name in spec.required():
         if name not in index and name not in fields:
@@ -208,9 +201,7 @@ def _cycle(columns: Sequence[ColumnSpec], parents: Sequence[Sequence[int]], stuc
         path.append(next(parent for parent in parents[path[-1]] if parent in stuck))
     names = [columns[column].name for column in path[path.index(path[-1]) :]]
     if len(names) == 2:
-        return (
-            f"column {names[0]!r} needs itself ({names[0]} -> {names[0]}): rename the parameter or the column"
-        )
+        return f"column {names[0]!r} needs itself ({names[0]} -> {names[0]}): rename the parameter or the column"
     return (
         f"column {names[0]!r} needs itself in the end: {' -> '.join(names)} (each needs the next); "
         "break the cycle by dropping one of these parameters"

@@ -49,10 +49,10 @@ class RowGroup:
 
 
 class OpenRow:
-    """One row. ``missing`` counts the parents that are not done; READY in a group column means that the row
-    is live.
+    """One row. ``missing`` counts, per column, the parents that are not done.
 
-    ``open`` counts cells that are not closed, ``ready`` cell tasks that are queued or running.
+    READY in a group column means that the row is live there. ``open`` counts cells that are not closed, ``ready``
+    cell tasks that are queued or running.
     """
 
     __slots__ = ("group", "missing", "open", "position", "ready", "states")
@@ -71,7 +71,5 @@ class OpenRow:
         cells = [state for state, slot in zip(self.states, slots, strict=True) if slot is None]
         assert self.ready == cells.count(READY)
         for state, missing, slot in zip(self.states, self.missing, slots, strict=True):
-            assert state >= DONE or (state == WAITING) == (missing > 0), (
-                "open cells wait for parents, or are ready"
-            )
+            assert state >= DONE or (state == WAITING) == (missing > 0), "open cells wait for parents, or are ready"
             assert slot is None or state != HELD, "a group column is held as a task, not row by row"

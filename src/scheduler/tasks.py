@@ -42,9 +42,7 @@ SKIPPED: Final = 5
 
 
 class Task(NamedTuple):
-    """What is dispatched: a column over one row, or a group column over one row group (``unit`` is its
-    number).
-    """
+    """What is dispatched: a column over the row ``unit``, or a group column over the row group ``unit``."""
 
     column: int
     unit: int
@@ -85,9 +83,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """One look at the frontier. Terminal cells are counted since the start, forgotten and restored rows
-    included.
-    """
+    """One look at the frontier. Terminal cells are counted since the start, those of forgotten rows included."""
 
     rows: int
     open_rows: int

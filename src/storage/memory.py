@@ -68,9 +68,7 @@ class MemoryStore:
 
     durability = Durability.NONE
 
-    def __init__(
-        self, *, max_payload: int = rules.MAX_PAYLOAD, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, *, max_payload: int = rules.MAX_PAYLOAD, clock: Callable[[], float] = time.time) -> None:
         self._runs: dict[str, _Run] = {}
         self._max_payload = max_payload
         self._clock = clock
@@ -156,9 +154,7 @@ class MemoryRun:
         self._check_open()
         state = self._state
         within = range(first, last)
-        some = (
-            within if len(within) <= len(state.rows) else sorted(row for row in state.rows if row in within)
-        )
+        some = within if len(within) <= len(state.rows) else sorted(row for row in state.rows if row in within)
         return [state.stored(row) for row in some if row in state.rows]
 
     async def find(self, row_ids: Sequence[str]) -> dict[str, int]:
@@ -226,9 +222,7 @@ class MemoryRun:
         if row not in self._state.rows and row not in rows:
             raise rules.unknown_row(self._info.run, row)
 
-    def _apply(
-        self, batch: Batch, rows: dict[int, RowRecord], cells: dict[tuple[int, str], CellRecord]
-    ) -> None:
+    def _apply(self, batch: Batch, rows: dict[int, RowRecord], cells: dict[tuple[int, str], CellRecord]) -> None:
         """Write what has been checked. Nothing in here may fail."""
         state = self._state
         for record in rows.values():

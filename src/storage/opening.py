@@ -38,13 +38,9 @@ def open_store(spec: str | os.PathLike[str] | RunStore | None) -> RunStore:
 
 def _check_place(path: Path) -> None:
     if path.is_dir():
-        raise ConfigError(
-            f"store {str(path)!r} is a directory: name a file in it, e.g. {str(path / 'answers.db')!r}"
-        )
+        raise ConfigError(f"store {str(path)!r} is a directory: name a file in it, e.g. {str(path / 'answers.db')!r}")
     if not path.parent.is_dir():
-        raise ConfigError(
-            f"store {str(path)!r}: the directory {str(path.parent)!r} does not exist; make it first"
-        )
+        raise ConfigError(f"store {str(path)!r}: the directory {str(path.parent)!r} does not exist; make it first")
     if path.exists() and not path.is_file():
         raise ConfigError(f"store {str(path)!r} is not a regular file")
     # The directory too: SQLite keeps its log beside the file.

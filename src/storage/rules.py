@@ -114,9 +114,7 @@ def fenced_out(run: str, epoch: int, current: int | None) -> StoreError:
     """Build the error for a write by ``epoch`` when ``current`` holds the run."""
     if current is None:
         return unknown_run(run)
-    return FencedOut(
-        f"run {run!r} was opened again (epoch {current}); epoch {epoch} may not write to it any more"
-    )
+    return FencedOut(f"run {run!r} was opened again (epoch {current}); epoch {epoch} may not write to it any more")
 
 
 def unknown_run(run: str) -> UnknownRun:
@@ -126,16 +124,12 @@ def unknown_run(run: str) -> UnknownRun:
 
 def unknown_row(run: str, row: int) -> StoreError:
     """Build the error for a cell whose row is neither stored nor in the batch."""
-    return StoreError(
-        f"row {row} is not in run {run!r}: commit its RowRecord before its cells, or together with them"
-    )
+    return StoreError(f"row {row} is not in run {run!r}: commit its RowRecord before its cells, or together with them")
 
 
 def unknown_column(run: str, column: str) -> StoreError:
     """Build the error for a cell of a column that the run was not opened with."""
-    return StoreError(
-        f"run {run!r} has no column {column!r}: name it in the fingerprints when opening the run"
-    )
+    return StoreError(f"run {run!r} has no column {column!r}: name it in the fingerprints when opening the run")
 
 
 def closed(what: str) -> StoreError:

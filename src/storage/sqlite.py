@@ -58,17 +58,13 @@ class SqliteStore:
         clock: Callable[[], float] = time.time,
     ) -> None:
         if durability not in _SYNCHRONOUS:
-            raise ConfigError(
-                f"a SQLite store is durable at the level 'process' or 'host', not {str(durability)!r}"
-            )
+            raise ConfigError(f"a SQLite store is durable at the level 'process' or 'host', not {str(durability)!r}")
         self._path = Path(path)
         self._durability = durability
         self._max_payload = max_payload
         self._clock = clock
         synchronous = _SYNCHRONOUS[durability]
-        file = WritableFile(
-            self._path, synchronous=synchronous, busy_timeout_s=busy_timeout_s, max_bytes=max_bytes
-        )
+        file = WritableFile(self._path, synchronous=synchronous, busy_timeout_s=busy_timeout_s, max_bytes=max_bytes)
         self._writer = Writer(file)
 
     @property
@@ -140,9 +136,7 @@ class SqliteRun:
         self._check_open()
         size = rules.check_sizes(self.info.run, batch, self._max_payload)
         opened = self._opened
-        await self._writer.run(
-            lambda connection: sqlite_records.write_batch(connection, opened, batch), size=size
-        )
+        await self._writer.run(lambda connection: sqlite_records.write_batch(connection, opened, batch), size=size)
 
     async def load(self, first: int, last: int) -> list[StoredRow]:
         """See :meth:`headgate.storage.ports.RunHandle.load`."""
@@ -156,9 +150,7 @@ class SqliteRun:
         """See :meth:`headgate.storage.ports.RunHandle.find`."""
         self._check_open()
         number = self._opened.number
-        return await self._writer.run(
-            lambda connection: sqlite_records.find(connection, number, row_ids), writes=False
-        )
+        return await self._writer.run(lambda connection: sqlite_records.find(connection, number, row_ids), writes=False)
 
     async def finish(self, status: str) -> None:
         """See :meth:`headgate.storage.ports.RunHandle.finish`."""

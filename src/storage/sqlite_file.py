@@ -105,9 +105,7 @@ class WritableFile:
 
     def _open(self) -> sqlite3.Connection:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
-            raise StoreUnsupported(
-                f"SQLite {sqlite3.sqlite_version} is too old: use a Python with 3.24 or later"
-            )
+            raise StoreUnsupported(f"SQLite {sqlite3.sqlite_version} is too old: use a Python with 3.24 or later")
         check_identity(self.path)
         connection = connect(self.path, query="mode=rwc", busy_timeout_s=self._busy_timeout_s / _BUSY_TRIES)
         try:

@@ -28,9 +28,7 @@ __all__ = ["Opened", "find", "finish", "load", "open_run", "read_info", "read_sp
 _IDS_PER_QUERY: Final = 500
 
 _INSERT_ROW: Final = "INSERT INTO input_row VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-_INSERT_CELL: Final = (
-    "INSERT INTO cell VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-)
+_INSERT_CELL: Final = "INSERT INTO cell VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _INSERT_SPENT: Final = "INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 # A cell that is terminal is not held any more, however late somebody says so.
 _INSERT_HELD: Final = """INSERT OR REPLACE INTO held SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
@@ -71,9 +69,7 @@ def open_run(
     connection.execute(insert, (run, RUNNING, now))
     number = _number(connection, run)
     stored = _columns(connection, number)
-    rules.check_fingerprints(
-        run, {name: fingerprint for name, (_, fingerprint) in stored.items()}, fingerprints
-    )
+    rules.check_fingerprints(run, {name: fingerprint for name, (_, fingerprint) in stored.items()}, fingerprints)
     added = [name for name in fingerprints if name not in stored]
     connection.executemany(
         "INSERT INTO run_column VALUES (?, ?, ?, ?)",
@@ -102,9 +98,7 @@ def write_batch(connection: sqlite3.Connection, opened: Opened, batch: Batch) ->
 def finish(connection: sqlite3.Connection, opened: Opened, status: str, now: float) -> None:
     """Record how the run ended. Raises FencedOut."""
     _check_epoch(connection, opened)
-    connection.execute(
-        "UPDATE run SET status = ?, finished_at = ? WHERE id = ?", (status, now, opened.number)
-    )
+    connection.execute("UPDATE run SET status = ?, finished_at = ? WHERE id = ?", (status, now, opened.number))
 
 
 def find(connection: sqlite3.Connection, run: int, row_ids: Sequence[str]) -> dict[str, int]:
@@ -118,16 +112,12 @@ def find(connection: sqlite3.Connection, run: int, row_ids: Sequence[str]) -> di
     return known
 
 
-def load(
-    connection: sqlite3.Connection, run: str, first: int, last: int, *, most: int = -1
-) -> list[StoredRow]:
+def load(connection: sqlite3.Connection, run: str, first: int, last: int, *, most: int = -1) -> list[StoredRow]:
     """Return ``most`` rows (all if negative) from ``first`` on, below ``last``. Raises ResultCorrupt."""
     number = _number(connection, run)
     records = [
         RowRecord(position, row_id, digest, _checked(data, checksum, run, position, "the input row"))
-        for position, row_id, digest, checksum, data in connection.execute(
-            _SELECT_ROWS, (number, first, last, most)
-        )
+        for position, row_id, digest, checksum, data in connection.execute(_SELECT_ROWS, (number, first, last, most))
     ]
     if not records:
         return []
@@ -156,10 +146,7 @@ def load(
     held: dict[int, list[HeldRecord]] = {}
     for row, col, *rest in connection.execute(_SELECT_HELD, span):
         held.setdefault(row, []).append(HeldRecord(row, names[col], *rest))
-    return [
-        StoredRow(record, tuple(cells.get(record.row, ())), tuple(held.get(record.row, ())))
-        for record in records
-    ]
+    return [StoredRow(record, tuple(cells.get(record.row, ())), tuple(held.get(record.row, ()))) for record in records]
 
 
 def read_info(connection: sqlite3.Connection, run: str, durability: Durability) -> RunInfo:
@@ -192,9 +179,7 @@ def _columns(connection: sqlite3.Connection, number: int) -> dict[str, tuple[int
 
 def _checked(data: bytes, checksum: int, run: str, row: int, what: str) -> bytes:
     if crc32(data) != checksum:
-        raise ResultCorrupt(
-            f"row {row} of run {run!r}: {what} does not match its checksum: restore it from a copy"
-        )
+        raise ResultCorrupt(f"row {row} of run {run!r}: {what} does not match its checksum: restore it from a copy")
     return data
 
 

@@ -131,7 +131,7 @@ def check_identity(path: Path) -> bool:
     except OSError as error:
         raise StoreUnavailable(f"{path} cannot be looked at: {error.strerror}") from error
     if application_id != APPLICATION_ID:
-        raise SchemaMismatch(f"{path} is a database of another program: give the store another path")
+        raise SchemaMismatch(f"{path} is not a headgate store: give the store another path")
     if version != VERSION:
         age, cure = ("newer", "upgrade headgate") if version > VERSION else ("older", "start a new store")
         raise SchemaMismatch(
@@ -179,9 +179,7 @@ def meaning_of(error: sqlite3.Error, path: Path) -> StoreError:
         case sqlite3.SQLITE_NOTADB:
             return SchemaMismatch(f"{path} is not a database: give the store another path")
         case sqlite3.SQLITE_CORRUPT:
-            return ResultCorrupt(
-                f"{said}: restore it from a copy, or rescue what is left with sqlite3's .recover"
-            )
+            return ResultCorrupt(f"{said}: restore it from a copy, or rescue what is left with sqlite3's .recover")
         case sqlite3.SQLITE_TOOBIG:
             return PayloadTooLarge(said)
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_IOERR | sqlite3.SQLITE_PROTOCOL | sqlite3.SQLITE_NOMEM:

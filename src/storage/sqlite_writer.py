@@ -122,9 +122,7 @@ class Writer:
             if self._thread is None:
                 self._start()
             elif not self._thread.is_alive():
-                raise StoreError(
-                    f"{self._path}: its writer thread is gone; open a store after a fork, not before it"
-                )
+                raise StoreError(f"{self._path}: its writer thread is gone; open a store after a fork, not before it")
             if self._jobs.qsize() < _QUEUE_LIMIT:
                 self._jobs.put(job)
                 return None
@@ -135,9 +133,7 @@ class Writer:
     def _start(self) -> None:
         # A daemon, because a store that nobody closed must not keep the process from ending; what was handed
         # in is still written then, by the exit function.
-        self._thread = threading.Thread(
-            target=self._serve, name=f"headgate-store-{self._path.name}", daemon=True
-        )
+        self._thread = threading.Thread(target=self._serve, name=f"headgate-store-{self._path.name}", daemon=True)
         self._thread.start()
         atexit.register(self._leave)
 

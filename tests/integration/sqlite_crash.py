@@ -1,8 +1,10 @@
-"""Commits in a child process and kills it with SIGKILL, then looks at what is left. Run by test_sqlite_crash.py.
+"""Commits in a child process and kills it with SIGKILL, then looks at what is left. Run by
+test_sqlite_crash.py.
 
-It is a program of its own, because it forks: that is safe only in a process without threads. ``statements`` kills the
-child at its n-th SQL statement, for every n until it gets through; ``acknowledged`` kills it from outside after the
-n-th acknowledgement. It prints what it did as JSON, and fails on the first promise that does not hold.
+It is a program of its own, because it forks: that is safe only in a process without threads. ``statements``
+kills the child at its n-th SQL statement, for every ``stride``-th n until it gets through; ``acknowledged``
+kills it from outside after the n-th acknowledgement. It prints what it did as JSON, and fails on the first
+promise that does not hold.
 """
 
 from __future__ import annotations
@@ -15,8 +17,11 @@ import sqlite3
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import anyio
+
 from headgate.storage import (
     Batch,
     CellRecord,
@@ -28,7 +33,6 @@ from headgate.storage import (
     SpentRecord,
     SqliteStore,
     StoredRow,
-    sqlite_file,
 )
 from headgate.values import Usage
 
@@ -67,7 +71,7 @@ async def commit_all(path: Path, durability: Durability, acknowledge: int) -> No
 def kill_at_statement(number: int) -> None:
     """Make this process die when SQLite starts its ``number``-th statement."""
     left = number
-    connect = sqlite_file.connect
+    connect = sqlite3.connect
 
     def count(_: str) -> None:
         nonlocal left
@@ -75,12 +79,12 @@ def kill_at_statement(number: int) -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def traced(path: Path, *, query: str, busy_timeout_s: float = 5.0) -> sqlite3.Connection:
-        connection = connect(path, query=query, busy_timeout_s=busy_timeout_s)
+    def traced(*where: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*where, **options)
         connection.set_trace_callback(count)
         return connection
 
-    sqlite_file.connect = traced
+    mock.patch.object(sqlite3, "connect", traced).start()
 
 
 def run_child(path: Path, *, at_statement: int = 0, after: int = 0) -> tuple[bool, set[int]]:
@@ -148,13 +152,13 @@ def check_it_can_go_on(path: Path) -> None:
     assert not path.with_name(f"{path.name}-wal").exists()
 
 
-def main(mode: str) -> None:
+def main(mode: str, stride: int) -> None:
     kills = 0
     partial = 0
     number = 0
     killed = True
     while killed:
-        number += 1
+        number += stride
         place = Path(tempfile.mkdtemp())
         path = place / "store.db"
         if mode == "statements":
@@ -165,11 +169,11 @@ def main(mode: str) -> None:
         kills += killed
         partial += 0 < len(acknowledged) < COMMITTERS * COMMITS
         check_what_is_left(path, acknowledged)
-        if number % 5 == 0 or not killed:
+        if number % (4 * stride) == 0 or not killed:
             check_it_can_go_on(path)
         shutil.rmtree(place)
     print(json.dumps({"kills": kills, "partial": partial}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))

@@ -16,6 +16,7 @@ from headgate.scheduler.graph import ColumnSpec, Graph, Scope
 
 TERMINAL = (CellState.DONE, CellState.FAILED, CellState.SKIPPED)
 Cell = tuple[int, int]
+MOST_ROWS = 9
 
 
 @st.composite
@@ -139,9 +140,7 @@ class FrontierMachine(RuleBasedStateMachine):
         reference = self.reference
         reference.propagate()
         tasks = reference.tasks()
-        changed = {
-            cell: state for cell, state in reference.cells.items() if self.cells_before.get(cell) != state
-        }
+        changed = {cell: state for cell, state in reference.cells.items() if self.cells_before.get(cell) != state}
         closed = {(row, column): state for row, column, state, _ in progress.closed}
         assert closed == {cell: state for cell, state in changed.items() if state in TERMINAL}
         assert len(closed) == len(progress.closed), "a cell was closed twice"
@@ -160,12 +159,12 @@ class FrontierMachine(RuleBasedStateMachine):
     def some_task(self, data: st.DataObject) -> Task:
         return data.draw(st.sampled_from(sorted(self.reference.tasks())), label="task")
 
-    @precondition(lambda self: self.next_row < 12)
+    @precondition(lambda self: self.next_row < MOST_ROWS)
     @rule(group=st.integers(0, 2))
     def add_row(self, group: int) -> None:
         self.add({}, group)
 
-    @precondition(lambda self: self.next_row < 12)
+    @precondition(lambda self: self.next_row < MOST_ROWS)
     @rule(data=st.data(), group=st.integers(0, 2))
     def add_row_of_an_earlier_run(self, data: st.DataObject, group: int) -> None:
         columns = st.integers(0, len(self.reference.specs) - 1)
@@ -220,9 +219,7 @@ class FrontierMachine(RuleBasedStateMachine):
         task = data.draw(st.sampled_from(tasks), label="task")
         rows = self.reference.rows_of(task)
         assert self.frontier.live_rows(task) == rows
-        outcomes = data.draw(
-            st.dictionaries(st.sampled_from(rows), st.sampled_from(TERMINAL)), label="outcomes"
-        )
+        outcomes = data.draw(st.dictionaries(st.sampled_from(rows), st.sampled_from(TERMINAL)), label="outcomes")
         for row in rows:
             self.reference.cells[row, task.column] = outcomes.get(row, CellState.DONE)
         reasons = dict.fromkeys(outcomes, "poisoned")

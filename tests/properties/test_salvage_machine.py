@@ -1,4 +1,5 @@
-"""The salvage machine against a naive model, under any order of events: nothing is lost, early, or beyond its bounds.
+"""The salvage machine against a naive model, under any order of events: nothing is lost, early, or beyond its
+bounds.
 
 Whole runs are in test_salvage_simulation.py; here the engine behaves as badly as its contract allows.
 """
@@ -20,7 +21,7 @@ from headgate.salvage.salvage import Salvage
 POLICY = SalvagePolicy(
     outage_min=3, patience_s=200.0, max_tries=12, retry_burst=4.0, retry_reserve_per_s=0.05, probe_cap_s=8.0
 )
-LANES = ("a/x", "b/y", "local:c")
+LANES: tuple[str, ...] = ("a/x", "b/y", "local:c")
 PRESSURE = {FailureKind.RATE_LIMITED, FailureKind.OVERLOADED, FailureKind.ADMISSION_TIMEOUT}
 
 lanes = st.sampled_from(LANES)
@@ -45,7 +46,8 @@ class SalvageMachine(RuleBasedStateMachine):
         self.wasted = dict.fromkeys(LANES, 0)
         self.successes = dict.fromkeys(LANES, 0)
         self.retrying: dict[int, str] = {}
-        self.announced: list[str] = []
+        self.since = self.now
+        self.troubled: set[str] = set()
 
     # The engine's side
 
@@ -174,9 +176,9 @@ class SalvageMachine(RuleBasedStateMachine):
             self.held[item.task] = again
         self.serial += 1
         fresh.restore(self.serial, lane, {}, self.now + wait_s, self.now)
-        item_ = fresh.item(self.serial)
-        assert item_ is not None
-        self.held[self.serial] = item_
+        added = fresh.item(self.serial)
+        assert added is not None
+        self.held[self.serial] = added
         self.salvage = fresh
         self.engine_has.clear()
         self.retrying.clear()
@@ -210,7 +212,9 @@ class SalvageMachine(RuleBasedStateMachine):
             self.wasted[lane] += wasted
 
     def _pace(self, lane: str, fresh: bool) -> None:
-        """Held releases are at most a fifth of sends in any 60 s while fresh work exists, at least three (exactly)."""
+        """Held releases are at most a fifth of sends in any 60 s while fresh work exists, at least three
+        (exactly).
+        """
         self.releases[lane].append(self.now)
         if not fresh:
             return
@@ -231,18 +235,13 @@ class SalvageMachine(RuleBasedStateMachine):
     @invariant()
     def retries_on_their_way_fit_the_budget(self) -> None:
         """V3: wasted retries and those without an answer yet, against burst, successes and the reserve."""
-        since = getattr(self, "since", 1000.0)
+        self.troubled |= set(self.salvage.statistics().outages)
         for lane in LANES:
             out = sum(name == lane for name in self.retrying.values())
             earned = POLICY.retry_burst + POLICY.retry_ratio * self.successes[lane]
-            reserve = POLICY.retry_reserve_per_s * (self.now - since)
-            probes = self.salvage.statistics().releases if lane in self.outage_lanes() else 0
+            reserve = POLICY.retry_reserve_per_s * (self.now - self.since)
+            probes = self.salvage.statistics().releases if lane in self.troubled else 0
             assert self.wasted[lane] + out <= earned + reserve + probes + 1
-
-    def outage_lanes(self) -> set[str]:
-        """Lanes that ever were in an outage: their probes are paced by the breaker, not by the budget."""
-        self.ever = getattr(self, "ever", set[str]()) | set(self.salvage.statistics().outages)
-        return self.ever
 
     def teardown(self) -> None:
         """V5: let time pass, and everything that is held is released or given up."""

@@ -76,9 +76,7 @@ class Engine:
                 case Reopened():
                     self.canary = False
                 case LaneGivenUp():
-                    self.where |= dict.fromkeys(self.fresh, "given up") | dict.fromkeys(
-                        self.again, "given up"
-                    )
+                    self.where |= dict.fromkeys(self.fresh, "given up") | dict.fromkeys(self.again, "given up")
                     self.fresh.clear()
                     self.again.clear()
                 case _:
@@ -158,9 +156,7 @@ def always(*poison: int) -> Provider:
     return lambda task, t: FailureKind.PROVIDER_ERROR if task in poison else None
 
 
-faults = st.sampled_from(
-    [FailureKind.PROVIDER_ERROR, FailureKind.CONNECTION_ERROR, FailureKind.PROVIDER_TIMEOUT]
-)
+faults = st.sampled_from([FailureKind.PROVIDER_ERROR, FailureKind.CONNECTION_ERROR, FailureKind.PROVIDER_TIMEOUT])
 seeds = st.integers(0, 2**16)
 
 
@@ -343,6 +339,4 @@ def test_v3_retry_traffic_is_bounded_by_successes() -> None:
     engine = Engine(40, provider, slots=32, policy=policy).run()
     assert engine.ends == {"succeeded": 20, "failed": 20}
     wasted = engine.requests - engine.rows
-    assert (
-        wasted <= policy.retry_burst + policy.retry_ratio * 20 + policy.retry_reserve_per_s * engine.now + 1
-    )
+    assert wasted <= policy.retry_burst + policy.retry_ratio * 20 + policy.retry_reserve_per_s * engine.now + 1

@@ -11,6 +11,7 @@ import pytest
 from headgate.admission.concurrency import AdaptiveConcurrency, FixedConcurrency, Mode, Stamp, Verdict
 from headgate.admission.growth import Recovery, climbed, climbing_s, doubled, doubling_s
 from headgate.admission.law_values import PROBE_CAP_S, PROBE_MIN_S
+from headgate.admission.probing import Probing
 from headgate.admission.survival import Silence
 from headgate.admission.throughput import Throughput
 
@@ -165,7 +166,7 @@ def test_c_two_surprises_mean_others_are_about() -> None:
     snapshot = bench.law.snapshot(bench.now)
     assert snapshot.contended
     assert not bench.law.snapshot(bench.now + 301.0).contended
-    assert snapshot.probe_every_s <= 25.0
+    assert snapshot.probe_every_s <= 20.0
 
 
 def test_d_without_a_survivor_it_searches_downwards() -> None:
@@ -206,6 +207,63 @@ def test_d_a_survivor_ends_the_fall() -> None:
     assert bench.law.limit > fell_to
 
 
+def test_d_the_level_that_made_it_fall_is_probed_when_it_gets_back_there() -> None:
+    """Else the end of each recovery is a surprise, two of them are company, and the limit is cut for ever."""
+    bench = Bench(40, maximum=40)
+    bench.fill()
+    bench.reject()
+    del bench.flying[32:]
+    assert bench.law.limit == 35
+    bench.fill()
+    assert bench.reject() is Verdict.FALLING
+    del bench.flying[20:]
+    while bench.law.limit < 34:
+        bench.wait(0.1)
+    assert bench.mode is Mode.PROBE
+    assert bench.reject() is Verdict.MEASURED
+    assert bench.law.limit == 34
+    assert not bench.law.snapshot(bench.now).contended
+
+
+def completing(probing: Probing, per_s: int, until: int) -> Probing:
+    for second in range(until):
+        for _ in range(per_s):
+            probing.completed(float(second))
+    return probing
+
+
+def longest(probing: Probing, limit: float, now: float, cost: int) -> float:
+    """The distance of probes that fail for ever at a price of ``cost`` rejections each."""
+    for number in range(1, 40):
+        probing.failed(number * cost)
+        probing.plan(limit, now)
+    return probing.every_s
+
+
+@pytest.mark.parametrize("cost", [1, 3])
+def test_probes_that_cost_more_are_rarer(cost: int) -> None:
+    probing = completing(Probing(rng=Random(1)), 10, 60)
+    assert longest(probing, 32, 60.0, cost) == pytest.approx(40.0 * cost, rel=0.1)
+
+
+def test_what_fell_is_asked_for_more_often_for_a_quarter_of_an_hour() -> None:
+    probing = completing(Probing(rng=Random(1)), 10, 60)
+    probing.fell(64.0, 60.0)
+    probing.fell(40.0, 61.0)
+    assert longest(probing, 32, 60.0, 1) == pytest.approx(1 / 0.06, rel=0.1)
+    assert longest(probing, 60, 60.0, 1) == pytest.approx(40.0, rel=0.1)
+    assert longest(completing(probing, 10, 1000), 32, 1000.0, 1) == pytest.approx(40.0, rel=0.1)
+
+
+def test_one_burst_of_surprises_is_no_company() -> None:
+    probing = Probing(rng=Random(1))
+    for now in (0.0, 1.0, 4.9):
+        probing.surprised(now)
+    assert not probing.contended(5.0)
+    probing.surprised(10.0)
+    assert probing.contended(10.0)
+
+
 def test_a_slow_rejection_makes_silence_mean_less() -> None:
     silence = Silence()
     assert silence.tau == 1.0
@@ -225,6 +283,15 @@ def test_bounds_may_go_below_what_is_in_flight() -> None:
     assert bench.reject(50) is Verdict.CUT
     assert bench.law.limit == 10
     bench.law.check()
+
+
+def test_a_measurement_never_raises_a_limit_that_was_retuned() -> None:
+    bench = Bench(32, settled=False)
+    bench.fill()
+    bench.law.set_bounds(1, 10, bench.now)
+    bench.law.set_bounds(1, 64, bench.now)
+    assert bench.reject(25) is Verdict.MEASURED
+    assert bench.law.limit < 11
 
 
 def test_a_limit_that_was_never_rejected_goes_on_growing_when_allowed() -> None:
@@ -311,7 +378,7 @@ def test_growth_and_its_inverse_agree() -> None:
         for contended in (False, True):
             took = climbing_s(30.0, since, 33.0, tau=1.0, contended=contended)
             assert climbed(30.0, since, took, tau=1.0, contended=contended) == pytest.approx(33.0)
-    recovery = Recovery(20.0, 40.0, 10.0, top_failed=True)
+    recovery = Recovery(20.0, 40.0, 10.0)
     for level in (20.0, 30.0, 39.0, 40.0):
         assert recovery.level(recovery.reaches_s(level)) == pytest.approx(level)
 

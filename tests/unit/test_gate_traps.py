@@ -88,7 +88,7 @@ def test_t06_history_cost() -> None:
 
     def footprint() -> int:
         lane = gate._registry.lanes[str(MODEL)]  # noqa: SLF001
-        timers = gate._timers._heap  # noqa: SLF001
+        timers = gate._room.timers._heap  # noqa: SLF001
         return len(lane._deadlines) + len(timers) + len(gate._leases._released)  # noqa: SLF001
 
     sizes = []
@@ -172,7 +172,7 @@ def test_t21_all_at_once() -> None:
     gate = gate_with(openai__gpt_x=ScopeLimits(maximum=64))
     leases = [held(gate.submit(Request(MODEL), 0.0)) for _ in range(64)]
     for lease in leases:
-        gate.release(lease, Outcome.RATE_LIMITED, 0.1, feedback=Feedback(retry_after_s=10.0))
+        gate.release(lease, Outcome.RATE_LIMITED, 0.1, feedback=Feedback(retry_after_s=10.0, kind=LimitKind.CONCURRENCY))
     for _ in range(64):
         gate.submit(Request(MODEL), 0.2, timeout_s=inf)
     reopening = gate.next_tick(0.2)

@@ -31,6 +31,12 @@ def test_columns_are_numbered_as_defined() -> None:
     assert graph.input_fields == {"topic"}
 
 
+def test_ties_are_broken_by_the_order_of_definition() -> None:
+    """S8: the same pipeline gives the same order."""
+    columns = [spec("d", "c"), spec("b", "a"), spec("a"), spec("c")]
+    assert Graph.build(columns).order == (2, 1, 3, 0)
+
+
 def test_conditions_are_needs_too() -> None:
     graph = Graph.build([spec("a"), ColumnSpec("b", ("x",), when_needs=("a", "flag"))])
     assert graph.parents[1] == (0,)

@@ -255,3 +255,15 @@ CASES = {
     ),
     "fixed window 40/min, silent": lambda seed: Provider(40, fixed_window=True, phase_s=random.Random(seed).uniform(0, 60)),
 }
+
+
+def tokens(rng: random.Random) -> tuple[float, float]:
+    """A request's estimated and actual tokens: lognormal around 3,000, the estimate wrong by up to half."""
+    actual = max(1.0, round(rng.lognormvariate(math.log(3000) - 0.5, 1.0)))
+    return max(1.0, round(actual * rng.uniform(0.5, 1.5))), actual
+
+
+TOKEN_CASES = {
+    "600k tokens/min, silent": lambda seed: Provider(600_000, 600_000),
+    "600k tokens/min, headers": lambda seed: Provider(600_000, 600_000, states=True),
+}

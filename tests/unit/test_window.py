@@ -69,6 +69,13 @@ def test_a_group_is_begun_only_if_it_fits() -> None:
     assert rows.room(capacity=inf, load=61, open_rows=61) == 0
 
 
+def test_bytes_admit_whole_groups_and_the_rest_of_one() -> None:
+    rows = window(max_bytes=1000, group_rows=40)
+    assert rows.room(capacity=inf, load=40, open_rows=40, open_bytes=400) == 40
+    assert rows.room(capacity=inf, load=80, open_rows=80, open_bytes=800) == 0
+    assert rows.room(capacity=inf, load=70, open_rows=70, open_bytes=700, owed=10) == 10
+
+
 def test_a_group_that_is_begun_can_be_completed() -> None:
     """Idle rows that wait for their group must not keep its last rows out, whatever they weigh."""
     rows = window(max_bytes=100, group_rows=40)

@@ -1,0 +1,138 @@
+"""The waiting room of a gate: who waits where, until when, and how waiting ends without a lease.
+
+Keeps lanes parked at the scope that blocks them, one timer for each scope and lane, and the outbox of effects. It does
+not decide who is admitted; the gate does.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import NamedTuple
+
+from ..values import Pressure
+from .lane import Lane, Waiter
+from .scope import Scope
+from .timers import Timers
+from .values import Denied, DenyReason, Effect, Expire, Grant, Lease, Refuse
+
+__all__ = ["Blocked", "WaitingRoom", "pressure_of"]
+
+
+class Blocked(NamedTuple):
+    """The scope that has no room, why, and when time alone might change that (seconds, monotonic)."""
+
+    scope: Scope
+    reason: DenyReason
+    next_at: float
+
+
+class WaitingRoom:
+    """The waiters of one gate."""
+
+    __slots__ = ("_effects", "_waiters", "timers")
+
+    def __init__(self) -> None:
+        self.timers: Timers[Scope | Lane] = Timers()
+        self._waiters: dict[int, Waiter] = {}
+        self._effects: list[Effect] = []
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def take_effects(self) -> list[Effect]:
+        """What became of waiters since the last call, in order."""
+        if not self._effects:
+            return []
+        effects, self._effects = self._effects, []
+        return effects
+
+    # Coming and going
+
+    def enter(self, waiter: Waiter) -> None:
+        """``waiter`` joins the queue of its lane."""
+        self._waiters[waiter.id] = waiter
+        waiter.lane.push(waiter)
+
+    def leave(self, number: int) -> Waiter | None:
+        """Forget a waiter at its own wish; None if it does not wait any more."""
+        waiter = self._waiters.pop(number, None)
+        if waiter is not None:
+            waiter.lane.drop(waiter)
+        return waiter
+
+    def served(self, waiter: Waiter, lease: Lease) -> None:
+        """``waiter`` got ``lease``."""
+        self._effects.append(Grant(waiter.id, lease))
+
+    def seat(self, waiter: Waiter, now: float) -> None:
+        """``waiter`` is about to be admitted: its flow and its lane pay for the turn."""
+        lane = waiter.lane
+        del self._waiters[waiter.id]
+        lane.serve(waiter)
+        assert lane.parked_at is not None
+        lane.parked_at.waiting.charge(lane.name)
+        if not lane.queued:
+            self.unpark(lane)
+        self.arm(lane, now)
+
+    def refuse(self, waiter: Waiter, reason: DenyReason, now: float) -> None:
+        """``waiter`` can never be served."""
+        del self._waiters[waiter.id]
+        waiter.lane.drop(waiter)
+        if not waiter.lane.queued:
+            self.unpark(waiter.lane)
+        denied = Denied(reason, waiter.lane.name)
+        self._effects.append(Refuse(waiter.id, waiter.request, now - waiter.since, denied))
+
+    def refuse_all(self, reason: DenyReason, now: float) -> None:
+        """Nobody will be served any more."""
+        for waiter in list(self._waiters.values()):
+            self.refuse(waiter, reason, now)
+
+    def expire(self, lane: Lane, now: float) -> None:
+        """Send those away whose queue deadline has passed (A3)."""
+        while (waiter := lane.overdue(now)) is not None:
+            del self._waiters[waiter.id]
+            lane.drop(waiter)
+            waited_s = now - waiter.since
+            self._effects.append(Expire(waiter.id, waiter.request, waited_s, pressure_of(lane, now)))
+
+    # Places
+
+    def park(self, lane: Lane, blocked: Blocked) -> None:
+        """``lane`` waits at the scope that blocks it."""
+        scope, lane.reason, next_at = blocked
+        if lane.parked_at is not scope:
+            self.unpark(lane)
+            lane.parked_at = scope
+            scope.waiting.add(lane.name)
+            if next_at < self.timers.at(scope):
+                self.timers.set(scope, next_at)
+
+    def unpark(self, lane: Lane) -> None:
+        """``lane`` waits nowhere."""
+        scope = lane.parked_at
+        if scope is not None:
+            lane.parked_at = None
+            scope.waiting.remove(lane.name)
+            if not scope.waiting:
+                self.timers.set(scope, inf)
+
+    def arm(self, lane: Lane, now: float) -> None:
+        """The deadlines of ``lane``, or its clock, may have changed."""
+        self.timers.set(lane, lane.next_deadline(now))
+
+
+def pressure_of(lane: Lane, now: float) -> Pressure:
+    """One look at ``lane``."""
+    return Pressure(
+        resource=lane.name,
+        in_flight=lane.scopes[-1].in_flight,
+        limit=min([scope.limit for scope in lane.scopes]),
+        waiting=len(lane.queued) - lane.bids,
+        bids=lane.bids,
+        blocked_s=max(0.0, lane.blocked_until - now),
+        reason=lane.reason.value if lane.queued and lane.reason is not None else None,
+        rate_limited=lane.limited,
+        admitted=lane.admitted,
+    )

@@ -1,0 +1,48 @@
+"""The request that a task is dispatched with: which resource, how many tokens, on whose behalf."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..admission.values import Request
+
+if TYPE_CHECKING:
+    from ..scheduler.tasks import Task
+    from .core import RunCore
+
+__all__ = ["FirstRequests"]
+
+DISPATCH_PRIORITY = 0
+"""Below the requests that running tasks make: those go first."""
+
+
+class FirstRequests:
+    """Estimates tokens once per dispatch: when the task's turn comes, not before."""
+
+    __slots__ = ("_core", "_estimates", "_flow")
+
+    def __init__(self, core: RunCore, flow: str) -> None:
+        self._core = core
+        self._flow = flow
+        self._estimates: dict[Task, int] = {}
+
+    def estimate(self, task: Task) -> None:
+        """Ask the column how many input tokens ``task`` needs. Raises what the user's estimate raises."""
+        core, column = self._core, self._core.plans[task.column].column
+        if callable(column.tokens):
+            self._estimates[task] = column.estimate(core.arguments(task, core.live_rows(task)))
+
+    def of(self, task: Task) -> Request | None:
+        """The request of ``task``, which was estimated; None for local work."""
+        plan = self._core.plans[task.column]
+        column = plan.column
+        if plan.resource is None:
+            return None
+        tokens = self._estimates.get(task, 0) if callable(column.tokens) else column.tokens or 0
+        return Request(
+            plan.resource, tokens, column.max_output_tokens or 0, flow=self._flow, priority=DISPATCH_PRIORITY
+        )
+
+    def forget(self, task: Task) -> None:
+        """``task`` has started, or will not."""
+        self._estimates.pop(task, None)

@@ -1,0 +1,174 @@
+"""The jobs of a run that are in flight: starting them, timing them out, cancelling them, settling their leases.
+
+Decides nothing: it runs column bodies on workers and reports how each job ended, once, whatever happened to it.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ..admission.timers import Timers
+from ..salvage.classify import Failure
+from ..salvage.kinds import TABLE, FailureKind
+from ..values import Outcome
+from .jobs import Job, ThreadRunner, body_results, call_body
+from .requests import requester
+from .workers import Worker, Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anyio.abc import TaskGroup
+
+    from ..admission.controller import AdmissionController
+    from ..admission.values import Lease
+    from ..salvage.classify import Classifier
+    from ..scheduler.tasks import Task
+    from .core import RunCore
+    from .meter import Meter
+    from .values import CellResult
+
+__all__ = ["Flight", "JobEnd"]
+
+JobEnd = "list[CellResult] | Failure | None"
+"""How a job ended: its results, why it failed, or None when it was cancelled."""
+
+
+class Flight:
+    """Every job between its start and its end. ``ended`` is told of each end after its lease was given back."""
+
+    def __init__(
+        self,
+        run: str,
+        core: RunCore,
+        controller: AdmissionController,
+        classifier: Classifier,
+        meter: Meter,
+        threads: ThreadRunner,
+        *,
+        wall_clock: Callable[[], float],
+        ended: Callable[[Job, list[CellResult] | Failure | None, float], None],
+    ) -> None:
+        self._run = run
+        self._core = core
+        self._controller = controller
+        self._classifier = classifier
+        self._meter = meter
+        self._threads = threads
+        self._wall_clock = wall_clock
+        self._ended = ended
+        self._workers: Workers[Job] | None = None
+        self._jobs: dict[Task, Job] = {}
+        self._deadlines: Timers[Task] = Timers()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def open(self, tasks: TaskGroup, most: int) -> None:
+        """Run up to ``most`` jobs at once in ``tasks`` from now on."""
+        self._workers = Workers(tasks, self._run_job, self._job_cancelled, most=most)
+
+    def start(self, task: Task, lease: Lease | None, now: float) -> None:
+        """Run ``task``; its lease, if it has a model, is held already."""
+        core, plan = self._core, self._core.plans[task.column]
+        rows = core.live_rows(task)
+        job = Job(
+            task,
+            plan,
+            rows,
+            core.arguments(task, rows),
+            lease,
+            now,
+            controller=self._controller,
+            classifier=self._classifier,
+            meter=self._meter,
+            flow=f"{self._run}/{plan.name}",
+        )
+        self._jobs[task] = job
+        core.sent(task, now)
+        if lease is not None:
+            self._meter.of(plan.lane).started(lease.waited_s)
+        if plan.column.timeout is not None and plan.column.timeout != inf:
+            self._deadlines.set(task, now + plan.column.timeout)
+        assert self._workers is not None
+        job.worker = self._workers.start(job)
+
+    def cancel(self, task: Task) -> bool:
+        """Stop ``task``, whose result nobody wants any more. False if it does not run."""
+        job = self._jobs.get(task)
+        if job is None:
+            return False
+        job.unwanted = True
+        self._cancel(job)
+        return True
+
+    def cancel_all(self) -> None:
+        """Stop everything that runs; the tasks are left for a later run."""
+        for job in list(self._jobs.values()):
+            self._cancel(job)
+
+    def time_out(self, now: float) -> None:
+        """Stop what has run for longer than its column allows."""
+        while (task := self._deadlines.pop_due(now)) is not None:
+            job = self._jobs[task]
+            job.timed_out = True
+            self._cancel(job)
+
+    def next_tick(self) -> float:
+        """When the next job times out."""
+        return self._deadlines.next_at()
+
+    def give_back(self) -> None:
+        """Whatever ended the run, no lease stays behind (A2, S7)."""
+        for job in self._jobs.values():
+            self._settle(job, None, Outcome.CANCELLED, anyio.current_time())
+        self._jobs.clear()
+
+    def classify(self, error: BaseException) -> Failure:
+        """What ``error`` means."""
+        return self._classifier.classify(error, wall_now=self._wall_clock())
+
+    async def _run_job(self, job: Job, worker: Worker[Job]) -> None:
+        requester.set(job)
+        ended: list[CellResult] | Failure
+        try:
+            returned = await call_body(job, self._threads)
+        except Exception as error:
+            ended = self.classify(error)
+        else:
+            ended = body_results(job, returned, self.classify)
+        assert self._workers is not None
+        self._workers.retire(worker)
+        self._finish(job, ended, TABLE[ended.kind].outcome if isinstance(ended, Failure) else Outcome.SUCCESS)
+
+    def _job_cancelled(self, job: Job) -> None:
+        if not job.timed_out:
+            self._finish(job, None, Outcome.CANCELLED)
+            return
+        timeout = job.plan.column.timeout
+        failure = Failure(FailureKind.PROVIDER_TIMEOUT, f"{job.plan.name}: no answer within {timeout:g} s")
+        self._finish(job, failure, Outcome.LOCAL_TIMEOUT)
+
+    def _finish(self, job: Job, ended: list[CellResult] | Failure | None, outcome: Outcome) -> None:
+        now = anyio.current_time()
+        del self._jobs[job.task]
+        self._deadlines.set(job.task, inf)
+        self._settle(job, ended if isinstance(ended, Failure) else None, outcome, now)
+        self._ended(job, ended, now)
+
+    def _settle(self, job: Job, failure: Failure | None, outcome: Outcome, now: float) -> None:
+        lease = job.lease
+        if lease is None:
+            return
+        job.lease = None
+        feedback = None if failure is None else failure.feedback
+        self._meter.of(job.plan.lane).ended(outcome, now - lease.acquired_at, lease.usage)
+        self._controller.release(lease, outcome, feedback=feedback, now=now)
+
+    def _cancel(self, job: Job) -> None:
+        assert self._workers is not None
+        if job.worker is not None:
+            self._workers.cancel(job.worker, job)

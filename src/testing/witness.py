@@ -1,0 +1,313 @@
+"""What really happened in a simulated run, seen from outside: which body ran when, what was committed.
+
+Stands between the engine and three things that it is given (column functions, the store, the source), and states
+the promises that can be seen there. Changes no decision: a commit takes longer if that was asked for, else the
+engine runs as it would alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+import anyio
+
+from ..engine.jobs import Job, body_results
+from ..engine.requests import requester
+from ..salvage.classify import Classifier, Failure
+from ..salvage.kinds import TABLE, FailureKind
+from ..storage.codec import encode
+from ..storage.memory import MemoryStore
+from ..storage.ports import CellStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..engine.column import Column
+    from ..engine.pipeline import Pipeline
+    from ..engine.values import FinishedRow
+    from ..storage.ports import Batch, Durability, RunHandle, RunInfo, StoredRow
+    from ..values import Usage
+
+__all__ = ["PromiseBroken", "Witness", "WitnessStore", "expect"]
+
+ATTEMPTS_MAX = 5000
+"""Starts of one cell in all lives together: far above what patience and backoff allow, far below never-ending."""
+
+# Failures that come from the column's own code or from limits that cannot fit; no attempt is blamed for them.
+_WITHOUT_ATTEMPT = frozenset(
+    {FailureKind.BUG.value, FailureKind.ADMISSION_DENIED.value, FailureKind.COLUMN_STOPPED.value}
+)
+
+Cell = tuple[int, str]
+Event = tuple[float, str, str, tuple[int, ...]]
+
+
+class PromiseBroken(AssertionError):
+    """The engine did what it promises not to do. ``promise`` is the code of the promise, such as ``"S2"``."""
+
+    def __init__(self, promise: str, message: str) -> None:
+        super().__init__(f"{promise}: {message}")
+        self.promise = promise
+
+
+def expect(holds: bool, promise: str, message: str) -> None:
+    """Raise :class:`PromiseBroken` unless ``holds``."""
+    if not holds:
+        raise PromiseBroken(promise, message)
+
+
+class Witness:
+    """The record of all lives of one simulated run. ``look`` is called before and after each body."""
+
+    def __init__(self, classifier: Classifier, wall_clock: Callable[[], float]) -> None:
+        self.events: list[Event] = []
+        self.committed: dict[Cell, tuple[CellStatus, bytes | None]] = {}
+        self.rows: set[int] = set()
+        self.starts: Counter[Cell] = Counter()
+        self.handed_out: set[int] = set()
+        self.broken: PromiseBroken | None = None
+        self.look: Callable[[], None] = _nothing
+        self._classifier = classifier
+        self._wall_clock = wall_clock
+        self._running: set[Cell] = set()
+        self._values: dict[Cell, bytes] = {}
+        self._blamed: set[Cell] = set()
+
+    # Lives
+
+    def begin_life(self) -> None:
+        """A process opens the run."""
+        self._running.clear()
+        self.handed_out.clear()
+        # What was answered and not committed is lost with the life in which it happened.
+        self._values = {cell: data for cell, (_, data) in self.committed.items() if data is not None}
+        self.note("life", "", ())
+
+    def note(self, what: str, column: str, rows: Sequence[int]) -> None:
+        """Put one event on record."""
+        self.events.append((anyio.current_time(), what, column, tuple(rows)))
+
+    # Bodies
+
+    def watched(self, pipeline: Pipeline) -> Pipeline:
+        """``pipeline`` with every body under watch."""
+        return pipeline.rewritten(self._watched_body)
+
+    def _watched_body(self, column: Column) -> Callable[..., object]:
+        async def awaited(**arguments: object) -> object:
+            return await self._attend_async(column, arguments)
+
+        def called(**arguments: object) -> object:
+            return self._attend(column, arguments)
+
+        return awaited if column.is_async else called
+
+    async def _attend_async(self, column: Column, arguments: Mapping[str, object]) -> object:
+        job = self._start(column, arguments)
+        try:
+            returned = await cast("Awaitable[object]", column.fn(**arguments))
+        except BaseException as error:
+            self._raised(job, error)
+            raise
+        self._returned(job, returned)
+        return returned
+
+    def _attend(self, column: Column, arguments: Mapping[str, object]) -> object:
+        job = self._start(column, arguments)
+        try:
+            returned = column.fn(**arguments)
+        except BaseException as error:
+            self._raised(job, error)
+            raise
+        self._returned(job, returned)
+        return returned
+
+    def _start(self, column: Column, arguments: Mapping[str, object]) -> Job:
+        job = requester.get()
+        assert isinstance(job, Job), "a column body runs as a job"
+        try:
+            for row in job.rows:
+                self._check_start(column.name, row)
+            self._check_arguments(job, arguments)
+            self.look()
+        except PromiseBroken as broken:
+            self._break(broken)
+            raise
+        self.note("start", column.name, job.rows)
+        self._running.update((row, column.name) for row in job.rows)
+        return job
+
+    def _check_start(self, column: str, row: int) -> None:
+        cell = (row, column)
+        expect(cell not in self.committed, "S2", f"{column} of row {row} runs again after its outcome was committed")
+        expect(cell not in self._running, "S2", f"{column} of row {row} runs twice at the same time")
+        self.starts[cell] += 1
+        expect(self.starts[cell] < ATTEMPTS_MAX, "V3", f"{column} of row {row} was started {ATTEMPTS_MAX} times")
+
+    def _check_arguments(self, job: Job, arguments: Mapping[str, object]) -> None:
+        plan = job.plan
+        names = {name: index for name, index in plan.arguments if index >= 0}
+        for name in names:
+            expect(name in arguments, "S3", f"{plan.name} of rows {list(job.rows)} started without {name!r}")
+            given = cast("Sequence[object]", arguments[name]) if plan.group else (arguments[name],)
+            expect(len(given) == len(job.rows), "S3", f"{plan.name} got {len(given)} of {name} for {len(job.rows)} rows")
+            for row, value in zip(job.rows, given, strict=True):
+                made = self._values.get((row, name))
+                expect(made is not None, "S3", f"{plan.name} of row {row} started before {name} was there")
+                expect(made == encode(value), "S3", f"{plan.name} of row {row} got another {name} than was made")
+
+    def _raised(self, job: Job, error: BaseException) -> None:
+        cells = self._ended(job, "cancelled" if not isinstance(error, Exception) else type(error).__name__)
+        if isinstance(error, Exception):
+            kind = self._classify(error).kind
+            if not TABLE[kind].pressure:
+                self._blamed.update(cells)
+        elif job.timed_out:
+            self._blamed.update(cells)
+        if not isinstance(error, PromiseBroken):
+            self._look_again()
+
+    def _returned(self, job: Job, returned: object) -> None:
+        cells = self._ended(job, "returned")
+        results = body_results(job, returned, self._classify)
+        if isinstance(results, Failure):
+            self._blamed.update(cells)
+            return
+        for result in results:
+            cell = (result.row, job.plan.name)
+            if result.failure is not None:
+                self._blamed.add(cell)
+            else:
+                self._values[cell] = result.payload
+        self._look_again()
+
+    def _ended(self, job: Job, how: str) -> list[Cell]:
+        self.note(how, job.plan.name, job.rows)
+        cells = [(row, job.plan.name) for row in job.rows]
+        self._running.difference_update(cells)
+        return cells
+
+    def _look_again(self) -> None:
+        try:
+            self.look()
+        except PromiseBroken as broken:
+            self._break(broken)
+
+    def _classify(self, error: BaseException) -> Failure:
+        return self._classifier.classify(error, wall_now=self._wall_clock())
+
+    def _break(self, broken: PromiseBroken) -> None:
+        """The engine takes what a body raises for the body's failure, so it is kept for the harness."""
+        self.broken = self.broken or broken
+
+    # Commits
+
+    def committed_batch(self, batch: Batch) -> None:
+        """``batch`` is in the store."""
+        for row in batch.rows:
+            expect(row.row not in self.rows, "S1", f"row {row.row} was accepted twice")
+            self.rows.add(row.row)
+        for record in batch.cells:
+            cell = (record.row, record.column)
+            expect(cell not in self.committed, "S1", f"{record.column} of row {record.row} has two outcomes")
+            if record.status is CellStatus.DONE:
+                made = self._values.get(cell)
+                expect(made == record.payload, "S1", f"{record.column} of row {record.row} is not what its body returned")
+            elif record.status is CellStatus.FAILED:
+                self._check_failure(cell, record.reason)
+            self.committed[cell] = record.status, record.payload
+        self.note("commit", "", [record.row for record in batch.cells])
+
+    def _check_failure(self, cell: Cell, reason: str) -> None:
+        row, column = cell
+        if reason not in _WITHOUT_ATTEMPT:
+            expect(cell in self._blamed, "V1", f"{column} of row {row} failed ({reason}) from nothing but pressure")
+
+    # Rows
+
+    def received(self, row: FinishedRow, columns: Sequence[str]) -> None:
+        """A consumer of ``run.rows()`` was given ``row``."""
+        expect(row.index not in self.handed_out, "S1", f"row {row.index} was handed out twice")
+        self.handed_out.add(row.index)
+        statuses: set[CellStatus] = set()
+        for column in columns:
+            outcome = self.committed.get((row.index, column))
+            if outcome is None:
+                raise PromiseBroken("D1", f"row {row.index} was handed out before {column} was committed")
+            status, payload = outcome
+            statuses.add(status)
+            expect((status is CellStatus.DONE) == (column in row.values), "S1", f"row {row.index}: {column} is {status}")
+            if payload is not None:
+                expect(encode(row.values[column]) == payload, "S1", f"row {row.index}: {column} is not what was stored")
+        expect(row.ok == (CellStatus.FAILED not in statuses), "S1", f"row {row.index} is not {row.status}")
+
+
+class WitnessStore:
+    """A :class:`~headgate.storage.MemoryStore` whose commits take ``commit_s`` and are seen by the witness."""
+
+    def __init__(self, witness: Witness, *, commit_s: float, clock: Callable[[], float]) -> None:
+        self._inner = MemoryStore(clock=clock)
+        self._witness = witness
+        self._commit_s = commit_s
+        self.durability: Durability = self._inner.durability
+
+    async def probe(self) -> None:
+        """See :meth:`headgate.storage.ports.RunStore.probe`."""
+        await self._inner.probe()
+
+    async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> RunHandle:
+        """See :meth:`headgate.storage.ports.RunStore.open_run`."""
+        return _WitnessRun(await self._inner.open_run(run, fingerprints), self._witness, self._commit_s)
+
+    def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:
+        """See :meth:`headgate.storage.ports.RunStore.read_rows`."""
+        return self._inner.read_rows(run, batch=batch)
+
+    def read_info(self, run: str) -> RunInfo:
+        """See :meth:`headgate.storage.ports.RunStore.read_info`."""
+        return self._inner.read_info(run)
+
+    def read_spent(self, run: str) -> Mapping[str, Usage]:
+        """See :meth:`headgate.storage.ports.RunStore.read_spent`."""
+        return self._inner.read_spent(run)
+
+    async def aclose(self) -> None:
+        """See :meth:`headgate.storage.ports.RunStore.aclose`."""
+        await self._inner.aclose()
+
+
+class _WitnessRun:
+    """A handle whose commits the witness sees."""
+
+    def __init__(self, inner: RunHandle, witness: Witness, commit_s: float) -> None:
+        self._inner = inner
+        self._witness = witness
+        self._commit_s = commit_s
+
+    @property
+    def info(self) -> RunInfo:
+        return self._inner.info
+
+    async def commit(self, batch: Batch) -> None:
+        if self._commit_s:
+            await anyio.sleep(self._commit_s)
+        await self._inner.commit(batch)
+        self._witness.committed_batch(batch)
+
+    async def load(self, first: int, last: int) -> Sequence[StoredRow]:
+        return await self._inner.load(first, last)
+
+    async def find(self, row_ids: Sequence[str]) -> Mapping[str, int]:
+        return await self._inner.find(row_ids)
+
+    async def finish(self, status: str) -> None:
+        await self._inner.finish(status)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def _nothing() -> None:
+    """Nobody looks."""

@@ -1,0 +1,93 @@
+"""The write-ahead log: bounded while a run goes on, gone when the store is closed, read by whoever comes after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headgate.storage import Batch, CellRecord, CellStatus, Durability, RowRecord, SqliteStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MEGABYTE = 1024 * 1024
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def names(place: Path) -> list[str]:
+    return sorted(path.name for path in place.iterdir())
+
+
+def copy_files(origin: Path, place: Path) -> None:
+    place.mkdir()
+    for path in origin.glob("s.db*"):
+        (place / path.name).write_bytes(path.read_bytes())
+
+
+def row(position: int, length: int) -> Batch:
+    record = RowRecord(position, f"id{position}", b"digest", b" " * length)
+    return Batch(rows=(record,), cells=(CellRecord(position, "a", CellStatus.DONE, b"1"),))
+
+
+async def test_the_log_stays_small_beside_a_slow_reader(tmp_path: Path) -> None:
+    """A reader that stops in the middle must not keep the log from being emptied."""
+    path = tmp_path / "s.db"
+    store = SqliteStore(path, durability=Durability.PROCESS)
+    handle = await store.open_run("run", {"a": "1"})
+    await handle.commit(row(0, 10))
+    await handle.commit(row(1, 10))
+    reader = SqliteStore(path).read_rows("run", batch=1)
+    assert next(reader).record.row == 0
+    largest = 0
+    for position in range(2, 42):
+        await handle.commit(row(position, MEGABYTE // 2))
+        largest = max(largest, size(tmp_path / "s.db-wal"))
+    assert size(path) > 14 * MEGABYTE
+    assert largest < 8 * MEGABYTE
+    assert [found.record.row for found in reader] == list(range(1, 42))
+    await store.aclose()
+    assert names(tmp_path) == ["s.db"]
+
+
+async def test_many_small_commits_empty_the_log_too(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db", durability=Durability.PROCESS)
+    handle = await store.open_run("run", {"a": "1"})
+    for position in range(600):
+        await handle.commit(row(position, 10))
+    # Every commit writes some eight pages of 4 kB, so without checkpoints this would be near 20 MB.
+    assert size(tmp_path / "s.db-wal") < 8 * MEGABYTE
+    await store.aclose()
+
+
+async def test_reading_leaves_no_files_behind(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db")
+    handle = await store.open_run("run", {"a": "1"})
+    await handle.commit(row(0, 10))
+    await store.aclose()
+    assert len(list(SqliteStore(tmp_path / "s.db").read_rows("run"))) == 1
+    assert names(tmp_path) == ["s.db"]
+
+
+async def test_what_a_dead_process_left_in_the_log_is_read(tmp_path: Path) -> None:
+    """D2: as after kill -9, or when the three files of a live store were copied."""
+    place = tmp_path / "copy"
+    store = SqliteStore(tmp_path / "s.db")
+    handle = await store.open_run("run", {"a": "1"})
+    await handle.commit(row(0, 10))
+    copy_files(tmp_path, place)
+    await store.aclose()
+    assert size(place / "s.db-wal") > 0
+    assert SqliteStore(place / "s.db").read_info("run").rows == 1
+
+
+async def test_a_run_is_read_while_it_goes_on(tmp_path: Path) -> None:
+    """D1: whatever was acknowledged is there for every reader at once, in order."""
+    store = SqliteStore(tmp_path / "s.db")
+    handle = await store.open_run("run", {"a": "1"})
+    for position in range(10):
+        await handle.commit(row(position, 10))
+        other = SqliteStore(tmp_path / "s.db")
+        assert [found.record.row for found in other.read_rows("run", batch=3)] == list(range(position + 1))
+    await store.aclose()

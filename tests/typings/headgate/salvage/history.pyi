@@ -1,0 +1,1 @@
+from src.salvage.history import *
