@@ -140,6 +140,10 @@ class AdmissionController:
         self.register(resource)
         return self._gate.pressure(resource, anyio.current_time())
 
+    def wall_now(self) -> float:
+        """Wall-clock seconds since 1970, as dates in responses are read against."""
+        return self._wall_clock()
+
     @property
     def gate(self) -> Gate:
         """The decision underneath, to look at and to check."""

@@ -32,7 +32,7 @@ from .rows import RowSeed
 from .tally import Tally
 from .values import CellResult, ColumnPlan, FinishedRow, OpenRow
 
-__all__ = ["Cancel", "CoreEffect", "RunCore"]
+__all__ = ["Cancel", "ColumnHalted", "CoreEffect", "RunCore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,15 @@ class Cancel:
     task: Task
 
 
-CoreEffect = Cancel | SalvageEffect
+@dataclass(frozen=True, slots=True)
+class ColumnHalted:
+    """Nearly every row of ``column`` fails for good: nothing more of it is tried. Said once, to be said loudly."""
+
+    column: str
+    reason: str
+
+
+CoreEffect = Cancel | ColumnHalted | SalvageEffect
 
 
 class RunCore:
@@ -70,6 +78,7 @@ class RunCore:
         self.open_bytes = 0
         self.finished: deque[FinishedRow] = deque()
         self.stopped: dict[int, str] = {}
+        self.cells_closed = 0  # by an attempt of their own; what follows from them is not counted
         self._records = Records(self.journal, self.plans, wall_clock)
         self._group_size = group_size
         self._group = -1
@@ -137,6 +146,7 @@ class RunCore:
         if self.frontier.task_state(task) != CellState.READY:
             self.salvage.dropped(task, now)
             return
+        self.cells_closed += len(results)
         self.salvage.succeeded(task, plan.lane, now, sent_at=sent_at)
         if plan.group:
             self._group_ended(task, plan, results, usage)
@@ -319,6 +329,7 @@ class RunCore:
     def _fail_cell(self, row: int, plan: ColumnPlan, fail: Fail, usage: Usage, traceback: str | None) -> None:
         open_row = self.rows[row]
         open_row.failed = True
+        self.cells_closed += 1
         self._records.failed(row, plan.index, fail, usage)
         self.ledger.record(
             open_row.seed.id,
@@ -331,7 +342,9 @@ class RunCore:
         )
         verdict = self.guard.failed(plan.name, fail.kind)
         if verdict is not None:
-            self.stopped[plan.index] = f"{verdict}; last failure: {fail.kind.value} {fail.message}"
+            why = f"{verdict.failures} of {verdict.rows} rows failed for good, the last one with: {fail.message}"
+            self.stopped[plan.index] = why
+            self._effects.append(ColumnHalted(plan.name, why))
 
     def _group_ended(self, task: Task, plan: ColumnPlan, results: Sequence[CellResult], usage: Usage) -> None:
         states: dict[int, int] = {}

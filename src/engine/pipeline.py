@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from ..errors import PipelineError
@@ -82,6 +83,16 @@ class Pipeline:
             return function
 
         return define if fn is None else define(fn)
+
+    def rewritten(self, body: Callable[[Column], Callable[..., object]]) -> Pipeline:
+        """Return this pipeline with ``body(column)`` in the place of each column's function; all else stays.
+
+        For tracing and testing around functions: the new one is called by name with the column's parameters, and is
+        a coroutine function exactly if ``column.is_async``.
+        """
+        copy = Pipeline(self.name)
+        copy._columns = {column.name: replace(column, fn=body(column)) for column in self.columns}
+        return copy
 
     def compile(self, input_fields: Iterable[str] | None = None) -> Graph:
         """Check the columns together, and against the fields of the rows if known. Raises PipelineError."""

@@ -6,7 +6,6 @@ model uses it. Every other request queues in admission, ahead of new tasks.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from types import TracebackType
@@ -127,7 +126,7 @@ class RequestContext:
         if error is None:
             outcome, feedback = active.outcome(None)
         elif isinstance(error, Exception):
-            outcome, feedback = active.outcome(owner.classifier.classify(error, wall_now=time.time()))
+            outcome, feedback = active.outcome(owner.classifier.classify(error, wall_now=owner.controller.wall_now()))
         else:
             outcome, feedback = Outcome.CANCELLED, None
         owner.meter.of(lease.resource).ended(outcome, anyio.current_time() - lease.acquired_at, lease.usage)

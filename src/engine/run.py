@@ -26,12 +26,14 @@ from ..storage.ports import Batch, RunHandle
 from ..values import Usage
 from ..wakeup import Wakeup
 from .committer import Committer
-from .core import Cancel, CoreEffect, RunCore
+from .core import Cancel, ColumnHalted, CoreEffect, RunCore
 from .dispatch import Dispatch
 from .first_request import FirstRequests
 from .flight import Flight
+from .halt import Halt
 from .intake import Intake
 from .jobs import Job, ThreadRunner
+from .log import logger
 from .meter import Meter
 from .options import RunOptions
 from .pace import pace_of
@@ -73,7 +75,6 @@ class Run:
         self._read = read
         self._resume_hint = resume_hint
         now = anyio.current_time()
-        self._started_at = now
         self._meter = Meter(now)
         self._stall = StallClock(now, stall_timeout_s=options.stall_timeout, deadline_at=now + options.deadline)
         self._requests = FirstRequests(core, name)
@@ -106,9 +107,8 @@ class Run:
         self._rows_ready = Wakeup()
         self._streaming = False
         self._dropped_rows = False
-        self._stopping: RunStatus | None = None
-        self._stop_by = inf
-        self._cut = False
+        self._stop = Halt()
+        self._log = logger(name)
         self._notices: list[str] = []
         self._error: BaseException | None = None
         self._report: RunReport | None = None
@@ -199,6 +199,8 @@ class Run:
                 tasks.cancel_scope.cancel()
             if self._error is None:
                 await self._conclude()
+            else:
+                await self._handle.finish(self._status().value)
         except BaseException as error:
             self._error = self._error or _single(error)
             if not isinstance(error, Exception):
@@ -206,6 +208,8 @@ class Run:
         finally:
             self._dispatch.close(anyio.current_time())
             self._flight.give_back()
+            with anyio.CancelScope(shield=True):
+                await self._handle.aclose()
             self._done.set()
             self._rows_ready.set()
 
@@ -230,7 +234,7 @@ class Run:
             self._more_rows = not intake.ended and intake.room() > 0
 
     async def _take_rows(self) -> None:
-        while not self._intake.ended and self._stopping is None:
+        while not self._intake.ended and self._stop.status is None:
             room = self._intake.room()
             if room <= 0:
                 self._wants_room = True
@@ -238,6 +242,7 @@ class Run:
                 self._wants_room = False
                 continue
             await self._intake.pull(room)
+            self._hand_out()  # rows that an earlier run finished need no commit
             self._step()
             self._wake_if_due()
             await anyio.lowlevel.checkpoint()
@@ -254,16 +259,9 @@ class Run:
         core = self._core
         core.tick(now)
         self._flight.time_out(now)
-        if self._stopping is None:
-            verdict = self._stall.verdict(now)
-            if verdict is not None:
-                status = RunStatus.STALLED if verdict == "stalled" else RunStatus.HELD
-                self._halt(status, 0.0 if verdict == "stalled" else self._options.grace)
-        elif now >= self._stop_by and not self._cut:
-            self._cut = True
-            self._flight.cancel_all()
+        self._look_at_bounds(now)
         self._perform(core.drain_effects())
-        if self._stopping is None:
+        if self._stop.status is None:
             self._take_rows_now()
             self._dispatch.step(now)
             self._perform(core.drain_effects())
@@ -281,25 +279,37 @@ class Run:
 
     def _next_tick(self) -> float:
         tick = min(self._core.salvage.next_tick(0.0), self._flight.next_tick(), self._dispatch.next_tick())
-        return min(tick, self._stop_by if self._stopping and not self._cut else self._stall.next_tick(-inf))
+        return min(tick, self._stall.next_tick(-inf) if self._stop.status is None else self._stop.next_tick())
 
     def _over(self) -> bool:
         core = self._core
         if len(self._flight) or self._dispatch.bids or core.journal.backlog:
             return False
-        if self._stopping is not None:
+        if self._stop.status is not None:
             return True
         if core.pending or self._intake.pulling:
             return False
         return self._intake.ended or (self._intake.room() <= 0 and not core.finished)
 
+    def _look_at_bounds(self, now: float) -> None:
+        """Deadline, stall and grace time."""
+        if self._stop.status is not None:
+            if self._stop.cuts(now):
+                self._flight.cancel_all()
+            return
+        if self._core.finished or (self._intake.pulling and not self._core.pending and not len(self._flight)):
+            self._stall.progress(now)  # it waits for its consumer, or for its source
+        verdict = self._stall.verdict(now)
+        if verdict == "stalled":
+            self._halt(RunStatus.STALLED, 0.0)
+        elif verdict == "deadline":
+            self._halt(RunStatus.HELD, self._options.grace)
+
     def _halt(self, status: RunStatus, grace: float) -> None:
-        if self._stopping is None:
-            self._stopping = status
-            now = anyio.current_time()
+        now = anyio.current_time()
+        if self._stop.begin(status, now + grace):
             for task in self._dispatch.close(now):
                 self._core.cancelled(task, now)
-        self._stop_by = min(self._stop_by, anyio.current_time() + grace)
         self._room.set()
         self._dispatch.bidder.wakeup.set()
 
@@ -322,14 +332,16 @@ class Run:
         self._flight.start(task, lease, now)
 
     def _job_ended(self, job: Job, ended: list[CellResult] | Failure | None, now: float) -> None:
+        closed = self._core.cells_closed
         self._dispatch.ended(local=job.plan.resource is None)
-        self._stall.progress(now)
         if ended is None or job.unwanted:
             self._core.cancelled(job.task, now)
         elif isinstance(ended, Failure):
             self._failed(job, ended, now)
         else:
             self._core.succeeded(job.task, ended, job.usage, now, sent_at=job.started_at)
+        if self._core.cells_closed != closed:
+            self._stall.progress(now)
         self._step(now)
         self._wake_if_due()
 
@@ -362,7 +374,11 @@ class Run:
                     self._block(lane, -inf)
                 case LaneParked(lane=lane, kind=kind, message=message):
                     self._notices.append(f"{lane} is parked ({kind.value}): {message}")
+                    self._log.error("resource parked", resource=lane, kind=kind.value, message=message)
                     self._block(lane, inf)
+                case ColumnHalted(column=column, reason=reason):
+                    self._notices.append(f"column {column} was stopped: {reason}")
+                    self._log.error("column stopped", column=column, reason=reason)
 
     def _cancel_task(self, task: Task) -> None:
         if self._flight.cancel(task):
@@ -399,8 +415,12 @@ class Run:
             self._core.finished.clear()
 
     def _offer_room(self) -> None:
-        if self._wants_room and self._intake.room() > 0:
+        if self._intake.ended or self._intake.room() <= 0:
+            return
+        if self._wants_room:
             self._room.set()
+        elif self._intake.immediate:
+            self._dispatch.bidder.wakeup.set()
 
     def _read_paces(self, now: float, *, last: bool = False) -> None:
         if now - self._paces_read_at < PACE_EVERY_S and not last:
@@ -413,28 +433,27 @@ class Run:
     # The end
 
     async def _conclude(self) -> None:
-        core = self._core
-        core.leave_open()
-        self._read_paces(anyio.current_time(), last=True)
-        status = self._status()
+        self._core.leave_open()
+        now, status = anyio.current_time(), self._status()
+        self._read_paces(now, last=True)
         await self._handle.finish(status.value)
+        hint = self._resume_hint if status in _RESUMABLE else ""
         self._report = summarize(
             self.name,
             status,
-            core,
+            self._core,
             self._meter,
-            self._controller,
-            seconds=anyio.current_time() - self._started_at,
+            seconds=now - self._meter.started_at,
             notices=tuple(self._notices),
-            resume_hint=self._resume_hint if status in _RESUMABLE else "",
+            resume_hint=hint,
             read=self._read,
         )
         self._report.check()
 
     def _status(self) -> RunStatus:
-        if self._stopping is not None:
-            return self._stopping
         tally = self._core.tally
+        if self._stop.status is not None:
+            return self._stop.status
         if tally.held:
             return RunStatus.HELD
         return RunStatus.COMPLETED_WITH_FAILURES if tally.failed else RunStatus.COMPLETED

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from ..admission.controller import AdmissionController
 from ..values import Outcome
 from .core import RunCore
 from .meter import Meter, Pace, ResourceMeter
@@ -32,7 +31,6 @@ def summarize(
     status: RunStatus,
     core: RunCore,
     meter: Meter,
-    controller: AdmissionController,
     *,
     seconds: float,
     notices: tuple[str, ...],

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..engine.column import Column
     from ..engine.pipeline import Pipeline
+    from ..engine.report import RunReport
     from ..engine.values import FinishedRow
     from ..storage.ports import Batch, Durability, RunHandle, RunInfo, StoredRow
     from ..values import Usage
@@ -225,7 +226,33 @@ class Witness:
         if reason not in _WITHOUT_ATTEMPT:
             expect(cell in self._blamed, "V1", f"{column} of row {row} failed ({reason}) from nothing but pressure")
 
-    # Rows
+    # Rows and reports
+
+    def whole_rows(self, columns: Sequence[str]) -> set[int]:
+        """The rows of which every cell has its outcome in the store."""
+        return {row for row in self.rows if all((row, column) in self.committed for column in columns)}
+
+    def check_report(self, report: RunReport, columns: Sequence[str], whole_before: set[int]) -> None:
+        """S1: the report of a life says what is in the store."""
+        accepted = set(range(report.accepted))
+        expect(accepted <= self.rows, "S1", f"{report.accepted} rows accepted, {len(self.rows)} in the store")
+        for column, told in zip(columns, report.columns, strict=True):
+            found = Counter(self.committed[row, column][0] for row in accepted if (row, column) in self.committed)
+            stored = {status: found[status] for status in CellStatus}
+            counts = {CellStatus.DONE: told.done, CellStatus.FAILED: told.failed, CellStatus.SKIPPED: told.skipped}
+            expect(counts == stored, "S1", f"{column}: the report says {told}, the store has {stored}")
+        whole = self.whole_rows(columns) & accepted
+        closed = report.done + report.failed + report.skipped
+        expect(closed == len(whole), "S1", f"{closed} rows have ended says the report, {len(whole)} says the store")
+        failed = {row for row in whole if any(self.committed[row, c][0] is CellStatus.FAILED for c in columns)}
+        expect(report.failed == len(failed), "S1", f"{report.failed} rows failed, and {len(failed)} in the store")
+        restored = len(whole_before & accepted)
+        expect(report.restored == restored, "S1", f"{report.restored} rows restored, {restored} were whole before")
+
+    def check_handed_out(self, report: RunReport, columns: Sequence[str]) -> None:
+        """S1: a consumer of ``run.rows()`` was given every row that has ended."""
+        whole = self.whole_rows(columns) & set(range(report.accepted))
+        expect(self.handed_out == whole, "S1", f"rows {sorted(whole ^ self.handed_out)[:9]} ended but were not handed out")
 
     def received(self, row: FinishedRow, columns: Sequence[str]) -> None:
         """A consumer of ``run.rows()`` was given ``row``."""

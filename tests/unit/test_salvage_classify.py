@@ -320,8 +320,9 @@ def test_a_broken_classifier_is_a_bug_and_not_a_crash() -> None:
 
     failure = Classifier(broken).classify(Carrier(status_code=429), wall_now=0.0)
     assert (failure.kind, failure.message) == (K.BUG, "the classifier raised: mine")
-    poisoned = Classifier(lambda exc: K.POISONED).classify(ValueError(), wall_now=0.0)
-    assert poisoned.kind is K.BUG
+    for decided in (K.POISONED, K.COLUMN_STOPPED):
+        verdict = Classifier(lambda exc, kind=decided: kind).classify(ValueError(), wall_now=0.0)  # type: ignore[misc]
+        assert verdict.kind is K.BUG
 
 
 def test_cancellation_is_nobodys_failure() -> None:

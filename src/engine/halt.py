@@ -1,0 +1,39 @@
+"""How a run that was told to stop comes to its end: start nothing, wait for a while, cut the rest short."""
+
+from __future__ import annotations
+
+from math import inf
+
+from .report import RunStatus
+
+__all__ = ["Halt"]
+
+
+class Halt:
+    """Not begun, in its grace time, or past it. ``status`` is how the run will end, None while it goes on."""
+
+    __slots__ = ("_by", "_cut", "status")
+
+    def __init__(self) -> None:
+        self.status: RunStatus | None = None
+        self._by = inf
+        self._cut = False
+
+    def begin(self, status: RunStatus, by: float) -> bool:
+        """Stop; what is in flight has until ``by``. A second call can only shorten that. True for the first."""
+        first = self.status is None
+        if first:
+            self.status = status
+        self._by = min(self._by, by)
+        return first
+
+    def cuts(self, now: float) -> bool:
+        """Whether the grace time is over; True once."""
+        if self._cut or now < self._by:
+            return False
+        self._cut = True
+        return True
+
+    def next_tick(self) -> float:
+        """When the grace time ends."""
+        return inf if self._cut else self._by
