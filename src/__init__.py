@@ -25,7 +25,7 @@ from .engine import (
     amap,
     arun,
     current_lease,
-    map,  # noqa: A004
+    map,
     request,
     run,
     write_jsonl,

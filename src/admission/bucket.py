@@ -16,12 +16,13 @@ from __future__ import annotations
 from math import inf, isfinite
 from typing import Final
 
-__all__ = ["BURST_S", "Bucket"]
+__all__ = ["BURST_S", "OWED_MAX_S", "Bucket"]
 
 BURST_S: Final = 0.25
 """What a full bucket holds, in seconds of its rate: enough to hide a wake-up, too little to upset a provider."""
 
 OWED_MAX_S: Final = 60.0
+"""A debt that a lower rate stretches is paid by this time."""
 
 
 class Bucket:

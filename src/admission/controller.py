@@ -9,13 +9,10 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
 from math import inf
-from types import TracebackType
-from typing import Self, assert_never
+from typing import TYPE_CHECKING, Self, assert_never
 
 import anyio
-from anyio.abc import TaskGroup
 
 from ..errors import AdmissionDenied, AdmissionError, AdmissionTimeout, ConfigError
 from ..values import Feedback, Outcome, Pressure, ResourceKey, Usage
@@ -25,6 +22,12 @@ from .headers import parse_feedback
 from .limits import Limits, LimitsBook, LimitsSource, load_limits
 from .scope import ScopeLimits
 from .values import Denied, DenyReason, Expire, Grant, Lease, Refuse, ReleaseResult, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from anyio.abc import TaskGroup
 
 __all__ = ["AdmissionController", "Bidder"]
 

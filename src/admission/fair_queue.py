@@ -20,9 +20,7 @@ __all__ = ["FairQueue"]
 
 K = TypeVar("K", bound=Hashable)
 
-_SPARE_ENTRIES = (
-    64  # how much rubbish a heap or table may hold before it is swept: keeps sweeps amortised O(1)
-)
+_SPARE_ENTRIES = 64  # how much rubbish a heap or table may hold before it is swept: keeps sweeps amortised O(1)
 
 
 class FairQueue(Generic[K]):

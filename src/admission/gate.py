@@ -21,8 +21,8 @@ an outbox that its shell empties after each call (``take_effects``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import inf
+from typing import TYPE_CHECKING
 
 from ..values import Feedback, Outcome, Pressure, ResourceKey, Rng, Usage
 from .lane import Lane, Waiter
@@ -32,6 +32,9 @@ from .registry import Registry
 from .scope import Scope, ScopeLimits
 from .values import Denied, DenyReason, Effect, Lease, ReleaseResult, Request
 from .waiting import Blocked, WaitingRoom, pressure_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["Gate"]
 
@@ -107,6 +110,7 @@ class Gate:
             self._room.arm(lane, now)
         if lane.parked_at is None:
             self._room.park(lane, answer)
+            answer.scope.advance(now)  # its law counts the time in which somebody waits, and now somebody does
         elif lane.head() is waiter and lane.parked_at.waiting.head() == lane.name:
             self._pump((lane.parked_at,), now)  # it goes before the others of its lane, and may need less
         return waiter.id
@@ -225,6 +229,11 @@ class Gate:
         """Every scope by name, to look at."""
         return self._registry.scopes
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was shut down."""
+        return self._closed
+
     def leases(self) -> int:
         """How many leases are out."""
         return len(self._leases)
@@ -313,6 +322,7 @@ class Gate:
         blocked = self._blocker(lane, waiter.request, now)
         if blocked is not None:
             room.park(lane, blocked)
+            blocked.scope.advance(now)
             return blocked
         room.seat(waiter, now)
         room.served(waiter, self._admit(lane, waiter.request, now - waiter.since, now))

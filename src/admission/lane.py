@@ -11,10 +11,13 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
+from typing import TYPE_CHECKING
 
 from .fair_queue import FairQueue
-from .scope import Scope
-from .values import DenyReason, Request
+
+if TYPE_CHECKING:
+    from .scope import Scope
+    from .values import DenyReason, Request
 
 __all__ = ["Lane", "Waiter"]
 

@@ -10,13 +10,15 @@ here or there, cancellations and 5xx never do.
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from ..values import Feedback, LimitKind, Outcome, Usage
 from .concurrency import AdaptiveConcurrency, Verdict
-from .rate import RateStamp
-from .scope import Passage, Scope
 from .values import REFUNDED, Lease
+
+if TYPE_CHECKING:
+    from .rate import RateStamp
+    from .scope import Passage, Scope
 
 __all__ = ["learn", "observe", "settle"]
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["LearnedSnapshot", "RateLimiter", "RateMode", "RateOrigin", "RateSnapshot", "RateStamp"]
 
 REVIEW_S: Final = 1.0
-"""A rate that climbs by itself is looked at again after this time, should a cost have to wait longer."""
+REVIEW_SHARE: Final = 1 / 16
+"""A rate that climbs by itself is looked at again after this time, or this share of a longer wait."""
 
 CONTRADICTED: Final = 0.05
 """A rejection while the provider stated more than this share of its limit as left is not explained by the statement."""
@@ -130,7 +131,7 @@ class RateLimiter:
             self._apply(now)
         at = max(self._bucket.ready_at(cost, now), self._stated.room_at(cost, now))
         if at > now and self._climbs():
-            return min(at, max(now + MIN_WAIT_S, self._reviewed_at + REVIEW_S))
+            return min(at, now + max(REVIEW_S, REVIEW_SHARE * (at - now)))
         return at
 
     def take(self, cost: float, now: float) -> RateStamp:
@@ -176,7 +177,7 @@ class RateLimiter:
     def observed(self, window: RateWindow, stamp: RateStamp, now: float) -> None:
         """The answer to ``stamp`` stated this limit. Call it after ``settle`` if the attempt is over."""
         stated = self._stated
-        own_since = self._learned.counts.units - stamp.units_before - stamp.cost
+        own_since = max(0.0, self._learned.counts.units - stamp.units_before - stamp.cost)
         stated.observed(
             window,
             seq=stamp.seq,
@@ -249,7 +250,3 @@ class RateLimiter:
     def _contradicts(self, stamp: RateStamp) -> bool:
         expected = stamp.expected + self._stated.corrected
         return expected > CONTRADICTED * self._stated.limit
-
-
-MIN_WAIT_S: Final = 0.01
-"""No review comes sooner than this."""

@@ -245,7 +245,7 @@ class LearnedRate:
         if self.mode is RateMode.OPEN or opened is None:
             return
         measured = self._window_quota(reopened)
-        if measured is None and reopened.at - block.at >= FIXED_WINDOW_BLOCK_S:
+        if measured is None and opened.at < block.at <= reopened.at - FIXED_WINDOW_BLOCK_S:
             spent = block.units - opened.units + opened.corrected - block.corrected
             measured = spent / (reopened.at - opened.at)
         if measured is not None and measured > 0.0:

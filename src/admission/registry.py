@@ -5,11 +5,15 @@ Decides nothing about requests. A scope is shared by all resources under it; an 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from ..values import ResourceKey, Rng
 from .lane import Lane
 from .scope import Scope, ScopeLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..values import ResourceKey, Rng
 
 __all__ = ["Registry"]
 
@@ -35,7 +39,7 @@ class Registry:
         return None if name is None else self.lanes[name]
 
     def add(self, resource: ResourceKey, limits: Mapping[str, ScopeLimits], now: float) -> None:
-        """Make ``resource`` known, with ``limits`` by scope name. Scopes that exist keep their limits if they have any."""
+        """Make ``resource`` known, with ``limits`` by scope name. Scopes that have limits already keep them."""
         name = str(resource)
         scopes = resource.scopes()
         for scope in scopes:

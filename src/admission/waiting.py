@@ -7,13 +7,15 @@ not decide who is admitted; the gate does.
 from __future__ import annotations
 
 from math import inf
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..values import Pressure
-from .lane import Lane, Waiter
-from .scope import Scope
 from .timers import Timers
 from .values import Denied, DenyReason, Effect, Expire, Grant, Lease, Refuse
+
+if TYPE_CHECKING:
+    from .lane import Lane, Waiter
+    from .scope import Scope
 
 __all__ = ["Blocked", "WaitingRoom", "pressure_of"]
 

@@ -6,7 +6,7 @@ Most of this is offered by :mod:`headgate` itself.
 from __future__ import annotations
 
 from .engine import Engine, StoreSource
-from .faces import amap, arun, map, run  # noqa: A004
+from .faces import amap, arun, map, run
 from .options import RunOptions
 from .output import read_results, write_jsonl
 from .pipeline import Column, Pipeline

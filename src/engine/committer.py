@@ -6,14 +6,18 @@ A store that is away or full for a moment is asked again; one that stays away en
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import anyio
 
 from ..errors import StoreError
-from ..storage.ports import Batch, RunHandle
 from ..wakeup import Wakeup
-from .journal import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..storage.ports import Batch, RunHandle
+    from .journal import Journal
 
 __all__ = ["Committer"]
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ..salvage.classify import Failure
 from ..salvage.kinds import FailureKind
-from .values import ColumnPlan, OpenRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .values import ColumnPlan, OpenRow
 
 __all__ = ["INPUT", "arguments_of", "condition_holds"]
 

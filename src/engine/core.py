@@ -8,9 +8,9 @@ that it drains after each step. Times are seconds on the run's monotonic clock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import TYPE_CHECKING
 
 from ..salvage.classify import Failure
 from ..salvage.column_guard import ColumnGuard
@@ -18,21 +18,25 @@ from ..salvage.decisions import Effect as SalvageEffect
 from ..salvage.decisions import Fail, HeldItem
 from ..salvage.kinds import FailureKind
 from ..salvage.ledger import FailureLedger
-from ..salvage.salvage import Salvage
 from ..scheduler.dispatcher import Dispatcher
 from ..scheduler.frontier import CellState, Frontier, Progress, Task
-from ..scheduler.graph import Graph
-from ..storage.ports import Batch
 from ..values import Usage
 from .conditions import arguments_of, condition_holds
 from .journal import Journal
 from .records import Records
-from .restore import HeldCell, Restored
-from .rows import RowSeed
 from .tally import Tally
 from .values import CellResult, ColumnPlan, FinishedRow, OpenRow
 
-__all__ = ["Cancel", "ColumnHalted", "CoreEffect", "RunCore"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ..salvage.salvage import Salvage
+    from ..scheduler.graph import Graph
+    from ..storage.ports import Batch
+    from .restore import HeldCell, Restored
+    from .rows import RowSeed
+
+__all__ = ["Abandoned", "Cancel", "ColumnHalted", "CoreEffect", "RunCore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,14 @@ class ColumnHalted:
     reason: str
 
 
-CoreEffect = Cancel | ColumnHalted | SalvageEffect
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """Nothing on ``lane`` worked for as long as a task had patience: whatever waits there is left for a later run."""
+
+    lane: str
+
+
+CoreEffect = Cancel | ColumnHalted | Abandoned | SalvageEffect
 
 
 class RunCore:
@@ -65,6 +76,7 @@ class RunCore:
         wall_clock: Callable[[], float],
         finish_siblings: bool,
         group_size: int,
+        patience_s: float,
     ) -> None:
         self.plans = tuple(plans)
         self.salvage = salvage
@@ -84,6 +96,9 @@ class RunCore:
         self._group = -1
         self._group_fill = group_size
         self._effects: list[CoreEffect] = []
+        self._patience_s = patience_s
+        self._worked_at: dict[str, float] = {}
+        self._abandoned: set[str] = set()
         self._again: set[Task] = set()
         self._fresh: set[str] = set()
         self._given_up: set[Task] = set()
@@ -147,6 +162,8 @@ class RunCore:
             self.salvage.dropped(task, now)
             return
         self.cells_closed += len(results)
+        self._worked_at[plan.lane] = now
+        self._abandoned.discard(plan.lane)
         self.salvage.succeeded(task, plan.lane, now, sent_at=sent_at)
         if plan.group:
             self._group_ended(task, plan, results, usage)
@@ -158,14 +175,22 @@ class RunCore:
         self._follow(self.frontier.finish(task))
 
     def failed(
-        self, task: Task, failure: Failure, usage: Usage, now: float, *, lane: str, cooldown_until: float = -inf
+        self,
+        task: Task,
+        failure: Failure,
+        usage: Usage,
+        now: float,
+        *,
+        lane: str,
+        cooldown_until: float = -inf,
+        sent_at: float | None = None,
     ) -> None:
         """An attempt of ``task`` failed on ``lane``, usually that of its column."""
         self._now = now
         if self.frontier.task_state(task) != CellState.READY:
             self.cancelled(task, now)
             return
-        decision = self.salvage.failed(task, lane, failure, now, cooldown_until=cooldown_until)
+        decision = self.salvage.failed(task, lane, failure, now, cooldown_until=cooldown_until, sent_at=sent_at)
         self._effects.extend(self.salvage.drain_effects())
         if isinstance(decision, Fail):
             self._again.discard(task)
@@ -205,16 +230,19 @@ class RunCore:
         """Bring back held tasks whose time has come, give up those held for too long."""
         self._now = now
         salvage = self.salvage
-        if not salvage.held:
+        due = salvage.next_tick(now) <= now
+        if not due and not salvage.held:
             return
         # Held tasks keep to a pace while fresh work exists, so its end is news like the passing of time.
         fresh = self.dispatcher.fresh_lanes()
-        if salvage.next_tick(now) > now and fresh == self._fresh:
+        if not due and fresh == self._fresh:
             return
         self._fresh = fresh
         for item in salvage.expired(now):
             self._given_up.add(item.task)
             self._records.held(item, self._rows_of(item.task), _wait_s(item, now))
+            if now - self._worked_at.get(item.lane, -inf) >= self._patience_s:
+                self._abandon(item.lane)
         for task in salvage.due(now, fresh_work=fresh):
             if self.frontier.resume(task):
                 self._again.add(task)
@@ -303,14 +331,29 @@ class RunCore:
                 return self._fail(task, fail, Usage(), holds.traceback)
             if not holds:
                 return self.frontier.skip(task)
-        held = self._held_groups.pop(task, None) if plan.group else None
-        if held is not None:
-            self._hold_restored(task, *held)
+        waiting = self._held_groups.pop(task, None) if plan.group else None
+        if waiting is not None:
+            self._hold_restored(task, *waiting)
         else:
             self._queue(task)
         return None
 
+    def give_up(self, task: Task) -> None:
+        """``task``, which is ready, is left for a later run."""
+        if self.frontier.hold(task):
+            self._given_up.add(task)
+            self.salvage.dropped(task, self._now)
+
+    def _abandon(self, lane: str) -> None:
+        self._abandoned.add(lane)
+        for task in self.dispatcher.clear(lane):
+            self.give_up(task)
+        self._effects.append(Abandoned(lane))
+
     def _queue(self, task: Task, *, again: bool = False) -> None:
+        if self.plans[task.column].lane in self._abandoned:
+            self.give_up(task)
+            return
         order = task.unit * self._group_size if self.plans[task.column].group else task.unit
         self.dispatcher.push(task, order, again=again)
 
@@ -399,9 +442,9 @@ class RunCore:
 
     def _hold_again(self, progress: Progress, held: Mapping[int, HeldCell]) -> None:
         """Cells that were held when the earlier run ended wait on, instead of being ready at once (V4, D6)."""
-        for column, cell in held.items():
+        for column, before in held.items():
             if self.plans[column].group:
-                self._held_groups[Task(column, self._group)] = (cell, self._now + cell.wait_s)
+                self._held_groups[Task(column, self._group)] = (before, self._now + before.wait_s)
         waiting: list[Task] = []
         for task in progress.ready:
             cell = held.get(task.column)

@@ -7,17 +7,21 @@ blocked, and admission never sees more than one bid per lane of a run (T22).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum, auto
 from math import inf
+from typing import TYPE_CHECKING
 
 from ..admission.controller import AdmissionController, Bidder
 from ..admission.timers import Timers
 from ..admission.values import Denied, Grant, Lease, Refuse, Request
-from ..scheduler.dispatcher import Dispatcher
-from ..scheduler.frontier import Task
 from ..values import Outcome
 from .plan import LOCAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..scheduler.dispatcher import Dispatcher
+    from ..scheduler.frontier import Task
 
 __all__ = ["Dispatch"]
 
@@ -127,6 +131,13 @@ class Dispatch:
     def block_local(self, lane: str, until: float) -> None:
         """Start nothing on a local lane before ``until``; ``inf`` for good."""
         self._blocked.set(lane, min(until, _FOR_GOOD))
+
+    def withdraw_lane(self, lane: str) -> Task | None:
+        """Take back the bid of ``lane``; the task that it was for, if there was one."""
+        task = self._bids[lane][1] if lane in self._bids else None
+        if task is not None:
+            self.withdraw(task)
+        return task
 
     def withdraw(self, task: Task) -> bool:
         """Take back the bid for ``task``; False if there is none."""

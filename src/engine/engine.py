@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
 from functools import partial
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 import anyio
-from anyio.abc import TaskGroup
 
 from ..admission.controller import AdmissionController
-from ..admission.limits import LimitsSource
 from ..errors import ConfigError, HeadgateError
 from ..salvage.classify import Classifier, CustomClassifier
 from ..salvage.policy import SalvagePolicy
@@ -22,18 +18,25 @@ from ..salvage.salvage import Salvage
 from ..scheduler.frontier import Task
 from ..storage.opening import open_store
 from ..storage.ports import RunStore
-from ..values import Usage
 from .core import RunCore
 from .intake import Intake
 from .jobs import ThreadRunner, worker_threads
 from .meter import Meter
-from .options import RunOptions
+from .options import RunKeywords, RunOptions
 from .output import read_results
-from .pipeline import Pipeline
 from .plan import plan_columns
-from .requests import requester
+from .requests import Outside, requester
 from .rows import RowId, Rows, RowSource
 from .run import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from anyio.abc import TaskGroup
+
+    from ..admission.limits import LimitsSource
+    from .pipeline import Pipeline
 
 __all__ = ["Engine", "StoreSource"]
 
@@ -75,21 +78,13 @@ class Engine:
         self._threads = threads
         self._tasks: TaskGroup | None = None
         self._runs: dict[str, Run] = {}
-        # What headgate.request() outside of any column uses.
-        self.controller = self.admission
-        self.classifier = self._classifier
-        self.flow = "engine"
-        self.lease = None
-        self.resource = None
-        self._token: object = None
 
     async def __aenter__(self) -> Self:
         await self.store.probe()
-        self.meter = Meter(anyio.current_time())
         await self.admission.__aenter__()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
-        self._token = requester.set(self)
+        requester.set(Outside(self.admission, self._classifier, Meter(anyio.current_time())))
         return self
 
     async def __aexit__(
@@ -121,7 +116,7 @@ class Engine:
         run: str | None = None,
         row_id: RowId = None,
         argument: str | None = None,
-        **options: object,
+        **options: Unpack[RunKeywords],
     ) -> Run:
         """Start ``pipeline`` over ``rows`` and return the run in progress.
 
@@ -158,6 +153,7 @@ class Engine:
             wall_clock=self._wall_clock,
             finish_siblings=settings.finish_siblings,
             group_size=settings.group_size,
+            patience_s=settings.patience,
         )
         intake = Intake(source, core, handle, self.admission, settings, wall_clock=self._wall_clock)
         started = Run(
@@ -176,9 +172,6 @@ class Engine:
         self._runs[name] = started
         self._tasks.start_soon(started.main)
         return started
-
-    def spent(self, usage: Usage) -> None:
-        """Usage of a request outside of any column counts for its resource only."""
 
     async def _finish_runs(self) -> None:
         for run in self._runs.values():

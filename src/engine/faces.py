@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING, Unpack, cast
 
 import anyio
 import anyio.from_thread
@@ -16,15 +17,36 @@ import anyio.to_thread
 
 from ..admission.limits import LimitsSource
 from ..salvage.classify import CustomClassifier
-
+from .column import ColumnOptions
 from .engine import Engine, StoreSource
+from .options import RunKeywords
 from .output import output_path, write_jsonl
-from .pipeline import ColumnOptions, Pipeline, one_column
+from .pipeline import Pipeline, one_column
 from .report import RunReport
 from .rows import RowId, Rows
 from .run import Run
 
-__all__ = ["amap", "arun", "map", "run"]
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+__all__ = ["MapKeywords", "RunFaceKeywords", "amap", "arun", "map", "run"]
+
+
+class RunFaceKeywords(RunKeywords, total=False):
+    """What :func:`run` takes by name: see :func:`arun`."""
+
+    limits: LimitsSource
+    store: StoreSource
+    out: str | os.PathLike[str] | None
+    run: str | None
+    row_id: RowId
+    classify: CustomClassifier | None
+    seed: int | None
+    started: Callable[[Run], object] | None
+
+
+class MapKeywords(RunFaceKeywords, ColumnOptions, total=False):
+    """What :func:`map` takes by name: the options of one column and those of a run."""
 
 
 async def arun(
@@ -40,17 +62,18 @@ async def arun(
     classify: CustomClassifier | None = None,
     seed: int | None = None,
     started: Callable[[Run], object] | None = None,
-    **options: object,
+    **options: Unpack[RunKeywords],
 ) -> RunReport:
     """Run ``pipeline`` over ``rows`` to its end and return the report.
 
     ``limits``: a TOML file, a mapping of scope names (``openai``, ``openai/gpt-x``, ``*``) to limits, one Limits, or
     None to find them out. ``store``: a path (SQLite, durable; the same call again resumes), a RunStore, or None for
     memory. ``out``: a .jsonl file that the finished rows are written to, in order, in one piece. ``run`` names the
-    run in the store, ``row_id`` identifies rows. ``started`` is called with the run in progress, to watch or stop
-    it. ``options`` are those of RunOptions: ``patience``, ``deadline``, ``max_attempts``, ``group_size``, ...
+    run in the store, ``row_id`` identifies rows; ``argument`` is the field that a row which is no mapping becomes.
+    ``classify`` is asked first what an exception means. ``started`` is called with the run in progress, to watch or
+    stop it. ``options`` are those of RunOptions: ``patience``, ``deadline``, ``max_attempts``, ``group_size``, ...
 
-    A failed row never raises (unless ``on_failure="raise"``); a broken pipeline, input, store or column limit does.
+    A failed row never raises (unless ``on_failure="raise"``); a broken pipeline, input, store or configuration does.
     """
     path = None if out is None else output_path(out)
     async with Engine(limits=limits, store=store, classify=classify, seed=seed) as engine:
@@ -63,50 +86,57 @@ async def arun(
     return report
 
 
-async def amap(function: Callable[..., object], rows: Rows, **more: object) -> RunReport:
+async def amap(function: Callable[..., object], rows: Rows, **options: Unpack[MapKeywords]) -> RunReport:
     """Call ``function`` once for each row, under the limits of ``model=``, and return the report.
 
     A row that is a mapping gives its fields by parameter name; any other row is the one argument. The results are in
     ``report.results()`` under the function's name, or ``name=``. All options of a column (``model``, ``timeout``,
     ``tokens``, ...) and of :func:`arun` apply.
     """
-    of_column = {key: more.pop(key) for key in ColumnOptions.__annotations__ if key in more}
-    pipeline, argument = one_column(function, **of_column)  # type: ignore[misc]
-    return await arun(pipeline, rows, argument=argument, **more)  # type: ignore[arg-type]
+    given = cast("dict[str, object]", options)
+    column = {name: given[name] for name in given if name in ColumnOptions.__annotations__}
+    of_run = {name: given[name] for name in given if name not in column}
+    pipeline, argument = one_column(function, **cast("ColumnOptions", column))
+    return await arun(pipeline, rows, argument=argument, **cast("RunFaceKeywords", of_run))
 
 
-def run(pipeline: Pipeline, rows: Rows, **more: object) -> RunReport:
+def run(pipeline: Pipeline, rows: Rows, **options: Unpack[RunFaceKeywords]) -> RunReport:
     """:func:`arun` for code that is not async; works inside a notebook too.
 
     In the main thread of a program Ctrl-C stops the run: what is in flight gets a grace time, everything finished is
     committed, the report says how to resume, and the program exits with status 130. A second Ctrl-C leaves at once.
     """
-    return _block_on(partial(arun, pipeline, rows), more)
+    given = cast("dict[str, object]", options)
+    return _block_on(cast("_Face", partial(arun, pipeline, rows)), given)
 
 
-def map(function: Callable[..., object], rows: Rows, **more: object) -> RunReport:  # noqa: A001
+def map(function: Callable[..., object], rows: Rows, **options: Unpack[MapKeywords]) -> RunReport:  # noqa: A001
     """:func:`amap` for code that is not async; Ctrl-C as in :func:`run`."""
-    return _block_on(partial(amap, function, rows), more)
+    given = cast("dict[str, object]", options)
+    return _block_on(cast("_Face", partial(amap, function, rows)), given)
 
 
-def _block_on(call: Callable[..., object], more: dict[str, object]) -> RunReport:
+_Face = Callable[..., Awaitable[RunReport]]
+
+
+def _block_on(face: _Face, options: dict[str, object]) -> RunReport:
     if _loop_is_running():
         # A notebook: its loop has this thread, so the run gets a loop and a thread of its own.
         with anyio.from_thread.start_blocking_portal() as portal:
-            return portal.call(partial(call, **more))  # type: ignore[arg-type, return-value]
+            return portal.call(partial(face, **options))
     if threading.current_thread() is not threading.main_thread():
-        return anyio.run(partial(call, **more))  # type: ignore[arg-type, return-value]
-    report, interrupted = anyio.run(_with_ctrl_c, call, more)
+        return anyio.run(partial(face, **options))
+    report, interrupted = anyio.run(_with_ctrl_c, face, options)
     if interrupted:
         print(report, file=sys.stderr)  # noqa: T201  (the program ends here, and this is what it has to say)
         raise SystemExit(report.exit_code)
     return report
 
 
-async def _with_ctrl_c(call: Callable[..., object], more: dict[str, object]) -> tuple[RunReport, bool]:
+async def _with_ctrl_c(face: _Face, options: dict[str, object]) -> tuple[RunReport, bool]:
     runs: list[Run] = []
     presses: list[int] = []
-    also = more.pop("started", None)
+    also = options.get("started")
 
     def started(going: Run) -> None:
         runs.append(going)
@@ -114,12 +144,12 @@ async def _with_ctrl_c(call: Callable[..., object], more: dict[str, object]) -> 
             also(going)
 
     async with _interrupts(runs, presses):
-        report = await call(started=started, **more)  # type: ignore[misc]
-    return report, bool(presses)  # pyright: ignore[reportUnknownVariableType]
+        report = await face(**{**options, "started": started})
+    return report, bool(presses)
 
 
 @asynccontextmanager
-async def _interrupts(runs: list[Run], presses: list[int]) -> AsyncIterator[None]:
+async def _interrupts(runs: list[Run], presses: list[int]) -> AsyncGenerator[None]:
     """While open, the first Ctrl-C stops the runs and the second ends the program."""
 
     async def listen() -> None:

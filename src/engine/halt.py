@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from math import inf
+from typing import TYPE_CHECKING
 
-from .report import RunStatus
+if TYPE_CHECKING:
+    from .report import RunStatus
 
 __all__ = ["Halt"]
 

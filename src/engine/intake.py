@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from math import inf
+from typing import TYPE_CHECKING
 
 import anyio
 
-from ..admission.controller import AdmissionController
 from ..errors import ConflictingResult
-from ..storage.ports import RunHandle, StoredRow
 from ..scheduler.window import HORIZON_FACTOR, HYSTERESIS, Window
-from ..values import ResourceKey
-from .core import RunCore
-from .options import RunOptions
 from .restore import Restored, restore_row
-from .rows import RowSeed, RowSource
-from .values import ColumnPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ..admission.controller import AdmissionController
+    from ..storage.ports import RunHandle, StoredRow
+    from ..values import ResourceKey
+    from .core import RunCore
+    from .options import RunOptions
+    from .rows import RowSeed, RowSource
+    from .values import ColumnPlan
 
 __all__ = ["Intake"]
 

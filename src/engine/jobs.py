@@ -7,21 +7,23 @@ not a failure and passes through.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import anyio.to_thread
 
-from ..admission.controller import AdmissionController
-from ..admission.values import Lease
 from ..salvage.classify import Classifier, Failure
 from ..salvage.kinds import FailureKind
-from ..scheduler.frontier import Task
 from ..storage.codec import encode
 from ..values import ResourceKey, Usage
-from .meter import Meter
 from .values import CellResult, ColumnPlan
-from .workers import Worker
+
+if TYPE_CHECKING:
+    from ..admission.controller import AdmissionController
+    from ..admission.values import Lease
+    from ..scheduler.frontier import Task
+    from .meter import Meter
+    from .workers import Worker
 
 __all__ = ["Job", "ThreadRunner", "body_results", "call_body", "worker_threads"]
 

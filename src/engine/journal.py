@@ -6,6 +6,8 @@ Pure: the committing is in :mod:`headgate.engine.committer`.
 
 from __future__ import annotations
 
+from itertools import chain
+
 from ..storage.ports import Batch, CellRecord, HeldRecord, RowRecord, SpentRecord
 
 __all__ = ["Journal"]
@@ -79,11 +81,11 @@ class Journal:
         self.in_commit = 0
         settled: list[int] = []
         outstanding = self._outstanding
-        for record in (*batch.rows, *batch.cells):
-            left = outstanding[record.row] - 1
+        for row in chain((record.row for record in batch.rows), (record.row for record in batch.cells)):
+            left = outstanding[row] - 1
             if left:
-                outstanding[record.row] = left
+                outstanding[row] = left
             else:
-                del outstanding[record.row]
-                settled.append(record.row)
+                del outstanding[row]
+                settled.append(row)
         return settled

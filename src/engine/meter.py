@@ -20,7 +20,7 @@ class Pace(StrEnum):
 
     LATENCY = "provider latency"
     REQUEST_LIMIT = "request limit"
-    TOKEN_LIMIT = "token limit"  # noqa: S105 - no password
+    TOKEN_LIMIT = "token limit"
     CONCURRENCY_LIMIT = "concurrency limit"
     COOLDOWN = "cooldown"
     HELD_BACK = "held back"
@@ -39,7 +39,7 @@ class ResourceMeter:
     peak: int = 0
     busy_s: float = 0.0
     queued_s: float = 0.0
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     last_status: int | None = None
     outcomes: dict[Outcome, int] = field(default_factory=dict[Outcome, int])
     seconds: dict[Pace, float] = field(default_factory=dict[Pace, float])

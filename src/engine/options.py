@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from math import inf, isnan
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypedDict, get_args
 
 from ..errors import ConfigError
 
-__all__ = ["OnFailure", "RunOptions"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["OnFailure", "RunKeywords", "RunOptions"]
 
 OnFailure = Literal["continue", "raise"]
 
@@ -21,8 +24,8 @@ class RunOptions:
     whole run, ``stall_timeout`` the time in which no cell finishes anywhere; ``grace`` is what requests in flight
     get when a run is stopped. ``max_attempts`` counts attempts that reached a provider and failed there; pressure
     costs none. Open rows, finished ones that nobody has taken yet included, are bounded by ``max_open_rows`` and
-    ``max_open_bytes``; ``group_size`` rows open together and are the unit of group columns. About twice as many rows are
-    open as the resources can carry at once, but not fewer than ``min_open_rows``.
+    ``max_open_bytes``; ``group_size`` rows open together and are the unit of group columns. About twice as many rows
+    are open as the resources can carry at once, but not fewer than ``min_open_rows``.
     """
 
     patience: float = 3600.0
@@ -61,10 +64,30 @@ class RunOptions:
             )
 
     @classmethod
-    def of(cls, options: dict[str, object]) -> RunOptions:
+    def of(cls, options: Mapping[str, object]) -> RunOptions:
         """Options by name; ConfigError names an unknown one."""
         known = {field.name for field in fields(cls)}
         for name in options:
             if name not in known:
                 raise ConfigError(f"unknown option {name!r} (known: {', '.join(sorted(known))})")
         return cls(**options)  # type: ignore[arg-type]
+
+
+class RunKeywords(TypedDict, total=False):
+    """The fields of :class:`RunOptions` as keyword arguments."""
+
+    patience: float
+    deadline: float
+    stall_timeout: float
+    grace: float
+    max_attempts: int
+    max_output_attempts: int
+    on_failure: OnFailure
+    finish_siblings: bool
+    group_size: int
+    min_open_rows: int
+    max_open_rows: int
+    max_open_bytes: int
+    max_workers: int
+    local_workers: int
+    thread_workers: int

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from ..admission.controller import AdmissionController
+from typing import TYPE_CHECKING
+
 from ..admission.values import DenyReason
-from ..values import ResourceKey
-from .core import RunCore
-from .dispatch import Dispatch
 from .meter import Meter, Pace
+
+if TYPE_CHECKING:
+    from ..admission.controller import AdmissionController
+    from ..values import ResourceKey
+    from .core import RunCore
+    from .dispatch import Dispatch
 
 __all__ = ["pace_of"]
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..scheduler.graph import Graph, Scope
 from .conditions import INPUT
-from .pipeline import Column, Pipeline
 from .values import ColumnPlan
+
+if TYPE_CHECKING:
+    from .pipeline import Column, Pipeline
 
 __all__ = ["LOCAL", "plan_columns"]
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from ..salvage.decisions import Fail, HeldItem
-from ..scheduler.frontier import Task
 from ..storage.codec import encode
 from ..storage.ports import CellRecord, CellStatus, HeldRecord, RowRecord, SpentRecord
-from ..values import Usage
-from .journal import Journal
-from .rows import RowSeed
-from .values import CellResult, ColumnPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..salvage.decisions import Fail, HeldItem
+    from ..scheduler.frontier import Task
+    from ..values import Usage
+    from .journal import Journal
+    from .rows import RowSeed
+    from .values import CellResult, ColumnPlan
 
 __all__ = ["Records"]
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from ..errors import LedgerMismatch, RowFailed
-from ..salvage.ledger import FailureEntry
 from ..values import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from ..salvage.ledger import FailureEntry
 
 __all__ = ["ColumnReport", "ResourceReport", "RunReport", "RunStatus"]
 
@@ -165,11 +169,10 @@ def render(report: RunReport) -> str:
         f"  rows: {report.accepted} accepted = {report.done} done + {report.failed} failed + {report.held} held + "
         f"{report.skipped} skipped" + (f" ({report.restored} restored)" if report.restored else ""),
     ]
-    for column in report.columns:
-        lines.append(
-            f"  {column.column}: {column.done} done, {column.failed} failed, {column.held} held, "
-            f"{column.skipped} skipped"
-        )
+    lines.extend(
+        f"  {one.column}: {one.done} done, {one.failed} failed, {one.held} held, {one.skipped} skipped"
+        for one in report.columns
+    )
     for resource in report.resources:
         lines.extend(_resource_lines(resource, report.seconds))
     if report.bound_s is not None:

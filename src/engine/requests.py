@@ -6,24 +6,28 @@ model uses it. Every other request queues in admission, ahead of new tasks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextvars import ContextVar
-from types import TracebackType
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from ..admission.controller import AdmissionController
 from ..admission.values import Lease, Request
 from ..errors import HeadgateError
-from ..salvage.classify import Classifier, Failure
 from ..salvage.dialects import of_status
 from ..salvage.kinds import TABLE
 from ..values import Feedback, Outcome, ResourceKey, Usage
-from .meter import Meter
 from .usage import UsageLike, usage_of
 
-__all__ = ["ActiveLease", "RequestContext", "Requester", "current_lease", "request", "requester"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from ..admission.controller import AdmissionController
+    from ..salvage.classify import Classifier, Failure
+    from .meter import Meter
+
+__all__ = ["ActiveLease", "Outside", "RequestContext", "Requester", "current_lease", "request", "requester"]
 
 
 class Requester(Protocol):
@@ -42,6 +46,21 @@ class Requester(Protocol):
 
 
 requester: ContextVar[Requester | None] = ContextVar("headgate_requester", default=None)
+
+
+@dataclass(slots=True)
+class Outside:
+    """Requests that the engine's user makes inside ``async with Engine(...)``, but in no column."""
+
+    controller: AdmissionController
+    classifier: Classifier
+    meter: Meter
+    flow: str = "engine"
+    lease: Lease | None = None
+    resource: ResourceKey | None = None
+
+    def spent(self, usage: Usage) -> None:
+        """Nobody's account: the resource's own meter has counted it."""
 
 
 class ActiveLease:

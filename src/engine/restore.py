@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from ..errors import FingerprintMismatch
 from ..scheduler.frontier import CellState
 from ..storage.codec import decode
 from ..storage.ports import CellStatus, StoredRow
-from .rows import RowSeed
-from .values import ColumnPlan, RowStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .rows import RowSeed
+    from .values import ColumnPlan, RowStatus
 
 __all__ = ["HeldCell", "Restored", "restore_row"]
 

@@ -59,16 +59,11 @@ class RowSource:
             self._sync = ({COUNT_FIELD: index} for index in range(rows))
             self.first_fields: frozenset[str] | None = frozenset({COUNT_FIELD})
         elif isinstance(rows, AsyncIterable):
-            self._async = cast("AsyncIterable[object]", rows).__aiter__()
+            self._async = rows.__aiter__()
             self.first_fields = None
-        elif isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
-            raise InputError(
-                f"rows must be an iterable of mappings, an async iterable, or a count, not {type(rows).__name__}; "
-                "put a single row into a list"
-            )
         else:
-            self._sync = iter(rows)
-            self._all = cast("Sequence[object]", rows) if isinstance(rows, Sequence) else None
+            self._sync = iter(_iterable(rows))
+            self._all = rows if isinstance(rows, Sequence) else None
             self.first_fields = frozenset(self._fields(self._all[0], 0)) if self._all else None
 
     def require(self, fields: frozenset[str], needed_by: Mapping[str, tuple[str, ...]]) -> None:
@@ -148,3 +143,13 @@ class RowSource:
             raise InputError(f"row {index}: the id {row_id!r} was used by an earlier row; ids must be unique")
         seen.add(row_id)
         return row_id
+
+
+def _iterable(rows: object) -> Iterable[object]:
+    """``rows`` if they can be meant as many; a text or a mapping iterates, but never over rows."""
+    if isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
+        return cast("Iterable[object]", rows)
+    raise InputError(
+        f"rows must be an iterable of mappings, an async iterable, or a count, not {type(cast('object', rows)).__name__}; "
+        "put a single row into a list"
+    )

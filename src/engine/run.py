@@ -7,40 +7,44 @@ hands. The run's loop sleeps until time or another task has news for it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from math import inf
-from typing import cast
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
 
-from ..admission.controller import AdmissionController
-from ..admission.values import Denied, Lease
+from ..admission.values import DenyReason
 from ..errors import HeadgateError, RowFailed
 from ..salvage.classify import Classifier, Failure
-from ..salvage.decisions import Block, LaneParked, Reopened
+from ..salvage.decisions import Block, LaneGivenUp, LaneParked, Reopened
 from ..salvage.kinds import FailureKind
 from ..salvage.stall import StallClock
-from ..scheduler.frontier import Task
-from ..storage.ports import Batch, RunHandle
 from ..values import Usage
 from ..wakeup import Wakeup
 from .committer import Committer
-from .core import Cancel, ColumnHalted, CoreEffect, RunCore
+from .core import Abandoned, Cancel, ColumnHalted, CoreEffect, RunCore
 from .dispatch import Dispatch
 from .first_request import FirstRequests
 from .flight import Flight
 from .halt import Halt
-from .intake import Intake
-from .jobs import Job, ThreadRunner
 from .log import logger
 from .meter import Meter
-from .options import RunOptions
 from .pace import pace_of
 from .report import RunReport, RunStatus
 from .statistics import RunStatistics, look
 from .summary import summarize
-from .values import CellResult, FinishedRow
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from ..admission.controller import AdmissionController
+    from ..admission.values import Denied, Lease
+    from ..scheduler.frontier import Task
+    from ..storage.ports import Batch, RunHandle
+    from .intake import Intake
+    from .jobs import Job, ThreadRunner
+    from .options import RunOptions
+    from .values import CellResult, FinishedRow
 
 __all__ = ["Run"]
 
@@ -63,7 +67,7 @@ class Run:
         options: RunOptions,
         threads: ThreadRunner,
         wall_clock: Callable[[], float],
-        read: Callable[[], object],
+        read: Callable[[], Iterator[dict[str, object]]],
         resume_hint: str,
     ) -> None:
         self.name = name
@@ -168,6 +172,11 @@ class Run:
     def done(self) -> bool:
         """Whether the run has ended."""
         return self._done.is_set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing more is started: it was stopped, or a limit on its time passed."""
+        return self._stop.status is not None
 
     @property
     def core(self) -> RunCore:
@@ -346,17 +355,27 @@ class Run:
         self._wake_if_due()
 
     def _failed(self, job: Job, failure: Failure, now: float) -> None:
+        if failure.kind is FailureKind.ADMISSION_DENIED and self._controller.gate.closed:
+            self._core.cancelled(job.task, now)  # the engine closes: nobody's fault, and no row's end
+            self._halt(RunStatus.STOPPED, 0.0)
+            return
         resource = job.plan.resource
         cooldown = -inf if resource is None else self._controller.gate.blocked_until(resource)
         lane = job.plan.lane
-        self._core.failed(job.task, failure, job.usage, now, lane=lane, cooldown_until=cooldown)
+        self._core.failed(
+            job.task, failure, job.usage, now, lane=lane, cooldown_until=cooldown, sent_at=job.started_at
+        )
         if self._core.ledger.total and self._options.on_failure == "raise" and self._error is None:
             entry = next(iter(self._core.ledger))
             self._error = RowFailed(f"row {entry.row}, {entry.column}: {entry.kind.value}: {entry.message}")
             self._halt(RunStatus.STOPPED, 0.0)
 
     def _denied(self, task: Task, denied: Denied) -> None:
-        message = f"{denied.resource}: {denied.reason.value.replace('_', ' ')}"
+        if denied.reason is DenyReason.SHUTDOWN:
+            self._core.cancelled(task, anyio.current_time())
+            self._halt(RunStatus.STOPPED, 0.0)
+            return
+        message = f"{denied.resource}: {_DENIALS[denied.reason]}"
         failure = Failure(FailureKind.ADMISSION_DENIED, message)
         lane = self._core.plans[task.column].lane
         self._core.failed(task, failure, Usage(), anyio.current_time(), lane=lane)
@@ -376,6 +395,15 @@ class Run:
                     self._notices.append(f"{lane} is parked ({kind.value}): {message}")
                     self._log.error("resource parked", resource=lane, kind=kind.value, message=message)
                     self._block(lane, inf)
+                case Abandoned(lane=lane):
+                    bound = self._dispatch.withdraw_lane(lane)
+                    if bound is not None:
+                        self._requests.forget(bound)
+                        self._core.give_up(bound)
+                    self._notices.append(f"{lane} did not answer for {self._options.patience:g} s: its tasks are held")
+                    self._log.error("resource given up", resource=lane, patience_s=self._options.patience)
+                case LaneGivenUp():
+                    pass  # the core looks at the lane itself
                 case ColumnHalted(column=column, reason=reason):
                     self._notices.append(f"column {column} was stopped: {reason}")
                     self._log.error("column stopped", column=column, reason=reason)
@@ -459,14 +487,19 @@ class Run:
         return RunStatus.COMPLETED_WITH_FAILURES if tally.failed else RunStatus.COMPLETED
 
 
+_DENIALS = {
+    DenyReason.TOO_LARGE: "the request can never pass its token limit; make it smaller or raise the limit",
+    DenyReason.UNKNOWN_RESOURCE: "no such resource is registered",
+}
 _RESUMABLE = frozenset({RunStatus.HELD, RunStatus.STALLED, RunStatus.STOPPED, RunStatus.BUDGET_EXHAUSTED})
 
 
 def _single(error: BaseException) -> BaseException:
     """The one error inside the groups that task groups wrap around it."""
-    while isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        if len(group.exceptions) != 1:
+    inner: BaseException = error
+    while isinstance(inner, BaseExceptionGroup):
+        members: tuple[BaseException, ...] = inner.exceptions
+        if len(members) != 1:
             break
-        error = group.exceptions[0]
-    return error
+        inner = members[0]
+    return inner

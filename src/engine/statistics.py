@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..admission.controller import AdmissionController
-from ..values import ResourceKey
-from .core import RunCore
-from .meter import Meter
 from .report import ColumnReport
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..admission.controller import AdmissionController
+    from ..values import ResourceKey
+    from .core import RunCore
+    from .meter import Meter
 
 __all__ = ["ResourceStatistics", "RunStatistics", "look"]
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from ..values import Outcome
-from .core import RunCore
 from .meter import Meter, Pace, ResourceMeter
 from .report import ColumnReport, ResourceReport, RunReport, RunStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from .core import RunCore
 
 __all__ = ["summarize"]
 

@@ -6,9 +6,12 @@ The numbers of the report come from here, and the report checks that they add up
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..storage.ports import CellStatus
-from .values import RowStatus
+
+if TYPE_CHECKING:
+    from .values import RowStatus
 
 __all__ = ["ColumnTally", "Tally"]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from ..values import ResourceKey
-
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..salvage.classify import Failure
+    from ..values import ResourceKey
     from .pipeline import Column
     from .rows import RowSeed
 

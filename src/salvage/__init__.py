@@ -6,7 +6,7 @@ what is decided here.
 
 from __future__ import annotations
 
-from .classify import Classifier, Failure
+from .classify import Classifier, CustomClassifier, Failure
 from .column_guard import ColumnGuard, ColumnStopped
 from .decisions import (
     Block,
@@ -34,6 +34,7 @@ __all__ = [
     "Classifier",
     "ColumnGuard",
     "ColumnStopped",
+    "CustomClassifier",
     "Decision",
     "Effect",
     "Fail",

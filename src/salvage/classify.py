@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..values import Feedback
 
-__all__ = ["Classifier", "Failure"]
+__all__ = ["Classifier", "CustomClassifier", "Failure"]
 
 _MAX_LINKS: Final = 16
 _MAX_NESTING: Final = 4

@@ -79,6 +79,13 @@ class Dispatcher:
             heapify(flow.heap)
         return True
 
+    def clear(self, lane: str) -> list[Task]:
+        """Take out everything that is ready in ``lane``, in no particular order."""
+        tasks = [task for flow in self._flows.values() if flow.lane == lane for task in flow.queued]
+        for task in tasks:
+            self.discard(task)
+        return tasks
+
     def pop(self, lane: str) -> Task | None:
         """The next task of ``lane``, or None. Its flow pays one turn."""
         queue = self._lanes.get(lane)

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Opened", "find", "finish", "load", "open_run", "read_info", "read_spent", "write_batch"]
 
-_IDS_PER_QUERY: Final = 500
-
 _INSERT_ROW: Final = "INSERT INTO input_row VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _INSERT_CELL: Final = "INSERT INTO cell VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _INSERT_SPENT: Final = "INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -35,6 +33,8 @@ _INSERT_HELD: Final = """INSERT OR REPLACE INTO held SELECT ?1, ?2, ?3, ?4, ?5, 
     WHERE NOT EXISTS (SELECT 1 FROM cell WHERE run = ?1 AND position = ?2 AND col = ?3)"""
 _DELETE_HELD: Final = "DELETE FROM held WHERE run = ? AND position = ? AND col = ?"
 
+_ROW_AT: Final = "SELECT position, row_id, digest FROM input_row WHERE run = ? AND position = ?"
+_ROW_CALLED: Final = "SELECT position, row_id, digest FROM input_row WHERE run = ? AND row_id = ?"
 _SELECT_ROWS: Final = """SELECT position, row_id, digest, checksum, data FROM input_row
     WHERE run = ? AND position >= ? AND position < ? ORDER BY position LIMIT ?"""
 _SELECT_CELLS: Final = """SELECT position, col, status, reason, message, attempts, http_status, input_tokens,
@@ -103,13 +103,8 @@ def finish(connection: sqlite3.Connection, opened: Opened, status: str, now: flo
 
 def find(connection: sqlite3.Connection, run: int, row_ids: Sequence[str]) -> dict[str, int]:
     """Return the positions of the known ids."""
-    known: dict[str, int] = {}
-    for start in range(0, len(row_ids), _IDS_PER_QUERY):
-        some = row_ids[start : start + _IDS_PER_QUERY]
-        marks = ",".join("?" * len(some))
-        query = f"SELECT row_id, position FROM input_row WHERE run = ? AND row_id IN ({marks})"  # noqa: S608 (marks)
-        known.update(connection.execute(query, (run, *some)).fetchall())
-    return known
+    query = "SELECT row_id, position FROM input_row WHERE run = ? AND row_id = ?"
+    return dict(row for row_id in row_ids for row in connection.execute(query, (run, row_id)))
 
 
 def load(connection: sqlite3.Connection, run: str, first: int, last: int, *, most: int = -1) -> list[StoredRow]:
@@ -208,14 +203,13 @@ def _write_rows(connection: sqlite3.Connection, opened: Opened, batch: Batch) ->
     if connection.executemany(_INSERT_ROW, fresh).rowcount == len(fresh):
         return
     for record in batch.rows:
-        here = _row(connection, "position", run, record.row)
-        same_id = _row(connection, "row_id", run, record.row_id)
+        here = _row(connection, _ROW_AT, run, record.row)
+        same_id = _row(connection, _ROW_CALLED, run, record.row_id)
         if refusal := rules.row_refusal(opened.info.run, record, here, same_id):
             raise refusal
 
 
-def _row(connection: sqlite3.Connection, by: str, run: int, value: object) -> rules.Row | None:
-    query = f"SELECT position, row_id, digest FROM input_row WHERE run = ? AND {by} = ?"  # noqa: S608 (our own names)
+def _row(connection: sqlite3.Connection, query: str, run: int, value: object) -> rules.Row | None:
     found = connection.execute(query, (run, value)).fetchone()
     return None if found is None else rules.Row(*found)
 
@@ -270,4 +264,4 @@ def _write_spent(connection: sqlite3.Connection, opened: Opened, batch: Batch) -
 def _missing_row(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> int:
     """Return the first row that the batch speaks of and the run does not have."""
     spoken = [cell.row for cell in batch.cells] + [h.row for h in batch.held] + [s.row for s in batch.spent]
-    return next(row for row in spoken if _row(connection, "position", opened.number, row) is None)
+    return next(row for row in spoken if _row(connection, _ROW_AT, opened.number, row) is None)

@@ -15,7 +15,7 @@ Prior art: the simulators of FoundationDB and TigerBeetle (a safety phase, then 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -30,7 +30,6 @@ from ..salvage.classify import Classifier
 from .clock import run_virtual
 from .inspector import Inspector
 from .provider.spec import Capacity, Faults, ModelSpec, ProviderSpec
-from .provider.values import ProviderStats
 from .provider.virtual import VirtualProvider
 from .scenario import Cancel, Interruption, Leave, Scenario, Stop, Surroundings, build_pipeline
 from .witness import PromiseBroken, Witness, WitnessStore, expect
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from ..engine.rows import Rows
     from ..engine.run import Run
     from ..salvage.classify import CustomClassifier
+    from .provider.values import ProviderStats
 
 __all__ = ["PromiseBroken", "SimulationReport", "check_pipeline", "check_scenario"]
 
@@ -103,7 +103,7 @@ def check_pipeline(
     provider: ProviderSpec,
     *,
     limits: Mapping[str, object] | None = None,
-    surroundings: Surroundings = Surroundings(),  # noqa: B008 - a frozen value
+    surroundings: Surroundings = Surroundings(),
     classify: CustomClassifier | None = None,
     seed: int = 0,
     backend: Backend = "asyncio",
@@ -306,8 +306,8 @@ class _Life:
     async def _inspect(self, inspector: Inspector, scope: anyio.CancelScope) -> None:
         try:
             await inspector.watch()
-        except PromiseBroken as broken:
-            self._error = broken
+        except Exception as error:  # broken promises, and the assertions of check()
+            self._error = error
             scope.cancel()
 
     async def end(self, engine: Engine, *, cancelled: bool) -> None:

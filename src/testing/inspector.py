@@ -90,7 +90,7 @@ class Inspector:
     def _check_idle(self, resource: str, ready: int) -> None:
         """S4, A10: where a task is ready, something must refuse its request, or all workers are busy."""
         run = self._run
-        if not ready or run.in_flight >= self._options.max_workers:
+        if not ready or run.stopping or run.in_flight >= self._options.max_workers:
             return
         if any(plan.lane == resource and plan.column.tokens is not None for plan in run.core.plans):
             return  # how large the next request is, only the scheduler knows

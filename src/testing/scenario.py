@@ -94,7 +94,7 @@ class ColumnShape:
     weight: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Scenario:
     """One case for :func:`~headgate.testing.harness.check_scenario`: everything that the simulation needs."""
 
@@ -105,6 +105,14 @@ class Scenario:
     options: Mapping[str, object] = field(default_factory=dict[str, object])
     surroundings: Surroundings = Surroundings()
     seed: int = 0
+
+    def __repr__(self) -> str:
+        """Code that makes the scenario again. Pydantic's own text of a spec is none."""
+        spec = self.provider.model_dump(mode="json", exclude_unset=True)
+        return (
+            f"Scenario(columns={self.columns!r}, rows={self.rows}, provider=ProviderSpec.model_validate({spec!r}), "
+            f"limits={self.limits!r}, options={self.options!r}, surroundings={self.surroundings!r}, seed={self.seed})"
+        )
 
 
 def build_pipeline(columns: Sequence[ColumnShape], provider: VirtualProvider) -> Pipeline:
@@ -155,7 +163,10 @@ def _value(shape: ColumnShape, arguments: Mapping[str, object]) -> object:
         return f"{shape.name} {mark_of(arguments)}"
     first = arguments[shape.needs[0]]
     assert isinstance(first, list)
-    return [f"{shape.name} {mark_of({name: _at(values, n) for name, values in arguments.items()})}" for n in range(_length(first))]
+    return [
+        f"{shape.name} {mark_of({name: _at(values, n) for name, values in arguments.items()})}"
+        for n in range(_length(first))
+    ]
 
 
 def _at(values: object, place: int) -> object:

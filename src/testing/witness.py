@@ -8,7 +8,6 @@ engine runs as it would alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import anyio
@@ -22,7 +21,7 @@ from ..storage.memory import MemoryStore
 from ..storage.ports import CellStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from ..engine.column import Column
     from ..engine.pipeline import Pipeline
@@ -153,7 +152,9 @@ class Witness:
         for name in names:
             expect(name in arguments, "S3", f"{plan.name} of rows {list(job.rows)} started without {name!r}")
             given = cast("Sequence[object]", arguments[name]) if plan.group else (arguments[name],)
-            expect(len(given) == len(job.rows), "S3", f"{plan.name} got {len(given)} of {name} for {len(job.rows)} rows")
+            expect(
+                len(given) == len(job.rows), "S3", f"{plan.name} got {len(given)} of {name} for {len(job.rows)} rows"
+            )
             for row, value in zip(job.rows, given, strict=True):
                 made = self._values.get((row, name))
                 expect(made is not None, "S3", f"{plan.name} of row {row} started before {name} was there")
@@ -215,7 +216,9 @@ class Witness:
             expect(cell not in self.committed, "S1", f"{record.column} of row {record.row} has two outcomes")
             if record.status is CellStatus.DONE:
                 made = self._values.get(cell)
-                expect(made == record.payload, "S1", f"{record.column} of row {record.row} is not what its body returned")
+                expect(
+                    made == record.payload, "S1", f"{record.column} of row {record.row} is not what its body returned"
+                )
             elif record.status is CellStatus.FAILED:
                 self._check_failure(cell, record.reason)
             self.committed[cell] = record.status, record.payload
@@ -252,7 +255,9 @@ class Witness:
     def check_handed_out(self, report: RunReport, columns: Sequence[str]) -> None:
         """S1: a consumer of ``run.rows()`` was given every row that has ended."""
         whole = self.whole_rows(columns) & set(range(report.accepted))
-        expect(self.handed_out == whole, "S1", f"rows {sorted(whole ^ self.handed_out)[:9]} ended but were not handed out")
+        expect(
+            self.handed_out == whole, "S1", f"rows {sorted(whole ^ self.handed_out)[:9]} ended but were not handed out"
+        )
 
     def received(self, row: FinishedRow, columns: Sequence[str]) -> None:
         """A consumer of ``run.rows()`` was given ``row``."""
@@ -265,7 +270,9 @@ class Witness:
                 raise PromiseBroken("D1", f"row {row.index} was handed out before {column} was committed")
             status, payload = outcome
             statuses.add(status)
-            expect((status is CellStatus.DONE) == (column in row.values), "S1", f"row {row.index}: {column} is {status}")
+            expect(
+                (status is CellStatus.DONE) == (column in row.values), "S1", f"row {row.index}: {column} is {status}"
+            )
             if payload is not None:
                 expect(encode(row.values[column]) == payload, "S1", f"row {row.index}: {column} is not what was stored")
         expect(row.ok == (CellStatus.FAILED not in statuses), "S1", f"row {row.index} is not {row.status}")

@@ -45,6 +45,7 @@ async def leave_open(path: Path) -> None:
     """Hand a commit in, be cancelled, and end without closing anything."""
     store = SqliteStore(path)
     handle = await store.open_run("run", {"a": "1"})
+    ready_then_wait()
     with anyio.CancelScope() as scope:
         scope.cancel()
         await handle.commit(Batch(rows=(RowRecord(0, "id0", b"digest", b"{}"),)))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,13 +52,13 @@ def row(position: int) -> Batch:
 
 
 async def test_t55_database_is_locked_as_a_final_error(tmp_path: Path) -> None:
-    """T55: contention killed the run. Here the lock is waited for."""
-    store = SqliteStore(tmp_path / "s.db")
+    """T55: contention killed the run. Here the lock is waited for, longer than SQLite itself waits at a time."""
+    store = SqliteStore(tmp_path / "s.db", busy_timeout_s=3.0)
     handle = await store.open_run("run", {"a": "1"})
     with neighbour("lock", tmp_path / "s.db") as process:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(handle.commit, row(0))
-            await anyio.sleep(0.3)
+            await anyio.sleep(0.6)
             assert store.read_info("run").rows == 0
             go_on(process)
     assert store.read_info("run").rows == 1
@@ -131,7 +132,16 @@ async def test_t42_result_in_one_pod(tmp_path: Path) -> None:
 
 
 def test_a_store_that_nobody_closed_neither_hangs_nor_loses(tmp_path: Path) -> None:
-    assert finished("leave_open", tmp_path / "s.db") == ""
+    path = tmp_path / "s.db"
+    with neighbour("leave_open", path) as process:
+        # While it ends, it cannot write yet.
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            go_on(process)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.7)
+            connection.execute("ROLLBACK")
+        assert process.wait(60) == 0
     assert SqliteStore(tmp_path / "s.db").read_info("run").rows == 1
     assert [path.name for path in tmp_path.iterdir()] == ["s.db"]
 

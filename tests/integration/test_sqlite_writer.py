@@ -122,7 +122,33 @@ async def test_t32_one_batch_one_fate(tmp_path: Path) -> None:
 
 
 async def test_t51_success_before_durable(tmp_path: Path) -> None:
-    """T51: the producer was told "done", then the write failed. Here COMMIT itself fails, after the job went well."""
+    """T51: the producer was told "done", then the write failed. While COMMIT runs, nobody has been told anything."""
+    writer, at_commit, go_on = new_writer(tmp_path / "s.db"), threading.Event(), threading.Event()
+    await writer.run(make_tables)
+    told: list[int] = []
+
+    def stop_at_commit(statement: str) -> None:
+        if statement == "COMMIT":
+            at_commit.set()
+            go_on.wait(10.0)
+
+    async def one(number: int) -> None:
+        told.append(await writer.run(insert(number)))
+
+    await writer.run(lambda connection: connection.set_trace_callback(stop_at_commit), writes=False)
+    at_commit.clear()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one, 1)
+        await anyio.to_thread.run_sync(at_commit.wait)
+        await anyio.wait_all_tasks_blocked()
+        assert told == []
+        go_on.set()
+    assert told == [1]
+    await writer.aclose()
+
+
+async def test_t51_a_commit_that_fails_at_the_very_end(tmp_path: Path) -> None:
+    """T51: COMMIT itself fails, after the job went well. Only the job that is to blame is refused."""
     writer, gathering = new_writer(tmp_path / "s.db"), Gathering()
     await writer.run(make_tables)
     outcomes = await gathering.of(writer, [insert(1), insert(2, parent=77), insert(3)])

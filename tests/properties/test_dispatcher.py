@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hypothesis.strategies as st
-from headgate.scheduler.dispatcher import Dispatcher
-from headgate.scheduler.frontier import Task
 from hypothesis import given
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from headgate.scheduler.dispatcher import Dispatcher
+from headgate.scheduler.frontier import Task
 
 LANES = {0: "m", 1: "m", 2: "n", 3: "m"}
 WEIGHTS = {0: 1.0, 1: 2.0, 2: 1.0, 3: 0.5}

@@ -6,12 +6,13 @@ import random
 from math import inf
 
 import hypothesis.strategies as st
+from hypothesis import given
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from headgate.admission.gate import Gate
 from headgate.admission.scope import ScopeLimits, cost_of
 from headgate.admission.values import Denied, DenyReason, Expire, Grant, Lease, Refuse, ReleaseResult, Request
 from headgate.values import Feedback, LimitKind, Outcome, ResourceKey, Usage
-from hypothesis import given
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 RESOURCES = [
     ResourceKey.parse(name) for name in ("one/a", "one/b", "one/b:embedding", "two/a", "free/any", "tokens/big")
@@ -85,7 +86,7 @@ class GateMachine(RuleBasedStateMachine):
         """A4: whoever only tries never overtakes a waiter of the same resource."""
         ahead = any(request.resource == resource for request, _ in self.waiting.values())
         answer = self.gate.try_acquire(self.request(resource, tokens, "try", 9), self.now)
-        granted_meanwhile = len(self.gate._room._effects)  # noqa: SLF001
+        granted_meanwhile = len(self.gate._room._effects)
         if isinstance(answer, Lease):
             assert not ahead or granted_meanwhile, "A4: try_acquire overtook a waiter"
             self.held[answer.id] = answer
@@ -186,7 +187,7 @@ class GateMachine(RuleBasedStateMachine):
             name = scope.waiting.head()
             if name is None:
                 continue
-            lane = next(lane for lane in self.gate._registry.lanes.values() if lane.name == name)  # noqa: SLF001
+            lane = next(lane for lane in self.gate._registry.lanes.values() if lane.name == name)
             head = lane.head()
             assert head is not None
             refusals = [one.refusal(head.request, self.now) for one in lane.scopes]

@@ -294,6 +294,17 @@ def test_a_measurement_never_raises_a_limit_that_was_retuned() -> None:
     assert bench.law.limit < 11
 
 
+def test_a_retuned_limit_does_not_jump_back_to_where_a_recovery_was() -> None:
+    bench = Bench(40, maximum=40)
+    bench.fill()
+    assert bench.reject() is Verdict.CUT
+    bench.wait(1.0)
+    bench.law.set_bounds(1, 5, bench.now)
+    bench.law.set_bounds(1, 40, bench.now)
+    bench.wait(0.05)
+    assert bench.law.limit <= 6
+
+
 def test_a_limit_that_was_never_rejected_goes_on_growing_when_allowed() -> None:
     bench = Bench(4, settled=False, maximum=8)
     bench.wait(10.0)

@@ -7,6 +7,7 @@ import time
 from math import inf
 
 import pytest
+
 from headgate.admission.gate import Gate
 from headgate.admission.scope import ScopeLimits
 from headgate.admission.values import Denied, DenyReason, Expire, Grant, Lease, ReleaseResult, Request
@@ -87,9 +88,9 @@ def test_t06_history_cost() -> None:
     gate = gate_with(openai__gpt_x=ScopeLimits(maximum=8))
 
     def footprint() -> int:
-        lane = gate._registry.lanes[str(MODEL)]  # noqa: SLF001
-        timers = gate._room.timers._heap  # noqa: SLF001
-        return len(lane._deadlines) + len(timers) + len(gate._leases._released)  # noqa: SLF001
+        lane = gate._registry.lanes[str(MODEL)]
+        timers = gate._room.timers._heap
+        return len(lane._deadlines) + len(timers) + len(gate._leases._released)
 
     sizes = []
     for cycle in range(4_000):

@@ -1,0 +1,30 @@
+"""The whole engine against made-up providers, in virtual time: every promise, in cases that hypothesis chooses.
+
+A failing case prints itself as code; put ``check_scenario(Scenario(...), backend=...)`` into a test or a script to see
+it again, or run the test again: hypothesis tries its last failure first. ``HYPOTHESIS_PROFILE=deep`` tries 25 times as
+many.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+
+from headgate.testing import Scenario
+from headgate.testing.strategies import scenarios
+from tests.simulation.simulated import check_scenario
+
+# trio turns some four times slower under its clock, and shuffles anyway.
+ON_TRIO = max(1, settings.default.max_examples // 3) if settings.default is not None else 20
+
+
+@given(scenarios())
+def test_every_promise_holds_on_asyncio(scenario: Scenario) -> None:
+    """A1, S1, S2, S3, S4, S6, S7, S8, V1, V3, V5, D1: see headgate.testing.harness for how each is checked."""
+    check_scenario(scenario, backend="asyncio")
+
+
+@settings(max_examples=ON_TRIO)
+@given(scenarios(rows=16))
+def test_every_promise_holds_on_trio(scenario: Scenario) -> None:
+    """The same on another event loop, which shuffles tasks on purpose."""
+    check_scenario(scenario, backend="trio")

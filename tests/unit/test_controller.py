@@ -1,0 +1,454 @@
+"""The shell around the gate on both loops, in virtual time: waiting, timing out, being cancelled, closing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import anyio
+import pytest
+from headgate.admission import AdmissionController
+from headgate.admission.controller import Bidder
+from headgate.admission.gate import Gate
+from headgate.admission.limits import Limits
+from headgate.admission.values import Denied, DenyReason, Grant, Lease, ReleaseResult, Request
+from headgate.errors import AdmissionDenied, AdmissionTimeout, ConfigError, ModelTimeout, ProviderTimeout
+from headgate.testing.clock import VirtualLoop, run_virtual
+from headgate.values import Outcome, ResourceKey, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from anyio.abc import TaskGroup
+
+Backend = Literal["asyncio", "trio"]
+T = TypeVar("T")
+
+MODEL = ResourceKey.parse("openai/gpt-x")
+OTHER = ResourceKey.parse("openai/other")
+FOUR = {"openai/gpt-x": {"concurrency": 4, "queue_timeout": 5.0}, "openai/other": {"concurrency": 1}}
+ONE = {"openai/gpt-x": {"concurrency": 1, "queue_timeout": 5.0}, "openai/other": {"concurrency": 1}}
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    chosen: Backend = request.param
+    return chosen
+
+
+def under(backend: Backend, body: Callable[[AdmissionController], Awaitable[T]], limits: Any = None) -> T:
+    """Run ``body`` with a controller in virtual time; afterwards nothing may be out and every book adds up."""
+
+    async def main() -> T:
+        async with AdmissionController(ONE if limits is None else limits, seed=1) as controller:
+            result = await body(controller)
+            controller.gate.check()
+            assert controller.gate.leases() == 0, "a lease leaked"
+            for scope in controller.gate.scopes().values():
+                assert scope.in_flight == 0
+            return result
+
+    return run_virtual(main, backend=backend)
+
+
+async def hold(controller: AdmissionController, seconds: float, request: Request | None = None) -> float:
+    """Wait for a lease and keep it for a while; returns when it came."""
+    lease = await controller.acquire(request or Request(MODEL))
+    came = anyio.current_time()
+    await anyio.sleep(seconds)
+    assert controller.release(lease, Outcome.SUCCESS) is ReleaseResult.RELEASED
+    return came
+
+
+def test_room_is_given_at_once_and_a_release_serves_the_next(backend: Backend) -> None:
+    """A1, A10."""
+
+    async def body(controller: AdmissionController) -> list[float]:
+        came: list[float] = []
+
+        async def one() -> None:
+            came.append(await hold(controller, 1.0, Request(MODEL, queue_timeout_s=60.0)))
+            controller.gate.check()
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(one)
+        return sorted(came)
+
+    assert under(backend, body, FOUR) == [0.0] * 4 + [1.0] * 4 + [2.0] * 2
+
+
+def test_a3_the_deadline_passes_and_nothing_is_left_of_the_waiter(backend: Backend) -> None:
+    """A3: exactly at its deadline, with everything that one wants to know of it."""
+
+    async def body(controller: AdmissionController) -> None:
+        kept = await controller.acquire(Request(MODEL))
+        with pytest.raises(AdmissionTimeout) as caught:
+            await controller.acquire(Request(MODEL))
+        assert anyio.current_time() == 5.0
+        error = caught.value
+        assert (error.resource, error.reason, error.waited_s) == ("openai/gpt-x", "queue_timeout", 5.0)
+        assert error.pressure is not None
+        assert (error.pressure.in_flight, error.pressure.limit, error.pressure.waiting) == (1, 1.0, 0)
+        assert controller.pressure(MODEL).waiting == 0
+        assert "queue_timeout" in str(error)
+        controller.release(kept, Outcome.SUCCESS)
+
+    under(backend, body)
+
+
+def test_a3_a_timeout_of_zero_answers_at_once(backend: Backend) -> None:
+    """A3: there is room, or there is not."""
+
+    async def body(controller: AdmissionController) -> None:
+        lease = await controller.acquire(Request(MODEL, queue_timeout_s=0.0))
+        with pytest.raises(AdmissionTimeout):
+            await controller.acquire(Request(MODEL, queue_timeout_s=0.0))
+        assert anyio.current_time() == 0.0
+        assert controller.pressure(MODEL).waiting == 0
+        controller.release(lease, Outcome.SUCCESS)
+
+    under(backend, body)
+
+
+def test_a3_a_deadline_does_not_run_while_the_resource_is_closed(backend: Backend) -> None:
+    """A3: in a cooldown nobody could be served, so nobody is late."""
+
+    async def body(controller: AdmissionController) -> None:
+        lease = await controller.acquire(Request(MODEL))
+        controller.block("openai/gpt-x", 100.0)
+        controller.release(lease, Outcome.SUCCESS)
+        came = await hold(controller, 0.1)
+        assert 100.0 <= came < 105.0
+
+    under(backend, body)
+
+
+def test_a2_a_cancelled_waiter_leaves_the_queue(backend: Backend) -> None:
+    """A2: and the one behind it gets what it would have got."""
+
+    async def body(controller: AdmissionController) -> None:
+        kept = await controller.acquire(Request(MODEL))
+        with anyio.move_on_after(1.0):
+            await controller.acquire(Request(MODEL))
+            raise AssertionError("there was no room")
+        assert controller.pressure(MODEL).waiting == 0
+        controller.release(kept, Outcome.SUCCESS)
+        assert await hold(controller, 0.0) == 1.0
+
+    under(backend, body)
+
+
+def test_t16_late_cancel(backend: Backend) -> None:
+    """T16: elsewhere a waiter that was cancelled in the tick in which it got its lease kept the lease for ever."""
+
+    async def body(controller: AdmissionController) -> None:
+        kept = await controller.acquire(Request(MODEL))
+        got: list[str] = []
+
+        async def wait(scope: anyio.CancelScope) -> None:
+            with scope:
+                lease = await controller.acquire(Request(MODEL))
+                got.append("lease")
+                controller.release(lease, Outcome.CANCELLED, sent=False)
+
+        async with anyio.create_task_group() as tasks:
+            scope = anyio.CancelScope()
+            tasks.start_soon(wait, scope)
+            await anyio.sleep(1.0)
+            # The lease is handed over here, and the waiter is cancelled before it can look at it.
+            controller.release(kept, Outcome.SUCCESS)
+            assert controller.gate.leases() == 1
+            scope.cancel()
+        assert controller.gate.leases() == 0
+        assert await hold(controller, 0.0) == 1.0
+
+    under(backend, body)
+
+
+def test_t16_late_cancel_of_a_bid(backend: Backend) -> None:
+    """T16: the same for a scheduler's bid: withdrawn after it was granted, its lease is in the answers."""
+
+    async def body(controller: AdmissionController) -> None:
+        kept = await controller.acquire(Request(MODEL))
+        bidder = Bidder()
+        bid = controller.bid(Request(MODEL), bidder, anyio.current_time())
+        assert isinstance(bid, int)
+        controller.release(kept, Outcome.SUCCESS)
+        assert not controller.withdraw(bid)
+        (answer,) = bidder.answers
+        assert isinstance(answer, Grant)
+        controller.release(answer.lease, Outcome.CANCELLED, sent=False)
+        again = controller.bid(Request(MODEL), bidder, anyio.current_time())
+        assert isinstance(again, Lease)
+        controller.release(again, Outcome.SUCCESS)
+
+    under(backend, body)
+
+
+def test_t10_local_cap_dressed_as_429(backend: Backend) -> None:
+    """T10: elsewhere the full local queue raised RateLimitError with status 429, and callers backed off.
+
+    Here it is a timeout of the local queue that carries no status and is no provider's error.
+    """
+
+    async def body(controller: AdmissionController) -> None:
+        kept = await controller.acquire(Request(MODEL))
+        with pytest.raises(AdmissionTimeout) as caught:
+            await controller.acquire(Request(MODEL, queue_timeout_s=1.0))
+        error = caught.value
+        assert isinstance(error, ModelTimeout)
+        assert isinstance(error, TimeoutError)
+        assert not isinstance(error, ProviderTimeout)
+        assert not any(hasattr(error, name) for name in ("status", "status_code", "code", "response"))
+        assert "429" not in str(error)
+        assert "rate" not in str(error).lower()
+        controller.release(kept, Outcome.SUCCESS)
+
+    under(backend, body)
+
+
+def test_t11_denial_dressed_as_timeout(backend: Backend) -> None:
+    """T11: elsewhere an unregistered model surfaced as a timeout, and was retried for ever."""
+
+    async def body(controller: AdmissionController) -> None:
+        unknown = ResourceKey.parse("anthropic/claude-x")
+        for ask in (controller.acquire(Request(unknown)),):
+            with pytest.raises(AdmissionDenied) as caught:
+                await ask
+            assert caught.value.reason == "unknown_resource"
+            assert caught.value.resource == "anthropic/claude-x"
+            assert not isinstance(caught.value, TimeoutError)
+            assert '"*"' in str(caught.value), "the cure is missing"
+        with pytest.raises(AdmissionDenied, match="did you mean openai/gpt-x"):
+            controller.pressure(ResourceKey.parse("openai2/gpt-x"))
+        assert anyio.current_time() == 0.0
+
+    under(backend, body)
+
+
+def test_a_request_that_can_never_fit_is_denied_with_its_size(backend: Backend) -> None:
+    """A7, T7: at once, and not as a timeout."""
+
+    async def body(controller: AdmissionController) -> None:
+        with pytest.raises(AdmissionDenied, match=r"10001 \+ 0 tokens") as caught:
+            await controller.acquire(Request(MODEL, input_tokens=10_001))
+        assert caught.value.reason == "too_large"
+        assert caught.value.pressure is not None
+
+    under(backend, body, {"openai/gpt-x": {"concurrency": 4, "tokens_per_minute": 10_000}})
+
+
+def test_aclose_refuses_those_who_wait_and_those_who_come(backend: Backend) -> None:
+    """A2: at shutdown every waiter is answered, and leases that are out may still come back."""
+
+    async def body(controller: AdmissionController) -> None:
+        kept = await controller.acquire(Request(MODEL))
+        reasons: list[tuple[str, float]] = []
+
+        async def wait() -> None:
+            with pytest.raises(AdmissionDenied) as caught:
+                await controller.acquire(Request(MODEL))
+            reasons.append((caught.value.reason, caught.value.waited_s))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(wait)
+            await anyio.sleep(2.0)
+            await controller.aclose()
+        assert reasons == [("shutdown", 2.0)] * 3
+        with pytest.raises(AdmissionDenied, match="shut down"):
+            await controller.acquire(Request(MODEL))
+        assert controller.try_acquire(Request(MODEL)) == Denied(DenyReason.SHUTDOWN, "openai/gpt-x")
+        assert controller.release(kept, Outcome.SUCCESS) is ReleaseResult.RELEASED
+
+    under(backend, body)
+
+
+def test_leaving_the_controller_passes_the_callers_own_error(backend: Backend) -> None:
+    async def main() -> None:
+        async with AdmissionController(ONE):
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        run_virtual(main, backend=backend)
+
+
+def test_set_limits_while_others_wait(backend: Backend) -> None:
+    """A1, A10: a higher limit serves waiters in the same step, a lower one only stops new requests."""
+
+    async def body(controller: AdmissionController) -> None:
+        came: list[float] = []
+
+        async def one() -> None:
+            came.append(await hold(controller, 10.0, Request(MODEL, queue_timeout_s=100.0)))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(6):
+                tasks.start_soon(one)
+            await anyio.sleep(1.0)
+            assert controller.pressure(MODEL).waiting == 5
+            controller.set_limits("openai/gpt-x", Limits(concurrency=4))
+            assert controller.pressure(MODEL).in_flight == 4
+            await anyio.sleep(1.0)
+            controller.set_limits("openai/gpt-x", {"concurrency": 1})
+            assert controller.pressure(MODEL).in_flight == 4
+        # One left at 10 (three were still there), three at 11, so the fifth came at 11 and the sixth after it.
+        assert sorted(came) == [0.0, 1.0, 1.0, 1.0, 11.0, 21.0]
+        with pytest.raises(ConfigError, match=r"no resource in use has the scope 'openai/nope'.*openai/gpt-x"):
+            controller.set_limits("openai/nope", Limits(concurrency=1))
+
+    under(backend, body)
+
+
+def test_try_acquire_says_why_not_and_never_overtakes(backend: Backend) -> None:
+    """A4: with somebody waiting, one that does not wait is told so even when a slot is about to be free."""
+
+    async def body(controller: AdmissionController) -> None:
+        lease = controller.try_acquire(Request(MODEL))
+        assert isinstance(lease, Lease)
+        refused = controller.try_acquire(Request(MODEL))
+        assert refused == Denied(DenyReason.NO_CAPACITY, "openai/gpt-x")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hold, controller, 1.0)
+            await anyio.sleep(0.5)
+            assert controller.try_acquire(Request(MODEL)) == Denied(DenyReason.WAITERS_AHEAD, "openai/gpt-x")
+            # One blocked resource never blocks another.
+            other = controller.try_acquire(Request(OTHER))
+            assert isinstance(other, Lease)
+            controller.release(other, Outcome.SUCCESS)
+            controller.release(lease, Outcome.SUCCESS)
+
+    under(backend, body)
+
+
+def test_the_release_says_what_it_did(backend: Backend) -> None:
+    """A2: never raises, never counts twice."""
+
+    async def body(controller: AdmissionController) -> None:
+        lease = await controller.acquire(Request(MODEL))
+        assert controller.release(lease, Outcome.SUCCESS, usage=Usage(3, 4)) is ReleaseResult.RELEASED
+        assert controller.release(lease, Outcome.SUCCESS) is ReleaseResult.DUPLICATE
+        assert controller.release(lease, Outcome.RATE_LIMITED) is ReleaseResult.DUPLICATE
+        assert controller.pressure(MODEL).rate_limited == 0
+        async with AdmissionController(ONE) as foreign:
+            theirs = await foreign.acquire(Request(MODEL))
+            mine = await controller.acquire(Request(MODEL))
+            theirs.id += 1_000_000
+            assert controller.release(theirs, Outcome.SUCCESS) is ReleaseResult.UNKNOWN
+            theirs.id -= 1_000_000
+            assert controller.pressure(MODEL).in_flight == 1
+            foreign.release(theirs, Outcome.SUCCESS)
+            controller.release(mine, Outcome.SUCCESS)
+
+    under(backend, body)
+
+
+def test_the_pressure_shows_who_waits_and_why(backend: Backend) -> None:
+    async def body(controller: AdmissionController) -> None:
+        lease = await controller.acquire(Request(MODEL))
+        bidder = Bidder()
+        bid = controller.bid(Request(MODEL), bidder, anyio.current_time())
+        assert isinstance(bid, int)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hold, controller, 0.5)
+            await anyio.sleep(0.1)
+            look = controller.pressure(MODEL)
+            assert (look.in_flight, look.limit, look.waiting, look.bids) == (1, 1.0, 1, 1)
+            assert (look.reason, look.blocked_s, look.admitted) == ("no_capacity", 0.0, 1)
+            controller.release(lease, Outcome.SUCCESS)
+            # The request of a running task goes before a scheduler's bid for a new one.
+            assert not bidder.answers
+        (answer,) = bidder.answers
+        assert isinstance(answer, Grant)
+        assert answer.lease.acquired_at == 0.6
+        controller.release(answer.lease, Outcome.SUCCESS)
+        assert controller.pressure(MODEL).reason is None
+
+    under(backend, body)
+
+
+def test_t05_polling_waiters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T5: elsewhere each waiter woke every 50 ms, and 256 of them saturated a core.
+
+    Here 10,000 that wait for an hour cost nothing in it: the gate is not looked at once, and the loop, which counts
+    its turns, has nothing to do but to end the hour.
+    """
+    waiters = 10_000
+    served: list[float] = []
+    ticks = count_calls(monkeypatch, Gate, "tick")
+    turns = count_calls(monkeypatch, VirtualLoop, "jump")
+
+    async def body(controller: AdmissionController) -> tuple[int, int]:
+        kept = await controller.acquire(Request(MODEL))
+
+        async def wait() -> None:
+            lease = await controller.acquire(Request(MODEL, queue_timeout_s=1e6))
+            served.append(anyio.current_time())
+            controller.release(lease, Outcome.SUCCESS)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(waiters):
+                tasks.start_soon(wait)
+            await anyio.sleep(1.0)
+            assert controller.pressure(MODEL).waiting == waiters
+            ticks[0] = turns[0] = 0
+            await anyio.sleep(3600.0)
+            parked = ticks[0], turns[0]
+            controller.release(kept, Outcome.SUCCESS)
+        return parked
+
+    assert under("asyncio", body) == (0, 1)
+    assert len(served) == waiters
+    assert set(served) == {3601.0}
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, kind: type[object], name: str) -> list[int]:
+    """Count the calls of a method."""
+    calls = [0]
+    method = getattr(kind, name)
+
+    def counted(*args: object) -> object:
+        calls[0] += 1
+        return method(*args)
+
+    monkeypatch.setattr(kind, name, counted)
+    return calls
+
+
+def test_the_limit_grows_while_a_scheduler_waits(backend: Backend) -> None:
+    """Section 9: saturated means full with demand waiting, and a standing bid is demand.
+
+    A scheduler bids again the moment that it was served, so that somebody waits all the time but at the very instants
+    at which the gate decides. A law that looked at those instants only never grew: 4 in flight for ever.
+    """
+
+    async def body(controller: AdmissionController) -> float:
+        bidder = Bidder()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(schedule, controller, bidder, tasks)
+            await anyio.sleep(4.0)
+            grown = controller.pressure(MODEL).limit
+            await controller.aclose()
+        return grown
+
+    # A doubling a second for four seconds, from 4.
+    assert under(backend, body, {"openai/gpt-x": {"concurrency": "1-4-1000"}}) == pytest.approx(64, rel=0.2)
+
+
+async def schedule(controller: AdmissionController, bidder: Bidder, tasks: TaskGroup) -> None:
+    """Start requests of a quarter of a second without end, with one standing bid, as the engine does."""
+
+    async def send(lease: Lease) -> None:
+        await anyio.sleep(0.25)
+        controller.release(lease, Outcome.SUCCESS)
+
+    while True:
+        answer = controller.bid(Request(MODEL), bidder, anyio.current_time())
+        while isinstance(answer, int):
+            await bidder.wakeup.wait()
+            for one in bidder.answers:
+                answer = one.lease if isinstance(one, Grant) else one.denied
+            bidder.answers.clear()
+        if isinstance(answer, Denied):
+            return
+        tasks.start_soon(send, answer)
