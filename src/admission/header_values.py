@@ -41,9 +41,7 @@ COMMA: Final = re.compile(r"\s*(?:,|$)")
 def number(text: str) -> float | None:
     """Read a plain decimal number of zero or more: no sign, no exponent, no words."""
     text = text.strip()
-    if len(text) > VALUE_CHARS_MAX or NUMBER.fullmatch(text) is None:
-        return None
-    return float(text)
+    return None if NUMBER.fullmatch(text) is None else float(text)
 
 
 def duration(text: str) -> float | None:

@@ -8,13 +8,11 @@ that it drains after each step. Times are seconds on the run's monotonic clock.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
 from ..salvage.classify import Failure
 from ..salvage.column_guard import ColumnGuard
-from ..salvage.decisions import Effect as SalvageEffect
 from ..salvage.decisions import Fail, HeldItem
 from ..salvage.kinds import FailureKind
 from ..salvage.ledger import FailureLedger
@@ -22,10 +20,9 @@ from ..scheduler.dispatcher import Dispatcher
 from ..scheduler.frontier import CellState, Frontier, Progress, Task
 from ..values import Usage
 from .conditions import arguments_of, condition_holds
-from .journal import Journal
+from .effects import Abandoned, Cancel, ColumnHalted, CoreEffect
+from .open_rows import OpenRows
 from .records import Records
-from .tally import Tally
-from .values import CellResult, ColumnPlan, FinishedRow, OpenRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,33 +32,9 @@ if TYPE_CHECKING:
     from ..storage.ports import Batch
     from .restore import HeldCell, Restored
     from .rows import RowSeed
+    from .values import CellResult, ColumnPlan
 
-__all__ = ["Abandoned", "Cancel", "ColumnHalted", "CoreEffect", "RunCore"]
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Stop ``task`` wherever it is: its result cannot matter any more."""
-
-    task: Task
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnHalted:
-    """Nearly every row of ``column`` fails for good: nothing more of it is tried. Said once, to be said loudly."""
-
-    column: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Abandoned:
-    """Nothing on ``lane`` worked for as long as a task had patience: whatever waits there is left for a later run."""
-
-    lane: str
-
-
-CoreEffect = Cancel | ColumnHalted | Abandoned | SalvageEffect
+__all__ = ["RunCore"]
 
 
 class RunCore:
@@ -82,13 +55,13 @@ class RunCore:
         self.salvage = salvage
         self.frontier = Frontier(graph, finish_siblings=finish_siblings)
         self.dispatcher = Dispatcher()
-        self.journal = Journal()
+        self.open = OpenRows(self.plans)
+        self.journal = self.open.journal
         self.ledger = FailureLedger()
         self.guard = ColumnGuard()
-        self.tally = Tally(tuple(plan.name for plan in plans))
-        self.rows: dict[int, OpenRow] = {}
-        self.open_bytes = 0
-        self.finished: deque[FinishedRow] = deque()
+        self.tally = self.open.tally
+        self.rows = self.open.rows
+        self.finished = self.open.finished
         self.stopped: dict[int, str] = {}
         self.cells_closed = 0  # by an attempt of their own; what follows from them is not counted
         self._records = Records(self.journal, self.plans, wall_clock)
@@ -117,20 +90,14 @@ class RunCore:
         if restored is None:
             self._records.row(seed)
         elif restored.whole:
-            self._add_whole(seed, restored)
+            self.open.pass_through(seed, restored)
             return
         if self._group_fill == self._group_size:
             self._group += 1
             self._group_fill = 0
         self._group_fill += 1
-        row = self.rows[seed.index] = OpenRow(seed)
-        self.open_bytes += len(seed.data)
-        states: Mapping[int, int] = {}
-        if restored is not None:
-            states = restored.states
-            row.values.update(restored.values)
-            row.failed = restored.failed
-            self._count_restored(restored)
+        self.open.open(seed, restored)
+        states: Mapping[int, int] = {} if restored is None else restored.states
         progress = self.frontier.add_row(seed.index, self._group, states)
         if restored is not None:
             self._hold_again(progress, restored.held)
@@ -199,8 +166,8 @@ class RunCore:
         self.frontier.hold(task)
         item = self.salvage.item(task)
         assert item is not None
-        rows = self._rows_of(task)
-        if usage != Usage():
+        rows = self.live_rows(task)
+        if rows and usage != Usage():
             self._records.spent(rows[0], task.column, item.attempts, failure.kind.value, usage)
         self._records.held(item, rows, _wait_s(item, now))
 
@@ -240,7 +207,7 @@ class RunCore:
         self._fresh = fresh
         for item in salvage.expired(now):
             self._given_up.add(item.task)
-            self._records.held(item, self._rows_of(item.task), _wait_s(item, now))
+            self._records.held(item, self.live_rows(item.task), _wait_s(item, now))
             if now - self._worked_at.get(item.lane, -inf) >= self._patience_s:
                 self._abandon(item.lane)
         for task in salvage.due(now, fresh_work=fresh):
@@ -251,12 +218,7 @@ class RunCore:
 
     def committed(self, batch: Batch) -> None:
         """``batch`` is durable: count it, and hand out the rows that are whole now."""
-        for cell in batch.cells:
-            self.tally.cell(cell.column, cell.status)
-        for index in self.journal.committed(batch):
-            row = self.rows.get(index)
-            if row is not None and row.finished:
-                self._hand_out(row)
+        self.open.committed(batch)
 
     def drain_effects(self) -> list[CoreEffect]:
         """What the shell has to perform since the last call."""
@@ -267,11 +229,8 @@ class RunCore:
 
     def leave_open(self) -> None:
         """The run ends here: whatever is open is held for a later run."""
-        for row in self.rows.values():
-            assert not row.finished, "a finished row was not committed before the run ended"
-            for column, _ in self.frontier.unfinished(row.seed.index):
-                self.tally.held_cell(self.plans[column].name)
-            self.tally.held_row()
+        for index in self.rows:
+            self.open.leave(index, [column for column, _ in self.frontier.unfinished(index)])
 
     # Questions
 
@@ -298,8 +257,7 @@ class RunCore:
         self.dispatcher.check()
         self.salvage.check()
         assert self.frontier.counts().held_tasks == self.salvage.held + len(self._given_up)
-        assert self.open_bytes == sum(len(row.seed.data) for row in self.rows.values())
-        assert self.tally.accepted == self.tally.closed + len(self.rows)
+        self.open.check()
 
     # What follows
 
@@ -318,7 +276,8 @@ class RunCore:
                 if further is not None:
                     todo.append(further)
             for index in step.finished_rows:
-                self._finish_row(index)
+                self.frontier.forget_row(index)
+                self.open.finish(index)
 
     def _ready(self, task: Task) -> Progress | None:
         plan = self.plans[task.column]
@@ -406,39 +365,7 @@ class RunCore:
             usage = Usage()  # one request, counted once
         self._follow(self.frontier.finish_group(task, states, reasons))
 
-    def _rows_of(self, task: Task) -> list[int]:
-        return self.live_rows(task) or [task.unit]
-
-    # Rows leave
-
-    def _finish_row(self, index: int) -> None:
-        self.rows[index].finished = True
-        self.frontier.forget_row(index)
-        if self.journal.settled(index):
-            self._hand_out(self.rows[index])
-
-    def _hand_out(self, row: OpenRow) -> None:
-        """Everything about ``row`` is durable: it leaves memory and becomes visible."""
-        seed = row.seed
-        del self.rows[seed.index]
-        self.open_bytes -= len(seed.data)
-        self.tally.row(row.status)
-        values = {plan.name: row.values[plan.index] for plan in self.plans if plan.index in row.values}
-        self.finished.append(FinishedRow(seed.index, seed.id, row.status, seed.fields, values))
-
     # What an earlier run left
-
-    def _add_whole(self, seed: RowSeed, restored: Restored) -> None:
-        self._count_restored(restored)
-        self.tally.restored += 1
-        status = restored.status
-        self.tally.row(status)
-        values = {self.plans[column].name: value for column, value in restored.values.items()}
-        self.finished.append(FinishedRow(seed.index, seed.id, status, seed.fields, values, restored=True))
-
-    def _count_restored(self, restored: Restored) -> None:
-        for column, status in restored.statuses.items():
-            self.tally.cell(self.plans[column].name, status)
 
     def _hold_again(self, progress: Progress, held: Mapping[int, HeldCell]) -> None:
         """Cells that were held when the earlier run ended wait on, instead of being ready at once (V4, D6)."""

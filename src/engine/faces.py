@@ -15,19 +15,20 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
-from ..admission.limits import LimitsSource
-from ..salvage.classify import CustomClassifier
 from .column import ColumnOptions
 from .engine import Engine, StoreSource
 from .options import RunKeywords
 from .output import output_path, write_jsonl
 from .pipeline import Pipeline, one_column
 from .report import RunReport
-from .rows import RowId, Rows
-from .run import Run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    from ..admission.limits import LimitsSource
+    from ..salvage.classify import CustomClassifier
+    from .rows import RowId, Rows
+    from .run import Run
 
 __all__ = ["MapKeywords", "RunFaceKeywords", "amap", "arun", "map", "run"]
 

@@ -99,7 +99,7 @@ class Intake:
             capacity=capacity,
             load=load,
             open_rows=min(len(core.rows) + untaken, options.max_open_rows - owed),
-            open_bytes=core.open_bytes,
+            open_bytes=core.open.bytes,
             owed=owed,
         )
 

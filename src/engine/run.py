@@ -22,8 +22,8 @@ from ..salvage.stall import StallClock
 from ..values import Usage
 from ..wakeup import Wakeup
 from .committer import Committer
-from .core import Abandoned, Cancel, ColumnHalted, CoreEffect, RunCore
 from .dispatch import Dispatch
+from .effects import Abandoned, Cancel, ColumnHalted, CoreEffect
 from .first_request import FirstRequests
 from .flight import Flight
 from .halt import Halt
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ..admission.values import Denied, Lease
     from ..scheduler.frontier import Task
     from ..storage.ports import Batch, RunHandle
+    from .core import RunCore
     from .intake import Intake
     from .jobs import Job, ThreadRunner
     from .options import RunOptions
@@ -362,9 +363,7 @@ class Run:
         resource = job.plan.resource
         cooldown = -inf if resource is None else self._controller.gate.blocked_until(resource)
         lane = job.plan.lane
-        self._core.failed(
-            job.task, failure, job.usage, now, lane=lane, cooldown_until=cooldown, sent_at=job.started_at
-        )
+        self._core.failed(job.task, failure, job.usage, now, lane=lane, cooldown_until=cooldown, sent_at=job.started_at)
         if self._core.ledger.total and self._options.on_failure == "raise" and self._error is None:
             entry = next(iter(self._core.ledger))
             self._error = RowFailed(f"row {entry.row}, {entry.column}: {entry.kind.value}: {entry.message}")

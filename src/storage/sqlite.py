@@ -59,7 +59,7 @@ class SqliteStore:
     ) -> None:
         if durability not in _SYNCHRONOUS:
             raise ConfigError(f"a SQLite store is durable at the level 'process' or 'host', not {str(durability)!r}")
-        self._path = Path(path)
+        self._path = Path(path).absolute()  # wherever the process goes later
         self._durability = durability
         self._max_payload = max_payload
         self._clock = clock

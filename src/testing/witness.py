@@ -67,7 +67,7 @@ class Witness:
         self.rows: set[int] = set()
         self.starts: Counter[Cell] = Counter()
         self.handed_out: set[int] = set()
-        self.broken: PromiseBroken | None = None
+        self.broken: Exception | None = None
         self.look: Callable[[], None] = _nothing
         self._classifier = classifier
         self._wall_clock = wall_clock
@@ -132,8 +132,8 @@ class Witness:
                 self._check_start(column.name, row)
             self._check_arguments(job, arguments)
             self.look()
-        except PromiseBroken as broken:
-            self._break(broken)
+        except Exception as error:
+            self._break(error)
             raise
         self.note("start", column.name, job.rows)
         self._running.update((row, column.name) for row in job.rows)
@@ -168,8 +168,7 @@ class Witness:
                 self._blamed.update(cells)
         elif job.timed_out:
             self._blamed.update(cells)
-        if not isinstance(error, PromiseBroken):
-            self._look_again()
+        self._look_again()
 
     def _returned(self, job: Job, returned: object) -> None:
         cells = self._ended(job, "returned")
@@ -192,17 +191,19 @@ class Witness:
         return cells
 
     def _look_again(self) -> None:
+        if self.broken is not None:
+            return
         try:
             self.look()
-        except PromiseBroken as broken:
-            self._break(broken)
+        except Exception as error:
+            self._break(error)
 
     def _classify(self, error: BaseException) -> Failure:
         return self._classifier.classify(error, wall_now=self._wall_clock())
 
-    def _break(self, broken: PromiseBroken) -> None:
+    def _break(self, error: Exception) -> None:
         """The engine takes what a body raises for the body's failure, so it is kept for the harness."""
-        self.broken = self.broken or broken
+        self.broken = self.broken or error
 
     # Commits
 

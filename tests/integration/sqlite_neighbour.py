@@ -13,7 +13,7 @@ from pathlib import Path
 
 import anyio
 
-from headgate.storage import Batch, CellRecord, CellStatus, RowRecord, SqliteStore
+from headgate.storage import Batch, CellRecord, CellStatus, RowRecord, SqliteStore, open_store
 
 
 def ready_then_wait() -> None:
@@ -89,6 +89,10 @@ async def read_only(path: Path) -> None:
     print(len(list(store.read_rows("run"))))
     try:
         await store.probe()
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}")
+    try:
+        open_store(path)
     except Exception as error:
         print(f"{type(error).__name__}: {error}")
 

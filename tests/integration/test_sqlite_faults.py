@@ -117,6 +117,18 @@ def test_reading_what_is_not_there_creates_nothing(tmp_path: Path) -> None:
     assert files(tmp_path) == {}
 
 
+async def test_a_relative_path_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = SqliteStore("a store #1?.db")
+    await store.probe()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    await store.open_run("run", {})
+    assert store.read_info("run").epoch == 1
+    await store.aclose()
+    assert sorted(files(tmp_path / "elsewhere")) == []
+
+
 async def test_an_unknown_run_is_unknown(tmp_path: Path) -> None:
     await filled(tmp_path / "s.db")
     with pytest.raises(UnknownRun, match="'other'"):
@@ -205,8 +217,10 @@ async def test_d9_a_read_only_disk_can_be_read_and_says_what_is_missing(read_onl
     path = read_only_place / "s.db"
     await filled(path)
     close_off(read_only_place, path)
-    rows, error = neighbour("read_only", path)
+    rows, error, opening = neighbour("read_only", path)
     assert rows == "3"
+    assert opening.startswith(StoreUnsupported.__name__)
+    assert "no permission" in opening
     assert error.startswith(StoreUnsupported.__name__)
     assert "must be writable" in error
     assert list(files(read_only_place)) == ["s.db"]

@@ -11,19 +11,22 @@ import json
 import re
 from math import inf
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio.from_thread
 import httpx2
 import openai
 import pytest
+
 from headgate import RunOptions, RunReport, RunStatus
 from headgate.admission import Limits, load_limits
 from headgate.engine.column import ColumnOptions
 from headgate.salvage import TABLE, Action, FailureKind
 from headgate.testing import Latency, ModelSpec, OutputTokens, ProviderSpec, VirtualProvider
-from headgate.testing.provider import Answer
 from headgate.values import ResourceKey
+
+if TYPE_CHECKING:
+    from headgate.testing.provider import Answer
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -108,6 +108,16 @@ def test_a_rejection_while_holding_lowers_the_rate_a_little() -> None:
     assert 0.95 * held <= limiter.rate_per_minute <= 0.97 * held
 
 
+def test_too_little_to_measure_by_lowers_the_rate_by_three_percent() -> None:
+    """Two rejections within a moment measure nothing; each still counts."""
+    limiter = limiter_of()
+    send(limiter, 0.0, 20.0, 10.0)
+    reject(limiter, limiter.take(1.0, 20.0), 20.01)
+    held = limiter.rate_per_minute
+    reject(limiter, limiter.take(1.0, 20.05), 20.06)
+    assert limiter.rate_per_minute == pytest.approx(0.97 * held)
+
+
 def test_a_held_rate_is_probed_in_the_end_and_slowly_at_first() -> None:
     limiter = limiter_of()
     send(limiter, 0.0, 20.0, 10.0)
@@ -159,6 +169,15 @@ def test_no_guess_stops_a_limiter_for_good() -> None:
         now = 200.0 + step
         reject(limiter, limiter.take(5000.0, now), now + 0.1)
         assert limiter.ready_at(5000.0, now + 0.1) <= now + 130.0
+
+
+def test_a_small_cost_rejected_does_not_shut_out_the_usual_ones() -> None:
+    """One token a second measured after a pause says little where requests cost thousands."""
+    limiter = limiter_of()
+    send(limiter, 0.0, 10.0, 2.0, cost=5000.0)
+    reject(limiter, limiter.take(1.0, 100.0), 100.1)
+    limiter.take(5000.0, limiter.ready_at(5000.0, 100.1))
+    assert limiter.ready_at(5000.0, 170.0) <= 170.0
 
 
 def test_headers_pull_the_rate_to_what_is_left() -> None:

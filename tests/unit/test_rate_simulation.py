@@ -300,6 +300,14 @@ def test_the_quota_is_kept_full_at_few_rejections(case: str, seed: int) -> None:
     assert result.late_rejection_share <= rejections
 
 
+def test_the_quota_of_a_silent_fixed_window_is_learned_from_its_edges() -> None:
+    """Section 9: 0.98 of the quota is the target; without the windows' edges it was 0.95 and three per cent of 429s."""
+    case = CASES["fixed window 40/min, silent"]
+    results = [Simulation(case(seed), seed).run(1800.0) for seed in range(5)]
+    assert sum(result.utilisation for result in results) / 5 >= 0.97
+    assert sum(result.late_rejection_share for result in results) / 5 <= 0.02
+
+
 @pytest.mark.parametrize(
     ("case", "utilisation"), [("600k tokens/min, silent", 0.6), ("600k tokens/min, headers", 0.97)]
 )

@@ -1,0 +1,98 @@
+"""The rows in memory: from their acceptance until everything about them is durable and they are handed out.
+
+Durable before visible (D1): a row is counted and given out only when its last record is committed. Decides nothing
+about tasks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from .journal import Journal
+from .tally import Tally
+from .values import FinishedRow, OpenRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ..storage.ports import Batch
+    from .restore import Restored
+    from .rows import RowSeed
+    from .values import ColumnPlan
+
+__all__ = ["OpenRows"]
+
+
+class OpenRows:
+    """Open rows by position, their bytes, the records that wait for a commit, and the finished rows not yet taken."""
+
+    __slots__ = ("_plans", "bytes", "finished", "journal", "rows", "tally")
+
+    def __init__(self, plans: Sequence[ColumnPlan]) -> None:
+        self._plans = plans
+        self.journal = Journal()
+        self.tally = Tally(tuple(plan.name for plan in plans))
+        self.rows: dict[int, OpenRow] = {}
+        self.bytes = 0
+        self.finished: deque[FinishedRow] = deque()
+
+    def __getitem__(self, index: int) -> OpenRow:
+        return self.rows[index]
+
+    def open(self, seed: RowSeed, restored: Restored | None) -> None:
+        """A row begins, with what an earlier run committed of it."""
+        row = self.rows[seed.index] = OpenRow(seed)
+        self.bytes += len(seed.data)
+        if restored is not None:
+            row.values.update(restored.values)
+            row.failed = restored.failed
+            self._count(restored)
+
+    def pass_through(self, seed: RowSeed, restored: Restored) -> None:
+        """A row that an earlier run finished: it is counted and handed out at once."""
+        self._count(restored)
+        self.tally.restored += 1
+        self.tally.row(restored.status)
+        values = {self._plans[column].name: value for column, value in restored.values.items()}
+        self.finished.append(FinishedRow(seed.index, seed.id, restored.status, seed.fields, values, restored=True))
+
+    def finish(self, index: int) -> None:
+        """Every cell of the row has its outcome."""
+        row = self.rows[index]
+        row.finished = True
+        if self.journal.settled(index):
+            self._hand_out(row)
+
+    def committed(self, batch: Batch) -> None:
+        """``batch`` is durable."""
+        for cell in batch.cells:
+            self.tally.cell(cell.column, cell.status)
+        for index in self.journal.committed(batch):
+            row = self.rows.get(index)
+            if row is not None and row.finished:
+                self._hand_out(row)
+
+    def leave(self, index: int, columns: Iterable[int]) -> None:
+        """The run ends and the row is not finished: the cells of ``columns`` are held for a later run."""
+        assert not self.rows[index].finished, "a finished row was not committed before the run ended"
+        for column in columns:
+            self.tally.held_cell(self._plans[column].name)
+        self.tally.held_row()
+
+    def check(self) -> None:
+        """Assert the invariants."""
+        assert self.bytes == sum(len(row.seed.data) for row in self.rows.values())
+        assert self.tally.accepted == self.tally.closed + len(self.rows)
+
+    def _hand_out(self, row: OpenRow) -> None:
+        seed = row.seed
+        del self.rows[seed.index]
+        self.bytes -= len(seed.data)
+        self.tally.row(row.status)
+        values = {plan.name: row.values[plan.index] for plan in self._plans if plan.index in row.values}
+        self.finished.append(FinishedRow(seed.index, seed.id, row.status, seed.fields, values))
+
+    def _count(self, restored: Restored) -> None:
+        for column, status in restored.statuses.items():
+            self.tally.cell(self._plans[column].name, status)
