@@ -19,7 +19,7 @@ from ..values import Feedback, Outcome, Pressure, ResourceKey, Usage
 from ..wakeup import Wakeup
 from .gate import Gate
 from .headers import parse_feedback
-from .limits import Limits, LimitsBook, LimitsSource, load_limits
+from .limits import Limits, LimitsBook, LimitsSource, load_limits, parse_limits
 from .scope import ScopeLimits
 from .values import Denied, DenyReason, Expire, Grant, Lease, Refuse, ReleaseResult, Request
 
@@ -130,12 +130,14 @@ class AdmissionController:
 
         Raises ConfigError for limits that cannot be meant and for a scope that no resource in use has.
         """
-        stated = limits if isinstance(limits, Limits) else Limits.model_validate(limits)
-        if scope not in self._gate.scopes():
+        stated = limits if isinstance(limits, Limits) else parse_limits(scope, limits)
+        found = self._gate.scopes().get(scope)
+        if found is None:
             known = ", ".join(sorted(self._gate.scopes())) or "none yet"
             raise ConfigError(f"no resource in use has the scope {scope!r} (in use: {known})")
         self.book = self.book.replaced(scope, stated)
-        self._gate.set_limits(scope, scope_limits(stated), anyio.current_time())
+        merged = self.book.for_scope(scope, leaf=found.leaf) or stated
+        self._gate.set_limits(scope, scope_limits(merged), anyio.current_time())
         self._perform()
 
     def pressure(self, resource: ResourceKey) -> Pressure:
@@ -377,4 +379,5 @@ def scope_limits(limits: Limits) -> ScopeLimits:
         tokens_per_minute=part(limits.tokens_per_minute),
         cooldown_cap_s=limits.cooldown,
         startup_ramp_s=limits.startup_ramp,
+        share=share,
     )

@@ -57,5 +57,7 @@ class Registry:
         found = self.scopes.get(name)
         if found is None:
             self.scopes[name] = Scope(name, limits, rng=self._rng, leaf=leaf)
-        elif leaf and found.limits == ScopeLimits() != limits:
-            found.set_limits(limits, now)  # until now it only stood above other resources
+        elif leaf:
+            found.leaf = True
+            if found.limits == ScopeLimits() != limits:
+                found.set_limits(limits, now)  # until now it only stood above other resources

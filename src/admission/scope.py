@@ -26,7 +26,8 @@ class ScopeLimits:
 
     Concurrency is adaptive between ``minimum`` and ``maximum`` from ``start`` on, or fixed at ``maximum``. Rates
     are per minute. ``cooldown_cap_s`` bounds how long one hint of the provider may block the scope, and a fixed
-    limit is approached over ``startup_ramp_s`` seconds from the first request on.
+    limit is approached over ``startup_ramp_s`` seconds from the first request on. ``share`` is the part of what the
+    provider states that this process may use; the other numbers are this process's own.
     """
 
     minimum: int = 1
@@ -39,6 +40,7 @@ class ScopeLimits:
     tokens_per_minute: float | None = None
     cooldown_cap_s: float = 600.0
     startup_ramp_s: float = 0.0
+    share: float = 1.0
 
     def tightest(self, other: ScopeLimits) -> ScopeLimits:
         """The limits that satisfy both: what two names of one endpoint share (A9)."""
@@ -56,6 +58,7 @@ class ScopeLimits:
             tokens_per_minute=least(self.tokens_per_minute, other.tokens_per_minute),
             cooldown_cap_s=min(self.cooldown_cap_s, other.cooldown_cap_s),
             startup_ramp_s=max(self.startup_ramp_s, other.startup_ramp_s),
+            share=min(self.share, other.share),
         )
 
     def rates(self) -> dict[LimitKind, float]:
@@ -104,6 +107,7 @@ class Scope:
         "concurrency",
         "cooldown",
         "in_flight",
+        "leaf",
         "limiters",
         "limits",
         "name",
@@ -115,6 +119,7 @@ class Scope:
     def __init__(self, name: str, limits: ScopeLimits, *, rng: Rng, leaf: bool) -> None:
         self.name = name
         self.limits = limits
+        self.leaf = leaf  # some resource ends here, so limits that nobody stated are found out here
         self.in_flight = 0
         self.paused = False  # a cooldown ran, and nothing has got through since
         self.waiting: FairQueue[str] = FairQueue()
@@ -125,9 +130,9 @@ class Scope:
         self._rng = rng
         self._ramp_started: float | None = None
         for kind, rate in limits.rates().items():
-            self.limiters[kind] = RateLimiter(configured_per_minute=rate, rng=rng)
+            self.limiters[kind] = RateLimiter(configured_per_minute=rate, rng=rng, share=limits.share)
         if leaf and LimitKind.REQUESTS not in self.limiters:
-            self.limiters[LimitKind.REQUESTS] = RateLimiter(configured_per_minute=None, rng=rng)
+            self.limiters[LimitKind.REQUESTS] = RateLimiter(configured_per_minute=None, rng=rng, share=limits.share)
         self.bare = self._is_bare()
 
     @property
@@ -139,7 +144,9 @@ class Scope:
         """The rate limiter of ``kind``, made on first need without a known rate."""
         limiter = self.limiters.get(kind)
         if limiter is None:
-            limiter = self.limiters[kind] = RateLimiter(configured_per_minute=None, rng=self._rng)
+            limiter = self.limiters[kind] = RateLimiter(
+                configured_per_minute=None, rng=self._rng, share=self.limits.share
+            )
             self.bare = False
         return limiter
 

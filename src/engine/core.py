@@ -76,6 +76,7 @@ class RunCore:
         self._fresh: set[str] = set()
         self._given_up: set[Task] = set()
         self._held_groups: dict[Task, tuple[HeldCell, float]] = {}
+        self._spent = 0  # numbers the attempts that used tokens and failed
         self._now = -inf  # the time of the event that is being handled
         for plan in self.plans:
             weight, rank = plan.column.spec.weight, graph.path_length[plan.index]
@@ -129,15 +130,16 @@ class RunCore:
             self.salvage.dropped(task, now)
             return
         self.cells_closed += len(results)
+        attempts = 1 + self.salvage.tries(task)
         self._worked_at[plan.lane] = now
         self._abandoned.discard(plan.lane)
         self.salvage.succeeded(task, plan.lane, now, sent_at=sent_at)
         if plan.group:
-            self._group_ended(task, plan, results, usage)
+            self._group_ended(task, plan, results, usage, attempts)
             return
         (result,) = results
         self.rows[result.row].values[task.column] = result.value
-        self._records.done(task.column, result, usage, 1)
+        self._records.done(task.column, result, usage, attempts)
         self.guard.succeeded(plan.name)
         self._follow(self.frontier.finish(task))
 
@@ -168,7 +170,8 @@ class RunCore:
         assert item is not None
         rows = self.live_rows(task)
         if rows and usage != Usage():
-            self._records.spent(rows[0], task.column, item.attempts, failure.kind.value, usage)
+            self._spent += 1
+            self._records.spent(rows[0], task.column, self._spent, failure.kind.value, usage)
         self._records.held(item, rows, _wait_s(item, now))
 
     def cancelled(self, task: Task, now: float) -> None:
@@ -348,19 +351,21 @@ class RunCore:
             self.stopped[plan.index] = why
             self._effects.append(ColumnHalted(plan.name, why))
 
-    def _group_ended(self, task: Task, plan: ColumnPlan, results: Sequence[CellResult], usage: Usage) -> None:
+    def _group_ended(
+        self, task: Task, plan: ColumnPlan, results: Sequence[CellResult], usage: Usage, attempts: int
+    ) -> None:
         states: dict[int, int] = {}
         reasons: dict[int, str] = {}
         for result in results:
             if result.failure is None:
                 self.rows[result.row].values[task.column] = result.value
-                self._records.done(task.column, result, usage, 1)
+                self._records.done(task.column, result, usage, attempts)
                 self.guard.succeeded(plan.name)
             else:
                 failure = result.failure
                 states[result.row] = CellState.FAILED
                 reasons[result.row] = failure.kind.value
-                fail = Fail(failure.kind, failure.message, 1, failure.status, failure.kind)
+                fail = Fail(failure.kind, failure.message, attempts, failure.status, failure.kind)
                 self._fail_cell(result.row, plan, fail, usage, failure.traceback)
             usage = Usage()  # one request, counted once
         self._follow(self.frontier.finish_group(task, states, reasons))

@@ -195,8 +195,9 @@ class Dispatch:
     def _short_of_workers(self, lane: str) -> bool:
         if _is_local(lane):
             return self.local_running >= self._local_workers
-        # Every standing bid has a worker reserved, so that a grant can always start.
-        return self.model_running + len(self._bids) >= self._model_workers
+        # A standing bid keeps no worker from others: its lane may be blocked for ever (T26). Its grant starts all the
+        # same, so that up to one task per lane may run beyond the bound.
+        return self.model_running >= self._model_workers
 
     def _bid(self, lane: str, task: Task, request: Request, now: float) -> bool:
         """Ask for a lease for ``task``. True if it has to wait."""

@@ -21,6 +21,7 @@ from ..storage.ports import RunStore
 from .core import RunCore
 from .intake import Intake
 from .jobs import ThreadRunner, worker_threads
+from .loop import RunLoop
 from .meter import Meter
 from .options import RunKeywords, RunOptions
 from .output import read_results
@@ -156,7 +157,7 @@ class Engine:
             patience_s=settings.patience,
         )
         intake = Intake(source, core, handle, self.admission, settings, wall_clock=self._wall_clock)
-        started = Run(
+        loop = RunLoop(
             name,
             core,
             intake,
@@ -169,8 +170,9 @@ class Engine:
             read=partial(read_results, self.store, name, tuple(plan.name for plan in plans)),
             resume_hint=self._resume_hint(name),
         )
+        started = Run(loop)
         self._runs[name] = started
-        self._tasks.start_soon(started.main)
+        self._tasks.start_soon(loop.main)
         return started
 
     async def _finish_runs(self) -> None:

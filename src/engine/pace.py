@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from ..admission.values import DenyReason
 from .meter import Meter, Pace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..admission.controller import AdmissionController
     from ..values import ResourceKey
     from .core import RunCore
     from .dispatch import Dispatch
 
-__all__ = ["pace_of"]
+__all__ = ["PaceReader", "pace_of"]
+
+PACE_EVERY_S = 0.005
+"""What sets the pace is sampled at steps, but not more often than this: far below any latency that it explains."""
 
 _BLOCKED = {
     DenyReason.COOLDOWN: Pace.COOLDOWN,
@@ -41,3 +47,33 @@ def pace_of(
     if core.salvage.held_on(lane):
         return Pace.HELD_BACK
     return Pace.STORE if core.journal.in_commit else Pace.NO_READY_WORK
+
+
+class PaceReader:
+    """Reads the pace of every resource of a run into its meters, now and then."""
+
+    __slots__ = ("_controller", "_core", "_dispatch", "_meter", "_read_at", "_resources")
+
+    def __init__(
+        self,
+        resources: Mapping[str, ResourceKey],
+        core: RunCore,
+        dispatch: Dispatch,
+        controller: AdmissionController,
+        meter: Meter,
+    ) -> None:
+        self._resources = resources
+        self._core = core
+        self._dispatch = dispatch
+        self._controller = controller
+        self._meter = meter
+        self._read_at = -inf
+
+    def read(self, now: float, *, last: bool = False) -> None:
+        """Take a sample if one is due; ``last`` takes one whatever the time."""
+        if now - self._read_at < PACE_EVERY_S and not last:
+            return
+        self._read_at = now
+        for lane, resource in self._resources.items():
+            pace = pace_of(lane, resource, self._core, self._dispatch, self._controller, self._meter)
+            self._meter.of(lane).turn(pace, self._controller.gate.capacity(resource), now)

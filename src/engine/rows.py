@@ -150,6 +150,6 @@ def _iterable(rows: object) -> Iterable[object]:
     if isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
         return cast("Iterable[object]", rows)
     raise InputError(
-        f"rows must be an iterable of mappings, an async iterable, or a count, not {type(cast('object', rows)).__name__}; "
+        f"rows must be an iterable of mappings, an async iterable, or a count, not {type(rows).__name__}; "
         "put a single row into a list"
     )

@@ -224,6 +224,11 @@ class Salvage(Generic[K]):
         """How many held tasks will be let go without anybody's help: those whose lane is not parked."""
         return self._held - self._lanes.parked_tasks()
 
+    def tries(self, task: K) -> int:
+        """How often ``task`` has failed, for whatever reason."""
+        entry = self._entries.get(task)
+        return 0 if entry is None else entry.history.tries
+
     def held_on(self, lane: str) -> int:
         """How many tasks are held on ``lane``."""
         place = self._lanes.find(lane)

@@ -180,7 +180,7 @@ def scenarios(draw: st.DrawFn, *, rows: int = 40, columns: int = 5) -> Scenario:
             "group_size": draw(st.sampled_from((1, 4, 32))),
             "max_open_rows": draw(st.sampled_from((32, 64, 20_000))),
             "min_open_rows": draw(st.sampled_from((1, 16))),
-            "max_workers": draw(st.sampled_from((1, 2, 2048))),
+            "max_workers": draw(st.sampled_from((1, 2, 8, 2048))),
             "local_workers": draw(st.sampled_from((1, 64))),
             "patience": draw(st.sampled_from((30.0, 3600.0))),
             "finish_siblings": draw(st.booleans()),

@@ -10,8 +10,10 @@ import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import headgate
 import pytest
+from openai import AsyncOpenAI
+
+import headgate
 from headgate.testing.provider import (
     Capacity,
     Change,
@@ -25,7 +27,6 @@ from headgate.testing.provider import (
     ProviderSpec,
     RetryAfter,
 )
-from openai import AsyncOpenAI
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

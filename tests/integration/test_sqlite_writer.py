@@ -126,17 +126,18 @@ async def test_t51_success_before_durable(tmp_path: Path) -> None:
     writer, at_commit, go_on = new_writer(tmp_path / "s.db"), threading.Event(), threading.Event()
     await writer.run(make_tables)
     told: list[int] = []
+    armed = False
 
     def stop_at_commit(statement: str) -> None:
-        if statement == "COMMIT":
+        if armed and statement == "COMMIT":
             at_commit.set()
             go_on.wait(10.0)
 
     async def one(number: int) -> None:
         told.append(await writer.run(insert(number)))
 
-    await writer.run(lambda connection: connection.set_trace_callback(stop_at_commit), writes=False)
-    at_commit.clear()
+    await writer.run(lambda connection: connection.set_trace_callback(stop_at_commit))
+    armed = True
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(one, 1)
         await anyio.to_thread.run_sync(at_commit.wait)

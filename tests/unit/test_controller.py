@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio
 import pytest
+
 from headgate.admission import AdmissionController
 from headgate.admission.controller import Bidder
 from headgate.admission.gate import Gate

@@ -1,0 +1,386 @@
+"""The shell of one run: it performs what the core decides, and waits.
+
+The hot path has no loop of its own. A worker that ends a job reports it and takes one *step*: events go to the core,
+effects are performed, ready tasks are placed, all synchronously; then the worker finds its next job already in its
+hands. The run's loop sleeps until time or another task has news for it.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+
+from ..admission.values import DenyReason
+from ..errors import RowFailed
+from ..salvage.classify import Classifier, Failure
+from ..salvage.kinds import FailureKind
+from ..salvage.stall import StallClock
+from ..values import Usage
+from ..wakeup import Wakeup
+from .committer import Committer
+from .dispatch import Dispatch
+from .first_request import FirstRequests
+from .flight import Flight
+from .halt import Halt
+from .meter import Meter
+from .pace import PaceReader
+from .performer import Performer
+from .report import RunReport, RunStatus
+from .summary import summarize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..admission.controller import AdmissionController
+    from ..admission.values import Denied, Lease
+    from ..scheduler.frontier import Task
+    from ..storage.ports import Batch, RunHandle
+    from ..values import ResourceKey
+    from .core import RunCore
+    from .intake import Intake
+    from .jobs import Job, ThreadRunner
+    from .options import RunOptions
+    from .values import CellResult
+
+__all__ = ["RunLoop"]
+
+
+class RunLoop:
+    """Everything of a run that waits or performs. What its user sees of it is :class:`~headgate.engine.run.Run`."""
+
+    def __init__(
+        self,
+        name: str,
+        core: RunCore,
+        intake: Intake,
+        *,
+        controller: AdmissionController,
+        classifier: Classifier,
+        handle: RunHandle,
+        options: RunOptions,
+        threads: ThreadRunner,
+        wall_clock: Callable[[], float],
+        read: Callable[[], Iterator[dict[str, object]]],
+        resume_hint: str,
+    ) -> None:
+        self.name = name
+        self.core = core
+        self._intake = intake
+        self.controller = controller
+        self._handle = handle
+        self._options = options
+        self._read = read
+        self._resume_hint = resume_hint
+        now = anyio.current_time()
+        self.meter = Meter(now)
+        self._stall = StallClock(now, stall_timeout_s=options.stall_timeout, deadline_at=now + options.deadline)
+        self._requests = FirstRequests(core, name)
+        self._dispatch = Dispatch(
+            core.dispatcher,
+            controller,
+            start=self._start,
+            request_of=self._requests.of,
+            refused=self._refused,
+            denied=self._denied,
+            model_workers=options.max_workers,
+            local_workers=options.local_workers,
+        )
+        self.flight = Flight(
+            name,
+            core,
+            controller,
+            classifier,
+            self.meter,
+            threads,
+            wall_clock=wall_clock,
+            ended=self._job_ended,
+        )
+        self._performer = Performer(
+            name,
+            core,
+            self._dispatch,
+            self.flight,
+            self._requests,
+            intake,
+            controller,
+            patience_s=options.patience,
+        )
+        self._committer = Committer(handle, core.journal, self._committed)
+        self._armed = inf
+        self._paces = PaceReader(intake.resources, core, self._dispatch, controller, self.meter)
+        self._room = Wakeup()
+        self._wants_room = False
+        self._more_rows = False  # there is room for more than the last step took in
+        self.rows_ready = Wakeup()
+        self.streaming = False
+        self.dropped_rows = False
+        self.stopping = Halt()
+        self.error: BaseException | None = None
+        self.report: RunReport | None = None
+        self.done = anyio.Event()
+
+    # The run's own tasks
+
+    @property
+    def resources(self) -> dict[str, ResourceKey]:
+        """The resources of the run by lane."""
+        return self._intake.resources
+
+    async def main(self) -> None:
+        """Run to the end. Started once by the engine, in its task group; keeps what broke the run for ``wait``."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                most = self._options.max_workers + self._options.local_workers
+                self.flight.open(tasks, most)
+                tasks.start_soon(self._committer.run)
+                if not self._intake.immediate:
+                    tasks.start_soon(self._take_rows)
+                await self._loop()
+                tasks.cancel_scope.cancel()
+            if self.error is None:
+                await self._conclude()
+            else:
+                await self._handle.finish(self._status().value)
+        except BaseException as error:
+            self.error = self.error or _single(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._dispatch.close(anyio.current_time())
+            self.flight.give_back()
+            with anyio.CancelScope(shield=True):
+                await self._handle.aclose()
+            self.done.set()
+            self.rows_ready.set()
+
+    async def _loop(self) -> None:
+        while True:
+            self._step()
+            if self._over():
+                return
+            if self._dispatch.unfinished or self._more_rows:
+                await anyio.lowlevel.checkpoint()
+                continue
+            self._armed = self._next_tick()
+            await self._dispatch.bidder.wakeup.wait(self._armed)
+            self._armed = -inf
+
+    def _take_rows_now(self) -> None:
+        """Rows that need no waiting come in within the step that made room for them: no task has to be woken."""
+        intake = self._intake
+        self._more_rows = False
+        if intake.immediate and not intake.ended and (room := intake.room()) > 0:
+            intake.pull_now(room)
+            self._more_rows = not intake.ended and intake.room() > 0
+
+    async def _take_rows(self) -> None:
+        while not self._intake.ended and self.stopping.status is None:
+            room = self._intake.room()
+            if room <= 0:
+                self._wants_room = True
+                await self._room.wait()
+                self._wants_room = False
+                continue
+            await self._intake.pull(room)
+            self._hand_out()  # rows that an earlier run finished need no commit
+            self._step()
+            self._wake_if_due()
+            await anyio.lowlevel.checkpoint()
+        self._dispatch.bidder.wakeup.set()
+
+    # Steps
+
+    def _step(self, now: float | None = None) -> None:
+        """Decide and perform, until nothing more follows from what is known now."""
+        if now is None:
+            now = anyio.current_time()
+        bidder = self._dispatch.bidder
+        bidder.attending = True
+        core = self.core
+        core.tick(now)
+        self.flight.time_out(now)
+        self._look_at_bounds(now)
+        self._performer.perform(core.drain_effects())
+        if self.stopping.status is None:
+            self._take_rows_now()
+            self._dispatch.step(now)
+            self._performer.perform(core.drain_effects())
+        bidder.attending = False
+        if core.journal.waiting:
+            self._committer.wakeup.set()
+        if self._wants_room and self._intake.room() > 0:
+            self._room.set()
+        self._paces.read(now)
+
+    def _wake_if_due(self) -> None:
+        """The loop sleeps until a time that may have come nearer, or waits for an end that has come."""
+        if self._dispatch.unfinished or self._more_rows or self._next_tick() < self._armed or self._over():
+            self._dispatch.bidder.wakeup.set()
+
+    def _next_tick(self) -> float:
+        tick = min(self.core.salvage.next_tick(0.0), self.flight.next_tick(), self._dispatch.next_tick())
+        return min(tick, self._stall.next_tick(-inf) if self.stopping.status is None else self.stopping.next_tick())
+
+    def _over(self) -> bool:
+        core = self.core
+        if len(self.flight) or self._dispatch.bids or core.journal.backlog:
+            return False
+        if self.stopping.status is not None:
+            return True
+        if core.pending or self._intake.pulling:
+            return False
+        return self._intake.ended or (self._intake.room() <= 0 and not core.finished)
+
+    def _look_at_bounds(self, now: float) -> None:
+        """Deadline, stall and grace time."""
+        if self.stopping.status is not None:
+            if self.stopping.cuts(now):
+                self.flight.cancel_all()
+            return
+        if self.core.finished or (self._intake.pulling and not self.core.pending and not len(self.flight)):
+            self._stall.progress(now)  # it waits for its consumer, or for its source
+        verdict = self._stall.verdict(now)
+        if verdict == "stalled":
+            self.halt(RunStatus.STALLED, 0.0)
+        elif verdict == "deadline":
+            self.halt(RunStatus.HELD)
+
+    def halt(self, status: RunStatus, grace: float | None = None) -> None:
+        """Start nothing more; what is in flight has ``grace`` seconds (None: the run's option)."""
+        now = anyio.current_time()
+        if self.stopping.begin(status, now + (self._options.grace if grace is None else grace)):
+            for task in self._dispatch.close(now):
+                self.core.cancelled(task, now)
+        self._room.set()
+        self._dispatch.bidder.wakeup.set()
+
+    # Jobs
+
+    def _refused(self, task: Task) -> bool:
+        """Whether ``task`` may not start: its column was stopped, or cannot say how many tokens it needs."""
+        core, now = self.core, anyio.current_time()
+        if core.refused(task, now):
+            return True
+        try:
+            self._requests.estimate(task)
+        except Exception as error:
+            core.failed(task, self.flight.classify(error), Usage(), now, lane=core.plans[task.column].lane)
+            return True
+        return False
+
+    def _start(self, task: Task, lease: Lease | None, now: float) -> None:
+        self._requests.forget(task)
+        self.flight.start(task, lease, now)
+
+    def _job_ended(self, job: Job, ended: list[CellResult] | Failure | None, now: float) -> None:
+        closed = self.core.cells_closed
+        self._dispatch.ended(local=job.plan.resource is None)
+        if ended is None or job.unwanted:
+            self.core.cancelled(job.task, now)
+        elif isinstance(ended, Failure):
+            self._failed(job, ended, now)
+        else:
+            self.core.succeeded(job.task, ended, job.usage, now, sent_at=job.started_at)
+        if self.core.cells_closed != closed:
+            self._stall.progress(now)
+        self._step(now)
+        self._wake_if_due()
+
+    def _failed(self, job: Job, failure: Failure, now: float) -> None:
+        if failure.kind is FailureKind.ADMISSION_DENIED and self.controller.gate.closed:
+            self.core.cancelled(job.task, now)  # the engine closes: nobody's fault, and no row's end
+            self.halt(RunStatus.STOPPED, 0.0)
+            return
+        resource = job.plan.resource
+        cooldown = -inf if resource is None else self.controller.gate.blocked_until(resource)
+        lane = job.plan.lane
+        self.core.failed(job.task, failure, job.usage, now, lane=lane, cooldown_until=cooldown, sent_at=job.started_at)
+        if self.core.ledger.total and self._options.on_failure == "raise" and self.error is None:
+            entry = next(iter(self.core.ledger))
+            self.error = RowFailed(f"row {entry.row}, {entry.column}: {entry.kind.value}: {entry.message}")
+            self.halt(RunStatus.STOPPED, 0.0)
+
+    def _denied(self, task: Task, denied: Denied) -> None:
+        if denied.reason is DenyReason.SHUTDOWN:
+            self.core.cancelled(task, anyio.current_time())
+            self.halt(RunStatus.STOPPED, 0.0)
+            return
+        message = f"{denied.resource}: {_DENIALS[denied.reason]}"
+        failure = Failure(FailureKind.ADMISSION_DENIED, message)
+        lane = self.core.plans[task.column].lane
+        self.core.failed(task, failure, Usage(), anyio.current_time(), lane=lane)
+
+    # Rows and commits
+
+    def _committed(self, batch: Batch) -> None:
+        self.core.committed(batch)
+        self._hand_out()
+        self.offer_room()
+        self._wake_if_due()
+
+    def _hand_out(self) -> None:
+        if not self.core.finished:
+            return
+        if self.streaming:
+            self.rows_ready.set()
+        else:
+            self.dropped_rows = True
+            self.core.finished.clear()
+
+    def offer_room(self) -> None:
+        """A finished row was taken, or a commit made room: let more rows in."""
+        if self._intake.ended or self._intake.room() <= 0:
+            return
+        if self._wants_room:
+            self._room.set()
+        elif self._intake.immediate:
+            self._dispatch.bidder.wakeup.set()
+
+    # The end
+
+    async def _conclude(self) -> None:
+        self.core.leave_open()
+        now, status = anyio.current_time(), self._status()
+        self._paces.read(now, last=True)
+        await self._handle.finish(status.value)
+        hint = self._resume_hint if status in _RESUMABLE else ""
+        self.report = summarize(
+            self.name,
+            status,
+            self.core,
+            self.meter,
+            seconds=now - self.meter.started_at,
+            notices=tuple(self._performer.notices),
+            resume_hint=hint,
+            read=self._read,
+        )
+        self.report.check()
+
+    def _status(self) -> RunStatus:
+        tally = self.core.tally
+        if self.stopping.status is not None:
+            return self.stopping.status
+        if tally.held:
+            return RunStatus.HELD
+        return RunStatus.COMPLETED_WITH_FAILURES if tally.failed else RunStatus.COMPLETED
+
+
+_DENIALS = {
+    DenyReason.TOO_LARGE: "the request can never pass its token limit; make it smaller or raise the limit",
+    DenyReason.UNKNOWN_RESOURCE: "no such resource is registered",
+}
+_RESUMABLE = frozenset({RunStatus.HELD, RunStatus.STALLED, RunStatus.STOPPED, RunStatus.BUDGET_EXHAUSTED})
+
+
+def _single(error: BaseException) -> BaseException:
+    """The one error inside the groups that task groups wrap around it."""
+    inner: BaseException = error
+    while isinstance(inner, BaseExceptionGroup):
+        members: tuple[BaseException, ...] = inner.exceptions
+        if len(members) != 1:
+            break
+        inner = members[0]
+    return inner

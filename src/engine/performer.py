@@ -1,0 +1,114 @@
+"""Carrying out what a run's core decided about tasks and lanes, and saying aloud what somebody should act on."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, assert_never
+
+import anyio
+
+from ..salvage.decisions import Block, LaneGivenUp, LaneParked, Reopened
+from .effects import Abandoned, Cancel, ColumnHalted, CoreEffect
+from .log import logger
+
+if TYPE_CHECKING:
+    from ..admission.controller import AdmissionController
+    from ..scheduler.tasks import Task
+    from .core import RunCore
+    from .dispatch import Dispatch
+    from .first_request import FirstRequests
+    from .flight import Flight
+    from .intake import Intake
+
+__all__ = ["Performer"]
+
+
+class Performer:
+    """Performs effects; ``notices`` keeps what was said aloud, for the report."""
+
+    __slots__ = (
+        "_controller",
+        "_core",
+        "_dispatch",
+        "_flight",
+        "_intake",
+        "_log",
+        "_patience_s",
+        "_requests",
+        "notices",
+    )
+
+    def __init__(
+        self,
+        run: str,
+        core: RunCore,
+        dispatch: Dispatch,
+        flight: Flight,
+        requests: FirstRequests,
+        intake: Intake,
+        controller: AdmissionController,
+        *,
+        patience_s: float,
+    ) -> None:
+        self._core = core
+        self._dispatch = dispatch
+        self._flight = flight
+        self._requests = requests
+        self._intake = intake
+        self._controller = controller
+        self._patience_s = patience_s
+        self._log = logger(run)
+        self.notices: list[str] = []
+
+    def perform(self, effects: list[CoreEffect]) -> None:
+        """Carry out ``effects`` in order."""
+        for effect in effects:
+            match effect:
+                case Cancel(task=task):
+                    self._cancel(task)
+                case Block(lane=lane, until=until):
+                    self._block(lane, until)
+                case Reopened(lane=lane):
+                    self._block(lane, -inf)
+                case LaneParked(lane=lane, kind=kind, message=message):
+                    self._say("resource parked", f"{lane} is parked ({kind.value}): {message}")
+                    self._block(lane, inf)
+                case Abandoned(lane=lane):
+                    self._say(
+                        "resource given up", f"{lane} did not work for {self._patience_s:g} s: its tasks are held"
+                    )
+                    self._abandon(lane)
+                case LaneGivenUp():
+                    pass  # of salvage's own tasks; the core looks at the whole lane
+                case ColumnHalted(column=column, reason=reason):
+                    self._say("column stopped", f"column {column} was stopped: {reason}")
+                case _:
+                    assert_never(effect)
+
+    def _cancel(self, task: Task) -> None:
+        if self._flight.cancel(task):
+            return
+        self._dispatch.withdraw(task)
+        self._requests.forget(task)
+        self._core.cancelled(task, anyio.current_time())
+
+    def _abandon(self, lane: str) -> None:
+        """The task whose bid stands was not among the ready ones."""
+        task = self._dispatch.withdraw_lane(lane)
+        if task is not None:
+            self._requests.forget(task)
+            self._core.give_up(task)
+
+    def _block(self, lane: str, until: float) -> None:
+        """Close ``lane`` until ``until``; -inf opens it."""
+        scope = self._intake.scope_of(lane)
+        if scope is None:
+            self._dispatch.block_local(lane, until)
+        elif until == -inf:
+            self._controller.unblock(scope)
+        else:
+            self._controller.block(scope, until)
+
+    def _say(self, event: str, notice: str) -> None:
+        self.notices.append(notice)
+        self._log.error(event, notice=notice)

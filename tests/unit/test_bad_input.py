@@ -1,0 +1,539 @@
+"""Bad input: one clear error each, that names the thing and the cure, before anything is spent where that is possible.
+
+The type is asserted, and the words that somebody needs who has only the message.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import headgate
+import pytest
+from headgate.admission.values import Request
+from headgate.errors import (
+    AdmissionDenied,
+    ConfigError,
+    ConflictingResult,
+    FingerprintMismatch,
+    HeadgateError,
+    InputError,
+    PipelineError,
+    SchemaMismatch,
+    StoreError,
+    StoreUnsupported,
+)
+from headgate.testing.clock import run_virtual
+from headgate.values import ResourceKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+calls: list[object] = []
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    calls.clear()
+
+
+def echo() -> headgate.Pipeline:
+    """One column that remembers each call: what was spent."""
+    pipeline = headgate.Pipeline("echo")
+
+    @pipeline.column(model="openai/gpt-x")
+    async def answer(topic: str) -> str:
+        calls.append(topic)
+        return topic.upper()
+
+    return pipeline
+
+
+def topics(count: int) -> list[dict[str, object]]:
+    return [{"topic": f"t{index}"} for index in range(count)]
+
+
+def run(pipeline: headgate.Pipeline, rows: Any, **more: Any) -> headgate.RunReport:
+    async def main() -> headgate.RunReport:
+        return await headgate.arun(pipeline, rows, seed=1, **more)
+
+    return run_virtual(main)
+
+
+def refused(kind: type[Exception], *words: str, spent: int = 0) -> Any:
+    """A context in which ``kind`` must be raised, with ``words`` in its message, after ``spent`` calls at most."""
+    return _Refused(kind, words, spent)
+
+
+class _Refused:
+    def __init__(self, kind: type[Exception], words: tuple[str, ...], spent: int) -> None:
+        self._caught = pytest.raises(kind)
+        self._words = words
+        self._spent = spent
+        self._info: pytest.ExceptionInfo[Exception] | None = None
+
+    def __enter__(self) -> None:
+        self._info = self._caught.__enter__()
+
+    def __exit__(self, *error: Any) -> bool:
+        swallowed = self._caught.__exit__(*error)
+        assert self._info is not None
+        message = str(self._info.value)
+        for word in self._words:
+            assert word in message, f"{word!r} is not in: {message}"
+        assert len(message) < 400, f"too long to read: {message}"
+        assert "\n" not in message, f"more than one line: {message}"
+        assert len(calls) <= self._spent, f"{len(calls)} requests were spent first"
+        return swallowed
+
+
+# Pipelines
+
+
+def test_an_unknown_parameter() -> None:
+    pipeline = echo()
+
+    @pipeline.column(model="openai/gpt-x")
+    async def verdict(anwser: str) -> str:
+        return anwser
+
+    with refused(PipelineError, "'verdict'", "'anwser'", "did you mean 'answer'"):
+        run(pipeline, topics(3))
+
+
+def test_a_cycle() -> None:
+    pipeline = headgate.Pipeline("cycle")
+
+    @pipeline.column
+    async def hen(egg: str) -> str:
+        return egg
+
+    @pipeline.column
+    async def egg(hen: str) -> str:
+        return hen
+
+    with refused(PipelineError, "'hen'", "egg", "break the cycle"):
+        run(pipeline, topics(3))
+
+
+def test_a_column_twice() -> None:
+    pipeline = echo()
+
+    async def answer(topic: str) -> str:
+        return topic
+
+    with refused(PipelineError, "'answer'", "twice", "name="):
+        pipeline.column(answer)
+
+
+def test_a_column_that_is_no_function() -> None:
+    pipeline = echo()
+    column: Any = pipeline.column
+    with refused(PipelineError, "'openai/gpt-x'", "not a function", "@pipeline.column(model=...)"):
+        column("openai/gpt-x")
+    with refused(PipelineError, "42", "not a function"):
+        headgate.map(42, topics(1))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+def test_a_column_with_the_name_of_an_input_field() -> None:
+    with refused(PipelineError, "'answer'", "input field", "name="):
+        run(echo(), [{"topic": "t", "answer": "given"}])
+
+
+def test_a_pipeline_without_columns() -> None:
+    with refused(PipelineError, "no columns", "@pipeline.column"):
+        run(headgate.Pipeline("empty"), 3)
+
+
+@pytest.mark.parametrize("model", ["gpt-x", "/gpt-x", "openai/", ""])
+def test_a_model_without_a_provider(model: str) -> None:
+    pipeline = headgate.Pipeline("p")
+    with refused(PipelineError, "'answer'", repr(model), "provider/model"):
+
+        @pipeline.column(model=model)
+        async def answer(topic: str) -> str:
+            return topic
+
+
+def test_an_unknown_column_option() -> None:
+    with pytest.raises(TypeError, match="modell"):
+        headgate.Pipeline("p").column(modell="openai/gpt-x")  # type: ignore[call-overload] # pyright: ignore
+
+
+def test_a_result_that_cannot_be_stored_fails_its_cell_and_names_the_type() -> None:
+    """It can be known only when it is there; the other rows go on."""
+    pipeline = headgate.Pipeline("p")
+
+    @pipeline.column(model="openai/gpt-x")
+    async def answer(topic: str) -> Any:
+        return object() if topic == "t1" else topic
+
+    report = run(pipeline, topics(3))
+    assert (report.done, report.failed) == (2, 1)
+    (entry,) = report.failures
+    assert (entry.row, entry.column, entry.attempts) == ("1", "answer", 1)
+    assert "object" in entry.message
+    assert "return plain data" in entry.message
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"openai/gpt-x": {"concurrency": -1}}, ('"openai/gpt-x"', "concurrency = -1", "1 or more")),
+        ({"openai/gpt-x": {"concurrency": 0}}, ('"openai/gpt-x"', "concurrency = 0", "1 or more")),
+        ({"openai/gpt-x": {"concurrency": "4-2-8"}}, ('"openai/gpt-x"', "'4-2-8'", "start 2", "minimum 4")),
+        ({"openai/gpt-x": {"concurrency": "4-8"}}, ("'4-8'", "minimum-start-maximum")),
+        ({"openai/gpt-x": {"requests_per_minute": -5.0}}, ("requests_per_minute = -5.0", "greater than 0")),
+        ({"openai/gpt-x": {"requests_per_minute": 0}}, ("requests_per_minute = 0", "greater than 0")),
+        ({"openai/gpt-x": {"queue_timeout": -1}}, ("queue_timeout = -1", "greater than or equal to 0")),
+        ({"openai/gpt-x": {"cooldown": "1m"}}, ("cooldown = '1m'", "number")),
+        ({"openai/gpt-x": {"share": 2.0}}, ("share = 2.0", "less than or equal to 1")),
+        ({"openai/gpt-x": {"rpm": 60}}, ('"openai/gpt-x"', '"rpm"', "did you mean requests_per_minute?")),
+        ({"openai/gpt-x": {"concurency": 4}}, ('"concurency"', "did you mean concurrency?")),
+        ({"concurrency": 4}, ('"concurrency" = 4', "outside any scope", '["*"]')),
+        ({"openai/": {"concurrency": 4}}, ("'openai/'", "no scope", '"openai/gpt-x"')),
+        ({"openai/gpt-x": {"alias_of": "openai/gpt-x"}}, ('"openai/gpt-x"', "alias_of leads back")),
+    ],
+)
+def test_limits_that_cannot_be_meant(limits: Any, words: tuple[str, ...]) -> None:
+    with refused(ConfigError, *words):
+        run(echo(), topics(3), limits=limits)
+
+
+def test_a_limits_file_names_the_file_too(tmp_path: Path) -> None:
+    path = tmp_path / "limits.toml"
+    with refused(ConfigError, str(path), "no such limits file"):
+        run(echo(), topics(3), limits=path)
+    path.write_text('["openai/gpt-x"]\nconcurrency = "lots"\n', encoding="utf-8")
+    with refused(ConfigError, str(path), '"openai/gpt-x"', "'lots'", "minimum-start-maximum"):
+        run(echo(), topics(3), limits=path)
+    path.write_text("[openai\n", encoding="utf-8")
+    with refused(ConfigError, str(path), "not valid TOML", "line 1"):
+        run(echo(), topics(3), limits=path)
+
+
+def test_a_model_that_the_limits_do_not_know() -> None:
+    with refused(AdmissionDenied, "openai/gpt-x", "did you mean openai/gpt-y?", '"*"'):
+        run(echo(), topics(3), limits={"openai/gpt-y": {"concurrency": 4}})
+
+
+def test_a_request_that_can_never_fit_its_limit_is_no_timeout() -> None:
+    """A7, T7: it fails its cell with the numbers, and costs nothing."""
+    pipeline = headgate.Pipeline("p")
+
+    @pipeline.column(model="openai/gpt-x", tokens=2_000)
+    async def answer(topic: str) -> str:
+        calls.append(topic)
+        return topic
+
+    report = run(pipeline, topics(3), limits={"openai/gpt-x": {"tokens_per_minute": 1_000.0}})
+    assert (report.done, report.failed, report.held) == (0, 3, 0)
+    assert report.failure_counts == {("answer", "admission_denied"): 3}
+    assert "openai/gpt-x" in report.failures[0].message
+    assert "too large" in report.failures[0].message or "can never pass" in report.failures[0].message
+    assert "2000" in report.failures[0].message
+    assert calls == []
+
+
+# Rows
+
+
+def test_a_row_that_is_no_mapping() -> None:
+    with refused(InputError, "row 2", "str", "mapping"):
+        run(echo(), [{"topic": "a"}, {"topic": "b"}, "c"])
+
+
+def test_a_row_that_is_no_mapping_in_a_stream_names_its_place() -> None:
+    """It can be known only when it comes; what was committed before it stays."""
+
+    def stream() -> Iterator[object]:
+        yield from topics(5)
+        yield ["t5"]
+
+    with refused(InputError, "row 5", "list", "mapping", spent=5):
+        run(echo(), stream())
+
+
+@pytest.mark.parametrize("rows", ["text", b"bytes", {"topic": "a"}, 3.5, None])
+def test_rows_that_are_no_rows(rows: object) -> None:
+    with refused(InputError, "rows must be an iterable of mappings", type(rows).__name__):
+        run(echo(), rows)
+
+
+def test_a_negative_number_of_rows() -> None:
+    with refused(InputError, "-1", "zero or more"):
+        run(echo(), -1)
+
+
+def test_the_same_row_id_twice() -> None:
+    rows: list[dict[str, object]] = [{"topic": str(index), "key": index % 7} for index in range(10)]
+    with refused(InputError, "row 7", "'0'", "unique"):
+        run(echo(), rows, row_id="key")
+
+
+def test_a_row_id_that_a_row_lacks() -> None:
+    with refused(InputError, "row 0", "'uid'"):
+        run(echo(), topics(3), row_id="uid")
+
+
+def test_a_field_that_row_seven_lacks() -> None:
+    rows = topics(10)
+    rows[7] = {"topics": "t7"}
+    with refused(InputError, "row 7", "'topic'", "'answer'", "topics"):
+        run(echo(), rows)
+
+
+def test_a_row_that_cannot_be_stored() -> None:
+    with refused(InputError, "row 1", "socket", spent=1):
+        with closing(socket.socket()) as never_stored:
+            run(echo(), [{"topic": "a"}, {"topic": "b", "extra": never_stored}])
+
+
+# Options and places
+
+
+def test_an_unknown_option() -> None:
+    with refused(ConfigError, "'patients'", "patience"):
+        run(echo(), topics(3), patients=3)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("patience", -1.0, ("patience", "-1.0", "zero or more")),
+        ("deadline", float("nan"), ("deadline", "nan")),
+        ("max_attempts", 0, ("max_attempts", "0", "from 1 on")),
+        ("group_size", 2.5, ("group_size", "2.5", "whole number")),
+        ("on_failure", "stop", ("on_failure", "'stop'", '"raise"')),
+    ],
+)
+def test_an_option_that_cannot_be_meant(option: str, value: object, words: tuple[str, ...]) -> None:
+    with refused(ConfigError, *words):
+        run(echo(), topics(3), **{option: value})
+
+
+def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
+    with refused(ConfigError, "out.csv", ".jsonl"):
+        run(echo(), topics(3), out=tmp_path / "out.csv")
+    with refused(ConfigError, "nowhere", "folder does not exist"):
+        run(echo(), topics(3), out=tmp_path / "nowhere" / "out.jsonl")
+    (tmp_path / "taken.jsonl").mkdir()
+    with refused(ConfigError, "taken.jsonl", "it is a folder"):
+        run(echo(), topics(3), out=tmp_path / "taken.jsonl")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_an_output_folder_without_permission(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with refused(ConfigError, "cannot be written to"):
+        run(echo(), topics(3), out=tmp_path / "out.jsonl")
+
+
+def test_a_store_that_is_no_place(tmp_path: Path) -> None:
+    with refused(ConfigError, "is a directory", "answers.db"):
+        run(echo(), topics(3), store=tmp_path)
+    with refused(ConfigError, "does not exist", "nowhere"):
+        run(echo(), topics(3), store=tmp_path / "nowhere" / "s.db")
+    with refused(ConfigError, "postgres://", "is an address"):
+        run(echo(), topics(3), store="postgres://host/db")
+
+
+def test_a_file_that_is_no_store_of_ours(tmp_path: Path) -> None:
+    """D9: it is named, and not changed by one byte."""
+    text = tmp_path / "notes.txt"
+    text.write_bytes(b"my only copy\n" * 100)
+    with refused(SchemaMismatch, "notes.txt", "not a headgate store"):
+        run(echo(), topics(3), store=text)
+    assert text.read_bytes() == b"my only copy\n" * 100
+
+    foreign = tmp_path / "foreign.db"
+    with closing(sqlite3.connect(foreign)) as connection:
+        connection.execute("CREATE TABLE mine (x)")
+        connection.commit()
+    before = foreign.read_bytes()
+    with refused(SchemaMismatch, "foreign.db", "not a headgate store"):
+        run(echo(), topics(3), store=foreign)
+    assert foreign.read_bytes() == before
+
+
+def test_a_store_of_another_version(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    assert headgate.map(str.upper, ["a"], store=path, name="answer").done == 1
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+        connection.commit()
+    with refused(SchemaMismatch, "s.db", "99"):
+        run(echo(), topics(3), store=path)
+
+
+# Runs
+
+
+def run_twice(tmp_path: Path, first: Any, second: Any, **more: Any) -> headgate.RunReport:
+    """The same run on one store, first over ``first``, then over ``second``."""
+
+    def once(rows: Any) -> headgate.RunReport:
+        async def main() -> headgate.RunReport:
+            return await headgate.arun(echo(), rows, store=tmp_path / "s.db", **more)
+
+        return anyio.run(main)
+
+    assert once(first).status is headgate.RunStatus.COMPLETED
+    calls.clear()
+    return once(second)
+
+
+def test_the_same_run_over_other_rows(tmp_path: Path) -> None:
+    other = topics(5)
+    other[3] = {"topic": "something else"}
+    with refused(FingerprintMismatch, "row 3", "another name"):
+        run_twice(tmp_path, topics(5), other)
+
+
+def test_the_same_run_over_rows_in_another_order(tmp_path: Path) -> None:
+    with refused(StoreError, "t0", "another name"):
+        run_twice(tmp_path, topics(5), [*topics(5)[1:], {"topic": "t0"}], row_id="topic")
+
+
+def test_a_row_that_moved_behind_new_ones(tmp_path: Path) -> None:
+    rows = [{"topic": "new"}, {"topic": "t0"}]
+    with refused((ConflictingResult, FingerprintMismatch), "another name"):  # type: ignore[arg-type] # pyright: ignore
+        run_twice(tmp_path, topics(1), rows, row_id="topic")
+
+
+def test_a_changed_column_under_the_same_run(tmp_path: Path) -> None:
+    run_twice(tmp_path, topics(2), topics(2))
+    pipeline = headgate.Pipeline("echo")
+
+    @pipeline.column(model="openai/gpt-x", version="2")
+    async def answer(topic: str) -> str:
+        calls.append(topic)
+        return topic
+
+    calls.clear()
+    with refused(FingerprintMismatch, "'answer'", "'echo'"):
+        run(pipeline, topics(2), store=tmp_path / "s.db")
+
+
+def test_a_run_name_that_is_in_use() -> None:
+    async def main() -> None:
+        async with headgate.Engine() as engine:
+            first = await engine.start(slow(), 3, run="mine")
+            with refused(ConfigError, "'mine'", "another name", spent=3):
+                await engine.start(slow(), 3, run="mine")
+            assert (await first.wait()).done == 3
+            again = await engine.start(slow(), 3, run="mine")
+            assert (await again.wait()).restored == 3
+
+    run_virtual(main)
+
+
+def slow() -> headgate.Pipeline:
+    pipeline = headgate.Pipeline("slow")
+
+    @pipeline.column(model="openai/gpt-x")
+    async def answer(row: int) -> int:
+        await anyio.sleep(1.0)
+        return row
+
+    return pipeline
+
+
+def test_rows_asked_for_too_late() -> None:
+    async def main() -> None:
+        async with headgate.Engine() as engine:
+            going = await engine.start(slow(), 100)
+            await anyio.sleep(5.0)
+            with refused(HeadgateError, "rows()", "too late"):
+                async for _ in going.rows():
+                    pass
+            assert (await going.wait()).done == 100
+
+    run_virtual(main)
+
+
+def test_starting_outside_of_the_engine() -> None:
+    async def main() -> None:
+        with refused(HeadgateError, "async with headgate.Engine"):
+            await headgate.Engine().start(echo(), topics(1))
+
+    run_virtual(main)
+
+
+def test_a_request_outside_of_an_engine() -> None:
+    with refused(HeadgateError, "headgate.request()", "async with headgate.Engine"):
+        headgate.request("openai/gpt-x")
+    assert headgate.current_lease() is None
+
+
+def test_a_request_for_a_name_that_is_no_model() -> None:
+    async def main() -> None:
+        async with headgate.Engine():
+            with pytest.raises(ValueError, match="provider/model"):
+                headgate.request("gpt-x")
+
+    run_virtual(main)
+
+
+def test_a_request_for_an_unknown_model_inside_a_body_fails_its_cell() -> None:
+    """T11: not a timeout, not retried, named."""
+    pipeline = headgate.Pipeline("p")
+
+    @pipeline.column
+    async def answer(topic: str) -> str:
+        calls.append(topic)
+        async with headgate.request("openai/gpt-y"):
+            return topic
+
+    report = run(pipeline, topics(2), limits={"openai/gpt-x": {"concurrency": 1}})
+    assert report.failure_counts == {("answer", "admission_denied"): 2}
+    assert len(calls) == 2
+    assert "openai/gpt-y" in report.failures[0].message
+    assert "did you mean openai/gpt-x?" in report.failures[0].message
+
+
+def test_an_endpoint_that_refuses_connections(tmp_path: Path) -> None:
+    """Nothing fails for good and nothing is hammered: the rows are held, and the report names the resource."""
+    with closing(socket.socket()) as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    pipeline = headgate.Pipeline("p")
+
+    @pipeline.column(model="openai/gpt-x")
+    async def answer(row: int) -> str:
+        calls.append(row)
+        await anyio.connect_tcp("127.0.0.1", port)
+        return "connected"
+
+    async def main() -> headgate.RunReport:
+        return await headgate.arun(pipeline, 500, store=tmp_path / "s.db", patience=0.5)
+
+    report = anyio.run(main)
+    assert report.status is headgate.RunStatus.HELD
+    assert report.exit_code == 4
+    assert (report.failed, report.held) == (0, 500)
+    assert len(calls) <= 40
+    text = str(report)
+    assert "openai/gpt-x" in text
+    assert "run it again" in text
+    assert "connection" in " ".join(report.notices).lower(), text
+
+
+@pytest.mark.parametrize("make", [lambda: Request(ResourceKey.parse("gpt")), lambda: headgate.ResourceKey.parse("x/")])
+def test_a_resource_key_that_names_no_model(make: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match="provider/model"):
+        make()
+
+
+def test_a_store_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with refused(StoreUnsupported, "s.db", "no permission"):
+        run(echo(), topics(3), store=tmp_path / "s.db")
