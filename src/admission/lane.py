@@ -125,7 +125,8 @@ class Lane:
     def overdue(self, now: float) -> Waiter | None:
         """A waiter whose deadline has passed, earliest first; it is still queued."""
         opened = self.open_time(now)
-        while self._deadlines and self._deadlines[0][0] <= opened:
+        # A rest that is lost in rounding has passed: a timer set for it would be due now, for ever.
+        while self._deadlines and now + (self._deadlines[0][0] - opened) <= now:
             waiter = self.queued.get(heappop(self._deadlines)[1])
             if waiter is not None:
                 return waiter

@@ -28,6 +28,11 @@ RATE_HINT_S = 1.0
 """A rejection that asks for at least this pause is taken for a rate limit: a slot frees sooner than anyone can say."""
 
 
+EVIDENCE = 20
+"""Requests that a scope must have seen accepted before an unlabelled rejection is taken for the measure of a rate: a
+provider that rejects everything for its first seconds says nothing about its rate."""
+
+
 def settle(lease: Lease, outcome: Outcome, usage: Usage | None, now: float, *, sent: bool) -> None:
     """Replace what ``lease`` reserved by what its attempt used (A7): a rejected attempt used nothing (T9)."""
     for passage in lease.passages:
@@ -90,6 +95,7 @@ def learn(lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float)
 
 def _accepted(passage: Passage, lease: Lease, now: float, *, well: bool) -> None:
     scope = passage.scope
+    scope.accepted += 1
     if scope.concurrency is not None and passage.stamp is not None:
         scope.concurrency.succeeded(passage.stamp, now)
     if passage.canary:
@@ -121,10 +127,10 @@ def _rejected(passage: Passage, lease: Lease, outcome: Outcome, feedback: Feedba
     verdict: Verdict | None = None
     if rate:
         rate_stamp = _stamp(passage, kind)
-        if rate_stamp is not None:
+        if rate_stamp is None:
+            scope.limiter(kind)  # the next request will carry a stamp of it
+        elif feedback.kind is not None or scope.accepted >= EVIDENCE:
             scope.limiters[kind].rejected(rate_stamp, now, canary=passage.canary)
-        else:
-            scope.limiter(kind)
         if law is not None and stamp is not None:
             law.abandoned(stamp, now)
     elif law is not None and stamp is not None:

@@ -103,6 +103,7 @@ class Scope:
     __slots__ = (
         "_ramp_started",
         "_rng",
+        "accepted",
         "bare",
         "concurrency",
         "cooldown",
@@ -121,6 +122,7 @@ class Scope:
         self.limits = limits
         self.leaf = leaf  # some resource ends here, so limits that nobody stated are found out here
         self.in_flight = 0
+        self.accepted = 0  # answered, and not with a capacity rejection
         self.paused = False  # a cooldown ran, and nothing has got through since
         self.waiting: FairQueue[str] = FairQueue()
         self.resources: list[str] = []

@@ -212,7 +212,7 @@ class RunCore:
             self._given_up.add(item.task)
             self._records.held(item, self.live_rows(item.task), _wait_s(item, now))
             if now - self._worked_at.get(item.lane, -inf) >= self._patience_s:
-                self._abandon(item.lane)
+                self._abandon(item)
         for task in salvage.due(now, fresh_work=fresh):
             if self.frontier.resume(task):
                 self._again.add(task)
@@ -306,11 +306,14 @@ class RunCore:
             self._given_up.add(task)
             self.salvage.dropped(task, self._now)
 
-    def _abandon(self, lane: str) -> None:
+    def _abandon(self, item: HeldItem[Task]) -> None:
+        lane = item.lane
+        if lane in self._abandoned:
+            return
         self._abandoned.add(lane)
         for task in self.dispatcher.clear(lane):
             self.give_up(task)
-        self._effects.append(Abandoned(lane))
+        self._effects.append(Abandoned(lane, f"{item.reason.value} {item.history['last_message']}".strip()))
 
     def _queue(self, task: Task, *, again: bool = False) -> None:
         if self.plans[task.column].lane in self._abandoned:

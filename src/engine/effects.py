@@ -30,9 +30,13 @@ class ColumnHalted:
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
-    """Nothing on ``lane`` worked for as long as a task had patience: whatever waits there is left for a later run."""
+    """Nothing on ``lane`` worked for as long as a task had patience: whatever waits there is left for a later run.
+
+    ``reason`` says how the task failed whose patience ended first.
+    """
 
     lane: str
+    reason: str
 
 
 CoreEffect = Cancel | ColumnHalted | Abandoned | SalvageEffect

@@ -73,9 +73,10 @@ class Performer:
                 case LaneParked(lane=lane, kind=kind, message=message):
                     self._say("resource parked", f"{lane} is parked ({kind.value}): {message}")
                     self._block(lane, inf)
-                case Abandoned(lane=lane):
+                case Abandoned(lane=lane, reason=reason):
                     self._say(
-                        "resource given up", f"{lane} did not work for {self._patience_s:g} s: its tasks are held"
+                        "resource given up",
+                        f"{lane} did not work for {self._patience_s:g} s, so its tasks are held; last failure: {reason}",
                     )
                     self._abandon(lane)
                 case LaneGivenUp():

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import headgate
 import pytest
-from headgate.admission.values import Request
 from headgate.errors import (
     AdmissionDenied,
     ConfigError,
@@ -28,10 +27,9 @@ from headgate.errors import (
     StoreUnsupported,
 )
 from headgate.testing.clock import run_virtual
-from headgate.values import ResourceKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 calls: list[object] = []
@@ -82,6 +80,8 @@ class _Refused:
 
     def __exit__(self, *error: Any) -> bool:
         swallowed = self._caught.__exit__(*error)
+        if not swallowed:
+            return False
         assert self._info is not None
         message = str(self._info.value)
         for word in self._words:
@@ -89,7 +89,7 @@ class _Refused:
         assert len(message) < 400, f"too long to read: {message}"
         assert "\n" not in message, f"more than one line: {message}"
         assert len(calls) <= self._spent, f"{len(calls)} requests were spent first"
-        return swallowed
+        return True
 
 
 # Pipelines
@@ -238,8 +238,7 @@ def test_a_request_that_can_never_fit_its_limit_is_no_timeout() -> None:
     assert (report.done, report.failed, report.held) == (0, 3, 0)
     assert report.failure_counts == {("answer", "admission_denied"): 3}
     assert "openai/gpt-x" in report.failures[0].message
-    assert "too large" in report.failures[0].message or "can never pass" in report.failures[0].message
-    assert "2000" in report.failures[0].message
+    assert "2000 + 0 tokens can never pass" in report.failures[0].message
     assert calls == []
 
 
@@ -350,7 +349,7 @@ def test_a_file_that_is_no_store_of_ours(tmp_path: Path) -> None:
     """D9: it is named, and not changed by one byte."""
     text = tmp_path / "notes.txt"
     text.write_bytes(b"my only copy\n" * 100)
-    with refused(SchemaMismatch, "notes.txt", "not a headgate store"):
+    with refused(SchemaMismatch, "notes.txt", "not a database", "another path"):
         run(echo(), topics(3), store=text)
     assert text.read_bytes() == b"my only copy\n" * 100
 
@@ -366,7 +365,8 @@ def test_a_file_that_is_no_store_of_ours(tmp_path: Path) -> None:
 
 def test_a_store_of_another_version(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
-    assert headgate.map(str.upper, ["a"], store=path, name="answer").done == 1
+    run_twice(tmp_path, topics(1), topics(1))
+    calls.clear()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
         connection.commit()
@@ -527,10 +527,10 @@ def test_an_endpoint_that_refuses_connections(tmp_path: Path) -> None:
     assert "connection" in " ".join(report.notices).lower(), text
 
 
-@pytest.mark.parametrize("make", [lambda: Request(ResourceKey.parse("gpt")), lambda: headgate.ResourceKey.parse("x/")])
-def test_a_resource_key_that_names_no_model(make: Callable[[], object]) -> None:
+@pytest.mark.parametrize("name", ["gpt-x", "x/", "/x", " / "])
+def test_a_resource_key_that_names_no_model(name: str) -> None:
     with pytest.raises(ValueError, match="provider/model"):
-        make()
+        headgate.ResourceKey.parse(name)
 
 
 def test_a_store_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
