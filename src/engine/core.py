@@ -21,15 +21,15 @@ from ..scheduler.frontier import CellState, Frontier, Progress, Task
 from ..values import Usage
 from .conditions import arguments_of, condition_holds
 from .effects import Abandoned, Cancel, ColumnHalted, CoreEffect
-from .open_rows import OpenRows
-from .records import Records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..salvage.salvage import Salvage
     from ..scheduler.graph import Graph
     from ..storage.ports import Batch
+    from .open_rows import OpenRows
+    from .records import Records
     from .restore import HeldCell, Restored
     from .rows import RowSeed
     from .values import CellResult, ColumnPlan
@@ -46,7 +46,8 @@ class RunCore:
         plans: Sequence[ColumnPlan],
         *,
         salvage: Salvage[Task],
-        wall_clock: Callable[[], float],
+        open_rows: OpenRows,
+        records: Records,
         finish_siblings: bool,
         group_size: int,
         patience_s: float,
@@ -55,7 +56,7 @@ class RunCore:
         self.salvage = salvage
         self.frontier = Frontier(graph, finish_siblings=finish_siblings)
         self.dispatcher = Dispatcher()
-        self.open = OpenRows(self.plans)
+        self.open = open_rows
         self.journal = self.open.journal
         self.ledger = FailureLedger()
         self.guard = ColumnGuard()
@@ -64,7 +65,7 @@ class RunCore:
         self.finished = self.open.finished
         self.stopped: dict[int, str] = {}
         self.cells_closed = 0  # by an attempt of their own; what follows from them is not counted
-        self._records = Records(self.journal, self.plans, wall_clock)
+        self._records = records
         self._group_size = group_size
         self._group = -1
         self._group_fill = group_size

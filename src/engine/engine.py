@@ -23,9 +23,11 @@ from .intake import Intake
 from .jobs import ThreadRunner, worker_threads
 from .loop import RunLoop
 from .meter import Meter
+from .open_rows import OpenRows
 from .options import RunKeywords, RunOptions
 from .output import read_results
 from .plan import plan_columns
+from .records import Records
 from .requests import Outside, requester
 from .rows import RowId, Rows, RowSource
 from .run import Run
@@ -147,11 +149,13 @@ class Engine:
             max_output_attempts=settings.max_output_attempts,
             patience_s=settings.patience,
         )
+        open_rows = OpenRows(plans)
         core = RunCore(
             graph,
             plans,
+            open_rows=open_rows,
+            records=Records(open_rows.journal, plans, self._wall_clock),
             salvage=Salvage[Task](policy, rng=random.Random(self._rng.random())),
-            wall_clock=self._wall_clock,
             finish_siblings=settings.finish_siblings,
             group_size=settings.group_size,
             patience_s=settings.patience,

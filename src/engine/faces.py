@@ -144,8 +144,16 @@ async def _with_ctrl_c(face: _Face, options: dict[str, object]) -> tuple[RunRepo
         if callable(also):
             also(going)
 
+    report: RunReport | None = None
+    broken: Exception | None = None
     async with _interrupts(runs, presses):
-        report = await face(**{**options, "started": started})
+        try:
+            report = await face(**{**options, "started": started})
+        except Exception as error:
+            broken = error  # kept from the task group, which would wrap it in a group of one
+    if broken is not None:
+        raise broken
+    assert report is not None
     return report, bool(presses)
 
 

@@ -308,7 +308,11 @@ class RunLoop:
             self.core.cancelled(task, anyio.current_time())
             self.halt(RunStatus.STOPPED, 0.0)
             return
-        message = f"{denied.resource}: {_DENIALS[denied.reason]}"
+        request = self._requests.of(task)
+        assert request is not None, "local work asks nobody"
+        tokens = f"{request.input_tokens} + {request.output_tokens} tokens"
+        message = f"{denied.resource}: {_DENIALS[denied.reason].format(tokens=tokens)}"
+        self._requests.forget(task)
         failure = Failure(FailureKind.ADMISSION_DENIED, message)
         lane = self.core.plans[task.column].lane
         self.core.failed(task, failure, Usage(), anyio.current_time(), lane=lane)
@@ -369,7 +373,7 @@ class RunLoop:
 
 
 _DENIALS = {
-    DenyReason.TOO_LARGE: "the request can never pass its token limit; make it smaller or raise the limit",
+    DenyReason.TOO_LARGE: "a request of {tokens} can never pass its token limit; make it smaller or raise the limit",
     DenyReason.UNKNOWN_RESOURCE: "no such resource is registered",
 }
 _RESUMABLE = frozenset({RunStatus.HELD, RunStatus.STALLED, RunStatus.STOPPED, RunStatus.BUDGET_EXHAUSTED})
