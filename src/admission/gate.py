@@ -252,6 +252,23 @@ class Gate:
             lane.check()
         self._leases.check()
 
+    def check_conserving(self, now: float) -> None:
+        """Assert that nobody waits who could go (A10). What is due at ``now`` must have been done."""
+        for scope in self._registry.scopes.values():
+            name = scope.waiting.head()
+            if name is None:
+                continue
+            lane = self._registry.lanes[name]
+            head = lane.head()
+            assert head is not None
+            refusals = [one.refusal(head.request, now) for one in lane.scopes]
+            assert any(refusals), f"{name} could go and was not admitted"
+
+    def footprint(self) -> int:
+        """How many entries its queues, timers and histories hold, rubbish included: bounded whatever has passed."""
+        lanes = sum(lane.footprint() for lane in self._registry.lanes.values())
+        return lanes + self._room.timers.footprint() + self._leases.footprint()
+
     # Decisions
 
     def _decide(self, request: Request, now: float) -> Lease | Denied | Blocked:

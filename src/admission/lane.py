@@ -150,6 +150,10 @@ class Lane:
         self._marked_at = now
         self.blocked_until = max(scope.cooldown.blocked_until for scope in self.scopes)
 
+    def footprint(self) -> int:
+        """Entries held, rubbish included."""
+        return len(self.queued) + len(self._deadlines)
+
     def check(self) -> None:
         """Assert that the index, the flows and the fair queues tell the same story."""
         total = 0

@@ -59,6 +59,10 @@ class LeaseBook:
         """Every lease that is out."""
         return list(self._out.values())
 
+    def footprint(self) -> int:
+        """Entries held."""
+        return len(self._out) + len(self._released)
+
     def check(self) -> None:
         """Assert the invariants."""
         assert len(self._released) == len(self._order) <= RELEASED_HISTORY

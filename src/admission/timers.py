@@ -65,6 +65,10 @@ class Timers(Generic[K]):
         del self._at[key]
         return key
 
+    def footprint(self) -> int:
+        """Entries held, rubbish included."""
+        return len(self._heap)
+
     def _rebuild(self) -> None:
         self._heap = []
         for key, at in self._at.items():

@@ -12,7 +12,7 @@ from .output import read_results, write_jsonl
 from .pipeline import Column, Pipeline
 from .report import ColumnReport, ResourceReport, RunReport, RunStatus
 from .requests import ActiveLease, current_lease, request
-from .run import Run
+from .runs import Run
 from .statistics import ResourceStatistics, RunStatistics
 from .values import FinishedRow
 

@@ -30,7 +30,7 @@ from .plan import plan_columns
 from .records import Records
 from .requests import Outside, requester
 from .rows import RowId, Rows, RowSource
-from .run import Run
+from .runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

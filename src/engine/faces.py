@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..admission.limits import LimitsSource
     from ..salvage.classify import CustomClassifier
     from .rows import RowId, Rows
-    from .run import Run
+    from .runs import Run
 
 __all__ = ["MapKeywords", "RunFaceKeywords", "amap", "arun", "map", "run"]
 

@@ -49,7 +49,7 @@ __all__ = ["RunLoop"]
 
 
 class RunLoop:
-    """Everything of a run that waits or performs. What its user sees of it is :class:`~headgate.engine.run.Run`."""
+    """Everything of a run that waits or performs. What its user sees of it is :class:`~headgate.engine.runs.Run`."""
 
     def __init__(
         self,
@@ -133,7 +133,8 @@ class RunLoop:
         """Run to the end. Started once by the engine, in its task group; keeps what broke the run for ``wait``."""
         try:
             async with anyio.create_task_group() as tasks:
-                most = self._options.max_workers + self._options.local_workers
+                # Beyond max_workers each resource's one standing bid may be granted: see Dispatch.
+                most = self._options.max_workers + len(self._intake.resources) + self._options.local_workers
                 self.flight.open(tasks, most)
                 tasks.start_soon(self._committer.run)
                 if not self._intake.immediate:
@@ -251,6 +252,7 @@ class RunLoop:
     def halt(self, status: RunStatus, grace: float | None = None) -> None:
         """Start nothing more; what is in flight has ``grace`` seconds (None: the run's option)."""
         now = anyio.current_time()
+        self._more_rows = False
         if self.stopping.begin(status, now + (self._options.grace if grace is None else grace)):
             for task in self._dispatch.close(now):
                 self.core.cancelled(task, now)

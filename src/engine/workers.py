@@ -85,6 +85,8 @@ class Workers(Generic[J]):
         worker.job = None
         if worker.scope is None or not worker.scope.cancel_called:
             self._idle.append(worker)
+        else:
+            self._all.discard(worker)  # cancelled as it finished: its task ends, and another may take its place
 
     def cancel(self, worker: Worker[J], job: J) -> None:
         """Cancel ``job`` if ``worker`` still runs it."""
@@ -103,6 +105,8 @@ class Workers(Generic[J]):
                     scope.cancel()
                 worker.condemned = None
                 await self._serve(worker, scope)
+            if worker not in self._all:
+                return
             job, worker.job = worker.job, None
             worker.scope = None
             self._idle.append(worker)

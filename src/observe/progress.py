@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from ..engine.run import Run
+    from ..engine.runs import Run
     from ..engine.statistics import RunStatistics
 
 __all__ = ["progress_line", "watch"]

@@ -37,7 +37,7 @@ from .witness import PromiseBroken, Witness, WitnessStore, expect
 if TYPE_CHECKING:
     from ..engine.pipeline import Pipeline
     from ..engine.rows import Rows
-    from ..engine.run import Run
+    from ..engine.runs import Run
     from ..salvage.classify import CustomClassifier
     from .provider.values import ProviderStats
 

@@ -18,7 +18,7 @@ from .witness import expect
 if TYPE_CHECKING:
     from ..engine.engine import Engine
     from ..engine.options import RunOptions
-    from ..engine.run import Run
+    from ..engine.runs import Run
     from .provider.virtual import VirtualProvider
 
 __all__ = ["Inspector"]

@@ -146,23 +146,29 @@ def _conditions(columns: Sequence[str]) -> st.SearchStrategy[tuple[str, int]]:
 
 
 @st.composite
-def limits(draw: st.DrawFn, models: Sequence[str] = MODELS) -> Mapping[str, Mapping[str, object]] | None:
-    """What the user states: nothing, or limits of the account and of some models, right or wrong."""
+def limits(
+    draw: st.DrawFn, models: Sequence[str] = MODELS, *, queue_timeouts: Sequence[float] = (5.0, 60.0)
+) -> Mapping[str, Mapping[str, object]] | None:
+    """What the user states: nothing, or limits of the account and of some models, right or wrong.
+
+    Where a cell makes several requests, a queue timeout below the time that one more takes to be let out means that
+    the cell can never be done: whoever adds shorter ones takes cells of one request.
+    """
     if draw(st.booleans()):
         return None
     stated: dict[str, Mapping[str, object]] = {"*": {}}
     for scope in (ACCOUNT, *(f"{ACCOUNT}/{model}" for model in models)):
         if draw(st.booleans()):
-            stated[scope] = draw(_one_limit())
+            stated[scope] = draw(_one_limit(queue_timeouts))
     return stated
 
 
-def _one_limit() -> st.SearchStrategy[Mapping[str, object]]:
+def _one_limit(queue_timeouts: Sequence[float]) -> st.SearchStrategy[Mapping[str, object]]:
     return st.fixed_dictionaries(
         {"concurrency": st.sampled_from((1, 3, 8, "1-2-4", "auto"))},
         optional={
             "requests_per_minute": st.sampled_from((60, 600)),
-            "queue_timeout": st.sampled_from((0.02, 5.0)),
+            "queue_timeout": st.sampled_from(tuple(queue_timeouts)),
             "startup_ramp": st.sampled_from((2.0, 10.0)),
         },
     )
@@ -171,11 +177,13 @@ def _one_limit() -> st.SearchStrategy[Mapping[str, object]]:
 @st.composite
 def scenarios(draw: st.DrawFn, *, rows: int = 40, columns: int = 5) -> Scenario:
     """A whole case: up to ``rows`` rows and ``columns`` columns, and everything else."""
+    shapes = draw(column_shapes(most=columns))
+    one_request_a_cell = all(len(shape.calls) <= 1 for shape in shapes)
     return Scenario(
-        columns=draw(column_shapes(most=columns)),
+        columns=shapes,
         rows=draw(st.integers(0, rows)),
         provider=draw(provider_specs()),
-        limits=draw(limits()),
+        limits=draw(limits(queue_timeouts=(0.02, 5.0) if one_request_a_cell else (5.0, 60.0))),
         options={
             "group_size": draw(st.sampled_from((1, 4, 32))),
             "max_open_rows": draw(st.sampled_from((32, 64, 20_000))),

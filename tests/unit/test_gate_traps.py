@@ -87,12 +87,7 @@ def test_t06_history_cost() -> None:
     """Elsewhere a heap kept every request ever made: 230 ms an acquire after 100,000. Here nothing grows."""
     gate = gate_with(openai__gpt_x=ScopeLimits(maximum=8))
 
-    def footprint() -> int:
-        lane = gate._registry.lanes[str(MODEL)]
-        timers = gate._room.timers._heap
-        return len(lane._deadlines) + len(timers) + len(gate._leases._released)
-
-    sizes = []
+    sizes: list[int] = []
     for cycle in range(4_000):
         now = cycle * 0.01
         leases = [held(gate.submit(Request(MODEL, flow=str(cycle % 64)), now)) for _ in range(8)]
@@ -103,7 +98,7 @@ def test_t06_history_cost() -> None:
         for lease in grants(gate):
             gate.release(lease, Outcome.SUCCESS, now + 0.006)
         if cycle % 1_000 == 999:
-            sizes.append(footprint())
+            sizes.append(gate.footprint())
     assert max(sizes) <= 4096 + 500
     assert sizes[-1] <= sizes[0] + 100, "grows with history"
 
@@ -173,14 +168,16 @@ def test_t21_all_at_once() -> None:
     gate = gate_with(openai__gpt_x=ScopeLimits(maximum=64))
     leases = [held(gate.submit(Request(MODEL), 0.0)) for _ in range(64)]
     for lease in leases:
-        gate.release(lease, Outcome.RATE_LIMITED, 0.1, feedback=Feedback(retry_after_s=10.0, kind=LimitKind.CONCURRENCY))
+        hint = Feedback(retry_after_s=10.0, kind=LimitKind.CONCURRENCY)
+        gate.release(lease, Outcome.RATE_LIMITED, 0.1, feedback=hint)
     for _ in range(64):
         gate.submit(Request(MODEL), 0.2, timeout_s=inf)
     reopening = gate.next_tick(0.2)
     assert reopening >= 10.1
     gate.tick(reopening)
     assert len(grants(gate)) == 1
-    now, open_after = reopening, []
+    now = reopening
+    open_after: list[float] = []
     while gate.leases() < 64:
         now = gate.next_tick(now)
         gate.tick(now)

@@ -66,7 +66,7 @@ SHELLS = {
     "engine/requests.py": "waits for leases",
     "engine/restore.py": "deserialises through the codec",
     "engine/rows.py": "pulls rows from async iterables",
-    "engine/run.py": "waits for the run's end",
+    "engine/runs.py": "waits for the run's end",
     "engine/signatures.py": "builds pydantic validators",
     "engine/statistics.py": "asks the controller for its numbers",
     "engine/summary.py": "renders numbers that shells collected",
