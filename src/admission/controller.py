@@ -149,6 +149,10 @@ class AdmissionController:
         """Wall-clock seconds since 1970, as dates in responses are read against."""
         return self._wall_clock()
 
+    def wall_now(self) -> float:
+        """Wall-clock seconds, for headers that state dates."""
+        return self._wall_clock()
+
     @property
     def gate(self) -> Gate:
         """The decision underneath, to look at and to check."""
@@ -210,7 +214,7 @@ class AdmissionController:
         """Feed back what the client saw of a response: its status, headers and usage. Returns what was understood."""
         feedback = None
         if headers is not None:
-            feedback = parse_feedback(headers, wall_now=self._wall_clock(), status=status)
+            feedback = parse_feedback(headers, wall_now=self.wall_now(), status=status)
         self._gate.report(lease, anyio.current_time(), feedback=feedback, usage=usage)
         self._perform()
         return feedback

@@ -8,7 +8,7 @@ hands. The run's loop sleeps until time or another task has news for it.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import anyio.lowlevel
@@ -383,10 +383,9 @@ _RESUMABLE = frozenset({RunStatus.HELD, RunStatus.STALLED, RunStatus.STOPPED, Ru
 
 def _single(error: BaseException) -> BaseException:
     """The one error inside the groups that task groups wrap around it."""
-    inner: BaseException = error
-    while isinstance(inner, BaseExceptionGroup):
-        members: tuple[BaseException, ...] = inner.exceptions
-        if len(members) != 1:
-            break
-        inner = members[0]
-    return inner
+    while isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        if len(group.exceptions) != 1:
+            return group
+        error = group.exceptions[0]
+    return error

@@ -147,9 +147,9 @@ class RowSource:
 
 def _iterable(rows: object) -> Iterable[object]:
     """``rows`` if they can be meant as many; a text or a mapping iterates, but never over rows."""
+    kind = type(rows).__name__
     if isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
         return cast("Iterable[object]", rows)
     raise InputError(
-        f"rows must be an iterable of mappings, an async iterable, or a count, not {type(rows).__name__}; "
-        "put a single row into a list"
+        f"rows must be an iterable of mappings, an async iterable, or a count, not {kind}; put a single row into a list"
     )
