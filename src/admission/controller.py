@@ -149,10 +149,6 @@ class AdmissionController:
         """Wall-clock seconds since 1970, as dates in responses are read against."""
         return self._wall_clock()
 
-    def wall_now(self) -> float:
-        """Wall-clock seconds, for headers that state dates."""
-        return self._wall_clock()
-
     @property
     def gate(self) -> Gate:
         """The decision underneath, to look at and to check."""

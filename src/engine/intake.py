@@ -81,8 +81,12 @@ class Intake:
         return not self._source.waits and not self._handle.info.rows
 
     def pull_now(self, room: int) -> None:
-        """``pull`` without waiting, where ``immediate`` allows it."""
-        self._take(self._source.pull_now(min(room, ROWS_PER_PULL)), {})
+        """``pull`` without waiting, where ``immediate`` allows it; it stops at the row that fills the bytes."""
+        for _ in range(min(room, ROWS_PER_PULL)):
+            self._take(self._source.pull_now(1), {})
+            begun = self.group_rows > 1 and self._core.owed
+            if self.ended or (self._window.full(self._core.open.bytes) and not begun):
+                return
 
     def room(self) -> int:
         """How many rows to pull now. Finished rows that nobody has taken yet are open too (S6)."""

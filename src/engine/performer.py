@@ -76,7 +76,7 @@ class Performer:
                 case Abandoned(lane=lane, reason=reason):
                     self._say(
                         "resource given up",
-                        f"{lane} did not work for {self._patience_s:g} s, so its tasks are held; last failure: {reason}",
+                        f"{lane} did not work for {self._patience_s:g} s: its tasks are held; last failure: {reason}",
                     )
                     self._abandon(lane)
                 case LaneGivenUp():
