@@ -73,7 +73,8 @@ class FairQueue(Generic[K]):
         if entry is None:
             return
         start, negative_rank, _, weight, _ = entry
-        self._virtual_time = max(self._virtual_time, start)
+        if start > self._virtual_time:
+            self._virtual_time = start
         finish = start + cost / weight
         self._finish[key] = finish
         self._insert(finish, negative_rank, weight, key)
@@ -93,9 +94,10 @@ class FairQueue(Generic[K]):
 
     def _sweep(self) -> None:
         entries = self._entries
-        if len(self._heap) > 2 * len(entries) + _SPARE_ENTRIES:
+        most = 2 * len(entries) + _SPARE_ENTRIES
+        if len(self._heap) > most:
             self._heap = list(entries.values())
             heapify(self._heap)
-        if len(self._finish) > 2 * len(entries) + _SPARE_ENTRIES:
+        if len(self._finish) > most:
             now = self._virtual_time
             self._finish = {k: f for k, f in self._finish.items() if f > now or k in entries}

@@ -152,9 +152,8 @@ class Gate:
             return result
         self.tick(now)
         lane = self._registry.lanes[lease.resource]
-        for scope in lane.scopes:
-            scope.advance(now)
         for passage in lease.passages:
+            passage.scope.advance(now)
             passage.scope.in_flight -= 1
         settle(lease, outcome, usage or lease.usage, now, sent=sent)
         if sent:

@@ -175,8 +175,10 @@ class Scope:
 
     def advance(self, now: float) -> None:
         """Let the concurrency law see the time and the demand before a decision."""
-        if self.concurrency is not None:
-            self.concurrency.advance(now, self.in_flight, bool(self.waiting))
+        law = self.concurrency
+        # Time means nothing to a fixed limit, but for what it waits for after a rejection.
+        if law is not None and (law.consecutive or self.limits.adaptive):
+            law.advance(now, self.in_flight, bool(self.waiting))
 
     def refusal(self, request: Request, now: float) -> Refusal | None:
         """Why ``request`` has no room here at ``now``; None when it has."""
