@@ -15,7 +15,6 @@ __all__ = [
     "Done",
     "Failed",
     "Feedback",
-    "Held",
     "LimitKind",
     "Outcome",
     "Pressure",
@@ -191,18 +190,11 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """The cell waits for a provider and is kept for a later run. ``until`` is wall-clock seconds, None if unknown."""
-
-    reason: str
-    until: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Skipped:
     """The cell was not needed: its ``when`` said no, or something it needs was skipped or failed."""
 
     reason: str
 
 
-CellOutcome = Done | Failed | Held | Skipped
+CellOutcome = Done | Failed | Skipped
+"""What a finished cell came to. A cell that is held for a later run has no outcome yet."""

@@ -1,7 +1,7 @@
 """The decisions of one run: what each event means for rows, tasks, records and lanes.
 
 Composes the scheduler's frontier and dispatcher, the salvage machine and the journal, and does no I/O: the shell in
-:mod:`headgate.engine.runs` tells it what happened, takes tasks to start from the dispatcher, and performs the effects
+:mod:`headgate.engine.loop` tells it what happened, takes tasks to start from the dispatcher, and performs the effects
 that it drains after each step. Times are seconds on the run's monotonic clock.
 """
 
@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 
 from ..salvage.classify import Failure
 from ..salvage.column_guard import ColumnGuard
-from ..salvage.decisions import Fail, HeldItem
+from ..salvage.decisions import Fail, HeldItem, LaneParked
 from ..salvage.kinds import FailureKind
 from ..salvage.ledger import FailureLedger
 from ..scheduler.dispatcher import Dispatcher
 from ..scheduler.frontier import CellState, Frontier, Progress, Task
-from ..values import Usage
+from ..values import Failed, Skipped, Usage
 from .conditions import arguments_of, condition_holds
 from .effects import Abandoned, Cancel, ColumnHalted, CoreEffect
+from .grouping import Grouping
+from .left_lanes import LeftLanes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,13 +68,9 @@ class RunCore:
         self.stopped: dict[int, str] = {}
         self.cells_closed = 0  # by an attempt of their own; what follows from them is not counted
         self._records = records
-        self._group_size = group_size
-        self._group = -1
-        self._group_fill = group_size
+        self._groups = Grouping(group_size)
         self._effects: list[CoreEffect] = []
-        self._patience_s = patience_s
-        self._worked_at: dict[str, float] = {}
-        self._abandoned: set[str] = set()
+        self._left = LeftLanes(patience_s)
         self._again: set[Task] = set()
         self._fresh: set[str] = set()
         self._given_up: set[Task] = set()
@@ -94,29 +92,25 @@ class RunCore:
         elif restored.whole:
             self.open.pass_through(seed, restored)
             return
-        if self._group_fill == self._group_size:
-            self._group += 1
-            self._group_fill = 0
-        self._group_fill += 1
         self.open.open(seed, restored)
         states: Mapping[int, int] = {} if restored is None else restored.states
-        progress = self.frontier.add_row(seed.index, self._group, states)
+        progress = self.frontier.add_row(seed.index, self._groups.place(), states)
         if restored is not None:
             self._hold_again(progress, restored.held)
         self._follow(progress, known=states)
-        if self._group_fill == self._group_size:
+        if not self.owed:
             self.seal()
 
     def seal(self) -> None:
         """The current group gets no more rows."""
-        if self._group >= 0:
-            self._follow(self.frontier.seal_group(self._group))
-            self._group_fill = self._group_size
+        if self._groups.number >= 0:
+            self._groups.close()
+            self._follow(self.frontier.seal_group(self._groups.number))
 
     @property
     def owed(self) -> int:
         """How many rows the current group still lacks."""
-        return self._group_size - self._group_fill
+        return self._groups.owed
 
     # Tasks end
 
@@ -132,16 +126,13 @@ class RunCore:
             return
         self.cells_closed += len(results)
         attempts = 1 + self.salvage.tries(task)
-        self._worked_at[plan.lane] = now
-        self._abandoned.discard(plan.lane)
+        self._left.worked(plan.lane, now)
         self.salvage.succeeded(task, plan.lane, now, sent_at=sent_at)
         if plan.group:
             self._group_ended(task, plan, results, usage, attempts)
             return
         (result,) = results
-        self.rows[result.row].values[task.column] = result.value
-        self._records.done(task.column, result, usage, attempts)
-        self.guard.succeeded(plan.name)
+        self._done_cell(plan, result, usage, attempts)
         self._follow(self.frontier.finish(task))
 
     def failed(
@@ -161,7 +152,7 @@ class RunCore:
             self.cancelled(task, now)
             return
         decision = self.salvage.failed(task, lane, failure, now, cooldown_until=cooldown_until, sent_at=sent_at)
-        self._effects.extend(self.salvage.drain_effects())
+        self._take_salvage_effects()
         if isinstance(decision, Fail):
             self._again.discard(task)
             self._follow(self._fail(task, decision, usage, failure.traceback))
@@ -212,13 +203,16 @@ class RunCore:
         for item in salvage.expired(now):
             self._given_up.add(item.task)
             self._records.held(item, self.live_rows(item.task), _wait_s(item, now))
-            if now - self._worked_at.get(item.lane, -inf) >= self._patience_s:
-                self._abandon(item)
+            if self._left.leave(item.lane, now):
+                self._leave_lane(item.lane)
+                self._effects.append(
+                    Abandoned(item.lane, f"{item.reason.value} {item.history['last_message']}".strip())
+                )
         for task in salvage.due(now, fresh_work=fresh):
             if self.frontier.resume(task):
                 self._again.add(task)
                 self._queue(task, again=True)
-        self._effects.extend(self.salvage.drain_effects())
+        self._take_salvage_effects()
 
     def committed(self, batch: Batch) -> None:
         """``batch`` is durable: count it, and hand out the rows that are whole now."""
@@ -273,6 +267,7 @@ class RunCore:
             for row, column, state, reason in step.closed:
                 if state == CellState.SKIPPED and not (known and column in known):
                     self._records.skipped(row, column, reason)
+                    self.rows[row].problems[self.plans[column].name] = Skipped(reason)
             for task in step.cancel:
                 self._cancel(task)
             for task in step.ready:
@@ -307,20 +302,23 @@ class RunCore:
             self._given_up.add(task)
             self.salvage.dropped(task, self._now)
 
-    def _abandon(self, item: HeldItem[Task]) -> None:
-        lane = item.lane
-        if lane in self._abandoned:
-            return
-        self._abandoned.add(lane)
+    def _leave_lane(self, lane: str) -> None:
+        """What waits on ``lane``, and what would come to wait there, is left for a later run."""
         for task in self.dispatcher.clear(lane):
             self.give_up(task)
-        self._effects.append(Abandoned(lane, f"{item.reason.value} {item.history['last_message']}".strip()))
+
+    def _take_salvage_effects(self) -> None:
+        for effect in self.salvage.drain_effects():
+            if isinstance(effect, LaneParked):
+                self._left.park(effect.lane)
+                self._leave_lane(effect.lane)
+            self._effects.append(effect)
 
     def _queue(self, task: Task, *, again: bool = False) -> None:
-        if self.plans[task.column].lane in self._abandoned:
+        if self.plans[task.column].lane in self._left:
             self.give_up(task)
             return
-        order = task.unit * self._group_size if self.plans[task.column].group else task.unit
+        order = task.unit * self._groups.size if self.plans[task.column].group else task.unit
         self.dispatcher.push(task, order, again=again)
 
     def _cancel(self, task: Task) -> None:
@@ -335,9 +333,15 @@ class RunCore:
             usage = Usage()  # one request, counted once
         return self.frontier.fail(task, fail.kind.value)
 
+    def _done_cell(self, plan: ColumnPlan, result: CellResult, usage: Usage, attempts: int) -> None:
+        self.open.keep(result.row, plan.index, result.value, len(result.payload))
+        self._records.done(plan.index, result, usage, attempts)
+        self.guard.succeeded(plan.name)
+
     def _fail_cell(self, row: int, plan: ColumnPlan, fail: Fail, usage: Usage, traceback: str | None) -> None:
         open_row = self.rows[row]
         open_row.failed = True
+        open_row.problems[plan.name] = Failed(fail.kind.value, fail.message, fail.attempts, fail.status)
         self.cells_closed += 1
         self._records.failed(row, plan.index, fail, usage)
         self.ledger.record(
@@ -362,9 +366,7 @@ class RunCore:
         reasons: dict[int, str] = {}
         for result in results:
             if result.failure is None:
-                self.rows[result.row].values[task.column] = result.value
-                self._records.done(task.column, result, usage, attempts)
-                self.guard.succeeded(plan.name)
+                self._done_cell(plan, result, usage, attempts)
             else:
                 failure = result.failure
                 states[result.row] = CellState.FAILED
@@ -380,7 +382,7 @@ class RunCore:
         """Cells that were held when the earlier run ended wait on, instead of being ready at once (V4, D6)."""
         for column, before in held.items():
             if self.plans[column].group:
-                self._held_groups[Task(column, self._group)] = (before, self._now + before.wait_s)
+                self._held_groups[Task(column, self._groups.number)] = (before, self._now + before.wait_s)
         waiting: list[Task] = []
         for task in progress.ready:
             cell = held.get(task.column)

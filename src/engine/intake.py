@@ -94,8 +94,8 @@ class Intake:
         untaken = len(core.finished)
         load = core.frontier.load + untaken
         self._looks += 1
-        if load > self._refill_below and self._looks % LOOKS_BETWEEN_CAPACITIES:
-            return 0
+        if load > self._refill_below and core.dispatcher.total() and self._looks % LOOKS_BETWEEN_CAPACITIES:
+            return 0  # as far as is known nothing is short of rows
         capacity = max(self._capacity(), options.min_open_rows / HORIZON_FACTOR)
         self._refill_below = (1.0 - HYSTERESIS) * HORIZON_FACTOR * capacity
         owed = core.owed if self.group_rows > 1 else 0

@@ -7,14 +7,14 @@ about tasks.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .journal import Journal
 from .tally import Tally
 from .values import FinishedRow, OpenRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ..storage.ports import Batch
     from .restore import Restored
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .values import ColumnPlan
 
 __all__ = ["OpenRows"]
+
+V = TypeVar("V")
 
 
 class OpenRows:
@@ -43,19 +45,30 @@ class OpenRows:
     def open(self, seed: RowSeed, restored: Restored | None) -> None:
         """A row begins, with what an earlier run committed of it."""
         row = self.rows[seed.index] = OpenRow(seed)
-        self.bytes += len(seed.data)
+        row.bytes = len(seed.data)
+        self.bytes += row.bytes
         if restored is not None:
             row.values.update(restored.values)
+            row.problems.update(self._by_name(restored.problems))
             row.failed = restored.failed
             self._count(restored)
+
+    def keep(self, index: int, column: int, value: object, size: int) -> None:
+        """A cell has its value, of ``size`` bytes as it is stored."""
+        row = self.rows[index]
+        row.values[column] = value
+        row.bytes += size
+        self.bytes += size
 
     def pass_through(self, seed: RowSeed, restored: Restored) -> None:
         """A row that an earlier run finished: it is counted and handed out at once."""
         self._count(restored)
         self.tally.restored += 1
         self.tally.row(restored.status)
-        values = {self._plans[column].name: value for column, value in restored.values.items()}
-        self.finished.append(FinishedRow(seed.index, seed.id, restored.status, seed.fields, values, restored=True))
+        values, problems = self._by_name(restored.values), self._by_name(restored.problems)
+        self.finished.append(
+            FinishedRow(seed.index, seed.id, restored.status, seed.fields, values, problems, restored=True)
+        )
 
     def finish(self, index: int) -> None:
         """Every cell of the row has its outcome."""
@@ -82,16 +95,19 @@ class OpenRows:
 
     def check(self) -> None:
         """Assert the invariants."""
-        assert self.bytes == sum(len(row.seed.data) for row in self.rows.values())
+        assert self.bytes == sum(row.bytes for row in self.rows.values())
         assert self.tally.accepted == self.tally.closed + len(self.rows)
 
     def _hand_out(self, row: OpenRow) -> None:
         seed = row.seed
         del self.rows[seed.index]
-        self.bytes -= len(seed.data)
+        self.bytes -= row.bytes
         self.tally.row(row.status)
         values = {plan.name: row.values[plan.index] for plan in self._plans if plan.index in row.values}
-        self.finished.append(FinishedRow(seed.index, seed.id, row.status, seed.fields, values))
+        self.finished.append(FinishedRow(seed.index, seed.id, row.status, seed.fields, values, row.problems))
+
+    def _by_name(self, cells: Mapping[int, V]) -> dict[str, V]:
+        return {self._plans[column].name: value for column, value in cells.items()}
 
     def _count(self, restored: Restored) -> None:
         for column, status in restored.statuses.items():

@@ -71,8 +71,9 @@ class Performer:
                 case Reopened(lane=lane):
                     self._block(lane, -inf)
                 case LaneParked(lane=lane, kind=kind, message=message):
-                    self._say("resource parked", f"{lane} is parked ({kind.value}): {message}")
+                    self._say("resource parked", f"{lane} is parked ({kind.value}), its tasks are held: {message}")
                     self._block(lane, inf)
+                    self._abandon(lane)
                 case Abandoned(lane=lane, reason=reason):
                     self._say(
                         "resource given up",

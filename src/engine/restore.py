@@ -9,6 +9,7 @@ from ..errors import FingerprintMismatch
 from ..scheduler.frontier import CellState
 from ..storage.codec import decode
 from ..storage.ports import CellStatus, StoredRow
+from ..values import Failed, Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,10 +39,11 @@ class HeldCell:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """Cells by column index: their status, their values where done, and what was held."""
+    """Cells by column index: their status, their values where done, else what went wrong, and what was held."""
 
     statuses: Mapping[int, CellStatus]
     values: Mapping[int, object]
+    problems: Mapping[int, Failed | Skipped]
     held: Mapping[int, HeldCell]
     whole: bool
 
@@ -77,6 +79,7 @@ def restore_row(
         )
     statuses: dict[int, CellStatus] = {}
     values: dict[int, object] = {}
+    problems: dict[int, Failed | Skipped] = {}
     for cell in stored.cells:
         column = index.get(cell.column)
         if column is None:
@@ -84,6 +87,10 @@ def restore_row(
         statuses[column] = cell.status
         if cell.payload is not None:
             values[column] = plans[column].column.restore(cell.payload)
+        elif cell.status is CellStatus.FAILED:
+            problems[column] = Failed(cell.reason, cell.message, cell.attempts, cell.http_status)
+        else:
+            problems[column] = Skipped(cell.reason)
     held = {
         index[record.column]: HeldCell(
             min(max(0.0, record.not_before - wall_now), LONGEST_WAIT_S),
@@ -92,4 +99,4 @@ def restore_row(
         for record in stored.held
         if record.column in index
     }
-    return Restored(statuses, values, held, whole=len(statuses) == len(plans))
+    return Restored(statuses, values, problems, held, whole=len(statuses) == len(plans))

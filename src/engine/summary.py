@@ -60,7 +60,7 @@ def summarize(
         resources=resources,
         failures=tuple(core.ledger),
         failure_counts={(column, kind.value): count for (column, kind), count in core.ledger.counts().items()},
-        advice=_advice(resources),
+        advice="" if notices else _advice(resources),
         notices=notices,
         resume_hint=resume_hint,
         _read=read,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from ..values import Done
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..salvage.classify import Failure
-    from ..values import ResourceKey
+    from ..values import CellOutcome, Failed, ResourceKey, Skipped
     from .pipeline import Column
     from .rows import RowSeed
 
@@ -49,10 +51,14 @@ class CellResult:
 
 @dataclass(slots=True, eq=False)
 class OpenRow:
-    """A row in memory. ``values`` is by column index and holds the done cells."""
+    """A row in memory. ``values`` is by column index and holds the done cells, ``problems`` by name the others that
+    are over; ``bytes`` is the size of both the row and its values as they are stored.
+    """
 
     seed: RowSeed
     values: dict[int, object] = field(default_factory=dict[int, object])
+    problems: dict[str, Failed | Skipped] = field(default_factory=dict[str, "Failed | Skipped"])
+    bytes: int = 0
     finished: bool = False
     failed: bool = False
 
@@ -68,7 +74,8 @@ class OpenRow:
 class FinishedRow:
     """A row in which every cell has its outcome, committed.
 
-    ``fields`` is the input, ``values`` the done cells by column. ``status`` is ``failed`` when a cell failed,
+    ``fields`` is the input, ``values`` the done cells by column, ``problems`` says of every other one why it failed or
+    was skipped. ``status`` is ``failed`` when a cell failed,
     ``skipped`` when none was needed, else ``done``. ``restored`` says that an earlier run had finished it.
     """
 
@@ -77,12 +84,18 @@ class FinishedRow:
     status: RowStatus
     fields: Mapping[str, object]
     values: Mapping[str, object]
+    problems: Mapping[str, Failed | Skipped] = field(default_factory=dict[str, "Failed | Skipped"])
     restored: bool = False
 
     @property
     def ok(self) -> bool:
         """Whether no cell failed."""
         return self.status != "failed"
+
+    @property
+    def cells(self) -> dict[str, CellOutcome]:
+        """The outcome of every cell by column."""
+        return {**{name: Done(value) for name, value in self.values.items()}, **self.problems}
 
     def as_dict(self) -> dict[str, object]:
         """Input fields and column values in one dict."""

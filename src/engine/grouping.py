@@ -1,0 +1,33 @@
+"""Which row group a row belongs to: consecutive rows, a fixed number of them, the last group may be short."""
+
+from __future__ import annotations
+
+__all__ = ["Grouping"]
+
+
+class Grouping:
+    """Hands out group numbers to rows in the order in which they come. ``number`` is -1 before the first."""
+
+    __slots__ = ("_fill", "number", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.number = -1
+        self._fill = size
+
+    def place(self) -> int:
+        """The group of the next row."""
+        if not self.owed:
+            self.number += 1
+            self._fill = 0
+        self._fill += 1
+        return self.number
+
+    def close(self) -> None:
+        """The current group gets no more rows."""
+        self._fill = self.size
+
+    @property
+    def owed(self) -> int:
+        """How many rows the current group still lacks."""
+        return self.size - self._fill
