@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from ..salvage.salvage import Salvage
     from ..scheduler.graph import Graph
-    from ..storage.ports import Batch
     from .open_rows import OpenRows
     from .records import Records
     from .restore import HeldCell, Restored
@@ -45,7 +44,7 @@ class RunCore:
     def __init__(
         self,
         graph: Graph,
-        plans: Sequence[ColumnPlan],
+        plans: tuple[ColumnPlan, ...],
         *,
         salvage: Salvage[Task],
         open_rows: OpenRows,
@@ -54,7 +53,7 @@ class RunCore:
         group_size: int,
         patience_s: float,
     ) -> None:
-        self.plans = tuple(plans)
+        self.plans = plans
         self.salvage = salvage
         self.frontier = Frontier(graph, finish_siblings=finish_siblings)
         self.dispatcher = Dispatcher()
@@ -186,7 +185,7 @@ class RunCore:
         )
         return True
 
-    # Time, commits
+    # Time
 
     def tick(self, now: float) -> None:
         """Bring back held tasks whose time has come, give up those held for too long."""
@@ -214,14 +213,8 @@ class RunCore:
                 self._queue(task, again=True)
         self._take_salvage_effects()
 
-    def committed(self, batch: Batch) -> None:
-        """``batch`` is durable: count it, and hand out the rows that are whole now."""
-        self.open.committed(batch)
-
     def drain_effects(self) -> list[CoreEffect]:
         """What the shell has to perform since the last call."""
-        if not self._effects:
-            return []
         effects, self._effects = self._effects, []
         return effects
 
@@ -236,7 +229,7 @@ class RunCore:
         """The keyword arguments for the body of ``task``; ``rows`` are the live rows of a group task, in order."""
         plan = self.plans[task.column]
         if not plan.group:
-            return arguments_of(plan.arguments, plan.optional, self.rows[task.unit])
+            return arguments_of(plan.arguments, plan.optional, self.rows[rows[0]])
         each = [arguments_of(plan.arguments, plan.optional, self.rows[row]) for row in rows]
         return {name: [one[name] for one in each] for name, _ in plan.arguments if name in each[0]}
 

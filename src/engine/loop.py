@@ -322,7 +322,7 @@ class RunLoop:
     # Rows and commits
 
     def _committed(self, batch: Batch) -> None:
-        self.core.committed(batch)
+        self.core.open.committed(batch)
         self._hand_out()
         self.offer_room()
         self._wake_if_due()

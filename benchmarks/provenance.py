@@ -1,0 +1,77 @@
+"""Finding out where numbers come from: the code, the machine, the libraries."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .result import Provenance
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["provenance"]
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARIES = ("headgate", "anyio", "pydantic", "structlog", "trio", "aiohttp", "openai", "httpx", "httpx2")
+
+
+def provenance(*, seed: int, effort: str, argv: Sequence[str]) -> Provenance:
+    """Everything that somebody needs who wants to measure the same again."""
+    revision, dirty, diff = _code()
+    return Provenance(
+        revision=revision,
+        dirty=dirty,
+        diff=diff,
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        platform=platform.platform(),
+        cpus=os.cpu_count() or 1,
+        versions=_versions(),
+        seed=seed,
+        effort=effort,
+        argv=tuple(argv),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _code() -> tuple[str | None, bool | None, str | None]:
+    revision = _git("rev-parse", "HEAD")
+    changes = _git("diff", "HEAD", "--binary")
+    others = _git("ls-files", "--others", "--exclude-standard", "-z")
+    if revision is None or changes is None or others is None:
+        return None, None, None
+    if not changes and not others:
+        return revision.decode().strip(), False, None
+    digest = sha256(changes)
+    for name in sorted(others.split(b"\0")):
+        path = ROOT / os.fsdecode(name)
+        if name and path.is_file():
+            digest.update(name + b"\0" + path.read_bytes())
+    return revision.decode().strip(), True, digest.hexdigest()[:16]
+
+
+def _git(*arguments: str) -> bytes | None:
+    git = shutil.which("git")
+    if git is None:
+        return None
+    command = [git, "-c", "safe.directory=*", *arguments]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    return ran.stdout if ran.returncode == 0 else None
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, str] = {"python": sys.version.split()[0]}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

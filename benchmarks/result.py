@@ -1,0 +1,132 @@
+"""What a benchmark says: values with an exact shape, the same in the JSON file and on standard output.
+
+``Result.model_validate_json`` of a written file gives it back; unknown keys are errors, so the shape cannot drift
+without a test that says so. Raise ``FORMAT`` when it changes.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["FORMAT", "CaseResult", "Goal", "MetricResult", "Provenance", "Result", "ScenarioResult"]
+
+FORMAT: Final = 1
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class Goal(_Value):
+    """What a metric is to reach: at most, or at least, so much."""
+
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def met(self, value: float) -> bool:
+        """Whether ``value`` is good enough."""
+        return (self.at_most is None or value <= self.at_most) and (self.at_least is None or value >= self.at_least)
+
+    def __str__(self) -> str:
+        parts = (("<=", self.at_most), (">=", self.at_least))
+        return " and ".join(f"{sign} {bound:g}" for sign, bound in parts if bound is not None)
+
+
+class MetricResult(_Value):
+    """One number, measured ``len(values)`` times. ``met`` judges the median; None where nothing was to be reached."""
+
+    name: str
+    unit: str
+    median: float
+    least: float
+    most: float
+    values: tuple[float, ...]
+    goal: Goal | None
+    met: bool | None
+
+    @classmethod
+    def of(cls, name: str, unit: str, values: Sequence[float], goal: Goal | None) -> MetricResult:
+        """Summarise ``values``, of which there is at least one."""
+        middle = median(values)
+        return cls(
+            name=name,
+            unit=unit,
+            median=middle,
+            least=min(values),
+            most=max(values),
+            values=tuple(values),
+            goal=goal,
+            met=None if goal is None else goal.met(middle),
+        )
+
+
+class CaseResult(_Value):
+    """One set-up of a scenario and what it gave."""
+
+    name: str
+    runs: int
+    metrics: tuple[MetricResult, ...]
+
+
+class ScenarioResult(_Value):
+    """One scenario: what was measured, in how many cases."""
+
+    name: str
+    what: str
+    seconds: float
+    cases: tuple[CaseResult, ...]
+
+
+class Provenance(_Value):
+    """Where the numbers come from: the exact code, the machine, the libraries, the command.
+
+    ``dirty`` says that the working copy differed from ``revision``; ``diff`` is then a hash of how. All three are None
+    outside of a git working copy. ``started_at`` is UTC, ISO 8601.
+    """
+
+    revision: str | None
+    dirty: bool | None
+    diff: str | None
+    python: str
+    platform: str
+    cpus: int
+    versions: dict[str, str]
+    seed: int
+    effort: str
+    argv: tuple[str, ...]
+    started_at: str
+
+
+class Result(_Value):
+    """Everything that one call of the benchmarks measured."""
+
+    format: int
+    provenance: Provenance
+    scenarios: tuple[ScenarioResult, ...]
+
+    def summary(self) -> dict[str, object]:
+        """The medians alone, by scenario, case and metric: one line for machines."""
+        return {
+            "format": self.format,
+            "revision": self.provenance.revision,
+            "dirty": self.provenance.dirty,
+            "scenarios": {
+                scenario.name: {
+                    case.name: {metric.name: metric.median for metric in case.metrics} for case in scenario.cases
+                }
+                for scenario in self.scenarios
+            },
+            "missed": [
+                f"{scenario.name}/{case.name}/{metric.name}"
+                for scenario in self.scenarios
+                for case in scenario.cases
+                for metric in case.metrics
+                if metric.met is False
+            ],
+        }

@@ -1,0 +1,20 @@
+"""The questions that can be asked, by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import history, outage, overhead, parked, pressure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..measure import Scenario
+
+__all__ = ["SCENARIOS"]
+
+SCENARIOS: Mapping[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (overhead.SCENARIO, pressure.SCENARIO, history.SCENARIO, parked.SCENARIO, outage.SCENARIO)
+}
+"""Every scenario."""

@@ -1,0 +1,96 @@
+"""Does an admission cost more the more there were before: acquire and release after 100,000 past requests, 64 flows."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+from headgate.admission import AdmissionController
+from headgate.admission.values import Lease, Request
+from headgate.values import Outcome, ResourceKey
+
+from ..measure import Case, Effort, Sample, Scenario, at_most, measured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["SCENARIO"]
+
+MODEL = ResourceKey.parse("bench/m")
+FLOWS = 64
+PAIR_US = 15.0
+
+
+def cases(effort: Effort, seed: int) -> Iterator[Case]:
+    """With room for all, and with all 64 flows waiting all the time; a fixed limit, and a learned one."""
+    past, timed = effort.pick(500, 100_000, 100_000), effort.pick(200, 5_000, 20_000)
+    for name, concurrency in (("fixed", 8), ("adaptive", "1-8-8")):
+        yield Case(f"{name} limit, room", partial(_room, concurrency, past, timed, seed))
+        yield Case(f"{name} limit, 64 flows wait", partial(_queue, concurrency, past, timed, seed))
+
+
+def _controller(concurrency: int | str, seed: int) -> AdmissionController:
+    return AdmissionController({str(MODEL): {"concurrency": concurrency, "queue_timeout": 1e9}}, seed=seed)
+
+
+def _room(concurrency: int | str, past: int, timed: int, seed: int) -> Iterable[Sample]:
+    async def main() -> tuple[float, float]:
+        async with _controller(concurrency, seed) as controller:
+            requests = [Request(MODEL, flow=f"f{flow}") for flow in range(FLOWS)]
+
+            async def pairs(count: int) -> float:
+                with measured() as watch:
+                    for turn in range(count):
+                        lease = await controller.acquire(requests[turn % FLOWS])
+                        controller.release(lease, Outcome.SUCCESS)
+                return watch.cpu_s / count * 1e6
+
+            first = await pairs(timed)
+            await pairs(past)
+            return first, await pairs(timed)
+
+    return _samples(*anyio.run(main), past)
+
+
+def _queue(concurrency: int | str, past: int, timed: int, seed: int) -> Iterable[Sample]:
+    """Each release serves the flow whose turn it is, and that flow queues again: no task, the gate's work alone."""
+
+    async def main() -> tuple[float, float]:
+        async with _controller(concurrency, seed) as controller:
+            controller.register(MODEL)
+            gate, now = controller.gate, [anyio.current_time()]
+            out: list[Lease] = []
+            for flow in range(FLOWS + 8):
+                answer = gate.submit(Request(MODEL, flow=f"f{flow % FLOWS}"), now[0])
+                if isinstance(answer, Lease):
+                    out.append(answer)
+
+            def turns(count: int) -> float:
+                with measured() as watch:
+                    for _ in range(count):
+                        now[0] += 1e-4
+                        lease = out.pop()
+                        gate.release(lease, Outcome.SUCCESS, now[0])
+                        for effect in gate.take_effects():
+                            out.append(effect.lease)  # type: ignore[union-attr] # pyright: ignore
+                        gate.submit(lease.request, now[0])
+                return watch.cpu_s / count * 1e6
+
+            first = turns(timed)
+            turns(past)
+            last = turns(timed)
+            for lease in out:
+                gate.release(lease, Outcome.SUCCESS, now[0])
+            return first, last
+
+    return _samples(*anyio.run(main), past)
+
+
+def _samples(first: float, last: float, past: int) -> Iterable[Sample]:
+    yield Sample("CPU per acquire and release at the start", "us", first)
+    yield Sample(f"after {past} requests", "us", last, at_most(PAIR_US))
+    yield Sample("growth", "x", last / first)
+
+
+SCENARIO = Scenario("history", "CPU time of an acquire and a release, at the start and after many requests.", cases)

@@ -1,0 +1,155 @@
+"""Hundreds of ready tasks behind four slots and a queue timeout of 20 ms: the case that once finished 47 of 128 rows.
+
+Two model columns on one model, over real HTTP with OpenAI's client and a provider in its own process, and in virtual
+time. The bound is the provider's own work: the time that its answers took, divided by four slots; no schedule is
+faster. Beside it, in the same run, a loop by hand over the same client: one task per row, one semaphore per column for
+order, and one of four that is never wrong for the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+import headgate
+from headgate.salvage import FailureKind
+from headgate.testing.clock import run_virtual
+from headgate.testing.provider import (
+    Latency,
+    ModelSpec,
+    ModelStats,
+    OutputTokens,
+    ProviderProcess,
+    ProviderSpec,
+    VirtualProvider,
+)
+from openai import AsyncOpenAI
+
+from ..measure import Case, Effort, Sample, Scenario, at_least, at_most, measured
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
+
+    Ask = Callable[[str], Awaitable[str]]
+
+__all__ = ["SCENARIO"]
+
+CAP = 4
+QUEUE_TIMEOUT_S = 0.02
+LIMITS = {"bench/m": {"concurrency": CAP, "queue_timeout": QUEUE_TIMEOUT_S}}
+VIRTUAL_RATIO = 1.05
+REAL_RATIO = 1.10
+
+
+def cases(effort: Effort, seed: int) -> Iterator[Case]:
+    """128 rows of half a second; a quarter of the rows with less effort."""
+    rows = effort.pick(8, 32, 128)
+    mean_s = 0.02 if effort is Effort.SMOKE else 0.5
+    real_runs = 1 if effort is Effort.FULL else None
+    yield Case(f"{rows} rows, virtual time", partial(_virtual, rows, mean_s, seed), runs=1)
+    yield Case(f"{rows} rows, real HTTP", partial(_real, rows, mean_s, seed), runs=3 if real_runs else None)
+
+
+def _spec(mean_s: float, seed: int) -> ProviderSpec:
+    model = ModelSpec(concurrency=CAP, latency=Latency(mean_s=mean_s, sigma=0.5), output_tokens=OutputTokens(mean=20))
+    return ProviderSpec(models={"m": model}, seed=seed)
+
+
+def _pipeline(ask: Ask) -> headgate.Pipeline:
+    pipeline = headgate.Pipeline("pressure")
+
+    @pipeline.column(model="bench/m")
+    async def answer(row: int) -> str:
+        return await ask(f"answer {row}")
+
+    @pipeline.column(model="bench/m")
+    async def judge(row: int) -> str:
+        return await ask(f"judge {row}")
+
+    return pipeline
+
+
+async def _engine(ask: Ask, rows: int, seed: int) -> tuple[headgate.RunReport, int]:
+    """Run it; returns the report and how often a request timed out in the local queue."""
+    async with headgate.Engine(limits=LIMITS, seed=seed) as engine:
+        run = await engine.start(_pipeline(ask), rows, min_open_rows=4 * rows)
+        report = await run.wait()
+        return report, run.core.salvage.statistics().holds.get(FailureKind.ADMISSION_TIMEOUT, 0)
+
+
+def _samples(report: headgate.RunReport, timeouts: int, stats: ModelStats, rows: int, ratio: float) -> Iterable[Sample]:
+    bound_s = stats.served_s / CAP
+    yield Sample("rows done", "", report.done, at_least(rows))
+    yield Sample("timeouts of the local queue", "", timeouts, at_most(0))
+    yield Sample("refused by the provider", "", stats.requests - stats.accepted, at_most(0))
+    yield Sample("most in flight", "", stats.in_flight_max, at_most(CAP))
+    yield Sample("bound", "s", bound_s)
+    yield Sample("wall", "s", report.seconds)
+    yield Sample("wall over bound", "x", report.seconds / bound_s, at_most(ratio))
+
+
+def _virtual(rows: int, mean_s: float, seed: int) -> Iterable[Sample]:
+    async def main() -> tuple[headgate.RunReport, int, ModelStats]:
+        provider = VirtualProvider(_spec(mean_s, seed), network_s=0.0)
+
+        async def ask(prompt: str) -> str:
+            return (await provider.chat("m", prompt)).text
+
+        report, timeouts = await _engine(ask, rows, seed)
+        return report, timeouts, provider.stats().models["m"]
+
+    report, timeouts, stats = run_virtual(main)
+    return _samples(report, timeouts, stats, rows, VIRTUAL_RATIO)
+
+
+def _real(rows: int, mean_s: float, seed: int) -> Iterable[Sample]:
+    with ProviderProcess(_spec(mean_s, seed)) as provider:
+        with measured() as ours:
+            report, timeouts = anyio.run(_with_client, provider.base_url, partial(_engine, rows=rows, seed=seed))
+        stats = provider.stats().models["m"]
+        yield from _samples(report, timeouts, stats, rows, REAL_RATIO)
+        yield Sample("CPU per request, client included", "us", ours.cpu_s / stats.requests * 1e6)
+        provider.control(reset=True)
+        with measured() as theirs:
+            seconds = anyio.run(_with_client, provider.base_url, partial(_by_hand, rows=rows))
+        stats = provider.stats().models["m"]
+    bound_s = stats.served_s / CAP
+    yield Sample("by hand: wall over bound", "x", seconds / bound_s)
+    yield Sample("by hand: CPU per request", "us", theirs.cpu_s / stats.requests * 1e6)
+    yield Sample("wall over that by hand", "x", report.seconds / seconds)
+
+
+async def _with_client(base_url: str, work: Callable[[Ask], Awaitable[object]]) -> object:
+    async with AsyncOpenAI(base_url=base_url, api_key="unused", max_retries=0, timeout=60) as client:
+
+        async def ask(prompt: str) -> str:
+            messages = [{"role": "user", "content": prompt}]
+            completion = await client.chat.completions.create(model="m", messages=messages)  # type: ignore[arg-type] # pyright: ignore
+            return completion.choices[0].message.content or ""
+
+        return await work(ask)
+
+
+async def _by_hand(ask: Ask, rows: int) -> float:
+    slots, open_rows = asyncio.Semaphore(CAP), asyncio.Semaphore(rows)
+
+    async def cell(prompt: str) -> str:
+        async with slots:
+            return await ask(prompt)
+
+    async def one(row: int) -> None:
+        async with open_rows:
+            await asyncio.gather(cell(f"answer {row}"), cell(f"judge {row}"))
+
+    began = anyio.current_time()
+    async with asyncio.TaskGroup() as tasks:
+        for row in range(rows):
+            tasks.create_task(one(row))
+    return anyio.current_time() - began
+
+
+SCENARIO = Scenario(
+    "pressure", "Many ready tasks, four slots, a queue timeout of 20 ms: all done, none timed out, at the bound.", cases
+)

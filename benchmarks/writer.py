@@ -1,0 +1,69 @@
+"""Writing results: JSON for machines, Markdown for people, one line for whoever reads standard output."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .result import MetricResult, Provenance, Result, ScenarioResult
+
+__all__ = ["as_json", "as_markdown", "result_line"]
+
+
+def as_json(result: Result) -> str:
+    """The whole result."""
+    return result.model_dump_json(indent=2) + "\n"
+
+
+def result_line(result: Result) -> str:
+    """``BENCHMARK_RESULT=`` and the medians as JSON, in one line."""
+    return "BENCHMARK_RESULT=" + json.dumps(result.summary(), separators=(",", ":"))
+
+
+def as_markdown(result: Result) -> str:
+    """One table a scenario, then where the numbers come from."""
+    lines = ["# Benchmarks", ""]
+    for scenario in result.scenarios:
+        lines.extend(_scenario(scenario))
+    lines.extend(_provenance(result.provenance))
+    return "\n".join(lines) + "\n"
+
+
+def _scenario(scenario: ScenarioResult) -> Iterator[str]:
+    yield f"## {scenario.name}"
+    yield ""
+    yield scenario.what
+    yield ""
+    yield "| case | metric | median | spread | runs | to reach | |"
+    yield "|---|---|---:|---:|---:|---:|---|"
+    for case in scenario.cases:
+        for metric in case.metrics:
+            yield "| " + " | ".join((case.name, metric.name, *_cells(metric, case.runs))) + " |"
+    yield ""
+
+
+def _cells(metric: MetricResult, runs: int) -> tuple[str, ...]:
+    spread = "" if runs == 1 else f"{_number(metric.least)} to {_number(metric.most)}"
+    goal = "" if metric.goal is None else str(metric.goal)
+    verdict = {None: "", True: "met", False: "**missed**"}[metric.met]
+    return f"{_number(metric.median)} {metric.unit}".strip(), spread, str(runs), goal, verdict
+
+
+def _number(value: float) -> str:
+    if value == int(value) and abs(value) < 1e9:
+        return str(int(value))
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _provenance(of: Provenance) -> Iterator[str]:
+    state = {None: "", True: f" with changes ({of.diff})", False: ""}[of.dirty]
+    yield "## Where the numbers come from"
+    yield ""
+    yield f"- code: {of.revision or 'unknown revision'}{state}"
+    yield f"- machine: {of.cpus} CPUs, {of.platform}, {of.python}"
+    yield f"- libraries: {', '.join(f'{name} {version}' for name, version in of.versions.items())}"
+    yield f"- command: `python -m benchmarks {' '.join(of.argv)}` (effort {of.effort}, seed {of.seed})"
+    yield f"- started: {of.started_at}"
