@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
+
 from headgate.admission import AdmissionController
-from headgate.admission.values import Lease, Request
+from headgate.admission.gate import Gate
+from headgate.admission.scope import ScopeLimits
+from headgate.admission.values import Grant, Lease, Request
 from headgate.values import Outcome, ResourceKey
 
 from ..measure import Case, Effort, Sample, Scenario, at_most, measured
@@ -19,13 +24,14 @@ __all__ = ["SCENARIO"]
 
 MODEL = ResourceKey.parse("bench/m")
 FLOWS = 64
+SLOTS = 8
 PAIR_US = 15.0
 
 
 def cases(effort: Effort, seed: int) -> Iterator[Case]:
     """With room for all, and with all 64 flows waiting all the time; a fixed limit, and a learned one."""
     past, timed = effort.pick(500, 100_000, 100_000), effort.pick(200, 5_000, 20_000)
-    for name, concurrency in (("fixed", 8), ("adaptive", "1-8-8")):
+    for name, concurrency in (("fixed", SLOTS), ("adaptive", f"1-{SLOTS}-{SLOTS}")):
         yield Case(f"{name} limit, room", partial(_room, concurrency, past, timed, seed))
         yield Case(f"{name} limit, 64 flows wait", partial(_queue, concurrency, past, timed, seed))
 
@@ -54,37 +60,31 @@ def _room(concurrency: int | str, past: int, timed: int, seed: int) -> Iterable[
 
 
 def _queue(concurrency: int | str, past: int, timed: int, seed: int) -> Iterable[Sample]:
-    """Each release serves the flow whose turn it is, and that flow queues again: no task, the gate's work alone."""
+    """Each release serves the flow whose turn it is, and its own flow queues again: the gate's work alone, no task."""
+    gate = Gate(rng=random.Random(seed))
+    gate.register(MODEL, {str(MODEL): ScopeLimits(adaptive=concurrency != SLOTS, start=SLOTS, maximum=SLOTS)}, 0.0)
+    out = deque[Lease]()
+    for flow in range(FLOWS + SLOTS):
+        answer = gate.submit(Request(MODEL, flow=f"f{flow % FLOWS}"), 0.0)
+        if isinstance(answer, Lease):
+            out.append(answer)
+    now = 0.0
 
-    async def main() -> tuple[float, float]:
-        async with _controller(concurrency, seed) as controller:
-            controller.register(MODEL)
-            gate, now = controller.gate, [anyio.current_time()]
-            out: list[Lease] = []
-            for flow in range(FLOWS + 8):
-                answer = gate.submit(Request(MODEL, flow=f"f{flow % FLOWS}"), now[0])
-                if isinstance(answer, Lease):
-                    out.append(answer)
+    def turns(count: int) -> float:
+        nonlocal now
+        with measured() as watch:
+            for _ in range(count):
+                now += 1e-4
+                lease = out.popleft()
+                gate.release(lease, Outcome.SUCCESS, now)
+                out.extend([effect.lease for effect in gate.take_effects() if isinstance(effect, Grant)])
+                gate.submit(lease.request, now)
+        assert len(out) == SLOTS
+        return watch.cpu_s / count * 1e6
 
-            def turns(count: int) -> float:
-                with measured() as watch:
-                    for _ in range(count):
-                        now[0] += 1e-4
-                        lease = out.pop()
-                        gate.release(lease, Outcome.SUCCESS, now[0])
-                        for effect in gate.take_effects():
-                            out.append(effect.lease)  # type: ignore[union-attr] # pyright: ignore
-                        gate.submit(lease.request, now[0])
-                return watch.cpu_s / count * 1e6
-
-            first = turns(timed)
-            turns(past)
-            last = turns(timed)
-            for lease in out:
-                gate.release(lease, Outcome.SUCCESS, now[0])
-            return first, last
-
-    return _samples(*anyio.run(main), past)
+    first = turns(timed)
+    turns(past)
+    return _samples(first, turns(timed), past)
 
 
 def _samples(first: float, last: float, past: int) -> Iterable[Sample]:

@@ -43,7 +43,7 @@ def cases(effort: Effort, seed: int) -> Iterator[Case]:
         ("429s for 3 s, retry after 0.3 s", _hinted(0.3, RetryAfter.MS), 3.0),
         ("429s for 3 s, retry after 2 s", _hinted(2.0, RetryAfter.SECONDS), 3.0),
     ]
-    for limit in (16, "auto"):
+    for limit in (16,) if effort is Effort.SMOKE else (16, "auto"):
         for name, change, seconds in outages:
             yield Case(f"{name}, limit {limit}", partial(_outage, rows, limit, change, seconds, seed), runs=1)
 

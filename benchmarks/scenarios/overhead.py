@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+
 import headgate
 
 from ..measure import Case, Effort, Sample, Scenario, at_most, measured

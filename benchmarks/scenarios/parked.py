@@ -7,11 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
+
 from headgate.admission import AdmissionController
 from headgate.admission.values import Request
 from headgate.values import Outcome, ResourceKey
 
-from ..measure import Case, Effort, Sample, Scenario, at_most
+from ..measure import Case, Effort, Sample, Scenario, at_most, measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,27 +33,26 @@ def cases(effort: Effort, seed: int) -> Iterator[Case]:
 def _parked(waiters: int, seconds: float, seed: int) -> Iterable[Sample]:
     async def main() -> tuple[float, float, float]:
         limits = {str(MODEL): {"concurrency": 1, "queue_timeout": 3600.0}}
-        async with AdmissionController(limits, seed=seed) as controller, anyio.create_task_group() as tasks:
+        async with AdmissionController(limits, seed=seed) as controller:
             kept = await controller.acquire(Request(MODEL))
 
             async def wait() -> None:
                 controller.release(await controller.acquire(Request(MODEL)), Outcome.SUCCESS)
 
-            for _ in range(waiters):
-                tasks.start_soon(wait)
-            while controller.pressure(MODEL).waiting < waiters:
-                await anyio.sleep(0.01)
-            cpu, wall = time.process_time(), time.perf_counter()
-            await anyio.sleep(seconds)
-            used, passed = time.process_time() - cpu, time.perf_counter() - wall
-            cpu = time.process_time()
-            controller.release(kept, Outcome.SUCCESS)
-            while controller.pressure(MODEL).waiting or controller.gate.leases():
-                await anyio.sleep(0.01)
-            return used / passed, passed - seconds, (time.process_time() - cpu) / waiters
+            async with anyio.create_task_group() as tasks:
+                for _ in range(waiters):
+                    tasks.start_soon(wait)
+                await anyio.wait_all_tasks_blocked()
+                assert controller.pressure(MODEL).waiting == waiters
+                with measured() as parked:
+                    await anyio.sleep(seconds)
+                cpu = time.process_time()
+                controller.release(kept, Outcome.SUCCESS)
+            served_s = time.process_time() - cpu
+            return parked.cpu_s / parked.wall_s, parked.wall_s - seconds, served_s / waiters
 
     share, late_s, each_s = anyio.run(main)
-    yield Sample("share of a core while parked", "", share, at_most(SHARE_OF_A_CORE))
+    yield Sample("CPU while parked", "of a core", share, at_most(SHARE_OF_A_CORE))
     yield Sample("lateness of a sleep beside them", "ms", late_s * 1e3)
     yield Sample("CPU to serve one, its task included", "us", each_s * 1e6)
 

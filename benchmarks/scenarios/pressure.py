@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
+from openai import AsyncOpenAI
+
 import headgate
 from headgate.salvage import FailureKind
 from headgate.testing.clock import run_virtual
@@ -25,7 +27,6 @@ from headgate.testing.provider import (
     ProviderSpec,
     VirtualProvider,
 )
-from openai import AsyncOpenAI
 
 from ..measure import Case, Effort, Sample, Scenario, at_least, at_most, measured
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     Ask = Callable[[str], Awaitable[str]]
 
 __all__ = ["SCENARIO"]
+
+T = TypeVar("T")
 
 CAP = 4
 QUEUE_TIMEOUT_S = 0.02
@@ -107,13 +110,13 @@ def _virtual(rows: int, mean_s: float, seed: int) -> Iterable[Sample]:
 def _real(rows: int, mean_s: float, seed: int) -> Iterable[Sample]:
     with ProviderProcess(_spec(mean_s, seed)) as provider:
         with measured() as ours:
-            report, timeouts = anyio.run(_with_client, provider.base_url, partial(_engine, rows=rows, seed=seed))
+            report, timeouts = anyio.run(_with_client, provider.base_url, lambda ask: _engine(ask, rows, seed))
         stats = provider.stats().models["m"]
         yield from _samples(report, timeouts, stats, rows, REAL_RATIO)
         yield Sample("CPU per request, client included", "us", ours.cpu_s / stats.requests * 1e6)
         provider.control(reset=True)
         with measured() as theirs:
-            seconds = anyio.run(_with_client, provider.base_url, partial(_by_hand, rows=rows))
+            seconds = anyio.run(_with_client, provider.base_url, lambda ask: _by_hand(ask, rows))
         stats = provider.stats().models["m"]
     bound_s = stats.served_s / CAP
     yield Sample("by hand: wall over bound", "x", seconds / bound_s)
@@ -121,7 +124,7 @@ def _real(rows: int, mean_s: float, seed: int) -> Iterable[Sample]:
     yield Sample("wall over that by hand", "x", report.seconds / seconds)
 
 
-async def _with_client(base_url: str, work: Callable[[Ask], Awaitable[object]]) -> object:
+async def _with_client(base_url: str, work: Callable[[Ask], Awaitable[T]]) -> T:
     async with AsyncOpenAI(base_url=base_url, api_key="unused", max_retries=0, timeout=60) as client:
 
         async def ask(prompt: str) -> str:

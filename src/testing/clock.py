@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DeadlockError", "VirtualLoop", "run_virtual"]
 
-THREAD_PATIENCE_S: Final = 1.0
+THREAD_PATIENCE_S: Final = 2.0
 NAMED_TASKS_MAX: Final = 8
 
 _T = TypeVar("_T")
@@ -245,7 +245,6 @@ class _TrioWatch:
         self._seen_s = -1.0
         self._turns = 0
         self._idle_since = 0.0
-        self._threads_before = threading.active_count()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self._turns = 0
@@ -260,7 +259,8 @@ class _TrioWatch:
             self._end()
 
     def _thread_may_wake(self) -> bool:
-        threads = threading.active_count() > self._threads_before
+        # trio keeps idle worker threads for later use, so a count of threads does not tell a busy one from a spare one.
+        threads = threading.active_count() > 1
         return threads and time.monotonic() - self._idle_since < THREAD_PATIENCE_S
 
     def _end(self) -> None:

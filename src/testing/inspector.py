@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ..admission.values import Request
+from ..admission.values import DenyReason, Request
 from ..values import ResourceKey
 from .witness import expect
 
@@ -25,6 +25,7 @@ __all__ = ["Inspector"]
 
 LOOKS_IN_FULL = 1000
 """From then on one look in two checks everything, then one in three, and so on: long simulations stay quick."""
+_RATES = frozenset({DenyReason.REQUEST_RATE, DenyReason.TOKEN_RATE})
 SHORTEST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 30.0
 
@@ -92,10 +93,13 @@ class Inspector:
         run = self._run
         if not ready or run.stopping or run.in_flight >= self._options.max_workers:
             return
-        if any(plan.lane == resource and plan.column.tokens is not None for plan in run.core.plans):
-            return  # how large the next request is, only the scheduler knows
         key = ResourceKey.parse(resource)
+        if self._gate.waiting_for(key) in _RATES or self._sizes_vary(resource):
+            return  # a rate is asked again when it said, which may be later than it could be; sizes only the run knows
         request, now = Request(key), anyio.current_time()
         lane = [self._gate.scopes()[name] for name in key.scopes() if name in self._gate.scopes()]
         refused = any(scope.refusal(request, now) is not None for scope in lane)
         expect(refused, "S4", f"{resource} has room, {ready} tasks are ready, and none was started by {now:g} s")
+
+    def _sizes_vary(self, resource: str) -> bool:
+        return any(plan.lane == resource and plan.column.tokens is not None for plan in self._run.core.plans)

@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 import anyio
-import headgate
 from openai import AsyncOpenAI
+
+import headgate
 
 CAP = 8
 RUN = "child"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,7 +30,7 @@ from headgate.testing.provider import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
 QUICK = Latency(mean_s=0.02)
@@ -61,7 +62,7 @@ class Asking:
 
 
 @asynccontextmanager
-async def asking(base_url: str) -> AsyncIterator[Asking]:
+async def asking(base_url: str) -> AsyncGenerator[Asking]:
     async with AsyncOpenAI(base_url=base_url, api_key="unused", max_retries=0, timeout=30) as client:
         yield Asking(client)
 
@@ -233,18 +234,10 @@ async def test_t26_blocked_by_a_neighbour(tmp_path: Path) -> None:
         resumed = await headgate.arun(pipeline, rows, limits=limits, store=tmp_path / "s.db", seed=2)
         assert all_done(resumed, rows)
         after = provider.stats().models
-    assert after["good"] == type(after["good"])(**{**_as_dict(before), **_moving(after["good"])})
+    # Nothing was asked again; what counts on is the time in which there was capacity.
+    assert after["good"] == replace(before, capacity_s=after["good"].capacity_s)
     assert after["bad"].accepted_again == 0
     assert after["bad"].answered == rows
-
-
-def _as_dict(stats: ModelStats) -> dict[str, object]:
-    return {name: getattr(stats, name) for name in stats.__slots__}
-
-
-def _moving(stats: ModelStats) -> dict[str, object]:
-    """What goes on counting while nothing is asked."""
-    return {"capacity_s": stats.capacity_s}
 
 
 async def test_s1_a_provider_with_faults_of_every_kind() -> None:

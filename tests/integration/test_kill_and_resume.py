@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from headgate.storage import CellStatus, SqliteStore
 from headgate.testing.provider import Latency, ModelSpec, OutputTokens, ProviderProcess, ProviderSpec
-
 from tests.integration.engine_child import CAP, RUN, messages
 
 if TYPE_CHECKING:
@@ -80,10 +80,8 @@ def test_d5_killed_at_random_instants_and_run_again(provider: ProviderProcess, t
     asked: dict[tuple[str, int], int] = {}
     kills = 0
     for life in range(20 if THOROUGH else 4):
-        before = provider.stats().models["m"].requests
         at = ("done", "answered")[life % 2]
         killed, done = run_child(provider, store, kill_after_s=rng.uniform(0.0, 0.5), at=at)
-        assert provider.stats().models["m"].requests > before
         for cell, count in asked.items():
             assert provider.count("m", messages(*cell)).requests == count, f"{cell} was asked again (seed {seed})"
         fresh = set(done) - reported

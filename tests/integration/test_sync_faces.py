@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import anyio
-import headgate
 import pytest
+
+import headgate
 from headgate.storage import CellStatus, SqliteStore
 from headgate.testing.provider import (
     Capacity,
@@ -25,7 +26,6 @@ from headgate.testing.provider import (
     ProviderProcess,
     ProviderSpec,
 )
-
 from tests.integration.engine_child import CAP, RUN
 
 if TYPE_CHECKING:
@@ -164,18 +164,22 @@ def test_the_sync_face_works_where_it_is_called(where: Callable[[], headgate.Run
     assert doubled(where())
 
 
-@pytest.mark.parametrize("in_notebook", [False, True])
-def test_the_sync_face_raises_the_error_itself(in_notebook: bool) -> None:
+def broken_in_a_script() -> headgate.RunReport:
+    return headgate.map(double, range(5), limits={"openai/m": {"concurrency": 0}})
+
+
+def broken_in_a_notebook() -> headgate.RunReport:
+    async def cell() -> headgate.RunReport:
+        return broken_in_a_script()
+
+    return anyio.run(cell)
+
+
+@pytest.mark.parametrize("where", [broken_in_a_script, broken_in_a_notebook])
+def test_the_sync_face_raises_the_error_itself(where: Callable[[], headgate.RunReport]) -> None:
     """Not a group with the error in it: ``except ConfigError`` must work."""
-
-    async def cell() -> None:
-        headgate.map(double, range(5), limits={"openai/m": {"concurrency": 0}})
-
     with pytest.raises(headgate.ConfigError, match="concurrency = 0"):
-        if in_notebook:
-            anyio.run(cell)
-        else:
-            headgate.map(double, range(5), limits={"openai/m": {"concurrency": 0}})
+        where()
 
 
 def test_the_sync_face_leaves_the_signal_handler_as_it_was() -> None:

@@ -12,8 +12,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import headgate
 import pytest
+
+import headgate
 from headgate.errors import (
     AdmissionDenied,
     ConfigError,
@@ -291,9 +292,8 @@ def test_a_field_that_row_seven_lacks() -> None:
 
 
 def test_a_row_that_cannot_be_stored() -> None:
-    with refused(InputError, "row 1", "socket", spent=1):
-        with closing(socket.socket()) as never_stored:
-            run(echo(), [{"topic": "a"}, {"topic": "b", "extra": never_stored}])
+    with refused(InputError, "row 1", "socket", spent=1), closing(socket.socket()) as never_stored:
+        run(echo(), [{"topic": "a"}, {"topic": "b", "extra": never_stored}])
 
 
 # Options and places
@@ -534,6 +534,6 @@ def test_a_resource_key_that_names_no_model(name: str) -> None:
 
 
 def test_a_store_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)  # pyright: ignore
     with refused(StoreUnsupported, "s.db", "no permission"):
         run(echo(), topics(3), store=tmp_path / "s.db")
