@@ -94,8 +94,8 @@ async def _run(pipeline: headgate.Pipeline, rows: int, store: Path | None, seed:
         if store is not None:
             tasks.start_soon(_heartbeat, latest)
         report = await headgate.arun(pipeline, rows, limits=limits, store=store, seed=seed)
+        assert report.done == rows, report
         tasks.cancel_scope.cancel()
-    assert report.done == rows, report
     return latest[0]
 
 

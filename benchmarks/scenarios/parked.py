@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from headgate.admission import AdmissionController
 from headgate.admission.values import Request
 from headgate.values import Outcome, ResourceKey
 
-from ..measure import Case, Effort, Sample, Scenario, at_most, measured
+from ..measure import Case, Effort, Sample, Scenario, Stopwatch, at_most, measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,30 +30,32 @@ def cases(effort: Effort, seed: int) -> Iterator[Case]:
 
 
 def _parked(waiters: int, seconds: float, seed: int) -> Iterable[Sample]:
-    async def main() -> tuple[float, float, float]:
-        limits = {str(MODEL): {"concurrency": 1, "queue_timeout": 3600.0}}
-        async with AdmissionController(limits, seed=seed) as controller:
-            kept = await controller.acquire(Request(MODEL))
+    parked, served = anyio.run(_park_and_serve, waiters, seconds, seed)
+    yield Sample("CPU while parked", "of a core", parked.cpu_s / parked.wall_s, at_most(SHARE_OF_A_CORE))
+    yield Sample("lateness of a sleep beside them", "ms", (parked.wall_s - seconds) * 1e3)
+    yield Sample("CPU to serve one, its task included", "us", served.cpu_s / waiters * 1e6)
 
-            async def wait() -> None:
-                controller.release(await controller.acquire(Request(MODEL)), Outcome.SUCCESS)
 
-            async with anyio.create_task_group() as tasks:
-                for _ in range(waiters):
-                    tasks.start_soon(wait)
-                await anyio.wait_all_tasks_blocked()
-                assert controller.pressure(MODEL).waiting == waiters
-                with measured() as parked:
-                    await anyio.sleep(seconds)
-                cpu = time.process_time()
+async def _park_and_serve(waiters: int, seconds: float, seed: int) -> tuple[Stopwatch, Stopwatch]:
+    limits = {str(MODEL): {"concurrency": 1, "queue_timeout": 3600.0}}
+    async with AdmissionController(limits, seed=seed) as controller:
+        kept = await controller.acquire(Request(MODEL))
+        async with anyio.create_task_group() as waiting:
+            for _ in range(waiters):
+                waiting.start_soon(_wait, controller)
+            await anyio.wait_all_tasks_blocked()
+            assert controller.pressure(MODEL).waiting == waiters
+            with measured() as parked:
+                await anyio.sleep(seconds)
+            with measured() as served:
                 controller.release(kept, Outcome.SUCCESS)
-            served_s = time.process_time() - cpu
-            return parked.cpu_s / parked.wall_s, parked.wall_s - seconds, served_s / waiters
+                while controller.gate.leases():
+                    await anyio.wait_all_tasks_blocked()
+            return parked, served
 
-    share, late_s, each_s = anyio.run(main)
-    yield Sample("CPU while parked", "of a core", share, at_most(SHARE_OF_A_CORE))
-    yield Sample("lateness of a sleep beside them", "ms", late_s * 1e3)
-    yield Sample("CPU to serve one, its task included", "us", each_s * 1e6)
+
+async def _wait(controller: AdmissionController) -> None:
+    controller.release(await controller.acquire(Request(MODEL)), Outcome.SUCCESS)
 
 
 SCENARIO = Scenario("parked", "CPU time that requests take while they wait for a slot.", cases)

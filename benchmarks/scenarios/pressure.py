@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import anyio
 from openai import AsyncOpenAI
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     Ask = Callable[[str], Awaitable[str]]
 
 __all__ = ["SCENARIO"]
-
-T = TypeVar("T")
 
 CAP = 4
 QUEUE_TIMEOUT_S = 0.02
@@ -110,13 +108,13 @@ def _virtual(rows: int, mean_s: float, seed: int) -> Iterable[Sample]:
 def _real(rows: int, mean_s: float, seed: int) -> Iterable[Sample]:
     with ProviderProcess(_spec(mean_s, seed)) as provider:
         with measured() as ours:
-            report, timeouts = anyio.run(_with_client, provider.base_url, lambda ask: _engine(ask, rows, seed))
+            report, timeouts = anyio.run(_engine_over_http, provider.base_url, rows, seed)
         stats = provider.stats().models["m"]
         yield from _samples(report, timeouts, stats, rows, REAL_RATIO)
         yield Sample("CPU per request, client included", "us", ours.cpu_s / stats.requests * 1e6)
         provider.control(reset=True)
         with measured() as theirs:
-            seconds = anyio.run(_with_client, provider.base_url, lambda ask: _by_hand(ask, rows))
+            seconds = anyio.run(_by_hand_over_http, provider.base_url, rows)
         stats = provider.stats().models["m"]
     bound_s = stats.served_s / CAP
     yield Sample("by hand: wall over bound", "x", seconds / bound_s)
@@ -124,15 +122,23 @@ def _real(rows: int, mean_s: float, seed: int) -> Iterable[Sample]:
     yield Sample("wall over that by hand", "x", report.seconds / seconds)
 
 
-async def _with_client(base_url: str, work: Callable[[Ask], Awaitable[T]]) -> T:
-    async with AsyncOpenAI(base_url=base_url, api_key="unused", max_retries=0, timeout=60) as client:
+async def _engine_over_http(base_url: str, rows: int, seed: int) -> tuple[headgate.RunReport, int]:
+    async with _client(base_url) as client:
+        return await _engine(partial(_ask, client), rows, seed)
 
-        async def ask(prompt: str) -> str:
-            messages = [{"role": "user", "content": prompt}]
-            completion = await client.chat.completions.create(model="m", messages=messages)  # type: ignore[arg-type] # pyright: ignore
-            return completion.choices[0].message.content or ""
 
-        return await work(ask)
+async def _by_hand_over_http(base_url: str, rows: int) -> float:
+    async with _client(base_url) as client:
+        return await _by_hand(partial(_ask, client), rows)
+
+
+def _client(base_url: str) -> AsyncOpenAI:
+    return AsyncOpenAI(base_url=base_url, api_key="unused", max_retries=0, timeout=60)
+
+
+async def _ask(client: AsyncOpenAI, prompt: str) -> str:
+    completion = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": prompt}])
+    return completion.choices[0].message.content or ""
 
 
 async def _by_hand(ask: Ask, rows: int) -> float:

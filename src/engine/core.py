@@ -357,7 +357,10 @@ class RunCore:
     ) -> None:
         states: dict[int, int] = {}
         reasons: dict[int, str] = {}
+        live = set(self.frontier.live_rows(task))
         for result in results:
+            if result.row not in live:
+                continue  # the row failed in another column while the group was at work
             if result.failure is None:
                 self._done_cell(plan, result, usage, attempts)
             else:
