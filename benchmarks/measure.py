@@ -68,10 +68,10 @@ class Stopwatch:
 
 
 @contextmanager
-def measured() -> Generator[Stopwatch]:
-    """Measure the block, with the garbage of what came before out of the way."""
+def measured(watch: Stopwatch | None = None) -> Generator[Stopwatch]:
+    """Measure the block into ``watch``, with the garbage of what came before out of the way."""
     gc.collect()
-    watch = Stopwatch()
+    watch = Stopwatch() if watch is None else watch
     cpu, wall = time.process_time(), time.perf_counter()
     yield watch
     watch.cpu_s, watch.wall_s = time.process_time() - cpu, time.perf_counter() - wall

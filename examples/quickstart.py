@@ -17,10 +17,13 @@ import pkgutil
 import re
 import sys
 import warnings
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
+from openai import AsyncOpenAI
+from pydantic import BaseModel, Field
+
 import headgate
 from headgate.observe import watch
 from headgate.testing.provider import (
@@ -32,8 +35,9 @@ from headgate.testing.provider import (
     ProviderSpec,
     RetryAfter,
 )
-from openai import AsyncOpenAI
-from pydantic import BaseModel, Field
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
 
 OUT = Path("quickstart-out")
 SMALL = os.environ.get("SMALL_MODEL", "small")
@@ -45,6 +49,11 @@ class Quiz(BaseModel):
 
     question: str = Field(min_length=1)
     function: str
+
+
+def worth_a_quiz(doc: str) -> bool:
+    """Nobody can be asked about a docstring of three words."""
+    return len(doc) > 80
 
 
 def make_pipeline(client: AsyncOpenAI) -> headgate.Pipeline:
@@ -65,7 +74,7 @@ def make_pipeline(client: AsyncOpenAI) -> headgate.Pipeline:
     async def summary(name: str, signature: str, doc: str) -> str:
         return await ask(SMALL, f"Summarise the Python function {name}{signature} in one sentence.\n\n{doc}")
 
-    @pipeline.column(model=f"openai/{LARGE}", when=lambda doc: len(doc) > 80)
+    @pipeline.column(model=f"openai/{LARGE}", when=worth_a_quiz)
     async def quiz(name: str, summary: str) -> Quiz:
         question = await ask(LARGE, f"Write one quiz question about {name}: {summary}")
         return Quiz(question=question, function=name)
@@ -142,7 +151,7 @@ def tight_provider() -> ProviderSpec:
 
 
 @contextlib.asynccontextmanager
-async def provider() -> AsyncIterator[ProviderProcess | None]:
+async def provider() -> AsyncGenerator[ProviderProcess | None]:
     """Our own provider on loopback, unless a real one is named in the environment."""
     if os.environ.get("OPENAI_BASE_URL"):
         yield None
@@ -165,6 +174,13 @@ async def run_once(rows: list[dict[str, object]]) -> headgate.RunReport:
     return report
 
 
+def start_afresh() -> None:
+    """Forget the results of an earlier quickstart."""
+    OUT.mkdir(exist_ok=True)
+    for old in OUT.glob("stdlib.db*"):
+        old.unlink()
+
+
 async def main() -> int:
     """Run, show the report, and run again to show that nothing is asked twice."""
     count = os.environ.get("ROWS", "400")
@@ -174,9 +190,7 @@ async def main() -> int:
     if count != "all":
         step = max(1, len(rows) // int(count))
         rows = rows[::step][: int(count)]
-    OUT.mkdir(exist_ok=True)
-    for old in OUT.glob("stdlib.db*"):
-        old.unlink()
+    start_afresh()
     print(f"{len(rows)} functions of the standard library, three columns, two models\n")
     async with provider() as process:
         report = await run_once(rows)

@@ -38,6 +38,7 @@ def _parked(waiters: int, seconds: float, seed: int) -> Iterable[Sample]:
 
 async def _park_and_serve(waiters: int, seconds: float, seed: int) -> tuple[Stopwatch, Stopwatch]:
     limits = {str(MODEL): {"concurrency": 1, "queue_timeout": 3600.0}}
+    parked, served = Stopwatch(), Stopwatch()
     async with AdmissionController(limits, seed=seed) as controller:
         kept = await controller.acquire(Request(MODEL))
         async with anyio.create_task_group() as waiting:
@@ -45,13 +46,13 @@ async def _park_and_serve(waiters: int, seconds: float, seed: int) -> tuple[Stop
                 waiting.start_soon(_wait, controller)
             await anyio.wait_all_tasks_blocked()
             assert controller.pressure(MODEL).waiting == waiters
-            with measured() as parked:
+            with measured(parked):
                 await anyio.sleep(seconds)
-            with measured() as served:
+            with measured(served):
                 controller.release(kept, Outcome.SUCCESS)
                 while controller.gate.leases():
                     await anyio.wait_all_tasks_blocked()
-            return parked, served
+    return parked, served
 
 
 async def _wait(controller: AdmissionController) -> None:
