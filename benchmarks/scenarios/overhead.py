@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,21 +88,34 @@ def _pipeline(columns: int, *, models: bool) -> headgate.Pipeline:
 async def _run(pipeline: headgate.Pipeline, rows: int, store: Path | None, seed: int) -> float:
     """Run it and return the longest time, in seconds, that the loop kept a timer waiting."""
     limits = {"*": headgate.Limits(concurrency=IN_FLIGHT)}
-    latest: list[float] = [0.0]
-    async with anyio.create_task_group() as tasks:
-        if store is not None:
-            tasks.start_soon(_heartbeat, latest)
-        report = await headgate.arun(pipeline, rows, limits=limits, store=store, seed=seed)
-        assert report.done == rows, report
-        tasks.cancel_scope.cancel()
-    return latest[0]
+    heartbeat = Heartbeat(asyncio.get_running_loop())
+    if store is not None:
+        heartbeat.beat()
+    report = await headgate.arun(pipeline, rows, limits=limits, store=store, seed=seed)
+    heartbeat.stop()
+    assert report.done == rows, report
+    return heartbeat.latest_s
 
 
-async def _heartbeat(latest: list[float]) -> None:
-    while True:
-        due = time.perf_counter() + HEARTBEAT_S
-        await anyio.sleep(HEARTBEAT_S)
-        latest[0] = max(latest[0], time.perf_counter() - due)
+class Heartbeat:
+    """A timer that notes how late the loop calls it: the longest turn of the loop, in seconds."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.latest_s = 0.0
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+
+    def beat(self) -> None:
+        """Note the lateness, and set the timer again."""
+        now = self._loop.time()
+        if self._timer is not None:
+            self.latest_s = max(self.latest_s, now - self._timer.when())
+        self._timer = self._loop.call_later(HEARTBEAT_S, self.beat)
+
+    def stop(self) -> None:
+        """No more."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 async def _bare(cells: int) -> None:

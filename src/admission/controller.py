@@ -165,13 +165,15 @@ class AdmissionController:
         self.register(request.resource)
         now = anyio.current_time()
         answer = self._gate.submit(request, now, timeout_s=self._queue_timeout(request))
+        if isinstance(answer, int):
+            # Known before effects are performed: its own grant may be among them.
+            waiting = self._waiting[answer] = _Waiting()
+            self._perform()
+            return await self._wait(answer, waiting, request)
         self._perform()
-        if isinstance(answer, Lease):
-            return answer
         if isinstance(answer, Denied):
             raise self._denied(answer, request, 0.0)
-        waiting = self._waiting[answer] = _Waiting()
-        return await self._wait(answer, waiting, request)
+        return answer
 
     def try_acquire(self, request: Request) -> Lease | Denied:
         """A lease if ``request`` may go out now, else why not. Never overtakes a waiter that could go."""

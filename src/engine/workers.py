@@ -24,7 +24,8 @@ __all__ = ["Worker", "Workers"]
 J = TypeVar("J")
 
 JOBS_BETWEEN_YIELDS = 64
-"""A worker whose jobs never suspend gives the loop a turn after this many: bounds the stall, amortises the cost."""
+"""Jobs that never suspend leave the loop to others after about so many, all workers together: the one place where work
+yields, so that no stall grows with the number of workers (T25, T29)."""
 
 
 class Worker(Generic[J]):
@@ -60,6 +61,8 @@ class Workers(Generic[J]):
         self._most = most
         self._idle: list[Worker[J]] = []
         self._all: set[Worker[J]] = set()
+        self._jobs_in_turn = 0
+        self._turning = False
 
     @property
     def free(self) -> int:
@@ -114,13 +117,22 @@ class Workers(Generic[J]):
                 self._cancelled(job)
 
     async def _serve(self, worker: Worker[J], scope: anyio.CancelScope) -> None:
-        jobs = 0
         while not scope.cancel_called:
             job = worker.job
             if job is None:
                 await worker.wakeup.wait()
                 continue
-            jobs += 1
-            if jobs % JOBS_BETWEEN_YIELDS == 0:
-                await checkpoint()
-            await self._run(job, worker)
+            if self._jobs_in_turn >= JOBS_BETWEEN_YIELDS:
+                await self._yield()
+            if worker.job is job:  # else it was taken away meanwhile
+                self._jobs_in_turn += 1
+                await self._run(job, worker)
+
+    async def _yield(self) -> None:
+        """Let the loop turn. The first worker to get here begins the next count when it is back."""
+        first, self._turning = not self._turning, True
+        try:
+            await checkpoint()
+        finally:
+            if first:
+                self._turning, self._jobs_in_turn = False, 0
