@@ -69,12 +69,18 @@ class Stopwatch:
 
 @contextmanager
 def measured(watch: Stopwatch | None = None) -> Generator[Stopwatch]:
-    """Measure the block into ``watch``, with the garbage of what came before out of the way."""
+    """Measure the block into ``watch``. What was there before, imported libraries above all, is garbage collected first
+    and then left out of the collections in the block: a full one takes 70 ms over OpenAI's client alone.
+    """
     gc.collect()
+    gc.freeze()
     watch = Stopwatch() if watch is None else watch
     cpu, wall = time.process_time(), time.perf_counter()
-    yield watch
-    watch.cpu_s, watch.wall_s = time.process_time() - cpu, time.perf_counter() - wall
+    try:
+        yield watch
+    finally:
+        watch.cpu_s, watch.wall_s = time.process_time() - cpu, time.perf_counter() - wall
+        gc.unfreeze()
 
 
 def at_most(bound: float) -> Goal:

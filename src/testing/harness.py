@@ -16,18 +16,17 @@ Prior art: the simulators of FoundationDB and TigerBeetle (a safety phase, then 
 from __future__ import annotations
 
 import importlib
-
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack, cast
 
 import anyio
 
 from ..engine.engine import Engine
-from ..engine.options import RunOptions
+from ..engine.options import RunKeywords, RunOptions
 from ..engine.report import RunReport, RunStatus
 from ..salvage.classify import Classifier
 from .clock import run_virtual
@@ -38,6 +37,9 @@ from .scenario import Cancel, Interruption, Leave, Scenario, Stop, Surroundings,
 from .witness import PromiseBroken, Witness, WitnessStore, expect
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from ..admission.limits import LimitsSource
     from ..engine.pipeline import Pipeline
     from ..engine.rows import Rows
     from ..engine.runs import Run
@@ -47,7 +49,8 @@ if TYPE_CHECKING:
 __all__ = ["PromiseBroken", "SimulationReport", "check_pipeline", "check_scenario"]
 
 Backend = Literal["asyncio", "trio"]
-RowsSource = "Sequence[object] | int | Callable[[], Rows]"
+RowsSource: TypeAlias = "Sequence[object] | int | Callable[[], Rows]"
+_UNDISTURBED = Surroundings()
 
 LIFE_MAX_S = 7 * 86_400.0
 """Longer than any life that patience, stall timeout and the slowest source together can explain."""
@@ -97,7 +100,7 @@ def check_scenario(scenario: Scenario, *, backend: Backend = "asyncio", replay: 
         seed=scenario.seed,
         backend=backend,
         replay=replay,
-        **scenario.options,
+        **cast("RunKeywords", scenario.options),
     )
 
 
@@ -106,13 +109,13 @@ def check_pipeline(
     rows: RowsSource,
     provider: ProviderSpec,
     *,
-    limits: Mapping[str, object] | None = None,
-    surroundings: Surroundings = Surroundings(),
+    limits: LimitsSource = None,
+    surroundings: Surroundings = _UNDISTURBED,
     classify: CustomClassifier | None = None,
     seed: int = 0,
     backend: Backend = "asyncio",
     replay: bool = True,
-    **options: object,
+    **options: Unpack[RunKeywords],
 ) -> SimulationReport:
     """Simulate your own pipeline against ``provider`` and check every promise that headgate makes about it.
 
@@ -134,7 +137,8 @@ def check_pipeline(
     ...     async def answer(question: str) -> str:
     ...         return (await provider.chat("small", question)).text
     ...     return pipeline
-    >>> spec = ProviderSpec(models={"small": ModelSpec(concurrency=4, latency=Latency(mean_s=1), faults=Faults(reset=0.1))})
+    >>> small = ModelSpec(concurrency=4, latency=Latency(mean_s=1), faults=Faults(reset=0.1))
+    >>> spec = ProviderSpec(models={"small": small})
     >>> found = check_pipeline(tickets, 40, spec, surroundings=Surroundings(interruptions=(Stop(at_s=5),)))
     >>> found.final.done, found.lives
     (40, 2)
@@ -160,11 +164,11 @@ class _Simulation:
         build: Callable[[VirtualProvider], Pipeline],
         rows: RowsSource,
         spec: ProviderSpec,
-        limits: Mapping[str, object] | None,
+        limits: LimitsSource,
         surroundings: Surroundings,
         classify: CustomClassifier | None,
         seed: int,
-        options: Mapping[str, object],
+        options: RunKeywords,
     ) -> None:
         self._build = build
         self._rows = rows
@@ -226,7 +230,7 @@ class _Simulation:
 
     def _fresh_rows(self) -> Rows:
         source = self._rows
-        rows: Rows = source() if callable(source) else source  # type: ignore[assignment]
+        rows: Rows = source() if callable(source) else source
         return _arriving(rows, self._around.arrival_s) if self._around.arrival_s else rows
 
 
@@ -284,10 +288,12 @@ class _Life:
         self._run: Run | None = None
         self._error: Exception | None = None
 
-    async def go(self, engine: Engine, rows: Rows, options: Mapping[str, object]) -> None:
+    async def go(self, engine: Engine, rows: Rows, options: RunKeywords) -> None:
         """Start the run and see it through, or to its interruption."""
         run = self._run = await engine.start(self._stage.pipeline, rows, **options)
-        inspector = Inspector(engine, run, self._stage.provider, RunOptions.of(dict(options)), seed=self._stage.lives)
+        inspector = Inspector(
+            engine, run, self._stage.provider, RunOptions.of(cast("dict[str, object]", options)), seed=self._stage.lives
+        )
         self._stage.witness.look = inspector.look
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._inspect, inspector, tasks.cancel_scope)
@@ -388,13 +394,13 @@ async def _directly(function: Callable[[], object]) -> object:
 
 async def _arriving(rows: Rows, pause_s: float) -> AsyncIterator[object]:
     """``rows`` one by one, each after a pause."""
-    each = ({"row": index} for index in range(rows)) if isinstance(rows, int) else rows
-    if isinstance(each, AsyncIterator):
-        async for row in each:
+    if isinstance(rows, AsyncIterable):
+        async for row in rows:
             await anyio.sleep(pause_s)
             yield row
         return
-    for row in each:  # type: ignore[union-attr]
+    each = ({"row": index} for index in range(rows)) if isinstance(rows, int) else rows
+    for row in each:
         await anyio.sleep(pause_s)
         yield row
 

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 
@@ -161,22 +161,11 @@ async def _ask(shape: ColumnShape, provider: VirtualProvider, mark: str) -> None
 def _value(shape: ColumnShape, arguments: Mapping[str, object]) -> object:
     if not shape.group:
         return f"{shape.name} {mark_of(arguments)}"
-    first = arguments[shape.needs[0]]
-    assert isinstance(first, list)
+    columns = cast("Mapping[str, list[object]]", arguments)  # a group column is given lists
     return [
-        f"{shape.name} {mark_of({name: _at(values, n) for name, values in arguments.items()})}"
-        for n in range(_length(first))
+        f"{shape.name} {mark_of({name: values[n] for name, values in columns.items()})}"
+        for n in range(len(columns[shape.needs[0]]))
     ]
-
-
-def _at(values: object, place: int) -> object:
-    assert isinstance(values, list)
-    found: object = values[place]
-    return found
-
-
-def _length(values: list[object]) -> int:
-    return len(values)
 
 
 def _condition(column: str, classes: int) -> Callable[..., object]:

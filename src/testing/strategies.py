@@ -38,7 +38,7 @@ def faults() -> st.SearchStrategy[Faults]:
     every = {"error_500": share, "overloaded": share, "reset": share, "malformed": share}
     some = {"hang": rarely, "bad_request": rarely, "unauthorized": rarely, "slow": rarely}
     chances = st.fixed_dictionaries({**every, **some})
-    return chances.map(lambda given: Faults(**{name: chance for name, chance in given.items() if chance}))
+    return chances.map(Faults.model_validate)
 
 
 @st.composite

@@ -331,10 +331,10 @@ class _WitnessRun:
         await self._inner.commit(batch)
         self._witness.committed_batch(batch)
 
-    async def load(self, first: int, last: int) -> Sequence[StoredRow]:
+    async def load(self, first: int, last: int) -> list[StoredRow]:
         return await self._inner.load(first, last)
 
-    async def find(self, row_ids: Sequence[str]) -> Mapping[str, int]:
+    async def find(self, row_ids: Sequence[str]) -> dict[str, int]:
         return await self._inner.find(row_ids)
 
     async def finish(self, status: str) -> None:

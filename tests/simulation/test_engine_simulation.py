@@ -7,11 +7,15 @@ many.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hypothesis import given, settings
 
-from headgate.testing import Scenario
 from headgate.testing.strategies import scenarios
 from tests.simulation.simulated import check_scenario
+
+if TYPE_CHECKING:
+    from headgate.testing import Scenario
 
 # trio turns some four times slower under its clock, and shuffles anyway.
 ON_TRIO = max(1, settings.default.max_examples // 3) if settings.default is not None else 20

@@ -77,7 +77,7 @@ class ProviderProcess:
         """Start the process and wait until it listens. Raises ProviderStartError."""
         assert self._child is None, "the provider runs already"
         command = [sys.executable, "-m", "headgate.testing.provider", "--spec", "-"]
-        self._child = subprocess.Popen(
+        self._child = subprocess.Popen(  # noqa: S603  (our own interpreter and module)
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
         )
         try:
