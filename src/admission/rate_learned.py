@@ -49,6 +49,10 @@ REPEATS_WITHIN: Final = 0.05
 STEP_DOWN: Final = 0.97
 """A rejection while holding lowers the rate at least so much."""
 
+FALL_MOST: Final = 0.5
+"""One rejection while holding at most halves the rate: when a provider refuses everything for a while, what little it
+accepts says nothing about its rate, and the way back up is slow."""
+
 PROBE_SLOPE: Final = 0.002
 PROBE_SCALE_S: Final = 120.0
 """A probe of x seconds runs at (1 + 0.002 x)(1 + (x/120)^2) times the held rate: by 5 % in 20 s, doubled in 100 s."""
@@ -222,7 +226,7 @@ class LearnedRate:
         if self.mode is RateMode.PROBE:
             held = min(held, (self.base + self.rate) / 2.0)
         elif self.mode is RateMode.HOLD:
-            held = min(held, STEP_DOWN * self.base)
+            held = min(max(held, FALL_MOST * self.base), STEP_DOWN * self.base)
         if self._episode is None:
             self._episode = Mark(sent_at, units_before)
         self._hold(max(held, cost / SLOWEST_S, self.counts.mean_cost / SLOWEST_S), now)

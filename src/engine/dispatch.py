@@ -81,6 +81,7 @@ class Dispatch:
         self._lane_of_task: dict[Task, str] = {}
         self._blocked: Timers[str] = Timers()
         self._starts = 0
+        self._closed = False
 
     @property
     def bids(self) -> int:
@@ -93,15 +94,15 @@ class Dispatch:
 
     @property
     def unfinished(self) -> bool:
-        """Whether ``step`` stopped before it had placed all that it could."""
-        return bool(self._hungry) and self._starts >= STARTS_PER_STEP
+        """Whether a lane has yet to be looked at: ``step`` had started enough, or its bid was taken back since."""
+        return bool(self._hungry)
 
     def step(self, now: float) -> None:
         """Place what can be placed now."""
         self._starts = 0
         while (lane := self._blocked.pop_due(now)) is not None:
             self._hungry[lane] = None
-        while True:
+        while not self._closed:
             self._take_answers(now)
             self._hungry.update(self._dispatcher.take_woken())
             if not self._hungry or self._starts >= STARTS_PER_STEP:
@@ -153,7 +154,8 @@ class Dispatch:
         return True
 
     def close(self, now: float) -> list[Task]:
-        """Take back all bids. Returns the tasks that they were for."""
+        """Take back all bids and start nothing more, also when called by what ``step`` calls. Returns their tasks."""
+        self._closed = True
         tasks = list(self._lane_of_task)
         for task in tasks:
             self.withdraw(task)
@@ -176,13 +178,13 @@ class Dispatch:
             return _Served.BID
         if now < self._blocked.at(lane) < inf:
             return _Served.BLOCKED
-        while self._starts < STARTS_PER_STEP:
+        while self._starts < STARTS_PER_STEP and not self._closed:
             if self._short_of_workers(lane):
                 return _Served.NO_WORKER
             task = self._dispatcher.pop(lane)
             if task is None:
                 return _Served.EMPTY
-            if self._refused(task):
+            if self._refused(task) or self._closed:
                 continue
             request = self._request_of(task)
             if request is None:
@@ -227,7 +229,7 @@ class Dispatch:
 
     def _settle(self, answer: Grant | Refuse, task: Task | None, now: float) -> None:
         match answer:
-            case Grant(lease=lease) if task is not None and not self._refused(task):
+            case Grant(lease=lease) if task is not None and not self._refused(task) and not self._closed:
                 self.model_running += 1
                 self._run(task, lease, now)
             case Grant(lease=lease):

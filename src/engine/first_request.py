@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..admission.values import Request
+from ..admission.values import Denied, DenyReason, Request
+from ..salvage.classify import Failure
+from ..salvage.kinds import FailureKind
 
 if TYPE_CHECKING:
     from ..scheduler.tasks import Task
@@ -43,6 +45,21 @@ class FirstRequests:
             plan.resource, tokens, column.max_output_tokens or 0, flow=self._flow, priority=DISPATCH_PRIORITY
         )
 
+    def denial(self, task: Task, denied: Denied) -> Failure:
+        """What it means for ``task`` that its request was refused for good."""
+        request = self.of(task)
+        assert request is not None, "local work asks nobody"
+        tokens = f"{request.input_tokens} + {request.output_tokens} tokens"
+        message = f"{denied.resource}: {_DENIALS[denied.reason].format(tokens=tokens)}"
+        self.forget(task)
+        return Failure(FailureKind.ADMISSION_DENIED, message)
+
     def forget(self, task: Task) -> None:
         """``task`` has started, or will not."""
         self._estimates.pop(task, None)
+
+
+_DENIALS = {
+    DenyReason.TOO_LARGE: "a request of {tokens} can never pass its token limit; make it smaller or raise the limit",
+    DenyReason.UNKNOWN_RESOURCE: "no such resource is registered",
+}

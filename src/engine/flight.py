@@ -137,7 +137,14 @@ class Flight:
         try:
             returned = await call_body(job, self._threads)
         except Exception as error:
+            if _is_cancelled():
+                await anyio.sleep_forever()  # the body made an error of our cancellation, which goes on here
             ended = self.classify(error)
+        except anyio.get_cancelled_exc_class():
+            if _is_cancelled():
+                raise
+            # Not ours: a future or task that the body awaited was cancelled by somebody else (T62).
+            ended = Failure(FailureKind.CONNECTION_ERROR, f"{job.plan.name}: something that it awaited was cancelled")
         else:
             ended = body_results(job, returned, self.classify)
         assert self._workers is not None
@@ -172,3 +179,8 @@ class Flight:
         assert self._workers is not None
         if job.worker is not None:
             self._workers.cancel(job.worker, job)
+
+
+def _is_cancelled() -> bool:
+    """Whether a scope around this place was cancelled."""
+    return anyio.current_effective_deadline() == -inf

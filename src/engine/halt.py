@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from ..errors import HeadgateError
 
 if TYPE_CHECKING:
     from .report import RunStatus
 
-__all__ = ["Halt"]
+__all__ = ["Halt", "cause_of"]
 
 
 class Halt:
@@ -39,3 +41,18 @@ class Halt:
     def next_tick(self) -> float:
         """When the grace time ends."""
         return inf if self._cut else self._by
+
+
+def cause_of(error: BaseException, cancelled: type[BaseException]) -> BaseException:
+    """What broke a run, as others are told: the one error inside the groups that task groups wrap around it.
+
+    A cancellation is the business of the task that was cancelled; who waits for the run in another one gets an error.
+    """
+    while isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        if len(group.exceptions) != 1:
+            return group
+        error = group.exceptions[0]
+    if isinstance(error, cancelled):
+        return HeadgateError("the engine was left before the run had ended; what was committed stays")
+    return error

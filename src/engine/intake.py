@@ -75,6 +75,10 @@ class Intake:
             self.pulling = False
         self._take(seeds, stored)
 
+    async def aclose(self) -> None:
+        """No more rows are wanted."""
+        await self._source.aclose()
+
     @property
     def immediate(self) -> bool:
         """Whether rows can be taken in without waiting: neither the source nor the store has to be asked for them."""

@@ -8,7 +8,7 @@ hands. The run's loop sleeps until time or another task has news for it.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
@@ -24,7 +24,7 @@ from .committer import Committer
 from .dispatch import Dispatch
 from .first_request import FirstRequests
 from .flight import Flight
-from .halt import Halt
+from .halt import Halt, cause_of
 from .meter import Meter
 from .pace import PaceReader
 from .performer import Performer
@@ -146,12 +146,13 @@ class RunLoop:
             else:
                 await self._handle.finish(self._status().value)
         except BaseException as error:
-            self.error = self.error or _single(error)
+            self.error = self.error or cause_of(error, anyio.get_cancelled_exc_class())
             if not isinstance(error, Exception):
                 raise
         finally:
             self._dispatch.close(anyio.current_time())
             self.flight.give_back()
+            self._performer.leave()
             with anyio.CancelScope(shield=True):
                 await self._handle.aclose()
             self.done.set()
@@ -174,23 +175,37 @@ class RunLoop:
         intake = self._intake
         self._more_rows = False
         if intake.immediate and not intake.ended and (room := intake.room()) > 0:
-            intake.pull_now(room)
-            self._more_rows = not intake.ended and intake.room() > 0
+            try:
+                intake.pull_now(room)
+            except Exception as error:
+                self._break(error)
+            else:
+                self._more_rows = self.stopping.status is None and not intake.ended and intake.room() > 0
 
     async def _take_rows(self) -> None:
-        while not self._intake.ended and self.stopping.status is None:
-            room = self._intake.room()
-            if room <= 0:
-                self._wants_room = True
-                await self._room.wait()
-                self._wants_room = False
-                continue
-            await self._intake.pull(room)
-            self._hand_out()  # rows that an earlier run finished need no commit
-            self._step()
-            self._wake_if_due()
-            await anyio.lowlevel.checkpoint()
+        try:
+            while not self._intake.ended and self.stopping.status is None:
+                await self._take_some_rows()
+        finally:
+            await self._intake.aclose()
         self._dispatch.bidder.wakeup.set()
+
+    async def _take_some_rows(self) -> None:
+        room = self._intake.room()
+        if room <= 0:
+            self._wants_room = True
+            await self._room.wait()
+            self._wants_room = False
+            return
+        try:
+            await self._intake.pull(room)
+        except Exception as error:
+            self._break(error)
+            return
+        self._hand_out()  # rows that an earlier run finished need no commit
+        self._step()
+        self._wake_if_due()
+        await anyio.lowlevel.checkpoint()
 
     # Steps
 
@@ -210,6 +225,9 @@ class RunLoop:
             self._dispatch.step(now)
             self._performer.perform(core.drain_effects())
         bidder.attending = False
+        if core.ledger.total and self._options.on_failure == "raise" and self.error is None:
+            entry = next(iter(core.ledger))
+            self._break(RowFailed(f"row {entry.row}, {entry.column}: {entry.kind.value}: {entry.message}"), 0.0)
         if core.journal.waiting:
             self._committer.wakeup.set()
         if self._wants_room and self._intake.room() > 0:
@@ -259,6 +277,11 @@ class RunLoop:
         self._room.set()
         self._dispatch.bidder.wakeup.set()
 
+    def _break(self, error: Exception, grace: float | None = None) -> None:
+        """End with ``error``, once what was paid for is in and committed."""
+        self.error = self.error or error
+        self.halt(RunStatus.STOPPED, grace)
+
     # Jobs
 
     def _refused(self, task: Task) -> bool:
@@ -300,23 +323,13 @@ class RunLoop:
         cooldown = -inf if resource is None else self.controller.gate.blocked_until(resource)
         lane = job.plan.lane
         self.core.failed(job.task, failure, job.usage, now, lane=lane, cooldown_until=cooldown, sent_at=job.started_at)
-        if self.core.ledger.total and self._options.on_failure == "raise" and self.error is None:
-            entry = next(iter(self.core.ledger))
-            self.error = RowFailed(f"row {entry.row}, {entry.column}: {entry.kind.value}: {entry.message}")
-            self.halt(RunStatus.STOPPED, 0.0)
 
     def _denied(self, task: Task, denied: Denied) -> None:
         if denied.reason is DenyReason.SHUTDOWN:
             self.core.cancelled(task, anyio.current_time())
             self.halt(RunStatus.STOPPED, 0.0)
             return
-        request = self._requests.of(task)
-        assert request is not None, "local work asks nobody"
-        tokens = f"{request.input_tokens} + {request.output_tokens} tokens"
-        message = f"{denied.resource}: {_DENIALS[denied.reason].format(tokens=tokens)}"
-        self._requests.forget(task)
-        failure = Failure(FailureKind.ADMISSION_DENIED, message)
-        lane = self.core.plans[task.column].lane
+        failure, lane = self._requests.denial(task, denied), self.core.plans[task.column].lane
         self.core.failed(task, failure, Usage(), anyio.current_time(), lane=lane)
 
     # Rows and commits
@@ -339,6 +352,8 @@ class RunLoop:
     def offer_room(self) -> None:
         """A finished row was taken, or a commit made room: let more rows in."""
         if self._intake.ended or self._intake.room() <= 0:
+            if not self.core.finished and self._over():
+                self._dispatch.bidder.wakeup.set()  # the run waited for nothing else
             return
         if self._wants_room:
             self._room.set()
@@ -374,18 +389,4 @@ class RunLoop:
         return RunStatus.COMPLETED_WITH_FAILURES if tally.failed else RunStatus.COMPLETED
 
 
-_DENIALS = {
-    DenyReason.TOO_LARGE: "a request of {tokens} can never pass its token limit; make it smaller or raise the limit",
-    DenyReason.UNKNOWN_RESOURCE: "no such resource is registered",
-}
 _RESUMABLE = frozenset({RunStatus.HELD, RunStatus.STALLED, RunStatus.STOPPED, RunStatus.BUDGET_EXHAUSTED})
-
-
-def _single(error: BaseException) -> BaseException:
-    """The one error inside the groups that task groups wrap around it."""
-    while isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        if len(group.exceptions) != 1:
-            return group
-        error = group.exceptions[0]
-    return error

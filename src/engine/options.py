@@ -22,10 +22,10 @@ class RunOptions:
 
     ``patience`` bounds how long one task may be held back before its row is left for a later run, ``deadline`` the
     whole run, ``stall_timeout`` the time in which no cell finishes anywhere; ``grace`` is what requests in flight
-    get when a run is stopped. ``max_attempts`` counts attempts that reached a provider and failed there; pressure
-    costs none. Open rows, finished ones that nobody has taken yet included, are bounded by ``max_open_rows`` and
-    ``max_open_bytes``; ``group_size`` rows open together and are the unit of group columns. About twice as many rows
-    are open as the resources can carry at once, but not fewer than ``min_open_rows``.
+    get when a run is stopped or its source of rows breaks. ``max_attempts`` counts attempts that reached a provider
+    and failed there; pressure costs none. Open rows, finished ones that nobody has taken yet included, are bounded by
+    ``max_open_rows`` and ``max_open_bytes``; ``group_size`` rows open together and are the unit of group columns.
+    About twice as many rows are open as the resources can carry at once, but not fewer than ``min_open_rows``.
     """
 
     patience: float = 3600.0
@@ -49,6 +49,8 @@ class RunOptions:
             value: float = getattr(self, name)
             if isnan(value) or value < 0:
                 raise ConfigError(f"{name} must be zero or more seconds, not {value!r}")
+        if not self.stall_timeout:
+            raise ConfigError("stall_timeout must be more than zero seconds: a cell takes time")
         for name in (
             "max_attempts", "max_output_attempts", "group_size", "min_open_rows", "max_open_rows", "max_open_bytes",
             "max_workers", "local_workers", "thread_workers",

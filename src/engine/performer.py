@@ -35,6 +35,7 @@ class Performer:
         "_log",
         "_patience_s",
         "_requests",
+        "_shut",
         "notices",
     )
 
@@ -58,6 +59,7 @@ class Performer:
         self._controller = controller
         self._patience_s = patience_s
         self._log = logger(run)
+        self._shut: set[str] = set()
         self.notices: list[str] = []
 
     def perform(self, effects: list[CoreEffect]) -> None:
@@ -87,6 +89,12 @@ class Performer:
                 case _:
                     assert_never(effect)
 
+    def leave(self) -> None:
+        """The run ends. What it closed for good another run may try: the key may have been repaired by then."""
+        for scope in self._shut:
+            self._controller.unblock(scope)
+        self._shut.clear()
+
     def _cancel(self, task: Task) -> None:
         if self._flight.cancel(task):
             return
@@ -110,6 +118,8 @@ class Performer:
             self._controller.unblock(scope)
         else:
             self._controller.block(scope, until)
+            if until == inf:
+                self._shut.add(scope)
 
     def _say(self, event: str, notice: str) -> None:
         self.notices.append(notice)

@@ -132,7 +132,7 @@ class RequestContext:
             owner.lease, self._lease = None, held
         else:
             self._lease = await owner.controller.acquire(self._request)
-            owner.meter.of(self._lease.resource).started(self._lease.waited_s)
+            owner.meter.of(str(self._request.resource)).started(self._lease.waited_s)
         self._active = ActiveLease(owner, self._lease)
         return self._active
 
@@ -148,7 +148,9 @@ class RequestContext:
             outcome, feedback = active.outcome(owner.classifier.classify(error, wall_now=owner.controller.wall_now()))
         else:
             outcome, feedback = Outcome.CANCELLED, None
-        owner.meter.of(lease.resource).ended(outcome, anyio.current_time() - lease.acquired_at, lease.usage)
+        # Under the name that was asked for, as the engine counts the first lease: an alias has a meter of its own.
+        meter = owner.meter.of(str(self._request.resource))
+        meter.ended(outcome, anyio.current_time() - lease.acquired_at, lease.usage)
         owner.controller.release(lease, outcome, feedback=feedback)
 
 

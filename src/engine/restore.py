@@ -70,7 +70,7 @@ def restore_row(
 ) -> Restored:
     """Match a stored row with the row of the source at the same position.
 
-    Raises FingerprintMismatch when they differ: the results belong to another input.
+    Raises FingerprintMismatch when they differ, or when a done column had other columns before it.
     """
     if stored.record.digest != seed.digest or stored.record.row_id != seed.id:
         raise FingerprintMismatch(
@@ -91,6 +91,7 @@ def restore_row(
             problems[column] = Failed(cell.reason, cell.message, cell.attempts, cell.http_status)
         else:
             problems[column] = Skipped(cell.reason)
+    _check_needs(seed, statuses, plans)
     held = {
         index[record.column]: HeldCell(
             min(max(0.0, record.not_before - wall_now), LONGEST_WAIT_S),
@@ -100,3 +101,15 @@ def restore_row(
         if record.column in index
     }
     return Restored(statuses, values, problems, held, whole=len(statuses) == len(plans))
+
+
+def _check_needs(seed: RowSeed, statuses: Mapping[int, CellStatus], plans: Sequence[ColumnPlan]) -> None:
+    """A value was made of the columns that were there then; one that has come since had no part in it."""
+    for column, status in statuses.items():
+        plan = plans[column]
+        for name, provider in plan.arguments + plan.when_arguments:
+            if status is CellStatus.DONE and provider >= 0 and statuses.get(provider) is not CellStatus.DONE:
+                raise FingerprintMismatch(
+                    f"column {plan.name!r} was done for row {seed.index} ({seed.id!r}) without {name!r}, which is a "
+                    "column now: take that column away, or give the run another name"
+                )

@@ -7,7 +7,16 @@ before the run starts. Positions are 0, 1, 2, ... in the order of the source.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from itertools import islice
 from typing import cast
@@ -95,6 +104,11 @@ class RowSource:
             return [self._accept(await self._async.__anext__())]
         except StopAsyncIteration:
             return []
+
+    async def aclose(self) -> None:
+        """No more rows are wanted: an async generator gets to its ``finally`` now, not when it is collected."""
+        if isinstance(self._async, AsyncGenerator):
+            await self._async.aclose()
 
     def _accept(self, row: object) -> RowSeed:
         index = self._next

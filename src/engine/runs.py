@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
@@ -26,6 +27,8 @@ class Run:
 
     def __init__(self, loop: RunLoop) -> None:
         self._loop = loop
+        self._reader: _Reader | None = None
+        self._waits = 0
 
     @property
     def name(self) -> str:
@@ -43,25 +46,36 @@ class Run:
             raise HeadgateError("rows() came too late: rows have finished before anybody asked for them")
         loop.streaming = True
         finished = loop.core.finished
-        while True:
-            while finished:
-                yield finished.popleft()
-                loop.offer_room()
-            if loop.done.is_set():
-                break
-            await loop.rows_ready.wait()
+        reader = self._reader = _Reader(anyio.get_current_task().id)
+        try:
+            while True:
+                while finished:
+                    yield finished.popleft()
+                    loop.offer_room()
+                if loop.done.is_set():
+                    break
+                await loop.rows_ready.wait()
+        finally:
+            if self._reader is reader:
+                self._reader = None
+                if self._waits:
+                    self._let_go()
         if loop.error is not None:
             raise loop.error
 
     async def wait(self) -> RunReport:
         """The report, when the run has ended. Raises what broke the run, with its cause; never for a failed row,
-        unless ``on_failure="raise"`` was given: then RowFailed.
+        unless ``on_failure="raise"`` was given: then RowFailed. Rows that nobody took from :meth:`rows` are let go,
+        unless another task is reading them.
         """
         loop = self._loop
-        loop.streaming = False
-        loop.core.finished.clear()
-        loop.offer_room()
-        await loop.done.wait()
+        if self._reader is None or self._reader.task == anyio.get_current_task().id:
+            self._let_go()
+        self._waits += 1
+        try:
+            await loop.done.wait()
+        finally:
+            self._waits -= 1
         if loop.error is not None:
             raise loop.error
         assert loop.report is not None
@@ -106,3 +120,17 @@ class Run:
     def in_flight(self) -> int:
         """How many tasks run now."""
         return len(self._loop.flight)
+
+    def _let_go(self) -> None:
+        """Nobody reads rows: they do not take up room any more."""
+        loop = self._loop
+        loop.streaming = False
+        loop.core.finished.clear()
+        loop.offer_room()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Reader:
+    """One iteration over the rows, and the task that began it."""
+
+    task: int

@@ -1,0 +1,415 @@
+"""Faults that a review of the run's shell found, each as the smallest run that showed it. In virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal
+
+import anyio
+import pytest
+
+import headgate
+from headgate.errors import ConfigError, FingerprintMismatch, HeadgateError, RowFailed
+from headgate.testing import run_virtual
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from anyio.abc import TaskGroup
+
+Backend = Literal["asyncio", "trio"]
+BACKENDS: tuple[Backend, ...] = ("asyncio", "trio")
+both = pytest.mark.parametrize("backend", BACKENDS)
+
+
+class Unauthorized(Exception):
+    status_code = 401
+
+
+async def echo(row: int) -> int:
+    await anyio.sleep(1 + row / 100)
+    return row
+
+
+def asking(fn: Callable[..., Awaitable[object]] = echo, **options: Any) -> headgate.Pipeline:
+    """One column ``value`` that asks ``x/a``."""
+    pipeline = headgate.Pipeline("regression")
+    pipeline.column(fn, name="value", model="x/a", output=Any, **options)
+    return pipeline
+
+
+def test_a_body_that_awaits_what_others_cancelled_does_not_end_the_run() -> None:
+    """A task that the body awaited was cancelled by somebody else: the CancelledError ended the worker, with it the
+    run, silently as ``held``, and every request in flight was cancelled (asyncio only: trio cannot leak one).
+    """
+
+    async def body(row: int) -> int:
+        await anyio.sleep(1)
+        if row == 3 and not leaked:
+            leaked.append(row)
+            task = asyncio.ensure_future(asyncio.sleep(100))
+            asyncio.get_running_loop().call_later(1, task.cancel)
+            await task
+        return row
+
+    leaked: list[int] = []
+    report = run_virtual(lambda: headgate.arun(asking(body), 20, limits={"x/a": {"concurrency": 4}}, seed=1))
+    assert leaked == [3]
+    assert (report.status, report.done) == ("completed", 20)
+
+
+@both
+def test_an_error_made_of_a_cancellation_is_no_failure(backend: Backend) -> None:
+    """A body that turns cancellation into an error of its own made every row in flight at a stop fail for good."""
+
+    async def body(row: int) -> int:
+        try:
+            await anyio.sleep(100)
+        except BaseException as error:
+            raise TypeError("interrupted") from error
+        return row
+
+    async def main() -> headgate.RunReport:
+        async with headgate.Engine(seed=1) as engine:
+            run = await engine.start(asking(body), 4)
+            await anyio.sleep(1)
+            run.stop(grace=0)
+            return await run.wait()
+
+    report = run_virtual(main, backend=backend)
+    assert (report.failed, report.held) == (0, 4)
+    assert report.wasted == 0
+
+
+@both
+def test_a_timeout_stays_a_timeout_when_the_body_makes_an_error_of_it(backend: Backend) -> None:
+    """The same at a column's timeout: a bug of the column, and final, instead of a slow provider."""
+
+    async def body(row: int) -> int:
+        tries.append(row)
+        try:
+            await anyio.sleep(100 if len(tries) == 1 else 1)
+        except BaseException as error:
+            raise TypeError("interrupted") from error
+        return row
+
+    tries: list[int] = []
+    report = run_virtual(lambda: headgate.arun(asking(body, timeout=5), 1, seed=1), backend=backend)
+    assert (report.done, tries) == (1, [0, 0])
+
+
+@both
+@pytest.mark.parametrize("where", ["when", "tokens", "group"])
+def test_on_failure_raise_wherever_a_row_fails(where: str, backend: Backend) -> None:
+    """Only a body that failed as a whole raised RowFailed; a condition, a token estimate or one row of a group did
+    not, and the run went on to the end.
+    """
+
+    def broken(row: int) -> int:
+        return 10 // (row - 3) ** 2
+
+    async def several(row: list[int]) -> list[object]:
+        return [ValueError("no") if one == 3 else one for one in row]
+
+    if where == "group":
+        pipeline = headgate.Pipeline("regression")
+        pipeline.column(several, name="value", scope="group", output=list[Any])
+    else:
+        options: dict[str, Any] = {where: broken}
+        pipeline = asking(**options)
+    with pytest.raises(RowFailed, match="row 3, value: bug"):
+        run_virtual(lambda: headgate.arun(pipeline, 20, on_failure="raise", seed=1), backend=backend)
+
+
+@both
+def test_a_run_that_waits_for_its_reader_ends_when_the_last_row_is_taken(backend: Backend) -> None:
+    """Open rows were full of held ones and one finished row had not been taken. When it was, nobody told the run's
+    loop, which slept on until some timer went off: at worst ``stall_timeout``, and then the run ended as stalled.
+    """
+
+    async def large(row: int) -> str:
+        await anyio.sleep(5 if row == 1 else 1)
+        return "x" * 1000
+
+    async def refused(value: str) -> int:
+        raise Unauthorized
+
+    def all_but_one(row: int) -> bool:
+        return row != 1
+
+    pipeline = asking(large, timeout=None)
+    pipeline.column(refused, name="verdict", model="x/b", when=all_but_one, output=int)
+
+    async def main() -> tuple[list[int], float, str]:
+        async with headgate.Engine(seed=1) as engine:
+            run = await engine.start(pipeline, 20, max_open_bytes=2500)
+            taken: list[int] = []
+            async for row in run.rows():
+                taken.append(row.index)
+                await anyio.sleep(100)
+            return taken, anyio.current_time(), (await run.wait()).status
+
+    taken, ended_at, status = run_virtual(main, backend=backend)
+    assert (taken, status) == ([1], "held")
+    assert ended_at < 110
+
+
+@both
+def test_a_bid_taken_back_at_the_end_of_a_step_is_made_anew(backend: Backend) -> None:
+    """A row failed while tasks were being placed, and the bid of its other column was withdrawn after that: no bid
+    stood for the rows behind it, and with nothing in flight nobody made one.
+    """
+
+    def broken(local: int) -> int:
+        return 10 // (local - 1) ** 2
+
+    async def local(row: int) -> int:
+        await anyio.sleep(5 if row == 1 else 1)
+        return row
+
+    async def third(local: int) -> int:
+        return local
+
+    async def at_once(row: int) -> int:
+        return row
+
+    pipeline = asking(at_once)
+    pipeline.column(local)
+    pipeline.column(third, model="x/c", tokens=broken)
+    limits = {"x/a": {"concurrency": 8, "requests_per_minute": 1}, "x/c": {"concurrency": 4}}
+    report = run_virtual(lambda: headgate.arun(pipeline, 3, limits=limits, seed=1), backend=backend)
+    assert (report.done, report.failed) == (2, 1)
+    assert report.seconds < 100
+
+
+@both
+def test_a_parked_resource_is_tried_again_by_the_next_run(backend: Backend) -> None:
+    """A run that met a 401 closed the model for good, for the whole engine: the next run sent nothing, said nothing
+    and stalled after two hours, whether or not the key had been repaired.
+    """
+
+    async def body(row: int) -> int:
+        if not repaired:
+            raise Unauthorized
+        return row
+
+    repaired: list[bool] = []
+
+    async def main() -> list[headgate.RunReport]:
+        async with headgate.Engine(seed=1) as engine:
+            first = await (await engine.start(asking(body), 5, run="first")).wait()
+            second = await (await engine.start(asking(body), 5, run="second")).wait()
+            repaired.append(True)
+            third = await (await engine.start(asking(body), 5, run="third")).wait()
+            return [first, second, third]
+
+    reports = run_virtual(main, backend=backend)
+    assert [report.status for report in reports] == ["held", "held", "completed"]
+    assert all(report.notices for report in reports[:2])
+    assert all(report.seconds < 60 for report in reports)
+
+
+@both
+@pytest.mark.parametrize("where", ["source", "tokens", "when"])
+def test_a_stop_from_inside_of_a_step(where: str, backend: Backend) -> None:
+    """The user's rows, estimate or condition may stop the run. It is the engine that calls them, amid placing tasks:
+    it went on placing, and a bid made after the stop stood for ever, or the step lost its place.
+    """
+
+    def rows() -> Iterator[dict[str, int]]:
+        for row in range(100):
+            if where == "source" and row == 40:
+                runs[0].stop()
+            yield {"row": row}
+
+    def stop_at_40(row: int) -> int:
+        if row == 40:
+            runs[0].stop()
+        return 1
+
+    runs: list[headgate.Run] = []
+    options: dict[str, Any] = {} if where == "source" else {where: stop_at_40}
+    limits = {"x/a": {"concurrency": 8, "requests_per_minute": 60}}
+
+    async def main() -> headgate.RunReport:
+        async with headgate.Engine(limits=limits, seed=1) as engine:
+            runs.append(await engine.start(asking(**options), rows()))
+            report = await runs[0].wait()
+            assert engine.admission.gate.leases() == 0
+            engine.admission.gate.check()
+            return report
+
+    report = run_virtual(main, backend=backend)
+    assert report.status == "stopped"
+    assert report.done >= 10
+
+
+@both
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_rows_that_break_do_not_cost_what_is_in_flight(kind: str, backend: Backend) -> None:
+    """An error in the user's source cancelled every request in flight and dropped what had yet to be committed."""
+
+    def rows() -> Iterator[dict[str, int]]:
+        for row in range(30):
+            yield {"row": row}
+        raise ValueError("the source broke")
+
+    async def body(row: int) -> int:
+        asked.append(row)
+        return await echo(row)
+
+    async def later() -> AsyncIterator[dict[str, int]]:
+        for row in rows():
+            yield row
+
+    asked: list[int] = []
+    store, limits = headgate.MemoryStore(), {"x/a": {"concurrency": 8}}
+    source = rows() if kind == "sync" else later()
+    with pytest.raises(ValueError, match="the source broke"):
+        run_virtual(lambda: headgate.arun(asking(body), source, limits=limits, store=store), backend=backend)
+    assert sum(len(row.cells) for row in store.read_rows("regression")) == len(asked) >= 8
+    assert store.read_info("regression").status == "stopped"
+
+
+@both
+def test_a_source_is_closed_when_the_run_stops(backend: Backend) -> None:
+    """An async generator was left where it stood: its ``finally`` came when it was collected, on trio with a warning."""
+
+    async def rows() -> AsyncIterator[dict[str, int]]:
+        try:
+            for row in range(1000):
+                yield {"row": row}
+        finally:
+            closed.append(anyio.current_time())
+
+    async def main() -> None:
+        async with headgate.Engine(seed=1) as engine:
+            run = await engine.start(asking(), rows())
+            await anyio.sleep(2.5)
+            run.stop()
+            await run.wait()
+            assert closed
+
+    closed: list[float] = []
+    run_virtual(main, backend=backend)
+
+
+@both
+def test_an_alias_has_one_meter(backend: Backend) -> None:
+    """Attempts began under the name that the column gave and ended under the one that it stands for: the report had
+    10 in flight at a limit of 4, and no request.
+    """
+
+    async def body(row: int) -> int:
+        async with headgate.request("x/a"):
+            await anyio.sleep(1)
+        return row
+
+    limits: dict[str, dict[str, object]] = {"x/real": {"concurrency": 4}, "x/a": {"alias_of": "x/real"}}
+    report = run_virtual(lambda: headgate.arun(asking(body), 10, limits=limits), backend=backend)
+    (resource,) = report.resources
+    assert (resource.resource, resource.requests, resource.peak_in_flight) == ("x/a", 10, 4)
+
+
+@both
+def test_a_column_that_came_between_is_named(backend: Backend) -> None:
+    """An optional parameter became a column, so that finished cells lacked something: a bare AssertionError."""
+
+    async def value(row: int, extra: int = 0) -> int:
+        return row + extra
+
+    async def extra(row: int) -> int:
+        return row
+
+    def pipeline(*, extended: bool) -> headgate.Pipeline:
+        made = headgate.Pipeline("regression")
+        made.column(value)
+        if extended:
+            made.column(extra)
+        return made
+
+    store = headgate.MemoryStore()
+    run_virtual(lambda: headgate.arun(pipeline(extended=False), 3, store=store), backend=backend)
+    with pytest.raises(FingerprintMismatch, match=r"'value' was done .* without 'extra'"):
+        run_virtual(lambda: headgate.arun(pipeline(extended=True), 3, store=store), backend=backend)
+
+
+def test_a_stall_timeout_of_zero_is_refused() -> None:
+    """It got past the options and tripped an assertion after the run had been opened in the store."""
+    with pytest.raises(ConfigError, match="stall_timeout"):
+        run_virtual(lambda: headgate.arun(asking(), 3, stall_timeout=0))
+
+
+@both
+def test_waiting_for_the_report_leaves_the_rows_to_another_reader(backend: Backend) -> None:
+    """One task read rows() and another called wait(): every row from then on was thrown away, silently."""
+    taken: list[int] = []
+
+    async def read(run: headgate.Run) -> None:
+        async for row in run.rows():
+            taken.append(row.index)
+
+    async def main() -> None:
+        async with headgate.Engine(seed=1) as engine, anyio.create_task_group() as tasks:
+            run = await engine.start(asking(), 50)
+            tasks.start_soon(read, run)
+            await anyio.sleep(2.5)
+            assert (await run.wait()).done == 50
+
+    run_virtual(main, backend=backend)
+    assert sorted(taken) == list(range(50))
+
+
+@both
+def test_a_reader_that_leaves_does_not_hold_up_who_waits(backend: Backend) -> None:
+    """The other side of it: the reader is gone, its rows fill the window, and wait() must still come to its end."""
+
+    async def read(run: headgate.Run) -> None:
+        rows = run.rows()
+        await anext(rows)
+        await anyio.sleep(5)
+        await rows.aclose()  # type: ignore[attr-defined]
+
+    async def main() -> None:
+        async with headgate.Engine(seed=1) as engine, anyio.create_task_group() as tasks:
+            run = await engine.start(asking(), 50, max_open_rows=32)
+            tasks.start_soon(read, run)
+            await anyio.sleep(2.5)
+            assert (await run.wait()).done == 50
+            ended.append(run.name)
+
+    ended: list[str] = []
+    run_virtual(main, backend=backend)
+    assert ended
+
+
+@both
+def test_who_waits_for_a_run_is_not_cancelled_with_it(backend: Backend) -> None:
+    """The engine was left by an error, which cancels its runs; wait() in another task raised that cancellation, which
+    is none of its own.
+    """
+    met: list[BaseException] = []
+
+    async def wait(run: headgate.Run) -> None:
+        try:
+            await run.wait()
+        except BaseException as error:
+            met.append(error)
+            if not isinstance(error, Exception):
+                raise
+
+    async def leave_by_an_error(tasks: TaskGroup) -> None:
+        async with headgate.Engine(seed=1) as engine:
+            tasks.start_soon(wait, await engine.start(asking(), 50))
+            await anyio.sleep(0.5)
+            raise ValueError("the user's")
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            with pytest.raises(ValueError, match="the user's"):
+                await leave_by_an_error(tasks)
+
+    run_virtual(main, backend=backend)
+    (error,) = met
+    assert isinstance(error, HeadgateError)
+    assert "engine was left" in str(error)
