@@ -108,7 +108,7 @@ class RowSource:
     async def aclose(self) -> None:
         """No more rows are wanted: an async generator gets to its ``finally`` now, not when it is collected."""
         if isinstance(self._async, AsyncGenerator):
-            await self._async.aclose()
+            await cast("AsyncGenerator[object, object]", self._async).aclose()
 
     def _accept(self, row: object) -> RowSeed:
         index = self._next

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import trio
     import trio.testing
 
-__all__ = ["DeadlockError", "VirtualLoop", "run_virtual"]
+__all__ = ["DeadlockError", "VirtualLoop", "run_virtual", "seeded_trio"]
 
 THREAD_PATIENCE_S: Final = 2.0
 NAMED_TASKS_MAX: Final = 8
@@ -286,3 +286,20 @@ def _tree(root: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
         task = pending.pop()
         yield task
         pending.extend(child for nursery in task.child_nurseries for child in nursery.child_tasks)
+
+
+@contextmanager
+def seeded_trio(seed: int) -> Generator[None]:
+    """Let trio shuffle its tasks by ``seed``: other seeds give other orders, and one seed always the same.
+
+    trio has no public switch for it, so this sets what hypothesis-trio sets; a later trio without it only makes
+    simulations on trio unrepeatable, which S8 then says.
+    """
+    scheduler: Any = importlib.import_module("trio._core._run")
+    before = scheduler._ALLOW_DETERMINISTIC_SCHEDULING
+    scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
+    scheduler._r.seed(seed)
+    try:
+        yield
+    finally:
+        scheduler._ALLOW_DETERMINISTIC_SCHEDULING = before

@@ -15,13 +15,11 @@ Prior art: the simulators of FoundationDB and TigerBeetle (a safety phase, then 
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias, Unpack, cast
 
 import anyio
 
@@ -29,15 +27,15 @@ from ..engine.engine import Engine
 from ..engine.options import RunKeywords, RunOptions
 from ..engine.report import RunReport, RunStatus
 from ..salvage.classify import Classifier
-from .clock import run_virtual
+from .clock import run_virtual, seeded_trio
 from .inspector import Inspector
 from .provider.spec import Capacity, Faults, ModelSpec, ProviderSpec
 from .provider.virtual import VirtualProvider
-from .scenario import Cancel, Interruption, Leave, Scenario, Stop, Surroundings, build_pipeline
+from .scenario import Cancel, Interruption, Leave, Scenario, Stop, Surroundings, arriving, build_pipeline, directly
 from .witness import PromiseBroken, Witness, WitnessStore, expect
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Sequence
 
     from ..admission.limits import LimitsSource
     from ..engine.pipeline import Pipeline
@@ -145,7 +143,7 @@ def check_pipeline(
     """
 
     def simulate() -> tuple[SimulationReport, Witness]:
-        with _seeded_trio(seed) if backend == "trio" else nullcontext():
+        with seeded_trio(seed) if backend == "trio" else nullcontext():
             return run_virtual(simulation.run, backend=backend)
 
     simulation = _Simulation(build, rows, provider, limits, surroundings, classify, seed, options)
@@ -219,7 +217,7 @@ class _Simulation:
             store=stage.store,
             classify=self._classify,
             seed=self._seed,
-            threads=_directly,
+            threads=directly,
             wall_clock=stage.provider.wall_s,
         )
         cancel_after = interruption.at_s if isinstance(interruption, Cancel) else LIFE_MAX_S
@@ -231,7 +229,7 @@ class _Simulation:
     def _fresh_rows(self) -> Rows:
         source = self._rows
         rows: Rows = source() if callable(source) else source
-        return _arriving(rows, self._around.arrival_s) if self._around.arrival_s else rows
+        return arriving(rows, self._around.arrival_s) if self._around.arrival_s else rows
 
 
 class _Stage:
@@ -356,23 +354,6 @@ class _Life:
             expect(model.in_flight == 0, "S7", f"{name} still works on {model.in_flight} requests after the end")
 
 
-@contextmanager
-def _seeded_trio(seed: int) -> Generator[None]:
-    """Let trio shuffle its tasks by ``seed``: other seeds give other orders, and one seed always the same.
-
-    trio has no public switch for it, so this sets what hypothesis-trio sets; a later trio without it only makes
-    simulations on trio unrepeatable, which S8 then says.
-    """
-    scheduler: Any = importlib.import_module("trio._core._run")
-    before = scheduler._ALLOW_DETERMINISTIC_SCHEDULING
-    scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
-    scheduler._r.seed(seed)
-    try:
-        yield
-    finally:
-        scheduler._ALLOW_DETERMINISTIC_SCHEDULING = before
-
-
 def _well(model: ModelSpec) -> Capacity:
     """The model as it was meant to be: no faults, and room for somebody."""
     return Capacity(
@@ -385,24 +366,6 @@ def _well(model: ModelSpec) -> Capacity:
         latency=model.latency,
         reject=None,
     )
-
-
-async def _directly(function: Callable[[], object]) -> object:
-    """Call a blocking function right here: threads know no virtual time."""
-    return function()
-
-
-async def _arriving(rows: Rows, pause_s: float) -> AsyncIterator[object]:
-    """``rows`` one by one, each after a pause."""
-    if isinstance(rows, AsyncIterable):
-        async for row in rows:
-            await anyio.sleep(pause_s)
-            yield row
-        return
-    each = ({"row": index} for index in range(rows)) if isinstance(rows, int) else rows
-    for row in each:
-        await anyio.sleep(pause_s)
-        yield row
 
 
 async def _stop_later(run: Run, stop: Stop) -> None:

@@ -7,7 +7,7 @@ makes it again, so a failing one can be pasted into a test.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, cast
@@ -21,10 +21,22 @@ from ..storage.codec import encode
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
+    from ..engine.rows import Rows
     from .provider.spec import Capacity, ProviderSpec
     from .provider.virtual import VirtualProvider
 
-__all__ = ["Cancel", "ColumnShape", "Interruption", "Leave", "Scenario", "Stop", "Surroundings", "build_pipeline"]
+__all__ = [
+    "Cancel",
+    "ColumnShape",
+    "Interruption",
+    "Leave",
+    "Scenario",
+    "Stop",
+    "Surroundings",
+    "arriving",
+    "build_pipeline",
+    "directly",
+]
 
 ACCOUNT = "acme"
 """The provider part of every resource name in a scenario."""
@@ -184,3 +196,21 @@ def _with_parameters(function: Callable[..., object], names: Sequence[str]) -> C
 
 
 Body = Callable[..., "Awaitable[object]"]
+
+
+async def directly(function: Callable[[], object]) -> object:
+    """Call a blocking function right here: threads know no virtual time."""
+    return function()
+
+
+async def arriving(rows: Rows, pause_s: float) -> AsyncIterator[object]:
+    """``rows`` one by one, each after a pause."""
+    if isinstance(rows, AsyncIterable):
+        async for row in rows:
+            await anyio.sleep(pause_s)
+            yield row
+        return
+    each = ({"row": index} for index in range(rows)) if isinstance(rows, int) else rows
+    for row in each:
+        await anyio.sleep(pause_s)
+        yield row

@@ -653,6 +653,8 @@ def test_t41_which_column_lost_my_row() -> None:
         }
         assert report.failure_counts == {("a", "rejected"): 1, ("b", "invalid_output"): 1}
         assert "row 4, a: rejected status 400" in str(report)
-        assert json.dumps([row["row"] for row in report.results()]) == json.dumps([n for n in range(30) if n not in (4, 9)])
+        assert json.dumps([row["row"] for row in report.results()]) == json.dumps(
+            [n for n in range(30) if n not in (4, 9)]
+        )
 
     run_virtual(main)
