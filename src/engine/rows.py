@@ -107,8 +107,9 @@ class RowSource:
 
     async def aclose(self) -> None:
         """No more rows are wanted: an async generator gets to its ``finally`` now, not when it is collected."""
-        if isinstance(self._async, AsyncGenerator):
-            await cast("AsyncGenerator[object, object]", self._async).aclose()
+        source: object = self._async
+        if isinstance(source, AsyncGenerator):
+            await cast("AsyncGenerator[object, object]", source).aclose()
 
     def _accept(self, row: object) -> RowSeed:
         index = self._next

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ..admission.headers import parse_feedback
 from ..errors import AdmissionDenied, AdmissionTimeout, ProviderTimeout
-from .dialects import CLASSES, CODES, DECISIVE, TRANSPORT_ROOTS, of_status
+from ..values import Feedback
+from .dialects import CLASSES, CODES, DECISIVE, LIMITS, TRANSPORT_ROOTS, of_status
 from .evidence import Evidence, examine
 from .history import MESSAGE_CHARS
 from .kinds import FailureKind
@@ -24,7 +25,6 @@ from .kinds import FailureKind
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..values import Feedback
 
 __all__ = ["Classifier", "CustomClassifier", "Failure"]
 
@@ -198,10 +198,20 @@ def _links(exc: BaseException) -> Iterator[Exception]:
 
 
 def _failure(exc: BaseException, kind: FailureKind, evidence: Evidence, wall_now: float) -> Failure:
-    feedback = parse_feedback(evidence.headers, wall_now=wall_now) if evidence.headers else None
     if kind is FailureKind.BUG:
         return _bug(exc)
+    feedback = parse_feedback(evidence.headers, wall_now=wall_now) if evidence.headers else None
+    if kind is FailureKind.RATE_LIMITED:
+        feedback = _labelled(feedback, evidence)
     return Failure(kind, _text(exc), evidence.status, feedback, _name(exc))
+
+
+def _labelled(feedback: Feedback | None, evidence: Evidence) -> Feedback | None:
+    """``feedback`` with the limit that the body names, unless the headers say which."""
+    named = {LIMITS[code] for code in evidence.codes if code in LIMITS}
+    if len(named) != 1 or (feedback is not None and feedback.kind is not None):
+        return feedback
+    return replace(feedback or Feedback(), kind=named.pop())
 
 
 def _bug(exc: BaseException, prefix: str = "") -> Failure:

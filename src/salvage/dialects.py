@@ -11,12 +11,13 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from ..values import LimitKind
 from .kinds import FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CLASSES", "CODES", "DECISIVE", "SDK_ROOTS", "STATUSES", "TRANSPORT_ROOTS", "of_status"]
+__all__ = ["CLASSES", "CODES", "DECISIVE", "LIMITS", "SDK_ROOTS", "STATUSES", "TRANSPORT_ROOTS", "of_status"]
 
 _K = FailureKind
 
@@ -52,6 +53,19 @@ def of_status(status: int) -> FailureKind | None:
     if 400 <= status < 500:
         return _K.REJECTED
     return _K.PROVIDER_ERROR if 500 <= status < 600 else None
+
+
+LIMITS: Final[Mapping[str, LimitKind]] = MappingProxyType(
+    {
+        # OpenAI names the limit in "type", beside the code rate_limit_exceeded; others follow it.
+        "requests": LimitKind.REQUESTS,
+        "tokens": LimitKind.TOKENS,
+        "input_tokens": LimitKind.INPUT_TOKENS,
+        "output_tokens": LimitKind.OUTPUT_TOKENS,
+        "concurrency": LimitKind.CONCURRENCY,
+    }
+)
+"""Which limit a body says a 429 was about."""
 
 
 DECISIVE: Final[Mapping[str, FailureKind]] = MappingProxyType(

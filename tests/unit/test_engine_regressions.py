@@ -273,7 +273,7 @@ def test_rows_that_break_do_not_cost_what_is_in_flight(kind: str, backend: Backe
 
 @both
 def test_a_source_is_closed_when_the_run_stops(backend: Backend) -> None:
-    """An async generator was left where it stood: its ``finally`` came when it was collected, on trio with a warning."""
+    """An async generator was left where it stood: its ``finally`` came when it was collected."""
 
     async def rows() -> AsyncIterator[dict[str, int]]:
         try:
