@@ -94,8 +94,8 @@ class ActiveLease:
         """Tell what the client saw: the response's status, its headers, and the tokens it used.
 
         ``usage`` is a :class:`headgate.Usage`, or any object or mapping with ``input_tokens`` and ``output_tokens`` or
-        ``prompt_tokens`` and ``completion_tokens``. A reported status of 429, 529 or 5xx settles the lease as
-        such even when the body raises nothing.
+        ``prompt_tokens`` and ``completion_tokens``. In a ``request()``, a reported status of 429, 529 or 5xx
+        settles the lease as such even when nothing is raised; what a column body comes to settles its own lease.
         """
         counted = usage_of(usage)
         if status is not None:

@@ -25,7 +25,6 @@ from .kinds import FailureKind
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
 __all__ = ["Classifier", "CustomClassifier", "Failure"]
 
 _MAX_LINKS: Final = 16
