@@ -83,7 +83,11 @@ class Engine:
         self._runs: dict[str, Run] = {}
 
     async def __aenter__(self) -> Self:
-        await self.store.probe()
+        try:
+            await self.store.probe()
+        except BaseException:
+            await self._close_store()  # nobody will leave a context that was never entered
+            raise
         await self.admission.__aenter__()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
@@ -107,9 +111,7 @@ class Engine:
                 try:
                     await self.admission.__aexit__(None, None, None)
                 finally:
-                    if self._owns_store:
-                        with anyio.CancelScope(shield=True):
-                            await self.store.aclose()
+                    await self._close_store()
 
     async def start(
         self,
@@ -178,6 +180,11 @@ class Engine:
         self._runs[name] = started
         self._tasks.start_soon(loop.main)
         return started
+
+    async def _close_store(self) -> None:
+        if self._owns_store:
+            with anyio.CancelScope(shield=True):
+                await self.store.aclose()
 
     async def _finish_runs(self) -> None:
         for run in self._runs.values():

@@ -180,6 +180,7 @@ async def test_cancelling_who_waits_does_not_cancel_the_commit(tmp_path: Path) -
 
 
 async def test_closing_finishes_what_was_handed_in(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
     writer, held = new_writer(tmp_path / "s.db"), threading.Event()
     await writer.run(make_tables)
     async with anyio.create_task_group() as tasks:
@@ -194,7 +195,8 @@ async def test_closing_finishes_what_was_handed_in(tmp_path: Path) -> None:
             await writer.run(insert(99))
         held.set()
     assert committed(tmp_path / "s.db") == set(range(20))
-    assert [thread.name for thread in threading.enumerate() if "headgate-store" in thread.name] == []
+    mine = set(threading.enumerate()) - before
+    assert [thread.name for thread in mine if "headgate-store" in thread.name] == []
     await writer.aclose()
 
 
