@@ -216,6 +216,11 @@ class Gate:
         """The end of the latest cooldown over ``resource`` (seconds, monotonic; -inf when it never had one)."""
         return self._known(resource).blocked_until
 
+    def is_cooling(self, resource: ResourceKey, now: float) -> bool:
+        """Whether a cooldown lets no request of ``resource`` out now, or waits to see what becomes of one."""
+        scopes = self._known(resource).scopes
+        return any(scope.cooldown.allowance(now, scope.in_flight, scope.limit) == 0.0 for scope in scopes)
+
     def scope_of(self, resource: ResourceKey) -> str:
         """The name of the narrowest scope of ``resource``, aliases resolved."""
         return self._known(resource).scopes[-1].name

@@ -9,6 +9,7 @@ import anyio
 
 from ..errors import ConflictingResult
 from ..scheduler.window import HORIZON_FACTOR, HYSTERESIS, Window
+from .plan import lanes_on_the_way
 from .restore import Restored, restore_row
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Intake:
         self._wall_clock = wall_clock
         self._index = {plan.name: plan.index for plan in core.plans}
         self._local = any(plan.resource is None for plan in core.plans)
+        self._ways = lanes_on_the_way(core.plans)
 
     async def pull(self, room: int) -> None:
         """Take in up to ``room`` rows; ``ended`` is set when there are no more. Raises InputError."""
@@ -96,7 +98,10 @@ class Intake:
         """How many rows to pull now. Finished rows that nobody has taken yet are open too (S6)."""
         core, options = self._core, self._options
         untaken = len(core.finished)
-        load = core.frontier.load + untaken
+        load = core.frontier.load
+        if load + untaken > self._refill_below:
+            load = self._open_load(load)
+        load += untaken
         self._looks += 1
         if load > self._refill_below and core.dispatcher.total() and self._looks % LOOKS_BETWEEN_CAPACITIES:
             return 0  # as far as is known nothing is short of rows
@@ -110,6 +115,20 @@ class Intake:
             open_bytes=core.open.bytes,
             owed=owed,
         )
+
+    def _open_load(self, load: int) -> int:
+        """``load`` without what only waits for a closed resource: that is no reason to keep the others idle (T26)."""
+        gate, dispatcher, now = self._controller.gate, self._core.dispatcher, anyio.current_time()
+        closed = {lane for lane, resource in self.resources.items() if gate.is_cooling(resource, now)}
+        if not any(dispatcher.ready(lane) for lane in closed):
+            return load
+        # Only what a new row gets to without passing a closed resource gains anything from new rows.
+        gaining = {plan.lane for plan, way in zip(self._plans, self._ways, strict=True) if not way & closed}
+        served = [resource for lane, resource in self.resources.items() if lane in gaining]
+        if not served:
+            return load
+        in_flight = sum(gate.scopes()[gate.scope_of(resource)].in_flight for resource in served)
+        return min(load, in_flight + sum(dispatcher.ready(lane) for lane in gaining))
 
     def _take(self, seeds: Sequence[RowSeed], stored: Mapping[int, StoredRow]) -> None:
         now = anyio.current_time()

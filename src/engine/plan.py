@@ -9,9 +9,11 @@ from .conditions import INPUT
 from .values import ColumnPlan
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .pipeline import Column, Pipeline
 
-__all__ = ["LOCAL", "plan_columns"]
+__all__ = ["LOCAL", "lanes_on_the_way", "plan_columns"]
 
 LOCAL = "local:"
 """What the lane of a column without a model begins with."""
@@ -20,6 +22,20 @@ LOCAL = "local:"
 def plan_columns(pipeline: Pipeline, graph: Graph) -> tuple[ColumnPlan, ...]:
     """One plan per column, in the order of the graph's indexes."""
     return tuple(_plan(index, column, graph) for index, column in enumerate(pipeline.columns))
+
+
+def lanes_on_the_way(plans: Sequence[ColumnPlan]) -> tuple[frozenset[str], ...]:
+    """For each column, the lanes that a new row has to pass until that column is done, its own included."""
+    ways: dict[int, frozenset[str]] = {}
+
+    def way(index: int) -> frozenset[str]:
+        if index not in ways:
+            plan = plans[index]
+            before = {column for _, column in (*plan.arguments, *plan.when_arguments) if column != INPUT}
+            ways[index] = frozenset({plan.lane}).union(*(way(column) for column in before))
+        return ways[index]
+
+    return tuple(way(plan.index) for plan in plans)
 
 
 def _plan(index: int, column: Column, graph: Graph) -> ColumnPlan:

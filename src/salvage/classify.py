@@ -199,7 +199,9 @@ def _links(exc: BaseException) -> Iterator[Exception]:
 def _failure(exc: BaseException, kind: FailureKind, evidence: Evidence, wall_now: float) -> Failure:
     if kind is FailureKind.BUG:
         return _bug(exc)
-    feedback = parse_feedback(evidence.headers, wall_now=wall_now) if evidence.headers else None
+    feedback = None
+    if evidence.headers:
+        feedback = parse_feedback(evidence.headers, wall_now=wall_now, status=evidence.status)
     if kind is FailureKind.RATE_LIMITED:
         feedback = _labelled(feedback, evidence)
     return Failure(kind, _text(exc), evidence.status, feedback, _name(exc))

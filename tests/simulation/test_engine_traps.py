@@ -49,12 +49,14 @@ class Stage:
     async def run(self, rows: object, *, look: Look | None = None, **options: object) -> headgate.RunReport:
         engine = headgate.Engine(limits=self.limits, store=self.store, seed=1, wall_clock=self.provider.wall_s)
         began_at = anyio.current_time()
+        reports: list[headgate.RunReport] = []
         async with engine, anyio.create_task_group() as tasks:
             run = await engine.start(self.pipeline, rows, **options)  # type: ignore[arg-type]
             if look is not None:
                 tasks.start_soon(self._look, look, engine, run)
-            report = await run.wait()
+            reports.append(await run.wait())
             tasks.cancel_scope.cancel()
+        (report,) = reports
         engine.admission.gate.check()
         assert engine.admission.gate.leases() == 0
         covered.update(seconds=round(anyio.current_time() - began_at), runs=1)
@@ -109,7 +111,7 @@ def chained(provider: VirtualProvider, second: str) -> headgate.Pipeline:
 
 @pytest.mark.parametrize(("form", "hint_s"), [(RetryAfter.MS, 0.1), (RetryAfter.SECONDS, 1.0)])
 def test_t03_frozen_by_the_hint(form: RetryAfter, hint_s: float) -> None:
-    """Elsewhere a stream of 429s that all carried Retry-After froze the controller after one cut: the limit stayed at 50
+    """Elsewhere a stream of 429s that all carried Retry-After froze the controller after one cut: its limit was 50
     against a capacity of 15 and made 3,096 429s.
     """
     model = ModelSpec(concurrency=15, latency=Latency(mean_s=2, sigma=0.5), retry_after=form, retry_after_s=hint_s)
@@ -127,7 +129,7 @@ def test_t03_frozen_by_the_hint(form: RetryAfter, hint_s: float) -> None:
 
 
 def test_t12_slot_held_while_sleeping() -> None:
-    """Elsewhere the retry slept with the slot: N sleeping rows starved N good ones. Here eight rows fail for ever, twice
+    """Elsewhere the retry slept with the slot: N sleeping rows starved N good ones. Here eight rows always fail, twice
     as many as there are slots, and the others finish as if those were not there.
     """
     model = ModelSpec(
@@ -276,11 +278,12 @@ def test_t25_stalls_of_the_loop() -> None:
                 await anyio.lowlevel.checkpoint()
 
         stage = Stage(provider_spec(m=ModelSpec()), build, limits={"acme/m": {"concurrency": 256}})
+        reports: list[headgate.RunReport] = []
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(count_turns)
-            report = await stage.run(4000, group_size=4000)
+            reports.append(await stage.run(4000, group_size=4000))
             tasks.cancel_scope.cancel()
-        assert report.done == 4000
+        assert [report.done for report in reports] == [4000]
         assert starts.total() == 8000
         assert max(starts.values()) <= 512
 
@@ -289,7 +292,7 @@ def test_t25_stalls_of_the_loop() -> None:
 
 def test_t26_blocked_by_a_neighbour() -> None:
     """Elsewhere one model in endless 429 let a healthy one do 30 of 100 cells, and nothing was finalised. Here the
-    healthy one does all of its cells at full rate; the run ends as held, and a later one does what is left, and only that.
+    healthy one does all of its cells at full rate; the run ends as held, and a later one does what is left, no more.
     """
     done_at: list[float] = []
 
@@ -324,7 +327,7 @@ def test_t26_blocked_by_a_neighbour() -> None:
 
 
 def test_t28_memory_per_row_up_front() -> None:
-    """Elsewhere 253 to 420 MiB of bookkeeping came before the first request. Here rows are pulled as room opens: at most
+    """Elsewhere 253 to 420 MiB of bookkeeping came before the first request. Here rows come as room opens: at most
     a few times what the model carries are open at any time, however many there are.
     """
     pulled = 0
@@ -352,8 +355,32 @@ def test_t28_memory_per_row_up_front() -> None:
     run_virtual(main)
 
 
+@pytest.mark.parametrize("second", ["m", "n"])
+def test_t28_a_closed_model_pulls_no_rows(second: str) -> None:
+    """The other side of T26: rows that could only queue up for a closed model stay in their source, also when another
+    one, which they would reach through it, has nothing to do.
+    """
+    pulled = 0
+
+    def source() -> Iterator[dict[str, int]]:
+        nonlocal pulled
+        for row in range(3000):
+            pulled += 1
+            yield {"row": row}
+
+    async def main() -> None:
+        spec = provider_spec(m=ModelSpec(reject=429, retry_after=RetryAfter.SECONDS, retry_after_s=30), n=ModelSpec())
+        limits: dict[str, dict[str, object]] = {"*": {"concurrency": 8}}
+        stage = Stage(spec, lambda p: chained(p, second), limits=limits)
+        report = await stage.run(source(), deadline=600)
+        assert (report.done, report.failed) == (0, 0)
+        assert pulled <= 64
+
+    run_virtual(main)
+
+
 def test_t30_budget_re_derived() -> None:
-    """Elsewhere the scheduler guessed the controller's start-up ramp from its configuration, and the two disagreed after
+    """Elsewhere the scheduler guessed the controller's start-up ramp from its configuration, and the two differed after
     any change. Here the run follows ramp and changed limits at once, up and down, because it asks who owns them.
     """
     scale: list[tuple[float, int]] = []
@@ -479,7 +506,7 @@ def test_t34_never_ending_row() -> None:
 
 
 def test_t35_global_barrier() -> None:
-    """Elsewhere salvage waited for every open group: rows finished at 0.28 s were saved at 0.58 s. Here a row that failed
+    """Elsewhere salvage waited for every open group: rows finished at 0.28 s were saved at 0.58 s. Here one that failed
     once comes back in its own time, long before the run ends.
     """
     tried: Counter[int] = Counter()
@@ -502,8 +529,8 @@ def test_t35_global_barrier() -> None:
         provider = VirtualProvider(spec)
         async with headgate.Engine(limits={"acme/m": {"concurrency": 4}}, seed=1) as engine:
             run = await engine.start(build(provider), 400)
-            async for row in run.rows():
-                handed_out[row.index] = anyio.current_time()
+            async for finished in run.rows():
+                handed_out[finished.index] = anyio.current_time()
             report = await run.wait()
         assert report.done == 400
         assert report.seconds >= 80
