@@ -12,7 +12,7 @@ from .report import RunReport, RunStatus
 from .statistics import RunStatistics, look
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from .core import RunCore
     from .loop import RunLoop
@@ -35,7 +35,7 @@ class Run:
         """Its name in the store."""
         return self._loop.name
 
-    async def rows(self) -> AsyncIterator[FinishedRow]:
+    async def rows(self) -> AsyncGenerator[FinishedRow, None]:
         """Finished rows, each as soon as it is committed, in the order in which they finish.
 
         Call it before anything else is awaited. A slow consumer slows the run down instead of filling memory. Ends

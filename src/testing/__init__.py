@@ -8,7 +8,7 @@ hypothesis, which it needs; trio and aiohttp are needed only where they are aske
 
 from __future__ import annotations
 
-from .clock import DeadlockError, VirtualLoop, run_virtual
+from .clock import DeadlockError, LivelockError, VirtualLoop, run_virtual
 from .harness import SimulationReport, check_pipeline, check_scenario
 from .provider import (
     Capacity,
@@ -39,6 +39,7 @@ __all__ = [
     "Faults",
     "Latency",
     "Leave",
+    "LivelockError",
     "ModelSpec",
     "OutputTokens",
     "PromiseBroken",

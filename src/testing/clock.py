@@ -2,7 +2,8 @@
 
 A program under :func:`run_virtual` reads virtual seconds from ``anyio.current_time()`` (starting at 0), and
 every sleep ends at once, in order. When nothing is ready and no timer is set, no task can ever run again: a
-lost wake-up is then a :class:`DeadlockError` that names the tasks that wait, instead of a test that hangs.
+lost wake-up is then a :class:`DeadlockError` that names the tasks that wait, instead of a test that hangs. When tasks
+keep each other busy and time never moves on, that is a :class:`LivelockError`.
 
 Threads do not know virtual time: while one works, the clock may jump past every timeout. Code that needs
 worker threads takes its thread runner as an argument and gets one that calls directly here. A wake-up from a
@@ -38,10 +39,12 @@ if TYPE_CHECKING:
     import trio
     import trio.testing
 
-__all__ = ["DeadlockError", "VirtualLoop", "run_virtual", "seeded_trio"]
+__all__ = ["DeadlockError", "LivelockError", "VirtualLoop", "run_virtual", "seeded_trio"]
 
 THREAD_PATIENCE_S: Final = 2.0
 NAMED_TASKS_MAX: Final = 8
+TURNS_MAX: Final = 250_000
+"""Turns of the loop at one instant: a hundred times what the largest burst of work takes here."""
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -49,6 +52,10 @@ _Ts = TypeVarTuple("_Ts")
 
 class DeadlockError(HeadgateError):
     """Nothing is ready and no timer is set: what waits would wait for ever. The message names it."""
+
+
+class LivelockError(HeadgateError):
+    """Tasks run and run, and time does not move on: somebody waits for a moment that has passed, over and over."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -67,6 +74,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._virtual_s = 0.0
+        self._turns = 0
         self._threads_before = threading.active_count()
         super().__init__(_JumpingSelector(self))
         self._serials = itertools.count()
@@ -85,6 +93,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if math.isinf(due):
             raise DeadlockError(_describe(asyncio.all_tasks(self)))
         self._virtual_s = max(self._virtual_s, due)
+        self._turns = 0
+
+    def turned(self) -> None:
+        """Count a turn at this instant. Raises :class:`LivelockError` when there were too many."""
+        self._turns += 1
+        if self._turns > TURNS_MAX:
+            self._turns = 0  # what ends the tasks needs turns of its own
+            raise LivelockError(_livelock_message(self._virtual_s))
 
     def patience_s(self) -> float:
         """Real seconds to wait for a thread's wake-up when no timer is set: 0 unless threads were started."""
@@ -106,6 +122,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is not None and timeout <= 0:
+            self._loop.turned()
             return []
         ready = super().select(self._loop.patience_s())
         if not ready:
@@ -177,6 +194,10 @@ def _place(task: asyncio.Task[Any]) -> str:
     return f"{task.get_name()}{where}"
 
 
+def _livelock_message(now: float) -> str:
+    return f"the loop turned {TURNS_MAX} times at {now:g} s, and time does not move on"
+
+
 def _deadlock_message(waiting: list[str]) -> str:
     listed = "; ".join(waiting[:NAMED_TASKS_MAX])
     more = f" and {len(waiting) - NAMED_TASKS_MAX} more" if len(waiting) > NAMED_TASKS_MAX else ""
@@ -190,7 +211,8 @@ def run_virtual(
 ) -> _T:
     """Run ``fn(*args)`` on virtual time and return its result; time starts at 0 virtual seconds.
 
-    Raises whatever ``fn`` raises, and :class:`DeadlockError` when all tasks wait and no timer is set.
+    Raises whatever ``fn`` raises, :class:`DeadlockError` when all tasks wait and no timer is set, and
+    :class:`LivelockError` when tasks keep running at one instant.
 
     >>> async def two_waits() -> float:
     ...     async with anyio.create_task_group() as group:
@@ -220,16 +242,18 @@ def _run_on_trio(fn: Callable[[Unpack[_Ts]], Awaitable[_T]], args: tuple[*_Ts]) 
             with watch.scope:
                 return await fn(*args)
         except Exception as error:
-            if watch.message:
-                raise DeadlockError(watch.message) from error
+            if watch.error is not None:
+                raise watch.error from error
             raise
-        raise DeadlockError(watch.message)
+        assert watch.error is not None
+        raise watch.error
 
     return anyio.run(watched, backend="trio", backend_options={"clock": clock, "instruments": [watch]})
 
 
 class _TrioWatch:
-    """A trio instrument that cancels the run once its loop turns without a task to step or a time to jump to.
+    """A trio instrument that cancels the run once its loop turns without a task to step or a time to jump to, or turns
+    and turns at one instant.
 
     trio has no such check: with nothing scheduled, a ``MockClock`` turns for ever. An instrument may not
     raise, so it cancels the scope around the run, which then raises the error.
@@ -240,23 +264,34 @@ class _TrioWatch:
     def __init__(self, clock: trio.testing.MockClock, scope: trio.CancelScope) -> None:
         self.scope = scope
         self.root: trio.lowlevel.Task | None = None
-        self.message = ""
+        self.error: DeadlockError | LivelockError | None = None
         self._clock = clock
         self._seen_s = -1.0
         self._turns = 0
         self._idle_since = 0.0
+        self._instant_s = -1.0
+        self._turns_at_instant = 0
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self._turns = 0
 
     def after_io_wait(self, timeout: float) -> None:
         now = self._clock.current_time()
+        self._count(now)
         if now != self._seen_s or self._turns == 0:
             self._seen_s, self._turns, self._idle_since = now, 1, time.monotonic()
             return
         self._turns += 1
         if self._turns > self.TURNS and not self._thread_may_wake():
             self._end()
+
+    def _count(self, now: float) -> None:
+        if now != self._instant_s:
+            self._instant_s, self._turns_at_instant = now, 0
+        self._turns_at_instant += 1
+        if self._turns_at_instant > TURNS_MAX and not self.scope.cancel_called:
+            self.error = LivelockError(_livelock_message(now))
+            self.scope.cancel()
 
     def _thread_may_wake(self) -> bool:
         # trio keeps idle worker threads for later use, so a count of threads does not tell a busy one from a spare one.
@@ -272,12 +307,14 @@ class _TrioWatch:
         stuck = list(_tree(self.root))
         self._turns = 0
         if not self.scope.cancel_called:
-            self.message = _deadlock_message(sorted(task.name for task in stuck))
+            self.error = DeadlockError(_deadlock_message(sorted(task.name for task in stuck)))
             self.scope.cancel()
             return
         for task in stuck:
             if not any(nursery.child_tasks for nursery in task.child_nurseries):
-                trio.lowlevel.reschedule(task, outcome.Error(DeadlockError(self.message)))
+                trio.lowlevel.reschedule(
+                    task, outcome.Error(DeadlockError("the run was cancelled, and this task waits"))
+                )
 
 
 def _tree(root: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:

@@ -15,7 +15,7 @@ Prior art: the simulators of FoundationDB and TigerBeetle (a safety phase, then 
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -122,7 +122,7 @@ def check_pipeline(
     what happens meanwhile (stops, cancellations, a slow store, a slow reader), ``options`` are those of a run.
     With ``replay`` everything is done twice and must come out the same. On trio ``seed`` also shuffles the tasks.
 
-    Raises PromiseBroken, DeadlockError, or what broke the run.
+    Raises PromiseBroken, DeadlockError, LivelockError, or what broke the run.
 
     >>> import headgate
     >>> from headgate.testing import Faults, Latency, ModelSpec, ProviderSpec, Stop, Surroundings, check_pipeline
@@ -308,9 +308,10 @@ class _Life:
         leave_after = self._interruption.at_s if isinstance(self._interruption, Leave) else LIFE_MAX_S
         with anyio.move_on_after(leave_after):
             if self._around.reader_s is not None:
-                async for row in run.rows():
-                    self._stage.witness.received(row, self._stage.columns)
-                    await anyio.sleep(self._around.reader_s)
+                async with aclosing(run.rows()) as rows:
+                    async for row in rows:
+                        self._stage.witness.received(row, self._stage.columns)
+                        await anyio.sleep(self._around.reader_s)
             await run.wait()
 
     async def _inspect(self, inspector: Inspector, scope: anyio.CancelScope) -> None:

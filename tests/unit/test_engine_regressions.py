@@ -368,7 +368,7 @@ def test_a_reader_that_leaves_does_not_hold_up_who_waits(backend: Backend) -> No
         rows = run.rows()
         await anext(rows)
         await anyio.sleep(5)
-        await rows.aclose()  # type: ignore[attr-defined]
+        await rows.aclose()
 
     async def main() -> None:
         async with headgate.Engine(seed=1) as engine, anyio.create_task_group() as tasks:

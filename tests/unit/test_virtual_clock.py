@@ -8,10 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import anyio
+import anyio.lowlevel
 import pytest
 from anyio import from_thread, to_thread
 
-from headgate.testing.clock import DeadlockError, VirtualLoop, run_virtual
+from headgate.testing import clock
+from headgate.testing.clock import DeadlockError, LivelockError, VirtualLoop, run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -199,3 +201,29 @@ def test_the_loop_serves_anyio_run_as_a_loop_factory() -> None:
         return anyio.current_time()
 
     assert anyio.run(hour, backend_options={"loop_factory": VirtualLoop}) == 3600
+
+
+def test_tasks_that_keep_each_other_busy_are_an_error(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timer for a moment that has passed, set again and again, would hang the test for ever."""
+    monkeypatch.setattr(clock, "TURNS_MAX", 500)
+
+    async def wait_for_the_past() -> None:
+        await anyio.sleep(3)
+        while anyio.current_time() < 4:
+            await anyio.lowlevel.checkpoint()
+
+    with pytest.raises(LivelockError, match="at 3 s"):
+        run_virtual(wait_for_the_past, backend=backend)
+
+
+def test_much_work_at_one_instant_is_no_livelock(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "TURNS_MAX", 500)
+
+    async def work() -> float:
+        for _ in range(4):
+            for _ in range(200):
+                await anyio.lowlevel.checkpoint()
+            await anyio.sleep(1)
+        return anyio.current_time()
+
+    assert run_virtual(work, backend=backend) == 4
