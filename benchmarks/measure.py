@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from .result import Goal
+from .result import Goal, Judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+    from pathlib import Path
 
-__all__ = ["Case", "Effort", "Sample", "Scenario", "Stopwatch", "at_least", "at_most", "measured"]
+    from .result import ScenarioResult
+
+__all__ = ["Case", "Effort", "Plan", "Sample", "Scenario", "Stopwatch", "at_least", "at_most", "measured"]
 
 
 class Effort(StrEnum):
@@ -31,12 +34,13 @@ class Effort(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One measured number of one run of a case."""
+    """One measured number of one run of a case. ``judge`` says what of several runs is held against the goal."""
 
     name: str
     unit: str
     value: float
     goal: Goal | None = None
+    judge: Judge = Judge.MEDIAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,36 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be measured, and how much of it.
+
+    ``runs`` is how often each case is measured. ``only`` are parts of the names of cases, ``clients`` those of clients
+    where a scenario compares several (empty: all). ``minutes`` is the length of virtual runs, ``jobs`` how many
+    processes may share work that is not timed, ``pictures`` a folder for drawings; only some scenarios can use these.
+    """
+
+    effort: Effort
+    seed: int
+    runs: int
+    only: tuple[str, ...] = ()
+    clients: tuple[str, ...] = ()
+    minutes: float | None = None
+    jobs: int = 1
+    pictures: Path | None = None
+
+    def wants(self, case: str) -> bool:
+        """Whether a case of that name was asked for."""
+        return not self.only or any(part.lower() in case.lower() for part in self.only)
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
-    """A named question. ``cases`` are made for an effort and a seed."""
+    """A named question. ``table`` writes its results as Markdown where a row per metric would hide the answer."""
 
     name: str
     what: str
-    cases: Callable[[Effort, int], Iterable[Case]]
+    cases: Callable[[Plan], Iterable[Case]]
+    table: Callable[[ScenarioResult], Iterable[str]] | None = None
 
 
 @dataclass(slots=True)

@@ -6,7 +6,8 @@ without a test that says so. Raise ``FORMAT`` when it changes.
 
 from __future__ import annotations
 
-from statistics import median
+from enum import StrEnum
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, ConfigDict
@@ -14,9 +15,9 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["FORMAT", "CaseResult", "Goal", "MetricResult", "Provenance", "Result", "ScenarioResult"]
+__all__ = ["FORMAT", "CaseResult", "Goal", "Judge", "MetricResult", "Provenance", "Result", "ScenarioResult"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 class _Value(BaseModel):
@@ -38,12 +39,24 @@ class Goal(_Value):
         return " and ".join(f"{sign} {bound:g}" for sign, bound in parts if bound is not None)
 
 
+class Judge(StrEnum):
+    """Which number of several runs is held against a goal: the median of what a machine does on a day, the mean of what
+    different seeds give.
+    """
+
+    MEDIAN = "median"
+    MEAN = "mean"
+
+
 class MetricResult(_Value):
-    """One number, measured ``len(values)`` times. ``met`` judges the median; None where nothing was to be reached."""
+    """One number, measured ``len(values)`` times. ``met`` says whether the median, or the mean where that was to be
+    judged, reached the goal; None where nothing was to be reached.
+    """
 
     name: str
     unit: str
     median: float
+    mean: float
     least: float
     most: float
     values: tuple[float, ...]
@@ -51,18 +64,21 @@ class MetricResult(_Value):
     met: bool | None
 
     @classmethod
-    def of(cls, name: str, unit: str, values: Sequence[float], goal: Goal | None) -> MetricResult:
+    def of(
+        cls, name: str, unit: str, values: Sequence[float], goal: Goal | None, judge: Judge = Judge.MEDIAN
+    ) -> MetricResult:
         """Summarise ``values``, of which there is at least one."""
-        middle = median(values)
+        middle, mean = median(values), fmean(values)
         return cls(
             name=name,
             unit=unit,
             median=middle,
+            mean=mean,
             least=min(values),
             most=max(values),
             values=tuple(values),
             goal=goal,
-            met=None if goal is None else goal.met(middle),
+            met=None if goal is None else goal.met(mean if judge is Judge.MEAN else middle),
         )
 
 

@@ -11,7 +11,7 @@ from .result import CaseResult, MetricResult, ScenarioResult
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .measure import Case, Effort, Sample, Scenario
+    from .measure import Case, Plan, Sample, Scenario
 
 __all__ = ["run_scenario"]
 
@@ -20,14 +20,14 @@ def _silent(_: str) -> None:
     pass
 
 
-def run_scenario(
-    scenario: Scenario, *, effort: Effort, seed: int, runs: int, tell: Callable[[str], None] = _silent
-) -> ScenarioResult:
-    """Measure every case of ``scenario`` ``runs`` times; ``tell`` hears of each as it is done."""
+def run_scenario(scenario: Scenario, plan: Plan, *, tell: Callable[[str], None] = _silent) -> ScenarioResult:
+    """Measure every case of ``scenario`` that ``plan`` asks for; ``tell`` hears of each as it is done."""
     began = time.perf_counter()
     cases: list[CaseResult] = []
-    for case in scenario.cases(effort, seed):
-        result = _run_case(case, case.runs or runs)
+    for case in scenario.cases(plan):
+        if not plan.wants(case.name):
+            continue
+        result = _run_case(case, case.runs or plan.runs)
         cases.append(result)
         tell(f"{scenario.name} / {case.name}: " + ", ".join(f"{m.name} {m.median:.4g}{m.unit}" for m in result.metrics))
     seconds = time.perf_counter() - began
@@ -40,7 +40,7 @@ def _run_case(case: Case, runs: int) -> CaseResult:
         for sample in case.measure():
             samples.setdefault(sample.name, []).append(sample)
     metrics = [
-        MetricResult.of(name, taken[0].unit, [sample.value for sample in taken], taken[0].goal)
+        MetricResult.of(name, taken[0].unit, [sample.value for sample in taken], taken[0].goal, taken[0].judge)
         for name, taken in samples.items()
     ]
     for metric in metrics:

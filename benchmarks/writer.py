@@ -6,9 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from .result import MetricResult, Provenance, Result, ScenarioResult
+
+    Table = Callable[[ScenarioResult], Iterable[str]]
 
 __all__ = ["as_json", "as_markdown", "result_line"]
 
@@ -23,26 +25,30 @@ def result_line(result: Result) -> str:
     return "BENCHMARK_RESULT=" + json.dumps(result.summary(), separators=(",", ":"))
 
 
-def as_markdown(result: Result) -> str:
-    """One table a scenario, then where the numbers come from."""
+def as_markdown(result: Result, tables: Mapping[str, Table] | None = None) -> str:
+    """One table a scenario, then where the numbers come from. ``tables`` has those that a scenario writes itself."""
     lines = ["# Benchmarks", ""]
     for scenario in result.scenarios:
-        lines.extend(_scenario(scenario))
+        lines.extend(_scenario(scenario, (tables or {}).get(scenario.name, _rows)))
     lines.extend(_provenance(result.provenance))
     return "\n".join(lines) + "\n"
 
 
-def _scenario(scenario: ScenarioResult) -> Iterator[str]:
+def _scenario(scenario: ScenarioResult, table: Table) -> Iterator[str]:
     yield f"## {scenario.name}"
     yield ""
     yield scenario.what
     yield ""
+    yield from table(scenario)
+    yield ""
+
+
+def _rows(scenario: ScenarioResult) -> Iterator[str]:
     yield "| case | metric | median | spread | runs | to reach | |"
     yield "|---|---|---:|---:|---:|---:|---|"
     for case in scenario.cases:
         for metric in case.metrics:
             yield "| " + " | ".join((case.name, metric.name, *_cells(metric, case.runs))) + " |"
-    yield ""
 
 
 def _cells(metric: MetricResult, runs: int) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import history, outage, overhead, parked, pressure
+from . import admission, history, outage, overhead, parked, pressure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +15,13 @@ __all__ = ["SCENARIOS"]
 
 SCENARIOS: Mapping[str, Scenario] = {
     scenario.name: scenario
-    for scenario in (overhead.SCENARIO, pressure.SCENARIO, history.SCENARIO, parked.SCENARIO, outage.SCENARIO)
+    for scenario in (
+        overhead.SCENARIO,
+        pressure.SCENARIO,
+        history.SCENARIO,
+        parked.SCENARIO,
+        outage.SCENARIO,
+        admission.SCENARIO,
+    )
 }
 """Every scenario."""

@@ -15,7 +15,7 @@ from headgate.admission.scope import ScopeLimits
 from headgate.admission.values import Grant, Lease, Request
 from headgate.values import Outcome, ResourceKey
 
-from ..measure import Case, Effort, Sample, Scenario, at_most, measured
+from ..measure import Case, Plan, Sample, Scenario, at_most, measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,8 +28,9 @@ SLOTS = 8
 PAIR_US = 15.0
 
 
-def cases(effort: Effort, seed: int) -> Iterator[Case]:
+def cases(plan: Plan) -> Iterator[Case]:
     """With room for all, and with all 64 flows waiting all the time; a fixed limit, and a learned one."""
+    effort, seed = plan.effort, plan.seed
     past, timed = effort.pick(500, 100_000, 100_000), effort.pick(200, 5_000, 20_000)
     for name, concurrency in (("fixed", SLOTS), ("adaptive", f"1-{SLOTS}-{SLOTS}")):
         yield Case(f"{name} limit, room", partial(_room, concurrency, past, timed, seed))

@@ -21,7 +21,7 @@ from headgate.testing.provider import (
     VirtualProvider,
 )
 
-from ..measure import Case, Effort, Sample, Scenario, at_most
+from ..measure import Case, Effort, Plan, Sample, Scenario, at_most
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,8 +32,9 @@ BEGIN_S = 3.0
 CAP = 64
 
 
-def cases(effort: Effort, seed: int) -> Iterator[Case]:
+def cases(plan: Plan) -> Iterator[Case]:
     """500s for half a second, five and sixty; 429s for three, without a hint, with a short and with a long one."""
+    effort, seed = plan.effort, plan.seed
     rows = effort.pick(400, 2_000, 4_000)
     outages = [
         ("500s for 0.5 s", Change(at_s=BEGIN_S, reject=500), 0.5),

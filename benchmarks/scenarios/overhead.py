@@ -16,7 +16,7 @@ import anyio
 
 import headgate
 
-from ..measure import Case, Effort, Sample, Scenario, at_most, measured
+from ..measure import Case, Effort, Plan, Sample, Scenario, at_most, measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,8 +34,9 @@ DURABLE_US = 150.0
 STALL_MS = 20.0
 
 
-def cases(effort: Effort, seed: int) -> Iterator[Case]:
+def cases(plan: Plan) -> Iterator[Case]:
     """1, 4, 16 and 64 columns, on models and local, in memory and on disk, at several sizes."""
+    effort, seed = plan.effort, plan.seed
     wide = (1, 4) if effort is Effort.SMOKE else (1, 4, 16, 64)
     sizes = {Effort.SMOKE: (200,), Effort.QUICK: (1_000, 10_000), Effort.FULL: (1_000, 10_000, 100_000)}[effort]
     for cells in sizes:

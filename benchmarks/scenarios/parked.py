@@ -11,7 +11,7 @@ from headgate.admission import AdmissionController
 from headgate.admission.values import Request
 from headgate.values import Outcome, ResourceKey
 
-from ..measure import Case, Effort, Sample, Scenario, Stopwatch, at_most, measured
+from ..measure import Case, Plan, Sample, Scenario, Stopwatch, at_most, measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,8 +22,9 @@ MODEL = ResourceKey.parse("bench/m")
 SHARE_OF_A_CORE = 0.01
 
 
-def cases(effort: Effort, seed: int) -> Iterator[Case]:
+def cases(plan: Plan) -> Iterator[Case]:
     """256 waiters, as many as saturated a core elsewhere, and 10,000."""
+    effort, seed = plan.effort, plan.seed
     seconds = effort.pick(1, 20, 50) / 10
     for waiters in (effort.pick(16, 256, 256), effort.pick(100, 10_000, 10_000)):
         yield Case(f"{waiters} waiters for {seconds:g} s", partial(_parked, waiters, seconds, seed))

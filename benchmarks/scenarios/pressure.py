@@ -28,7 +28,7 @@ from headgate.testing.provider import (
     VirtualProvider,
 )
 
-from ..measure import Case, Effort, Sample, Scenario, at_least, at_most, measured
+from ..measure import Case, Effort, Plan, Sample, Scenario, at_least, at_most, measured
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -44,8 +44,9 @@ VIRTUAL_RATIO = 1.05
 REAL_RATIO = 1.10
 
 
-def cases(effort: Effort, seed: int) -> Iterator[Case]:
+def cases(plan: Plan) -> Iterator[Case]:
     """128 rows of half a second; a quarter of the rows with less effort."""
+    effort, seed = plan.effort, plan.seed
     rows = effort.pick(8, 32, 128)
     mean_s = 0.02 if effort is Effort.SMOKE else 0.5
     real_runs = 1 if effort is Effort.FULL else None

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from benchmarks.measure import Effort
+from benchmarks.measure import Effort, Plan
 from benchmarks.result import FORMAT, CaseResult, Goal, MetricResult, Provenance, Result, ScenarioResult
 from benchmarks.runner import run_scenario
 from benchmarks.scenarios import SCENARIOS
@@ -71,7 +71,7 @@ def test_the_command_writes_the_same_result_in_three_places(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", list(SCENARIOS))
 def test_every_scenario_works(name: str) -> None:
     """Goals that are counts and not times (rows done, timeouts, refusals) hold on any machine and at any size."""
-    result = run_scenario(SCENARIOS[name], effort=Effort.SMOKE, seed=1, runs=1)
+    result = run_scenario(SCENARIOS[name], Plan(Effort.SMOKE, seed=1, runs=1))
     assert result.name == name
     assert result.what
     assert result.cases
