@@ -45,13 +45,18 @@ from .law_values import (
     CANARY_CONSECUTIVE,
     CUT,
     FALL,
+    FRESH_S,
     GAIN,
     NOISE_CONSECUTIVE,
     NOISE_CONSECUTIVE_SHARE,
     NOISE_SHARE,
     NOISE_TAUS,
+    OLD_SHARE,
+    RECOVERY_MIN_S,
+    RESTART_SHARE,
     STEP_MAX_S,
     TICK_MIN_S,
+    LawMemory,
     LawSnapshot,
     Mode,
     Stamp,
@@ -64,7 +69,7 @@ from .survival import Silence, Watch
 if TYPE_CHECKING:
     from ..values import Rng
 
-__all__ = ["AdaptiveConcurrency", "FixedConcurrency", "LawSnapshot", "Mode", "Stamp", "Verdict"]
+__all__ = ["AdaptiveConcurrency", "FixedConcurrency", "LawMemory", "LawSnapshot", "Mode", "Stamp", "Verdict"]
 
 
 class AdaptiveConcurrency:
@@ -114,6 +119,23 @@ class AdaptiveConcurrency:
         self._measured_at = -inf
         self._probed_at = -inf
         self._past = Past()
+
+    @classmethod
+    def restored(cls, memory: LawMemory, age_s: float, *, minimum: int, maximum: int, rng: Rng) -> AdaptiveConcurrency:
+        """A law that begins with what an earlier one knew ``age_s`` seconds ago, by the wall clock.
+
+        Fresh: a little lower, and back to the old limit within seconds of use, then a probe. Old: a ramp from far
+        below it. An age that cannot be is old.
+        """
+        fresh = abs(age_s) <= FRESH_S
+        start = (RESTART_SHARE if fresh else OLD_SHARE) * memory.limit
+        law = cls(minimum=minimum, start=start, maximum=maximum, rng=rng, settled=fresh)
+        if fresh:
+            limit = law.limit
+            law._ceiling.cut(limit, top=memory.limit, span_s=RECOVERY_MIN_S, mode=Mode.HOLD)
+            law._probing.recall(memory.probe_every_s)
+            law._silence.recall(memory.tau)
+        return law
 
     @property
     def limit(self) -> float:
@@ -254,6 +276,12 @@ class AdaptiveConcurrency:
             rejections=self.rejections,
             stale=self.stale,
         )
+
+    def memory(self) -> LawMemory:
+        """What to keep for :meth:`restored`."""
+        ceiling = self._ceiling
+        limit = ceiling.level if ceiling.mode is Mode.PROBE else ceiling.limit
+        return LawMemory(limit, self._probing.every_s, self._silence.tau)
 
     def check(self) -> None:
         """Assert every invariant."""

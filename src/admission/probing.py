@@ -82,6 +82,10 @@ class Probing:
         self._fell_from = 0.0
         self._fell_at = -inf
 
+    def recall(self, every_s: float) -> None:
+        """Begin with the distance of an earlier plan, and the first probe as soon as there is use for it."""
+        self.every_s = min(PROBE_CAP_S, max(PROBE_MIN_S, every_s))
+
     def completed(self, now: float) -> None:
         """A request was answered."""
         self._throughput.add(now)
