@@ -39,34 +39,37 @@ from __future__ import annotations
 from math import floor, inf
 from typing import TYPE_CHECKING
 
+from .ceiling import Ceiling
 from .fixed import FixedConcurrency
-from .growth import Recovery, climbed, climbing_s, doubled, doubling_s
 from .law_values import (
     CANARY_CONSECUTIVE,
     CUT,
     FALL,
+    FRESH_S,
     GAIN,
     NOISE_CONSECUTIVE,
     NOISE_CONSECUTIVE_SHARE,
     NOISE_SHARE,
     NOISE_TAUS,
+    OLD_SHARE,
+    RECOVERY_MIN_S,
+    RESTART_SHARE,
     STEP_MAX_S,
     TICK_MIN_S,
-    WHOLE,
+    LawMemory,
     LawSnapshot,
     Mode,
     Stamp,
     Verdict,
 )
 from .probing import Probing
+from .retraction import Before, Past
 from .survival import Silence, Watch
 
 if TYPE_CHECKING:
     from ..values import Rng
 
-__all__ = ["AdaptiveConcurrency", "FixedConcurrency", "LawSnapshot", "Mode", "Stamp", "Verdict"]
-
-_GROWING = (Mode.RAMP, Mode.PROBE, Mode.CLIMB)
+__all__ = ["AdaptiveConcurrency", "FixedConcurrency", "LawMemory", "LawSnapshot", "Mode", "Stamp", "Verdict"]
 
 
 class AdaptiveConcurrency:
@@ -79,40 +82,32 @@ class AdaptiveConcurrency:
     # The mutable state is exactly these slots.
     __slots__ = (
         "_at",
-        "_climb_s",
+        "_ceiling",
         "_demand",
         "_in_flight",
-        "_level",
-        "_limit",
         "_measured",
         "_measured_at",
-        "_mode",
+        "_past",
         "_probed_at",
         "_probing",
-        "_recovery",
         "_saturated",
         "_seq",
         "_silence",
         "_watch",
         "consecutive",
         "generation",
-        "maximum",
-        "minimum",
         "rejections",
         "stale",
     )
 
     def __init__(self, *, minimum: int, start: float, maximum: int, rng: Rng, settled: bool = False) -> None:
-        assert 1 <= minimum <= maximum, f"a limit between {minimum} and {maximum} cannot be kept"
-        self.minimum = minimum
-        self.maximum = maximum
         self.generation = 0
         self.consecutive = 0
         self.rejections = 0
         self.stale = 0
+        mode = Mode.HOLD if settled else Mode.RAMP
+        self._ceiling = Ceiling(minimum=minimum, start=start, maximum=maximum, mode=mode)
         self._probing = Probing(rng=rng)
-        self._limit = float(min(maximum, max(minimum, start)))
-        self._mode = Mode.HOLD if settled else Mode.RAMP
         self._at = -inf
         self._in_flight = 0
         self._demand = False
@@ -122,15 +117,40 @@ class AdaptiveConcurrency:
         self._seq = 0
         self._measured = inf  # what was in flight at the last measurement; inf before the first
         self._measured_at = -inf
-        self._level = 0.0  # the limit that held before the probe or climb that is under way
         self._probed_at = -inf
-        self._climb_s = 0.0
-        self._recovery: Recovery | None = None
+        self._past = Past()
+
+    @classmethod
+    def restored(cls, memory: LawMemory, age_s: float, *, minimum: int, maximum: int, rng: Rng) -> AdaptiveConcurrency:
+        """A law that begins with what an earlier one knew ``age_s`` seconds ago, by the wall clock.
+
+        Fresh: a little lower, and back to the old limit within seconds of use, then a probe. Old: a ramp from far
+        below it. An age that cannot be is old.
+        """
+        fresh = abs(age_s) <= FRESH_S
+        start = (RESTART_SHARE if fresh else OLD_SHARE) * memory.limit
+        law = cls(minimum=minimum, start=start, maximum=maximum, rng=rng, settled=fresh)
+        if fresh:
+            limit = law.limit
+            law._ceiling.cut(limit, top=memory.limit, span_s=RECOVERY_MIN_S, mode=Mode.HOLD)
+            law._probing.recall(memory.probe_every_s)
+            law._silence.recall(memory.tau)
+        return law
 
     @property
     def limit(self) -> float:
         """How many may be in flight: the gate admits while fewer than ``floor(limit)`` are."""
-        return self._limit
+        return self._ceiling.limit
+
+    @property
+    def minimum(self) -> int:
+        """What the limit never goes below."""
+        return self._ceiling.minimum
+
+    @property
+    def maximum(self) -> int:
+        """What the limit never goes above."""
+        return self._ceiling.maximum
 
     @property
     def tau(self) -> float:
@@ -146,7 +166,8 @@ class AdaptiveConcurrency:
         """A request goes out while ``in_flight_others`` others are in flight."""
         self._seq += 1
         stamp = Stamp(self.generation, in_flight_others, now, self._seq)
-        if self.consecutive or (self._mode is Mode.PROBE and in_flight_others >= self._level):
+        ceiling = self._ceiling
+        if self.consecutive or (ceiling.mode is Mode.PROBE and in_flight_others >= ceiling.level):
             self._watch.add(stamp)
         self._in_flight = in_flight_others + 1
         if not self._saturated:
@@ -168,6 +189,8 @@ class AdaptiveConcurrency:
         if stamp.generation != self.generation:
             self.stale += 1
             return Verdict.STALE
+        if self._past.begins(now):
+            self._past.add(self._before(now))
         self.generation += 1
         self.consecutive += 1
         self._watch.clear()
@@ -188,31 +211,43 @@ class AdaptiveConcurrency:
         """Cancelled, timed out here, or lost with its connection: evidence of nothing."""
         self._watch.drop(stamp)
 
+    def retract(self, now: float, since: float) -> bool:
+        """The rejections reported at ``since`` (seconds, monotonic) or later were about another limit after all.
+
+        What they taught is taken back as if each had been ``abandoned``: the law grows or holds on from where it was,
+        or from where it is if that is higher. Returns False if none of them is remembered.
+        """
+        before = self._past.back_to(since)
+        if before is None:
+            return False
+        self.consecutive = before.consecutive
+        self._measured, self._measured_at = before.measured, before.measured_at
+        self._ceiling.restore(before.ceiling)
+        self._probing.restore(before.probing, self.rejections - before.rejections)
+        self._watch.clear()
+        self._saturate()
+        return True
+
     def advance(self, now: float, in_flight: int, demand: bool) -> None:
         """Let time pass up to ``now``. ``demand``: somebody waits for this scope."""
         if self._saturated and now > self._at:
-            self._grow(min(now - self._at, max(STEP_MAX_S, self._next_whole_s())))
+            self._grow(now)
         self._at = max(now, self._at)
         while (stamp := self._watch.take(now - self._silence.tau)) is not None:
             self._survived(stamp)
         self._in_flight = in_flight
         self._demand = demand
         self._saturate()
-        if self._saturated and self._mode is Mode.HOLD and self._recovery is None:
+        if self._saturated and self._ceiling.rests:
             self._probe_if_due(now)
 
     def set_bounds(self, minimum: int, maximum: int, now: float) -> None:
         """Other bounds from now on; the limit may end up below what is in flight."""
-        assert 1 <= minimum <= maximum, f"a limit between {minimum} and {maximum} cannot be kept"
-        never_rejected = self.generation == 0 and self._limit >= self.maximum
-        self.minimum = minimum
-        self.maximum = maximum
-        if never_rejected and self._mode is Mode.HOLD and self._limit < maximum:
-            self._mode = Mode.RAMP
-        before = self._limit
-        self._set(before)
-        if self._limit != before:
-            self._recovery = None  # it led back to where this limit no longer comes from
+        ceiling = self._ceiling
+        never_rejected = self.generation == 0 and ceiling.limit >= ceiling.maximum
+        ceiling.set_bounds(minimum, maximum)
+        if never_rejected and ceiling.mode is Mode.HOLD and ceiling.limit < maximum:
+            ceiling.mode = Mode.RAMP
         self._at = max(now, self._at)
         self._saturate()
 
@@ -222,17 +257,16 @@ class AdaptiveConcurrency:
         Asked on behalf of somebody who waits: a law that nobody asks does not grow.
         """
         at = self._watch.next_at(self._silence.tau)
-        if self._limit < self.maximum and self._used():
-            at = min(at, self._at + self._next_whole_s())
-            if self._mode is Mode.HOLD and self._recovery is None:
-                at = min(at, self._probing.next_at)
+        ceiling = self._ceiling
+        if ceiling.limit < ceiling.maximum and self._used():
+            at = min(at, self._probing.next_at if ceiling.rests else self._at + self._next_whole_s())
         return max(at, now + TICK_MIN_S)
 
     def snapshot(self, now: float) -> LawSnapshot:
         """One look at the law."""
         return LawSnapshot(
-            mode=self._mode,
-            limit=self._limit,
+            mode=self._ceiling.mode,
+            limit=self._ceiling.limit,
             generation=self.generation,
             consecutive=self.consecutive,
             contended=self._probing.contended(now),
@@ -243,85 +277,61 @@ class AdaptiveConcurrency:
             stale=self.stale,
         )
 
+    def memory(self) -> LawMemory:
+        """What to keep for :meth:`restored`."""
+        ceiling = self._ceiling
+        limit = ceiling.level if ceiling.mode is Mode.PROBE else ceiling.limit
+        return LawMemory(limit, self._probing.every_s, self._silence.tau)
+
     def check(self) -> None:
         """Assert every invariant."""
-        assert 1 <= self.minimum <= self._limit <= self.maximum, f"limit {self._limit} out of bounds"
+        self._ceiling.check()
         assert 0 <= self.stale <= self.rejections
         assert self.generation == self.rejections - self.stale
         assert 0 <= self.consecutive <= self.generation
-        assert (self._recovery is None) or self._mode in (Mode.HOLD, Mode.FALL)
-        assert self._mode is not Mode.FALL or self.consecutive > 0
+        assert self._ceiling.mode is not Mode.FALL or self.consecutive > 0
         self._watch.check()
+        self._past.check()
         self._probing.check()
 
     # Growth
 
-    def _grow(self, dt: float) -> None:
-        match self._mode:
-            case Mode.RAMP:
-                self._set(doubled(self._limit, dt))
-            case Mode.CLIMB:
-                contended = self._probing.contended(self._at)
-                self._set(climbed(self._limit, self._climb_s, dt, tau=self._silence.tau, contended=contended))
-                self._climb_s += dt
-            case Mode.HOLD:
-                if self._recovery is not None:
-                    self._recover(self._recovery, dt)
-            case Mode.PROBE | Mode.FALL:
-                pass
-        if self._limit >= self.maximum and self._mode in (Mode.RAMP, Mode.CLIMB):
-            self._mode = Mode.HOLD
-
-    def _recover(self, recovery: Recovery, dt: float) -> None:
-        recovery.elapsed_s += dt
-        self._set(max(self._limit, recovery.level(recovery.elapsed_s)))
-        if recovery.over or self._limit >= min(recovery.top, self.maximum):
-            self._recovery = None
+    def _grow(self, now: float) -> None:
+        contended = self._probing.contended(self._at)
+        dt = now - self._at
+        if dt > STEP_MAX_S:
+            dt = min(dt, max(STEP_MAX_S, self._next_whole_s()))
+        self._ceiling.grow(dt, tau=self._silence.tau, contended=contended)
 
     def _next_whole_s(self) -> float:
         """Seconds of use until the limit reaches the next whole number in its present mode."""
-        level = floor(self._limit) + 1.0
-        if self._limit >= self.maximum:
-            return inf
-        match self._mode:
-            case Mode.RAMP:
-                return doubling_s(self._limit, level)
-            case Mode.CLIMB:
-                contended = self._probing.contended(self._at)
-                return climbing_s(self._limit, self._climb_s, level, tau=self._silence.tau, contended=contended)
-            case Mode.HOLD:
-                return inf if self._recovery is None else self._recovery.reaches_s(level)
-            case Mode.PROBE | Mode.FALL:
-                return inf
+        return self._ceiling.next_whole_s(tau=self._silence.tau, contended=self._probing.contended(self._at))
 
     def _probe_if_due(self, now: float) -> None:
-        if now < self._probing.next_at or self._limit >= self.maximum:
+        if now < self._probing.next_at or self._ceiling.limit >= self._ceiling.maximum:
             return
         # The probe asks anew: its rejection is the first in a row, even if nothing was answered before it.
         self.consecutive = 0
         self._watch.clear()
-        self._level = float(floor(self._limit))
         self._probed_at = now
-        self._mode = Mode.PROBE
-        self._set(self._level + 1.0)
+        self._ceiling.probe()
 
     def _survived(self, stamp: Stamp) -> None:
         if stamp.generation != self.generation:
             return
         self.consecutive = 0
-        if self._mode is Mode.FALL:
-            self._mode = Mode.HOLD
-        elif self._mode is Mode.PROBE and stamp.others >= self._level and stamp.sent_at >= self._probed_at:
-            self._mode = Mode.CLIMB
-            self._climb_s = 0.0
-        if self._mode is not Mode.PROBE:
+        ceiling = self._ceiling
+        if ceiling.mode is Mode.FALL:
+            ceiling.mode = Mode.HOLD
+        elif ceiling.mode is Mode.PROBE and stamp.others >= ceiling.level and stamp.sent_at >= self._probed_at:
+            ceiling.climb()
+        if ceiling.mode is not Mode.PROBE:
             self._watch.clear()
 
     # Rejections
 
     def _judge(self, in_flight: int, now: float) -> Verdict:
-        growing = self._mode in _GROWING or self._recovery is not None
-        if growing and self.consecutive == 1 and not self._probing.contended(now):
+        if self._ceiling.grows and self.consecutive == 1 and not self._probing.contended(now):
             return Verdict.MEASURED
         recent = now - self._measured_at <= NOISE_TAUS * self._silence.tau
         in_row = max(NOISE_CONSECUTIVE, NOISE_CONSECUTIVE_SHARE * self._measured)
@@ -330,51 +340,53 @@ class AdaptiveConcurrency:
         return Verdict.CUT if self.consecutive == 1 else Verdict.FALLING
 
     def _measure(self, in_flight: int, now: float) -> None:
-        if self._mode is Mode.CLIMB and in_flight > GAIN * self._level:
+        ceiling = self._ceiling
+        if ceiling.mode is Mode.CLIMB and in_flight > GAIN * ceiling.level:
             self._probing.gained(self.rejections)
-        elif self._mode in (Mode.PROBE, Mode.CLIMB):
+        elif ceiling.mode in (Mode.PROBE, Mode.CLIMB):
             self._probing.failed(self.rejections)
-        elif self._mode is Mode.RAMP:
+        elif ceiling.mode is Mode.RAMP:
             self._probing.begin(self.rejections)
         self._measured = float(in_flight)
         self._hold(in_flight, now)
 
     def _hold(self, in_flight: int, now: float) -> None:
         self._measured_at = now
-        self._mode = Mode.HOLD
-        self._recovery = None
-        self._set(min(self._limit, in_flight))
-        self._probing.plan(self._limit, now)
+        self._ceiling.hold(in_flight)
+        self._probing.plan(self._ceiling.limit, now)
 
     def _cut(self, in_flight: int, now: float) -> None:
-        if self._mode is Mode.HOLD and self._recovery is None:
+        if self._ceiling.rests:
             self._probing.surprised(now)
-        self._probing.fell(self._limit, now)
-        self._mode = Mode.HOLD
-        self._set(min(self._limit, floor(CUT * in_flight)))
-        span_s = self._probing.recovery_s(self._limit, now)
-        self._recovery = Recovery(self._limit, floor((1.0 + CUT) / 2.0 * in_flight), span_s)
-        self._probing.plan(self._limit, now)
+        limit = float(floor(CUT * in_flight))
+        self._fell(limit, floor((1.0 + CUT) / 2.0 * in_flight), Mode.HOLD, now)
 
     def _fall(self, in_flight: int, now: float) -> None:
-        self._probing.fell(self._limit, now)
-        self._mode = Mode.FALL
-        self._set(min(self._limit, floor(FALL * in_flight)))
-        span_s = self._probing.recovery_s(self._limit, now)
-        self._recovery = Recovery(self._limit, in_flight, span_s)
-        self._probing.begin(self.rejections)
-        self._probing.plan(self._limit, now)
+        self._fell(float(floor(FALL * in_flight)), in_flight, Mode.FALL, now)
+
+    def _fell(self, limit: float, top: float, mode: Mode, now: float) -> None:
+        ceiling = self._ceiling
+        self._probing.fell(ceiling.limit, now)
+        ceiling.cut(limit, top=top, span_s=self._probing.recovery_s(min(ceiling.limit, limit), now), mode=mode)
+        if mode is Mode.FALL:
+            self._probing.begin(self.rejections)
+        self._probing.plan(ceiling.limit, now)
 
     # Books
 
-    def _set(self, limit: float) -> None:
-        whole = float(round(limit))
-        if abs(limit - whole) < WHOLE:
-            limit = whole
-        self._limit = min(float(self.maximum), max(float(self.minimum), limit))
+    def _before(self, now: float) -> Before:
+        return Before(
+            now,
+            self._ceiling.state(),
+            self._probing.state(),
+            self.consecutive,
+            self.rejections,
+            self._measured,
+            self._measured_at,
+        )
 
     def _used(self) -> bool:
-        return self._in_flight >= floor(self._limit) - 1
+        return self._in_flight >= floor(self._ceiling.limit) - 1
 
     def _saturate(self) -> None:
         self._saturated = self._demand and self._used()

@@ -76,6 +76,12 @@ class FixedConcurrency:
         """Cancelled, timed out here, or lost with its connection: evidence of nothing."""
         self._watch.drop(stamp)
 
+    def retract(self, now: float, since: float) -> bool:
+        """The rejections from ``since`` on were about something else: there is no row of them. The limit is as ever."""
+        had, self.consecutive = self.consecutive, 0
+        self._watch.clear()
+        return had > 0
+
     def advance(self, now: float, in_flight: int, demand: bool) -> None:
         """Let time pass up to ``now``: silence may mean acceptance."""
         while (stamp := self._watch.take(now - self._silence.tau)) is not None:

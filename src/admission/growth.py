@@ -67,6 +67,12 @@ class Recovery:
         self.span_s = span_s
         self.elapsed_s = 0.0
 
+    def copy(self) -> Recovery:
+        """As it is now."""
+        copy = Recovery(self.cut, self.top, self.span_s)
+        copy.elapsed_s = self.elapsed_s
+        return copy
+
     @property
     def over(self) -> bool:
         """Whether the whole way back is open."""

@@ -20,11 +20,13 @@ __all__ = [
     "FALL",
     "FALLEN_REJECTED_SHARE",
     "FALLEN_S",
+    "FRESH_S",
     "GAIN",
     "NOISE_CONSECUTIVE",
     "NOISE_CONSECUTIVE_SHARE",
     "NOISE_SHARE",
     "NOISE_TAUS",
+    "OLD_SHARE",
     "PROBE_CAP_S",
     "PROBE_CONTENDED_S",
     "PROBE_COST_WEIGHT",
@@ -35,6 +37,7 @@ __all__ = [
     "RECOVERY_MAX_S",
     "RECOVERY_MIN_S",
     "REJECTED_SHARE",
+    "RESTART_SHARE",
     "STEP_MAX_S",
     "TAU_HALF_LIFE_S",
     "TAU_MAX_S",
@@ -42,6 +45,7 @@ __all__ = [
     "TAU_ROUND_TRIPS",
     "TICK_MIN_S",
     "WHOLE",
+    "LawMemory",
     "LawSnapshot",
     "Mode",
     "Stamp",
@@ -103,6 +107,15 @@ class LawSnapshot:
     next_probe: float
     rejections: int
     stale: int
+
+
+@dataclass(frozen=True, slots=True)
+class LawMemory:
+    """What of a law outlives its process: the limit, the seconds between its probes, and ``tau``."""
+
+    limit: float
+    probe_every_s: float
+    tau: float
 
 
 DOUBLING_S: Final = 1.0
@@ -177,6 +190,16 @@ RECOVERY_MAX_S: Final = 20.0
 CONTENDED_S: Final = 300.0
 CONTENDED_APART_S: Final = 5.0
 """Two unexpected rejections within the first, further apart than the second: others share the limit."""
+
+FRESH_S: Final = 3600.0
+"""A limit that was learned within this time is likely to hold still; quotas are changed by the day, tenants come and
+go by the hour."""
+
+RESTART_SHARE: Final = 0.9
+"""A fresh memory begins here, and is back within seconds: a restart is also when others start."""
+
+OLD_SHARE: Final = 0.25
+"""An old memory is only where the ramp begins: two doublings, so two seconds, below what once held."""
 
 STEP_MAX_S: Final = 0.1
 """A law that nobody asked for longer than this, and longer than its next whole slot takes, was not in use:

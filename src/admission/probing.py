@@ -13,7 +13,7 @@ a while ago.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .law_values import (
     CONTENDED_APART_S,
@@ -37,7 +37,20 @@ from .throughput import Throughput
 if TYPE_CHECKING:
     from ..values import Rng
 
-__all__ = ["Probing"]
+__all__ = ["Probing", "ProbingState"]
+
+
+class ProbingState(NamedTuple):
+    """A plan of probes as it was, without the throughput, which goes on."""
+
+    every_s: float
+    next_at: float
+    cost: float
+    rejections: int
+    hint_s: float
+    surprises: tuple[float, float]
+    fell_from: float
+    fell_at: float
 
 
 class Probing:
@@ -68,6 +81,10 @@ class Probing:
         self._surprises = (-inf, -inf)  # the last two, far enough apart to be two
         self._fell_from = 0.0
         self._fell_at = -inf
+
+    def recall(self, every_s: float) -> None:
+        """Begin with the distance of an earlier plan, and the first probe as soon as there is use for it."""
+        self.every_s = min(PROBE_CAP_S, max(PROBE_MIN_S, every_s))
 
     def completed(self, now: float) -> None:
         """A request was answered."""
@@ -116,6 +133,30 @@ class Probing:
         """How long growing back after a cut to ``limit`` should take: half of what a probe may have to
         wait."""
         return min(RECOVERY_MAX_S, max(RECOVERY_MIN_S, self._max_s(limit, now) / 2.0))
+
+    def state(self) -> ProbingState:
+        """The plan as it is now."""
+        return ProbingState(
+            self.every_s,
+            self.next_at,
+            self._cost,
+            self._rejections,
+            self._hint_s,
+            self._surprises,
+            self._fell_from,
+            self._fell_at,
+        )
+
+    def restore(self, state: ProbingState, retracted: int) -> None:
+        """Back to ``state``; the ``retracted`` rejections since then were no price of a probe."""
+        self.every_s = state.every_s
+        self.next_at = state.next_at
+        self._cost = state.cost
+        self._rejections = state.rejections + retracted
+        self._hint_s = state.hint_s
+        self._surprises = state.surprises
+        self._fell_from = state.fell_from
+        self._fell_at = state.fell_at
 
     def check(self) -> None:
         """Assert every invariant."""

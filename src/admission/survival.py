@@ -28,6 +28,10 @@ class Silence:
         self._slowest_s = 0.0
         self._seen_at = 0.0
 
+    def recall(self, tau: float) -> None:
+        """Begin with the ``tau`` of an earlier law, until the first rejection."""
+        self.tau = min(TAU_MAX_S, max(TAU_MIN_S, tau))
+
     def observe(self, round_trip_s: float, now: float) -> None:
         """A rejection took ``round_trip_s`` from sending to receipt."""
         age_s = max(0.0, now - self._seen_at)

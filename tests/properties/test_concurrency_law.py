@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from headgate.admission.concurrency import AdaptiveConcurrency, FixedConcurrency, Mode, Stamp, Verdict
+from headgate.admission.concurrency import AdaptiveConcurrency, FixedConcurrency, LawMemory, Mode, Stamp, Verdict
 
 STEPS = st.sampled_from([0.0, 0.001, 0.02, 0.08, 0.3, 1.0, 1.01, 4.0, 30.0, 3600.0])
 HINTS = st.sampled_from([None, 0.0, 0.5, 20.0, 90000.0])
@@ -84,6 +84,14 @@ class LawMachine(RuleBasedStateMachine):
         self.law.abandoned(stamp, self.now)
         assert self.law.snapshot(self.now) == before, "no evidence, and yet it learned"
 
+    @rule(age=st.sampled_from([0.0, 0.5, 5.0, 100.0]))
+    def is_taken_back(self, age: float) -> None:
+        before = self.law.limit
+        self.law.retract(self.now, self.now - age)
+        assert self.law.limit >= before - 1.0, "taking rejections back lowered the limit by more than a probe"
+        assert self.law.generation not in self.answered
+        self.used = True
+
     @rule(minimum=st.integers(1, 6), more=st.integers(0, 60))
     def is_retuned(self, minimum: int, more: int) -> None:
         self.law.set_bounds(minimum, minimum + more, self.now)
@@ -143,6 +151,109 @@ def test_no_growth_without_use(gaps: list[float], in_flight: int, settled: bool)
         law.succeeded(stamp, now)
         law.advance(now, 16, False)
     assert law.limit == 16
+
+
+@given(
+    start=st.integers(4, 200),
+    settled=st.booleans(),
+    ramp_s=st.floats(0.0, 3.0),
+    gaps=st.lists(st.floats(0.01, 20.0), min_size=1, max_size=20),
+    which=st.randoms(use_true_random=False),
+)
+def test_what_is_taken_back_was_never_learned(
+    start: int, settled: bool, ramp_s: float, gaps: list[float], which: Random
+) -> None:
+    """Rejections that were reported and taken back leave the same law as rejections that were abandoned."""
+    law, twin = (
+        AdaptiveConcurrency(minimum=1, start=start, maximum=1024, rng=Random(1), settled=settled) for _ in range(2)
+    )
+    end = 0.0
+    for tick in range(int(ramp_s * 20)):  # saturated, so that a ramp is somewhere up, and a hold probes
+        end = tick / 20
+        for each in (law, twin):
+            each.advance(end, floor(each.limit), True)
+            # Whose fate is never known, so that none of them survives in one law only.
+            each.abandoned(each.sent(end, floor(each.limit) - 1), end)
+    begun = now = end + 0.01
+    for gap in gaps:
+        others = which.randint(0, floor(law.limit) - 1)
+        for each in (law, twin):
+            each.advance(now, floor(law.limit) - 3, False)  # a rate limit binds: slots are free
+        stamp, same = (each.sent(now, others) for each in (law, twin))
+        law.rejected(stamp, now + 0.005)
+        twin.abandoned(same, now + 0.005)
+        now += gap
+    law.advance(now, 0, False)
+    twin.advance(now, 0, False)
+    assert law.retract(now, begun)
+    law.check()
+    got, expected = law.snapshot(now), twin.snapshot(now)
+    if expected.mode is Mode.PROBE:
+        assert got.mode is Mode.HOLD
+        assert got.limit == expected.limit - 1
+        assert got.next_probe <= now
+    else:
+        assert (got.mode, got.limit) == (expected.mode, expected.limit)
+    assert (got.probe_every_s, got.next_probe) == (expected.probe_every_s, expected.next_probe)
+    assert got.contended == expected.contended
+    assert got.consecutive == expected.consecutive
+    assert not law.retract(now, now), "taken back twice"
+
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(
+    limit=NUMBERS,
+    every_s=NUMBERS,
+    tau=NUMBERS,
+    age_s=st.floats(),
+    minimum=st.integers(1, 50),
+    more=st.integers(0, 2000),
+    steps=st.lists(st.floats(0.0, 10.0), max_size=20),
+)
+def test_any_memory_makes_a_sound_law(
+    limit: float, every_s: float, tau: float, age_s: float, minimum: int, more: int, steps: list[float]
+) -> None:
+    """Whatever was written down, however old it says to be: within the bounds, at most what was remembered before
+    anything was asked, and it grows on."""
+    memory = LawMemory(limit, every_s, tau)
+    law = AdaptiveConcurrency.restored(memory, age_s, minimum=minimum, maximum=minimum + more, rng=Random(3))
+    law.check()
+    assert law.limit <= max(minimum, 0.9 * limit)
+    now = 0.0
+    for step in steps:
+        law.advance(now, floor(law.limit), True)
+        assert law.next_tick(now) > now
+        law.check()
+        now += step
+    snapshot = law.snapshot(now)
+    assert 1.0 <= snapshot.tau <= 30.0
+    assert 2.0 <= snapshot.probe_every_s <= 300.0
+
+
+@given(start=st.integers(10, 500), age_s=st.sampled_from([0.0, 10.0, 3599.0, 3601.0, 1e9, -30.0, float("nan")]))
+def test_what_is_written_down_is_where_the_next_process_begins(start: int, age_s: float) -> None:
+    law = AdaptiveConcurrency(minimum=1, start=start, maximum=1024, rng=Random(1), settled=True)
+    law.advance(0.0, start, True)  # probes: the slot more is not what held
+    memory = law.memory()
+    assert memory.limit == start
+    later = AdaptiveConcurrency.restored(memory, age_s, minimum=1, maximum=1024, rng=Random(2))
+    fresh = age_s <= 3600.0
+    assert later.snapshot(0.0).mode is (Mode.HOLD if fresh else Mode.RAMP)
+    assert abs(later.limit - (0.9 if fresh else 0.25) * start) < 1e-6
+    now = 5.0
+    later.advance(now, floor(later.limit), True)
+    for _ in range(1000):
+        if now > 8.2 or later.snapshot(now).mode is Mode.PROBE:
+            break
+        now = min(later.next_tick(now), now + 0.1)
+        later.advance(now, floor(later.limit), True)
+    if fresh:  # back within three seconds, and a probe at once
+        assert (later.snapshot(now).mode, later.limit) == (Mode.PROBE, start + 1)
+        assert later.snapshot(now).probe_every_s == memory.probe_every_s
+    else:
+        assert start <= later.limit
 
 
 @given(gap=st.floats(1.0, 100000.0), start=st.integers(4, 500))

@@ -225,6 +225,76 @@ def test_d_the_level_that_made_it_fall_is_probed_when_it_gets_back_there() -> No
     assert not bench.law.snapshot(bench.now).contended
 
 
+def test_a_ramp_goes_on_when_its_rejection_proves_to_be_about_a_rate() -> None:
+    bench = Bench(4, settled=False)
+    bench.wait(3.5)
+    before = bench.law.limit
+    begun = bench.now
+    assert bench.reject(20) is Verdict.MEASURED
+    assert bench.law.limit == 20
+    bench.now += 6.0
+    assert bench.law.retract(bench.now, begun)
+    assert bench.law.limit == pytest.approx(before, rel=0.06)  # it had grown until the rejection came
+    assert bench.mode is Mode.RAMP
+    bench.wait(1.0)
+    assert bench.law.limit > 1.5 * before
+
+
+def test_only_what_came_since_is_taken_back() -> None:
+    bench = Bench(64, maximum=64)
+    bench.wait(1.0)
+    bench.reject(50)
+    first = bench.law.limit
+    bench.now += 100.0
+    later = bench.now
+    del bench.flying[30:]
+    bench.fill()
+    bench.reject(30)
+    assert bench.law.limit < first
+    assert bench.law.retract(bench.now, later)
+    assert first <= bench.law.limit < 50
+    assert not bench.law.retract(bench.now, later)
+    assert bench.law.retract(bench.now, 0.0)
+    assert bench.law.limit == 64
+
+
+def test_what_is_taken_back_is_no_company_and_no_price_of_a_probe() -> None:
+    bench = Bench(64)
+    while bench.mode is not Mode.PROBE:
+        bench.wait(1.0)
+    bench.reject()
+    every_s = bench.law.snapshot(bench.now).probe_every_s
+    begun = bench.now + 0.001
+    for _ in range(6):
+        bench.now += 7.0
+        bench.law.advance(bench.now, 10, False)
+        bench.law.rejected(bench.law.sent(bench.now, 10), bench.now)
+    assert bench.law.limit < 10
+    assert bench.law.retract(bench.now, begun)
+    snapshot = bench.law.snapshot(bench.now)
+    assert (snapshot.mode, snapshot.probe_every_s, snapshot.limit) == (Mode.HOLD, every_s, 64)
+
+    probing = Probing(rng=Random(1))
+    state = probing.state()
+    probing.surprised(0.0)
+    probing.surprised(10.0)
+    assert probing.contended(10.0)
+    probing.restore(state, 2)
+    assert not probing.contended(10.0)
+    probing.failed(3)
+    assert probing.state().cost == 1.0
+
+
+def test_a_fixed_limit_forgets_its_row_of_rejections() -> None:
+    law = FixedConcurrency(8)
+    for at in range(3):
+        law.rejected(law.sent(float(at), 0), at + 0.1)
+    assert law.wants_canary
+    assert law.retract(4.0, 0.0)
+    assert not law.wants_canary
+    assert law.limit == 8
+
+
 def completing(probing: Probing, per_s: int, until: int) -> Probing:
     for second in range(until):
         for _ in range(per_s):

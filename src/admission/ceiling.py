@@ -1,0 +1,156 @@
+"""The limit of an adaptive law as a height: its bounds, the way in which it grows just now, and how soon it grows.
+
+Decides how high the ceiling is after so much time in use. When it is in use, what a rejection means and when to ask
+for more is decided in :mod:`headgate.admission.concurrency`.
+"""
+
+from __future__ import annotations
+
+from math import floor, inf
+from typing import NamedTuple
+
+from .growth import Recovery, climbed, climbing_s, doubled, doubling_s
+from .law_values import WHOLE, Mode
+
+__all__ = ["Ceiling", "CeilingState"]
+
+
+class CeilingState(NamedTuple):
+    """A ceiling as it was. ``recovery`` is a copy."""
+
+    limit: float
+    mode: Mode
+    level: float
+    climb_s: float
+    recovery: Recovery | None
+
+
+class Ceiling:
+    """The limit, between ``minimum`` and ``maximum``.
+
+    ``mode`` says how it grows, ``level`` what held before the probe or climb that is under way, ``climb_s`` how many
+    seconds of use the climb has lasted, ``recovery`` the way back after a cut.
+    """
+
+    # The mutable state is exactly these slots.
+    __slots__ = ("climb_s", "level", "limit", "maximum", "minimum", "mode", "recovery")
+
+    def __init__(self, *, minimum: int, start: float, maximum: int, mode: Mode) -> None:
+        assert 1 <= minimum <= maximum, f"a limit between {minimum} and {maximum} cannot be kept"
+        self.minimum = minimum
+        self.maximum = maximum
+        self.limit = float(min(maximum, max(minimum, start)))
+        self.mode = mode
+        self.level = 0.0
+        self.climb_s = 0.0
+        self.recovery: Recovery | None = None
+
+    @property
+    def grows(self) -> bool:
+        """Whether it is on its way up, so that a rejection is what one waits for."""
+        return self.recovery is not None or self.mode in _GROWING
+
+    @property
+    def rests(self) -> bool:
+        """Whether it only holds, with nothing to grow back."""
+        return self.recovery is None and self.mode is Mode.HOLD
+
+    def grow(self, dt: float, *, tau: float, contended: bool) -> None:
+        """``dt`` seconds of use passed."""
+        match self.mode:
+            case Mode.RAMP:
+                self.set(doubled(self.limit, dt))
+            case Mode.CLIMB:
+                self.set(climbed(self.limit, self.climb_s, dt, tau=tau, contended=contended))
+                self.climb_s += dt
+            case Mode.HOLD:
+                if self.recovery is not None:
+                    self._recover(self.recovery, dt)
+            case Mode.PROBE | Mode.FALL:
+                pass
+        if self.limit >= self.maximum and self.mode in (Mode.RAMP, Mode.CLIMB):
+            self.mode = Mode.HOLD
+
+    def next_whole_s(self, *, tau: float, contended: bool) -> float:
+        """Seconds of use until the next whole number; ``inf`` if the present mode does not lead there."""
+        level = floor(self.limit) + 1.0
+        if self.limit >= self.maximum:
+            return inf
+        match self.mode:
+            case Mode.RAMP:
+                return doubling_s(self.limit, level)
+            case Mode.CLIMB:
+                return climbing_s(self.limit, self.climb_s, level, tau=tau, contended=contended)
+            case Mode.HOLD:
+                return inf if self.recovery is None else self.recovery.reaches_s(level)
+            case Mode.PROBE | Mode.FALL:
+                return inf
+
+    def probe(self) -> None:
+        """One slot more, to see."""
+        self.level = float(floor(self.limit))
+        self.mode = Mode.PROBE
+        self.set(self.level + 1.0)
+
+    def climb(self) -> None:
+        """The slot was there: there may be more."""
+        self.mode = Mode.CLIMB
+        self.climb_s = 0.0
+
+    def hold(self, limit: float) -> None:
+        """At most ``limit``, and stay there."""
+        self.mode = Mode.HOLD
+        self.recovery = None
+        self.set(min(self.limit, limit))
+
+    def cut(self, limit: float, *, top: float, span_s: float, mode: Mode) -> None:
+        """At most ``limit``, and back to ``top`` within ``span_s`` seconds of use once ``mode`` is HOLD."""
+        self.mode = mode
+        self.set(min(self.limit, limit))
+        self.recovery = Recovery(self.limit, top, span_s)
+
+    def set(self, limit: float) -> None:
+        """Put it at ``limit``, or at the nearer bound."""
+        whole = float(round(limit))
+        if abs(limit - whole) < WHOLE:
+            limit = whole
+        self.limit = min(float(self.maximum), max(float(self.minimum), limit))
+
+    def set_bounds(self, minimum: int, maximum: int) -> None:
+        """Other bounds from now on."""
+        assert 1 <= minimum <= maximum, f"a limit between {minimum} and {maximum} cannot be kept"
+        self.minimum = minimum
+        self.maximum = maximum
+        before = self.limit
+        self.set(before)
+        if self.limit != before:
+            self.recovery = None  # it led back to where this limit no longer comes from
+
+    def state(self) -> CeilingState:
+        """As it is now."""
+        recovery = None if self.recovery is None else self.recovery.copy()
+        return CeilingState(self.limit, self.mode, self.level, self.climb_s, recovery)
+
+    def restore(self, state: CeilingState) -> None:
+        """Go on from ``state``, or from where it is now if that is higher."""
+        limit, self.mode, self.level, self.climb_s, self.recovery = state
+        if self.mode is Mode.PROBE:  # whether the slot was there cannot be told any more
+            self.mode = Mode.HOLD
+            limit = self.level
+        self.set(max(self.limit, limit))
+        if self.limit != limit:
+            self.recovery = None
+
+    def check(self) -> None:
+        """Assert every invariant."""
+        assert 1 <= self.minimum <= self.limit <= self.maximum, f"limit {self.limit} out of bounds"
+        assert (self.recovery is None) or self.mode in (Mode.HOLD, Mode.FALL)
+
+    def _recover(self, recovery: Recovery, dt: float) -> None:
+        recovery.elapsed_s += dt
+        self.set(max(self.limit, recovery.level(recovery.elapsed_s)))
+        if recovery.over or self.limit >= min(recovery.top, self.maximum):
+            self.recovery = None
+
+
+_GROWING = (Mode.RAMP, Mode.PROBE, Mode.CLIMB)
