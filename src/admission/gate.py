@@ -73,6 +73,7 @@ class Gate:
         """Replace the limits of ``scope`` while running; KeyError if no resource has that scope."""
         found = self._registry.scopes[scope]
         found.set_limits(limits, now)
+        self._registry.look_for_token_limits(found)
         self._refuse_oversized(found, now)
         self._pump((found,), now)
 
@@ -104,7 +105,7 @@ class Gate:
         if timeout_s <= 0 and not bid:
             return Denied(DenyReason.QUEUE_TIMEOUT, lane.name, _wait_s(answer, now))
         expires = inf if bid else lane.open_time(now) + timeout_s
-        waiter = Waiter(self._leases.number(), request, lane, now, expires, bid)
+        waiter = Waiter(self._leases.number(), lane.estimated(request), lane, now, expires, bid)
         self._room.enter(waiter)
         if expires < inf:
             self._room.arm(lane, now)
@@ -131,6 +132,7 @@ class Gate:
             lease.usage = usage
         if feedback is not None:
             observe(lease, feedback, now)
+            self._registry.look_for_token_limits(lease.passages[-1].scope)
             self._pump(self._registry.lanes[lease.resource].scopes, now)
 
     def release(
@@ -155,8 +157,10 @@ class Gate:
         for passage in lease.passages:
             passage.scope.advance(now)
             passage.scope.in_flight -= 1
-        settle(lease, outcome, usage or lease.usage, now, sent=sent)
+        used = usage or lease.usage
+        settle(lease, outcome, used, now, sent=sent)
         if sent:
+            lane.used(lease.request, outcome, used)
             self._learn(lane, lease, outcome, feedback, now)
         self._pump(lane.scopes, now)
         return ReleaseResult.RELEASED
@@ -285,6 +289,7 @@ class Gate:
         for scope in lane.scopes:
             if not scope.bare and scope.too_large(request) is not None:
                 return Denied(DenyReason.TOO_LARGE, lane.name)
+        request = lane.estimated(request)
         for scope in lane.scopes:
             if scope.waiting:
                 return Blocked(scope, DenyReason.WAITERS_AHEAD, inf)
@@ -362,7 +367,7 @@ class Gate:
     def _refuse_oversized(self, scope: Scope, now: float) -> None:
         for name in scope.resources:
             for waiter in list(self._registry.lanes[name].queued.values()):
-                if scope.too_large(waiter.request) is not None:
+                if scope.too_large(waiter.request.stated or waiter.request) is not None:
                     self._room.refuse(waiter, DenyReason.TOO_LARGE, now)
 
     # Learning
@@ -371,6 +376,8 @@ class Gate:
         if outcome in (Outcome.RATE_LIMITED, Outcome.OVERLOADED):
             lane.limited += 1
         touched = learn(lease, outcome, feedback, now)
+        if feedback is not None:
+            self._registry.look_for_token_limits(*lane.scopes)
         for scope in touched:
             self._sync(scope, now)
 

@@ -13,9 +13,11 @@ from heapq import heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING
 
+from .estimates import TokenEstimates
 from .fair_queue import FairQueue
 
 if TYPE_CHECKING:
+    from ..values import Outcome, Usage
     from .scope import Scope
     from .values import DenyReason, Request
 
@@ -56,12 +58,14 @@ class Lane:
         "admitted",
         "bids",
         "blocked_until",
+        "estimates",
         "limited",
         "name",
         "parked_at",
         "queued",
         "reason",
         "scopes",
+        "token_limited",
     )
 
     def __init__(self, name: str, scopes: tuple[Scope, ...], now: float) -> None:
@@ -71,6 +75,8 @@ class Lane:
         self.reason: DenyReason | None = None  # why the first waiter waits, as of the last look
         self.admitted = 0
         self.limited = 0
+        self.estimates = TokenEstimates()
+        self.token_limited = False  # whether a scope limits tokens; only then are they estimated
         self.queued: dict[int, Waiter] = {}
         self.bids = 0
         self.blocked_until = -inf
@@ -80,6 +86,7 @@ class Lane:
         self._open_s = 0.0
         self._marked_at = now
         self.sync(now)
+        self.look_for_token_limits()
 
     def push(self, waiter: Waiter) -> None:
         """Put ``waiter`` at the end of its flow."""
@@ -150,12 +157,27 @@ class Lane:
         self._marked_at = now
         self.blocked_until = max(scope.cooldown.blocked_until for scope in self.scopes)
 
+    def estimated(self, request: Request) -> Request:
+        """``request`` with the tokens that it will probably use, where they are limited."""
+        return self.estimates.reserve(request, self.scopes) if self.token_limited else request
+
+    def used(self, request: Request, outcome: Outcome, usage: Usage | None) -> None:
+        """An attempt of ``request`` ended; ``usage`` is what it reported."""
+        if self.token_limited and usage is not None:
+            self.estimates.learn(request, outcome, usage)
+
+    def look_for_token_limits(self) -> None:
+        """See whether a scope limits tokens by now. To be called whenever one may have come to."""
+        self.token_limited = any([scope.token_limited for scope in self.scopes])
+
     def footprint(self) -> int:
         """Entries held, rubbish included."""
-        return len(self.queued) + len(self._deadlines)
+        return len(self.queued) + len(self._deadlines) + self.estimates.footprint()
 
     def check(self) -> None:
         """Assert that the index, the flows and the fair queues tell the same story."""
+        self.estimates.check()
+        assert self.token_limited == any(scope.token_limited for scope in self.scopes)
         total = 0
         for rank in self._ranks.values():
             rank.fair.check()

@@ -121,6 +121,12 @@ class RateLimiter:
             return RateOrigin.CONFIGURED
         return RateOrigin.LEARNED if rate == self._learned.rate else RateOrigin.STATED
 
+    @property
+    def capacity(self) -> float:
+        """The largest cost that can ever go; ``inf`` when no limit is known."""
+        capacity = self._bucket.capacity
+        return inf if capacity is None else capacity
+
     def fits(self, cost: float) -> bool:
         """Whether ``cost`` can ever go; if not, it is too large."""
         return self._bucket.fits(cost)

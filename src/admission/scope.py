@@ -114,6 +114,7 @@ class Scope:
         "name",
         "paused",
         "resources",
+        "token_limited",
         "waiting",
     )
 
@@ -136,6 +137,7 @@ class Scope:
         if leaf and LimitKind.REQUESTS not in self.limiters:
             self.limiters[LimitKind.REQUESTS] = RateLimiter(configured_per_minute=None, rng=rng, share=limits.share)
         self.bare = self._is_bare()
+        self.token_limited = self._limits_tokens()
 
     @property
     def limit(self) -> float:
@@ -150,6 +152,7 @@ class Scope:
                 configured_per_minute=None, rng=self._rng, share=self.limits.share
             )
             self.bare = False
+            self.token_limited = self._limits_tokens()
         return limiter
 
     def set_limits(self, limits: ScopeLimits, now: float) -> None:
@@ -221,6 +224,9 @@ class Scope:
     def _is_bare(self) -> bool:
         """Whether nothing but a cooldown can ever refuse here."""
         return self.concurrency is None and not self.limiters and not self.limits.startup_ramp_s
+
+    def _limits_tokens(self) -> bool:
+        return any(kind is not LimitKind.REQUESTS for kind in self.limiters)
 
     def _rate_refusal(self, request: Request, now: float) -> Refusal | None:
         latest, reason = now, None

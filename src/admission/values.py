@@ -63,10 +63,13 @@ class ReleaseResult(StrEnum):
 class Request:
     """One outbound attempt that asks to go out.
 
-    ``input_tokens`` and ``output_tokens`` are estimates that are reserved and later settled. ``flow`` says who
-    asks (a column of a run, say) and shares the resource with other flows by ``weight``; a higher ``priority`` is
-    served before any lower one. ``queue_timeout_s`` bounds the wait in the local queue, counted only while the
-    resource is open; None takes the resource's own.
+    ``input_tokens`` and ``output_tokens`` are estimates (0: unknown) that are reserved and later settled. ``flow``
+    says who asks (a column of a run, say) and shares the resource with other flows by ``weight``; a higher
+    ``priority`` is served before any lower one. ``queue_timeout_s`` bounds the wait in the local queue, counted only
+    while the resource is open; None takes the resource's own.
+
+    Requests with the same ``alike`` (empty: the same flow) cost alike: what they really use is learned, and reserved
+    for the next one instead of what its caller said. ``stated`` is then the request as its caller made it.
     """
 
     resource: ResourceKey
@@ -76,13 +79,16 @@ class Request:
     weight: float = 1.0
     priority: int = 1
     queue_timeout_s: float | None = None
+    alike: str = ""
+    stated: Request | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Lease:
     """The permission for one attempt, to be released exactly once with an outcome.
 
-    ``limit`` and ``epoch`` are those of the resource at admission, ``waited_s`` the time in the local queue.
+    ``limit`` and ``epoch`` are those of the resource at admission, ``waited_s`` the time in the local queue. The
+    tokens of ``request`` are what is reserved.
     ``usage`` and the fields below it are filled in by the gate as the attempt reports back.
     """
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..scheduler.tasks import Task
     from .core import RunCore
 
-__all__ = ["FirstRequests"]
+__all__ = ["FirstRequests", "flow_of"]
 
 DISPATCH_PRIORITY = 0
 """Below the requests that running tasks make: those go first."""
@@ -42,7 +42,12 @@ class FirstRequests:
             return None
         tokens = self._estimates.get(task, 0) if callable(column.tokens) else column.tokens or 0
         return Request(
-            plan.resource, tokens, column.max_output_tokens or 0, flow=self._flow, priority=DISPATCH_PRIORITY
+            plan.resource,
+            tokens,
+            column.max_output_tokens or 0,
+            flow=self._flow,
+            priority=DISPATCH_PRIORITY,
+            alike=flow_of(self._flow, plan.name),
         )
 
     def denial(self, task: Task, denied: Denied) -> Failure:
@@ -57,6 +62,11 @@ class FirstRequests:
     def forget(self, task: Task) -> None:
         """``task`` has started, or will not."""
         self._estimates.pop(task, None)
+
+
+def flow_of(run: str, column: str) -> str:
+    """The flow of the requests that bodies of ``column`` make; the first request of each costs the same."""
+    return f"{run}/{column}"
 
 
 _DENIALS = {

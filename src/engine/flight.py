@@ -14,6 +14,7 @@ from ..admission.timers import Timers
 from ..salvage.classify import Failure
 from ..salvage.kinds import TABLE, FailureKind
 from ..values import Outcome
+from .first_request import flow_of
 from .jobs import Job, ThreadRunner, body_results, call_body
 from .requests import requester
 from .workers import Worker, Workers
@@ -85,7 +86,7 @@ class Flight:
             controller=self._controller,
             classifier=self._classifier,
             meter=self._meter,
-            flow=f"{self._run}/{plan.name}",
+            flow=flow_of(self._run, plan.name),
         )
         self._jobs[task] = job
         core.sent(task, now)

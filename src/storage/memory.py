@@ -70,6 +70,7 @@ class MemoryStore:
 
     def __init__(self, *, max_payload: int = rules.MAX_PAYLOAD, clock: Callable[[], float] = time.time) -> None:
         self._runs: dict[str, _Run] = {}
+        self._learned: dict[str, bytes] = {}  # by run, the latest at the end
         self._max_payload = max_payload
         self._clock = clock
         self._closed = False
@@ -87,7 +88,7 @@ class MemoryStore:
         state.fingerprints.update(fingerprints)
         state.epoch += 1
         state.status, state.finished_at = RUNNING, None
-        return MemoryRun(state, self._max_payload, self._clock)
+        return MemoryRun(state, self._learned, self._max_payload, self._clock)
 
     def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:
         """See :meth:`headgate.storage.ports.RunStore.read_rows`."""
@@ -127,9 +128,13 @@ class MemoryStore:
 class MemoryRun:
     """A :class:`~headgate.storage.ports.RunHandle` on a run in memory."""
 
-    def __init__(self, state: _Run, max_payload: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, state: _Run, learned: dict[str, bytes], max_payload: int, clock: Callable[[], float]
+    ) -> None:
         self._state = state
         self._info = state.info()
+        self._all_learned = learned
+        self._learned = learned.get(state.name, next(reversed(learned.values()), None))
         self._max_payload = max_payload
         self._clock = clock
         self._closed = False
@@ -138,6 +143,11 @@ class MemoryRun:
     def info(self) -> RunInfo:
         """The run as it was when this handle opened it."""
         return self._info
+
+    @property
+    def learned(self) -> bytes | None:
+        """See :meth:`headgate.storage.ports.RunHandle.learned`."""
+        return self._learned
 
     async def commit(self, batch: Batch) -> None:
         """See :meth:`headgate.storage.ports.RunHandle.commit`. Never suspends."""
@@ -238,3 +248,6 @@ class MemoryRun:
         for spent in batch.spent:
             key = (self._info.epoch, spent.row, spent.column, spent.attempt)
             state.spent.setdefault(key, spent)
+        if batch.learned is not None:
+            self._all_learned.pop(state.name, None)
+            self._all_learned[state.name] = batch.learned

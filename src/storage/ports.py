@@ -2,7 +2,8 @@
 
 A store keeps runs. A run is named and durable; each process that opens it gets a higher epoch, and from then
 on the older ones cannot write (fencing). A run holds input rows by position, at most one terminal outcome per
-cell (row, column), the held-back cells with their not-before times, and the tokens that failed attempts used.
+cell (row, column), the held-back cells with their not-before times, the tokens that failed attempts used, and what
+was learned about the providers on the way.
 
 Everything that changes a run goes through one :class:`Batch`, which is committed as a whole or not at all. A
 store decides nothing about the cells: it keeps the first terminal outcome and refuses a different one.
@@ -132,7 +133,8 @@ class Batch:
     """What one commit changes, all of it or nothing.
 
     It is applied in the order of the fields; ``unheld`` are (row, column) pairs. A terminal cell is no longer
-    held, and holding a cell that is already terminal changes nothing.
+    held, and holding a cell that is already terminal changes nothing. ``learned`` is the writer's own JSON about the
+    providers' limits; what was committed last replaces what was before, and None leaves it.
     """
 
     rows: tuple[RowRecord, ...] = ()
@@ -140,6 +142,7 @@ class Batch:
     unheld: tuple[tuple[int, str], ...] = ()
     held: tuple[HeldRecord, ...] = ()
     spent: tuple[SpentRecord, ...] = ()
+    learned: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,14 @@ class RunHandle(Protocol):
     @property
     def info(self) -> RunInfo:
         """The run as it was when this handle opened it."""
+        ...
+
+    @property
+    def learned(self) -> bytes | None:
+        """What was learned last when this handle was opened: by this run, else by any run of the store.
+
+        None if nothing was, or if it cannot be read any more: nobody depends on it.
+        """
         ...
 
     async def commit(self, batch: Batch) -> None:

@@ -98,13 +98,14 @@ def check_sizes(run: str, batch: Batch, limit: int) -> int:
         total += _sized(len(cell.payload or b""), limit, run, cell.row, f"column {cell.column!r}")
     for held in batch.held:
         total += _sized(len(held.history), limit, run, held.row, f"the history of column {held.column!r}")
-    return total
+    return total + _sized(len(batch.learned or b""), limit, run, None, "what was learned")
 
 
-def _sized(size: int, limit: int, run: str, row: int, what: str) -> int:
+def _sized(size: int, limit: int, run: str, row: int | None, what: str) -> int:
     if size > limit:
+        place = f"run {run!r}" if row is None else f"row {row} of run {run!r}"
         raise PayloadTooLarge(
-            f"row {row} of run {run!r}: {what} has {size} bytes, the store takes {limit}: keep the bulk in a "
+            f"{place}: {what} has {size} bytes, the store takes {limit}: keep the bulk in a "
             "file and its name in the cell, or raise max_payload of the store"
         )
     return size

@@ -131,6 +131,11 @@ class SqliteRun:
         """The run as it was when this handle opened it."""
         return self._opened.info
 
+    @property
+    def learned(self) -> bytes | None:
+        """See :meth:`headgate.storage.ports.RunHandle.learned`."""
+        return self._opened.learned
+
     async def commit(self, batch: Batch) -> None:
         """See :meth:`headgate.storage.ports.RunHandle.commit`."""
         self._check_open()

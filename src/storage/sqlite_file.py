@@ -117,7 +117,7 @@ class WritableFile:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-        self.patiently(lambda: create(connection))
+        self.patiently(lambda: create(connection, self.path))
         mode = self.patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
         if mode != "wal":
             raise StoreUnsupported(

@@ -31,6 +31,7 @@ _INSERT_SPENT: Final = "INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CON
 # A cell that is terminal is not held any more, however late somebody says so.
 _INSERT_HELD: Final = """INSERT OR REPLACE INTO held SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
     WHERE NOT EXISTS (SELECT 1 FROM cell WHERE run = ?1 AND position = ?2 AND col = ?3)"""
+_REPLACE_LEARNED: Final = "INSERT OR REPLACE INTO learned (run, epoch, checksum, data) VALUES (?, ?, ?, ?)"
 _DELETE_HELD: Final = "DELETE FROM held WHERE run = ? AND position = ? AND col = ?"
 
 _ROW_AT: Final = "SELECT position, row_id, digest FROM input_row WHERE run = ? AND position = ?"
@@ -42,6 +43,8 @@ _SELECT_CELLS: Final = """SELECT position, col, status, reason, message, attempt
     WHERE run = ? AND position >= ? AND position <= ? ORDER BY position, col"""
 _SELECT_HELD: Final = """SELECT position, col, reason, not_before, attempts, history FROM held
     WHERE run = ? AND position >= ? AND position <= ? ORDER BY position, col"""
+# The run's own before any other's; the id grows with each replacement, so the largest is the latest.
+_SELECT_LEARNED: Final = "SELECT checksum, data FROM learned ORDER BY run = ? DESC, id DESC LIMIT 1"
 _SELECT_SPENT: Final = """SELECT name, sum(input_tokens), sum(output_tokens) FROM (
     SELECT col, input_tokens, output_tokens FROM cell WHERE run = ?1
     UNION ALL SELECT col, input_tokens, output_tokens FROM spent WHERE run = ?1
@@ -50,11 +53,12 @@ _SELECT_SPENT: Final = """SELECT name, sum(input_tokens), sum(output_tokens) FRO
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """One opening of one run: who may write, and under which numbers."""
+    """One opening of one run: who may write, under which numbers, and what was learned until then."""
 
     number: int
     columns: Mapping[str, int]
     info: RunInfo
+    learned: bytes | None
 
 
 def open_run(
@@ -78,7 +82,7 @@ def open_run(
     update = "UPDATE run SET epoch = epoch + 1, status = ?, finished_at = NULL WHERE id = ?"
     connection.execute(update, (RUNNING, number))
     columns = {name: place for name, (place, _) in _columns(connection, number).items()}
-    return Opened(number, columns, read_info(connection, run, durability))
+    return Opened(number, columns, read_info(connection, run, durability), _read_learned(connection, number))
 
 
 def write_batch(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:
@@ -89,6 +93,7 @@ def write_batch(connection: sqlite3.Connection, opened: Opened, batch: Batch) ->
         _write_cells(connection, opened, batch)
         _write_held(connection, opened, batch)
         _write_spent(connection, opened, batch)
+        _write_learned(connection, opened, batch)
     except sqlite3.IntegrityError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
             raise
@@ -259,6 +264,21 @@ def _write_spent(connection: sqlite3.Connection, opened: Opened, batch: Batch) -
         for s in batch.spent
     ]
     connection.executemany(_INSERT_SPENT, spent)
+
+
+def _write_learned(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:
+    if batch.learned is not None:
+        data = batch.learned
+        connection.execute(_REPLACE_LEARNED, (opened.number, opened.info.epoch, crc32(data), data))
+
+
+def _read_learned(connection: sqlite3.Connection, number: int) -> bytes | None:
+    found = connection.execute(_SELECT_LEARNED, (number,)).fetchone()
+    if found is None:
+        return None
+    checksum, data = found
+    # Damaged, it is as good as never learned.
+    return data if isinstance(data, bytes) and crc32(data) == checksum else None
 
 
 def _missing_row(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> int:

@@ -31,12 +31,21 @@ if TYPE_CHECKING:
 __all__ = ["APPLICATION_ID", "VERSION", "check_identity", "connect", "create", "meaning_of"]
 
 APPLICATION_ID: Final = 0x48474154  # "HGAT"
-VERSION: Final = 1
+VERSION: Final = 2
+_OLDEST_VERSION: Final = 1
 
 # Names are numbered once (run.id, run_column.id), so that records stay small. A cell row says which epoch
 # wrote it. A failed or skipped cell is reopened by moving its row to spent and deleting it here, without a
 # change of format. payload comes last: a sum over the other columns then does not read the pages that large
 # payloads overflow to.
+_LEARNED: Final = """CREATE TABLE learned (
+        id INTEGER PRIMARY KEY,
+        run INTEGER NOT NULL UNIQUE REFERENCES run (id),
+        epoch INTEGER NOT NULL,
+        checksum INTEGER NOT NULL,
+        data BLOB NOT NULL
+    )"""
+
 _TABLES: Final = (
     """CREATE TABLE run (
         id INTEGER PRIMARY KEY,
@@ -106,7 +115,12 @@ _TABLES: Final = (
         PRIMARY KEY (run, position, col, epoch, attempt),
         FOREIGN KEY (run, position) REFERENCES input_row (run, position)
     )""",
+    _LEARNED,
 )
+
+_ADDED: Final = {2: (_LEARNED,)}
+"""What each version added to the one before it. Nothing that was there has ever changed, so a reader of rows needs no
+newer tables, and a file is brought up to date when it is opened for writing."""
 
 
 def connect(path: Path, *, query: str, busy_timeout_s: float = 5.0) -> sqlite3.Connection:
@@ -118,7 +132,8 @@ def connect(path: Path, *, query: str, busy_timeout_s: float = 5.0) -> sqlite3.C
 def check_identity(path: Path) -> bool:
     """Return whether there is a store; False for a file that is missing or empty. It changes nothing.
 
-    Raises SchemaMismatch for anything else than a store of this version, StoreError for what cannot be read.
+    Raises SchemaMismatch for anything else than a store of a version that this one reads, StoreError for what cannot
+    be read.
     """
     try:
         if not path.exists() or path.stat().st_size == 0:
@@ -132,32 +147,55 @@ def check_identity(path: Path) -> bool:
         raise StoreUnavailable(f"{path} cannot be looked at: {error.strerror}") from error
     if application_id != APPLICATION_ID:
         raise SchemaMismatch(f"{path} is not a headgate store: give the store another path")
-    if version != VERSION:
-        age, cure = ("newer", "upgrade headgate") if version > VERSION else ("older", "start a new store")
-        raise SchemaMismatch(
-            f"{path} was made by {age} headgate (its format is {version}, this one writes {VERSION}): "
-            f"{cure}, or give the store another path"
-        )
+    _check_version(version, path)
     return True
 
 
-def create(connection: sqlite3.Connection) -> None:
-    """Make the tables unless they are there, in one transaction. Raises sqlite3.Error."""
-    if _pragma(connection, "application_id") == APPLICATION_ID:
+def create(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the tables that are not there, in one transaction. Raises sqlite3.Error, SchemaMismatch.
+
+    The version is looked at again: a newer one may still stand in the log only.
+    """
+    if _is_current(connection):
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Another process may have been quicker while this one waited for the lock.
-        if _pragma(connection, "application_id") != APPLICATION_ID:
-            for table in _TABLES:
-                connection.execute(table)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
+        if not _is_current(connection):
+            _bring_up(connection, path)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _bring_up(connection: sqlite3.Connection, path: Path) -> None:
+    if _pragma(connection, "application_id") == APPLICATION_ID:
+        version = _pragma(connection, "user_version")
+        _check_version(version, path)
+        tables = [table for added in range(version + 1, VERSION + 1) for table in _ADDED[added]]
+    else:
+        tables = list(_TABLES)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    for table in tables:
+        connection.execute(table)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _is_current(connection: sqlite3.Connection) -> bool:
+    return (_pragma(connection, "application_id"), _pragma(connection, "user_version")) == (APPLICATION_ID, VERSION)
+
+
+def _check_version(version: int, path: Path) -> None:
+    """Raise SchemaMismatch unless this code reads files of that version."""
+    if _OLDEST_VERSION <= version <= VERSION:
+        return
+    age, cure = ("newer", "upgrade headgate") if version > VERSION else ("older", "start a new store")
+    raise SchemaMismatch(
+        f"{path} was made by {age} headgate (its format is {version}, this one writes {VERSION}): "
+        f"{cure}, or give the store another path"
+    )
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

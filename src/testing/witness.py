@@ -325,6 +325,10 @@ class _WitnessRun:
     def info(self) -> RunInfo:
         return self._inner.info
 
+    @property
+    def learned(self) -> bytes | None:
+        return self._inner.learned
+
     async def commit(self, batch: Batch) -> None:
         if self._commit_s:
             await anyio.sleep(self._commit_s)

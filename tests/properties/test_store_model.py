@@ -104,6 +104,7 @@ batches = st.builds(
     unheld=few(st.tuples(positions, columns)),
     held=few(held_records),
     spent=few(spent_records, 1),
+    learned=st.sampled_from([None] * 8 + [b"{}", b'{"a":1}', b'{"b":2}', TOO_LARGE]),
 )
 # A run begins with most of its rows: without them little would ever get stored.
 most_rows = Batch(rows=tuple(RowRecord(row, f"id{row}", b"{}{}", b"{}") for row in range(4)))
@@ -131,6 +132,8 @@ class ModelRun:
     def _refusals(self, batch: Batch, epoch: int) -> set[type[StoreError]]:
         found: set[type[StoreError]] = set()
         if any(cell.payload is not None and len(cell.payload) > MAX_PAYLOAD for cell in batch.cells):
+            found.add(PayloadTooLarge)
+        if batch.learned is not None and len(batch.learned) > MAX_PAYLOAD:
             found.add(PayloadTooLarge)
         if epoch != self.epoch:
             return {*found, FencedOut}
@@ -209,6 +212,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.model: dict[str, ModelRun] = {}
         self.openings: list[Opening] = []
         self.turn = 0
+        self.learned: dict[str, bytes] = {}  # the run that learned last at the end
         self.stores = [self.make_store() for _ in range(self.openers)]
 
     @abstractmethod
@@ -252,6 +256,7 @@ class StoreMachine(RuleBasedStateMachine):
         model.status = RUNNING
         assert handle.info.epoch == model.epoch
         assert handle.info.fingerprints == model.fingerprints
+        assert handle.learned == self.learned.get(run, next(reversed(self.learned.values()), None))
         self.openings.append(Opening(handle, store, run, model.epoch))
 
     @rule(given=st.lists(batches, min_size=1, max_size=3), which=which_opening)
@@ -264,6 +269,9 @@ class StoreMachine(RuleBasedStateMachine):
             if opening.open:
                 refusals = self.model[opening.run].commit(batch, opening.epoch)
             assert (type(outcome) in refusals) if refusals else (outcome is None), (outcome, refusals)
+            if not refusals and batch.learned is not None:
+                self.learned.pop(opening.run, None)
+                self.learned[opening.run] = batch.learned
 
     @staticmethod
     async def _commit_all(handle: RunHandle, given: Sequence[Batch]) -> list[StoreError | None]:

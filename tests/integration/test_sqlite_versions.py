@@ -1,0 +1,116 @@
+"""A store that an earlier headgate made opens, keeps what it has, and gets the tables that have come since."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from headgate.errors import SchemaMismatch
+from headgate.storage import Batch, CellRecord, CellStatus, Durability, RowRecord, SqliteStore
+from headgate.storage.sqlite_schema import VERSION
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RECORD = RowRecord(0, "id0", b"digest", b"{}")
+FILLED = Batch(rows=(RECORD,), cells=(CellRecord(0, "a", CellStatus.DONE, b'"kept"'),))
+
+
+async def made_by_the_first_version(path: Path) -> None:
+    """The first format was this one without the table of what was learned."""
+    store = SqliteStore(path, durability=Durability.PROCESS)
+    handle = await store.open_run("run", {"a": "1"})
+    await handle.commit(FILLED)
+    await store.aclose()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DROP TABLE learned")
+        connection.execute("PRAGMA user_version = 1")
+
+
+def version(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        return found
+
+
+async def test_an_earlier_file_is_read_as_it_is_and_brought_up_to_date_by_the_first_write(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    await made_by_the_first_version(path)
+    store = SqliteStore(path, durability=Durability.PROCESS)
+    assert [row.record for row in store.read_rows("run")] == [RECORD]
+    assert version(path) == 1, "reading changes nothing"
+    handle = await store.open_run("run", {"a": "1"})
+    assert handle.learned is None
+    await handle.commit(Batch(learned=b'{"x":1}'))
+    again = await store.open_run("run", {"a": "1"})
+    assert again.learned == b'{"x":1}'
+    (row,) = await again.load(0, 9)
+    assert row.cells == FILLED.cells
+    await store.aclose()
+    assert version(path) == VERSION
+
+
+def _open_and_leave(path: str) -> None:
+    async def run() -> None:
+        store = SqliteStore(path, durability=Durability.PROCESS)
+        await store.probe()
+        await store.aclose()
+
+    anyio.run(run)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_processes_that_open_an_earlier_file_together_bring_it_up_to_date_once(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    await made_by_the_first_version(path)
+    context = multiprocessing.get_context("spawn")
+    children = [context.Process(target=_open_and_leave, args=(str(path),)) for _ in range(4)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert [child.exitcode for child in children] == [0] * 4
+    assert version(path) == VERSION
+
+
+async def test_a_newer_version_that_stands_in_the_log_only_is_refused(tmp_path: Path) -> None:
+    """The main file still says the old one: a newer headgate brought it up to date and has it open."""
+    path = tmp_path / "s.db"
+    await made_by_the_first_version(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as newer:
+        newer.execute("PRAGMA wal_autocheckpoint = 0")
+        newer.execute(f"PRAGMA user_version = {VERSION + 1}")
+        store = SqliteStore(path, durability=Durability.PROCESS)
+        with pytest.raises(SchemaMismatch, match="upgrade headgate"):
+            await store.probe()
+        await store.aclose()
+        assert newer.execute("PRAGMA user_version").fetchone()[0] == VERSION + 1
+
+
+async def test_what_was_learned_and_is_damaged_was_never_learned(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    store = SqliteStore(path, durability=Durability.PROCESS)
+    handle = await store.open_run("run", {})
+    await handle.commit(Batch(learned=b'{"x":1}'))
+    await store.aclose()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE learned SET data = ?", (b'{"x":2}',))
+    store = SqliteStore(path, durability=Durability.PROCESS)
+    assert (await store.open_run("run", {})).learned is None
+    await store.aclose()
+
+
+async def test_what_was_learned_counts_for_the_run_first_and_for_others_after(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db", durability=Durability.PROCESS)
+    one, two = await store.open_run("one", {}), await store.open_run("two", {})
+    await one.commit(Batch(learned=b"1"))
+    await two.commit(Batch(learned=b"2"))
+    await one.commit(Batch(learned=b"11"))
+    assert (await store.open_run("two", {})).learned == b"2"
+    assert (await store.open_run("three", {})).learned == b"11", "the latest of all"
+    await store.aclose()
