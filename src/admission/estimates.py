@@ -86,9 +86,7 @@ class _Flow:
         return self.actual.mean / self.stated.mean
 
     def learned(self) -> FlowMemory | None:
-        kept = FlowMemory(
-            self.stated.learned(), self.actual.learned(), self.unstated.learned(), self.output.learned()
-        )
+        kept = FlowMemory(self.stated.learned(), self.actual.learned(), self.unstated.learned(), self.output.learned())
         return None if kept == FlowMemory() else kept
 
     def restore(self, kept: FlowMemory) -> None:

@@ -128,9 +128,7 @@ class MemoryStore:
 class MemoryRun:
     """A :class:`~headgate.storage.ports.RunHandle` on a run in memory."""
 
-    def __init__(
-        self, state: _Run, learned: dict[str, bytes], max_payload: int, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, state: _Run, learned: dict[str, bytes], max_payload: int, clock: Callable[[], float]) -> None:
         self._state = state
         self._info = state.info()
         self._all_learned = learned

@@ -153,6 +153,10 @@ class FailingHandle:
     def info(self) -> RunInfo:
         return self._handle.info
 
+    @property
+    def learned(self) -> bytes | None:
+        return self._handle.learned
+
     async def commit(self, batch: Batch) -> None:
         if batch.cells and self._errors:
             raise self._errors.pop(0)
