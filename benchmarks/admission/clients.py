@@ -70,6 +70,7 @@ class GateClient:
 
     def rejected(self, ticket: Ticket, now: float) -> None:
         """Give the lease back as a 429. Its flow has the job again, and it goes first."""
+        self._demand.back(ticket.job)
         lease = ticket.held
         assert isinstance(lease, Lease)
         self.gate.release(lease, Outcome.RATE_LIMITED, now, feedback=ticket.feedback)

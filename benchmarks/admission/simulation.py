@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 from .provider import Provider, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from headgate.values import Feedback
 
-__all__ = ["LEG_S", "MEAN_S", "SIGMA", "Client", "Demand", "Job", "Record", "Simulation", "Ticket"]
+__all__ = ["LEG_S", "MEAN_S", "SIGMA", "Client", "Demand", "Job", "Record", "Simulation", "Ticket", "new_record"]
 
 LEG_S: Final = 0.040
 MEAN_S: Final = 5.0
@@ -37,6 +37,7 @@ STILL_MAX: Final = 10_000
 class Job:
     """One row's request: how long it is served, its tokens and what the client believes them to be."""
 
+    number: int
     flow: int
     duration_s: float
     tokens: float
@@ -59,13 +60,24 @@ class Demand:
     """Endless jobs, or ``rows`` of them. ``tokens``: draw lognormal token counts and estimates that are wrong by half.
 
     Durations, tokens and errors have generators of their own, so that job number n is the same in every run of a seed.
+    Numbers begin at ``first``; ``durations`` may say how long a number takes.
     """
 
-    def __init__(self, seed: int, *, tokens: bool = False, rows: int | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        tokens: bool = False,
+        rows: int | None = None,
+        first: int = 0,
+        durations: Callable[[int], float] | None = None,
+    ) -> None:
         self._duration, self._tokens, self._error = (Random(f"{seed} {what}") for what in ("time", "tokens", "error"))
         self._mu = log(MEAN_S) - SIGMA * SIGMA / 2
         self._wants_tokens = tokens
         self.left = inf if rows is None else rows
+        self._next = first
+        self._durations = durations or self._draw
         self._returned: dict[int, deque[Job]] = {}
 
     def take(self, flow: int = 0) -> Job | None:
@@ -76,17 +88,25 @@ class Demand:
         if self.left <= 0:
             return None
         self.left -= 1
-        duration_s = exp(self._mu + SIGMA * self._duration.gauss(0.0, 1.0))
+        number, self._next = self._next, self._next + 1
+        duration_s = self._durations(number)
         if not self._wants_tokens:
-            return Job(flow, duration_s, 0.0, 0.0)
+            return Job(number, flow, duration_s, 0.0, 0.0)
         drawn = self._tokens.lognormvariate(log(TOKENS_MEAN) - TOKENS_SIGMA**2 / 2, TOKENS_SIGMA)
         tokens = max(2.0, round(drawn))
         error = self._error.uniform(1.0 - ESTIMATE_ERROR, 1.0 + ESTIMATE_ERROR)
-        return Job(flow, duration_s, tokens, max(1.0, round(tokens * error)))
+        return Job(number, flow, duration_s, tokens, max(1.0, round(tokens * error)))
 
     def back(self, job: Job) -> None:
         """``job`` was refused: it is the next of its flow."""
         self._returned.setdefault(job.flow, deque()).append(job)
+
+    def ended(self) -> bool:
+        """Whether there is nothing to take, unless a job comes back."""
+        return self.left <= 0 and not any(self._returned.values())
+
+    def _draw(self, number: int) -> float:
+        return exp(self._mu + SIGMA * self._duration.gauss(0.0, 1.0))
 
 
 class Client(Protocol):
@@ -101,7 +121,7 @@ class Client(Protocol):
         ...
 
     def rejected(self, ticket: Ticket, now: float) -> None:
-        """``ticket`` was refused; its job has come back."""
+        """``ticket`` was refused: its job is the client's again, to keep or to give back to its demand."""
         ...
 
     def next_at(self, now: float) -> float:
@@ -160,7 +180,6 @@ class Simulation:
         self,
         rule: Rule,
         clients: Sequence[Client],
-        demands: Sequence[Demand],
         *,
         seconds: float,
         phase_s: float = 0.0,
@@ -169,8 +188,8 @@ class Simulation:
     ) -> None:
         self.now = 0.0
         self.provider = Provider(rule, phase_s=phase_s, mean_s=MEAN_S)
-        self._clients, self._demands = clients, demands
-        self.records = [_record(int(seconds) + 1) for _ in clients]
+        self._clients = clients
+        self.records = [new_record(int(seconds) + 1) for _ in clients]
         self._seconds = seconds
         self._warm_s = warm_s
         self._trace_s = trace_s
@@ -226,7 +245,6 @@ class Simulation:
         if ticket.refused:
             record.refused += 1
             record.late_refused += ticket.sent_at >= self._warm_s
-            self._demands[number].back(ticket.job)
             self._clients[number].rejected(ticket, self.now)
         else:
             record.answered += 1
@@ -262,7 +280,8 @@ class Simulation:
 _ARRIVE, _ANSWER, _TIMER, _LOOK = range(4)
 
 
-def _record(seconds: int) -> Record:
+def new_record(seconds: int) -> Record:
+    """An empty record of that many seconds."""
     return Record(
         busy=[0.0] * seconds,
         busy_steps=[0] * seconds,

@@ -3,7 +3,6 @@ the bound, its clients are offered the same work."""
 
 from __future__ import annotations
 
-import math
 import random
 from dataclasses import replace
 
@@ -11,49 +10,15 @@ import pytest
 
 from benchmarks.admission.cases import CASES, AdmissionCase, case_named
 from benchmarks.admission.figures import jain, work_by_second
-from benchmarks.admission.play import HEADGATE, play, play_oracle
-from benchmarks.admission.provider import Hint, Provider, Refused, Rule
-from benchmarks.admission.simulation import LEG_S, MEAN_S, Demand, Record
+from benchmarks.admission.play import HEADGATE, SHELL, play, play_oracle
+from benchmarks.admission.provider import Provider, Refused, Rule
+from benchmarks.admission.shell import demand_for, spec_of
+from benchmarks.admission.simulation import LEG_S, MEAN_S, Demand, new_record
 from headgate.admission.headers import parse_feedback
-from headgate.testing.provider import (
-    Accepted,
-    Change,
-    Dialect,
-    Latency,
-    ModelSpec,
-    ProviderModel,
-    ProviderRequest,
-    ProviderSpec,
-    Rejected,
-    RetryAfter,
-    Window,
-)
+from headgate.testing.provider import Accepted, ProviderModel, ProviderRequest, Rejected
 from headgate.values import Feedback, LimitKind
 
 SECONDS = 240.0
-FORMS = {Hint.NONE: RetryAfter.NONE, Hint.SECONDS: RetryAfter.SECONDS, Hint.MS: RetryAfter.MS}
-
-
-def spec_of(rule: Rule, phase_s: float) -> ModelSpec:
-    """``rule`` in the words of ``headgate.testing``."""
-    begin, end = rule.refuses
-    changes = [Change(at_s=at, concurrency=slots) for at, slots in rule.slots[1:]]
-    if begin < math.inf:
-        changes += [Change(at_s=begin, reject=429), Change(at_s=end, reject=None)]
-    return ModelSpec(
-        concurrency=rule.slots[0][1] if rule.slots else None,
-        requests_per_minute=rule.per_minute,
-        request_burst=rule.burst or None,
-        tokens_per_minute=rule.tokens_per_minute,
-        window=Window.FIXED if rule.fixed_window else Window.BUCKET,
-        window_phase_s=phase_s,
-        count_rejected=rule.rejected_count,
-        latency=Latency(mean_s=MEAN_S),
-        headers=Dialect.IETF if rule.states else Dialect.NONE,
-        retry_after=FORMS[rule.hint],
-        retry_after_s=rule.retry_after_s,
-        script=tuple(changes),
-    )
 
 
 def said(decision: Accepted | Rejected) -> Feedback:
@@ -67,7 +32,7 @@ def test_the_provider_keeps_the_rules_of_the_provider_for_tests(case: AdmissionC
     case = case.lasting(SECONDS)
     phase_s = case.phase_s(3)
     fast = Provider(case.rule, phase_s=phase_s, mean_s=MEAN_S)
-    slow = ProviderModel(ProviderSpec(models={"m": spec_of(case.rule, phase_s)}))
+    slow = ProviderModel(spec_of(case.rule, phase_s))
     rng = random.Random(case.name)
     busy: list[tuple[float, int]] = []
     now, refused = 0.0, 0
@@ -116,14 +81,14 @@ BOUNDS = {
 def test_the_oracle_reaches_the_bound_and_is_never_refused(name: str) -> None:
     """But for the network: two legs of 40 ms on each use of a slot, which takes 5 s in the mean."""
     case = case_named(name).lasting(SECONDS)
-    record = play_oracle(case, seed=1, seconds=SECONDS)
+    record = play_oracle(case, demand_for(case, 1, 0), seed=1, seconds=SECONDS)
     work = sum(work_by_second(case.work, record))
     assert record.refused == 0
     assert 2 * LEG_S / MEAN_S >= 1 - work / BOUNDS[name] >= -0.002
 
 
 def test_busy_time_is_what_it_would_be_second_by_second() -> None:
-    record = Record(busy=[0.0] * 10, busy_steps=[0] * 10)
+    record = new_record(10)
     spans = [(0.25, 3.5), (1.0, 2.0), (2.25, 2.75), (4.0, 30.0)]
     for begin, end in spans:
         record.serve(begin, end)
@@ -166,3 +131,32 @@ def test_all_rows_are_answered_and_each_flow_has_its_share() -> None:
     assert jain(shares) == pytest.approx(36 / 42)
     assert jain([2.0, 2.0]) == 1.0
     assert jain([1.0, 0.0]) == 0.5
+
+
+@pytest.mark.parametrize(
+    "name", ["concurrency 32", "600 a minute, headers", "600k tokens, headers", "two clients on 64"]
+)
+def test_the_controller_does_as_the_gate_does(name: str) -> None:
+    """Two ways to drive the same laws against two provider machines: what they come to differs by chance only."""
+    case = case_named(name)
+    gate, shell = (play(kind, case, seed=1, seconds=120.0).figures for kind in (HEADGATE, SHELL))
+    assert shell.utilisation == pytest.approx(gate.utilisation, abs=0.03)
+    assert shell.refused == pytest.approx(gate.refused, abs=0.02)
+
+
+def test_the_controller_finishes_all_rows() -> None:
+    played = play(SHELL, case_named("1,000 rows"), seed=1, seconds=180.0)
+    assert played.records[0].answered == played.oracle.answered > 100
+    assert played.figures.makespan < 1.5
+
+
+def test_the_shell_is_offered_the_jobs_that_the_provider_will_draw() -> None:
+    """Its oracle serves the same durations: the provider's busy time is that of the demand."""
+    case = case_named("concurrency 32")
+    demand = demand_for(case, 5, 0)
+    jobs = [job for job in (demand.take() for _ in range(3)) if job is not None]
+    model = ProviderModel(spec_of(case.rule, 0.0, seed=5))
+    for job in jobs:
+        accepted = model.begin(ProviderRequest("m", f"job {job.number}"), 0.0)
+        assert isinstance(accepted, Accepted)
+        assert accepted.latency_s == job.duration_s
