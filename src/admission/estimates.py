@@ -39,10 +39,10 @@ _ANSWERED: Final = frozenset({Outcome.SUCCESS, Outcome.INVALID_OUTPUT})
 
 @dataclass(frozen=True, slots=True)
 class FlowMemory:
-    """What is worth keeping of one kind of request: tokens as mean and standard deviation, None where too few were seen.
+    """What is worth keeping of one kind of request: tokens as mean and standard deviation.
 
     ``stated`` and ``actual`` are the input tokens of requests whose caller gave an estimate, ``unstated`` those of
-    requests whose caller gave none.
+    requests whose caller gave none. None where too few were seen.
     """
 
     stated: MomentsMemory | None = None

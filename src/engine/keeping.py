@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..admission.controller import AdmissionController
 
-__all__ = ["Keeper", "begin_with"]
+__all__ = ["EVERY_S", "FIRST_S", "Keeper", "begin_with"]
 
 FIRST_S = 10.0
 EVERY_S = 60.0
