@@ -17,41 +17,33 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from .concurrency import AdaptiveConcurrency
+from .law_values import FRESH_S, LawMemory
 from .rate_learned import HOLD_MIN_S, LearnedSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ..values import LimitKind, Rng
+    from ..values import LimitKind
     from .estimates import TokenMemory
-    from .scope import Scope, ScopeLimits
+    from .scope import Scope
 
-__all__ = ["FRESH_S", "LawMemory", "ScopeMemory", "learned", "restore"]
+__all__ = ["FRESH_S", "ScopeMemory", "learned", "restore"]
 
-FRESH_S: Final = 3600.0
-"""What was learned within this time is likely to hold still: quotas change by the day, load by the hour."""
-
-FRESH_SHARE: Final = 0.9
-"""Others may have come since: a little less than what was learned, and the law grows back by itself."""
-
-OLD_SHARE: Final = 0.25
-"""Two doublings below: a ramp is there in two seconds if it still holds, and does little harm if it does not."""
-
-
-@dataclass(frozen=True, slots=True)
-class LawMemory:
-    """A concurrency limit that was learned. ``measured``: a rejection has shown it; else it was only reached."""
-
-    limit: float
-    measured: bool
+REACHED_SHARE: Final = 0.9
+REACHED_OLD_SHARE: Final = 0.25
+"""Where a ramp begins that had not met a rejection: others may have come since. It is back within two doublings."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeMemory:
-    """What one scope learned, ``age_s`` seconds ago: when it last sent a request."""
+    """What one scope learned, ``age_s`` seconds ago: when it last sent a request.
+
+    ``measured``: a rejection has shown the concurrency; else it was only reached.
+    """
 
     age_s: float = 0.0
     concurrency: LawMemory | None = None
+    measured: bool = False
     rates: Mapping[LimitKind, LearnedSnapshot] = field(default_factory=dict["LimitKind", LearnedSnapshot])
     tokens: TokenMemory | None = None
 
@@ -76,7 +68,7 @@ def restore(scope: Scope, kept: ScopeMemory, now: float, *, age_s: float) -> boo
     scope.recalled = kept, now
     fresh = 0.0 <= kept.age_s <= FRESH_S
     if kept.concurrency is not None and isinstance(scope.concurrency, AdaptiveConcurrency):
-        scope.concurrency = _law(kept.concurrency, scope.limits, scope.concurrency, scope.rng, fresh=fresh)
+        scope.concurrency = _law(kept, kept.concurrency, scope.concurrency, scope, fresh=fresh)
     for kind, rate in kept.rates.items():
         scope.limiter(kind).restore(rate if fresh else replace(rate, hold_s=HOLD_MIN_S), now)
     return True
@@ -90,9 +82,11 @@ def _learned(scope: Scope, now: float) -> ScopeMemory | None:
         if not scope.used:
             return recalled
     sent = max([limiter.last_sent for limiter in scope.limiters.values()], default=-inf)
+    concurrency, measured = _concurrency(scope, recalled)
     found = ScopeMemory(
         age_s=0.0 if sent == -inf else max(0.0, now - sent),
-        concurrency=_concurrency(scope, recalled, now),
+        concurrency=concurrency,
+        measured=measured,
         rates={
             kind: snapshot
             for kind, limiter in scope.limiters.items()
@@ -103,21 +97,26 @@ def _learned(scope: Scope, now: float) -> ScopeMemory | None:
     return found if found.concurrency or found.rates or found.tokens else None
 
 
-def _concurrency(scope: Scope, recalled: ScopeMemory | None, now: float) -> LawMemory | None:
+def _concurrency(scope: Scope, recalled: ScopeMemory | None) -> tuple[LawMemory | None, bool]:
     law = scope.concurrency
     if not scope.used or not isinstance(law, AdaptiveConcurrency):
-        return None
+        return None, False
     before = None if recalled is None else recalled.concurrency
-    if before is not None and not law.rejections and before.limit >= law.limit:
-        return before  # nothing has spoken against it; restarting again and again must not wear it down
-    return LawMemory(law.limit, measured=law.rejections > 0 or (before is not None and before.measured))
+    if recalled is None or before is None:
+        return law.memory(), law.rejections > 0
+    if not law.rejections and before.limit >= law.limit:
+        return before, recalled.measured  # nothing has spoken against it: restarts must not wear it down
+    return law.memory(), law.rejections > 0 or recalled.measured
 
 
 def _law(
-    kept: LawMemory, limits: ScopeLimits, law: AdaptiveConcurrency, rng: Rng, *, fresh: bool
+    kept: ScopeMemory, concurrency: LawMemory, law: AdaptiveConcurrency, scope: Scope, *, fresh: bool
 ) -> AdaptiveConcurrency:
-    share = FRESH_SHARE if fresh else OLD_SHARE
-    start = max(min(limits.start, kept.limit), share * kept.limit)
-    return AdaptiveConcurrency(
-        minimum=law.minimum, start=start, maximum=law.maximum, rng=rng, settled=fresh and kept.measured
-    )
+    if kept.measured:
+        return AdaptiveConcurrency.restored(
+            concurrency, kept.age_s, minimum=law.minimum, maximum=law.maximum, rng=scope.rng
+        )
+    # Holding a level that only lacked demand would be slower than finding it anew.
+    share = REACHED_SHARE if fresh else REACHED_OLD_SHARE
+    start = max(law.limit, share * concurrency.limit)
+    return AdaptiveConcurrency(minimum=law.minimum, start=start, maximum=law.maximum, rng=scope.rng)

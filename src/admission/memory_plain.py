@@ -16,7 +16,8 @@ from typing import Final, TypeVar, cast
 
 from ..values import LimitKind
 from .estimates import FLOWS_MAX, FlowMemory, TokenMemory
-from .memory import LawMemory, ScopeMemory
+from .law_values import LawMemory
+from .memory import ScopeMemory
 from .moments import MomentsMemory
 from .rate_learned import LearnedSnapshot
 
@@ -67,6 +68,7 @@ def _plain_scope(memory: ScopeMemory) -> dict[str, object]:
     return {
         "age_s": memory.age_s,
         "concurrency": _plain(memory.concurrency),
+        "measured": memory.measured,
         "rates": {kind.value: _plain(rate) for kind, rate in memory.rates.items()},
         "tokens": None
         if tokens is None
@@ -89,15 +91,16 @@ def _plain(value: LawMemory | LearnedSnapshot | MomentsMemory | None) -> dict[st
 
 
 def _scope(plain: object) -> ScopeMemory:
-    found = _mapping(plain, "age_s", "concurrency", "rates", "tokens")
+    found = _mapping(plain, "age_s", "concurrency", "measured", "rates", "tokens")
     age_s = _number(found["age_s"])
-    if age_s < 0.0:
+    if age_s < 0.0 or not isinstance(found["measured"], bool):
         raise _Misfit
     kinds = {kind.value: kind for kind in LimitKind if kind is not LimitKind.CONCURRENCY}
     rates = {kinds[name]: _flat(LearnedSnapshot, rate) for name, rate in _mapping(found["rates"], within=kinds).items()}
     return ScopeMemory(
         age_s=age_s,
         concurrency=None if found["concurrency"] is None else _flat(LawMemory, found["concurrency"]),
+        measured=found["measured"],
         rates={kind: rate for kind, rate in rates.items() if rate.base is not None},
         tokens=None if found["tokens"] is None else _tokens(found["tokens"]),
     )

@@ -11,9 +11,10 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from headgate.admission.concurrency import LawMemory
 from headgate.admission.estimates import FLOWS_MAX, FlowMemory, TokenMemory
 from headgate.admission.gate import Gate
-from headgate.admission.memory import FRESH_S, LawMemory, ScopeMemory, learned, restore
+from headgate.admission.memory import FRESH_S, ScopeMemory, learned, restore
 from headgate.admission.memory_plain import SCOPES_MAX, from_plain, to_plain
 from headgate.admission.moments import MomentsMemory
 from headgate.admission.rate_learned import LearnedSnapshot
@@ -33,7 +34,8 @@ flows = st.builds(FlowMemory, moments, moments, moments, moments)
 memories = st.builds(
     ScopeMemory,
     age_s=numbers,
-    concurrency=st.none() | st.builds(LawMemory, st.floats(1, 1024), st.booleans()),
+    concurrency=st.none() | st.builds(LawMemory, st.floats(1, 1024), st.floats(2, 300), st.floats(1, 30)),
+    measured=st.booleans(),
     rates=st.dictionaries(
         st.sampled_from([kind for kind in LimitKind if kind is not LimitKind.CONCURRENCY]),
         st.builds(LearnedSnapshot, st.floats(1e-3, 1e6), st.floats(10, 1200)),
@@ -46,6 +48,10 @@ nested = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=10,
 )
+
+
+def held(limit: float) -> LawMemory:
+    return LawMemory(limit, probe_every_s=20.0, tau=1.0)
 
 
 def gate_with(limits: ScopeLimits = AUTO) -> tuple[Gate, Scope]:
@@ -101,13 +107,13 @@ def test_anything_at_all_can_be_read(plain: object) -> None:
 
 @pytest.mark.parametrize("number", [nan, inf, -inf, 10**400, -(10**400), 1e300, "5", [], {}])
 def test_numbers_that_are_none_are_not_believed(number: object) -> None:
-    plain = to_plain({"p/m": ScopeMemory(concurrency=LawMemory(8.0, measured=True))})
+    plain = to_plain({"p/m": ScopeMemory(concurrency=held(8.0), measured=True)})
     plain["scopes"]["p/m"]["concurrency"]["limit"] = number  # type: ignore[index]
     assert from_plain(plain) == {}
 
 
 def test_a_field_that_is_not_known_may_change_the_meaning_of_the_others() -> None:
-    plain = to_plain({name: ScopeMemory(concurrency=LawMemory(8.0, measured=True)) for name in ("p/m", "p/n")})
+    plain = to_plain({name: ScopeMemory(concurrency=held(8.0), measured=True) for name in ("p/m", "p/n")})
     plain["scopes"]["p/m"]["concurrency"]["unit"] = "dozens"  # type: ignore[index]
     assert list(from_plain(plain)) == ["p/n"]
     plain["version"] = 2
@@ -140,7 +146,7 @@ def test_within_the_hour_a_measured_limit_is_held_at_once() -> None:
 @pytest.mark.parametrize("age_s", [FRESH_S + 1, 30 * 86_400.0, 1e12, inf])
 def test_older_limits_are_a_place_to_start_from(age_s: float) -> None:
     _, scope = gate_with()
-    assert restore(scope, ScopeMemory(concurrency=LawMemory(200.0, measured=True)), 0.0, age_s=age_s)
+    assert restore(scope, ScopeMemory(concurrency=held(200.0), measured=True), 0.0, age_s=age_s)
     assert scope.limit == 50.0
     assert scope.concurrency is not None
     assert scope.concurrency.snapshot(0.0).mode == "ramp"
@@ -148,7 +154,7 @@ def test_older_limits_are_a_place_to_start_from(age_s: float) -> None:
 
 def test_a_level_that_nothing_spoke_against_is_no_limit_to_hold() -> None:
     _, scope = gate_with()
-    restore(scope, ScopeMemory(concurrency=LawMemory(100.0, measured=False)), 0.0, age_s=5.0)
+    restore(scope, ScopeMemory(concurrency=held(100.0), measured=False), 0.0, age_s=5.0)
     assert scope.limit == 90.0
     assert scope.concurrency is not None
     assert scope.concurrency.snapshot(0.0).mode == "ramp"
@@ -165,7 +171,7 @@ def test_a_level_that_nothing_spoke_against_is_no_limit_to_hold() -> None:
 )
 def test_what_the_user_configured_since_wins(limits: ScopeLimits, limit: float) -> None:
     _, scope = gate_with(limits)
-    restore(scope, ScopeMemory(concurrency=LawMemory(100.0, measured=True)), 0.0, age_s=5.0)
+    restore(scope, ScopeMemory(concurrency=held(100.0), measured=True), 0.0, age_s=5.0)
     assert scope.limit == limit
 
 
@@ -204,9 +210,7 @@ def test_a_scope_in_use_is_left_alone_but_for_requests_it_has_not_seen() -> None
     assert isinstance(lease, Lease)
     gate.release(lease, Outcome.SUCCESS, 0.0, usage=Usage(1, 9))
     flow = FlowMemory(output=MomentsMemory(700.0, 0.0))
-    kept = ScopeMemory(
-        concurrency=LawMemory(100.0, measured=True), tokens=TokenMemory(flow, {"own": flow, "other": flow})
-    )
+    kept = ScopeMemory(concurrency=held(100.0), measured=True, tokens=TokenMemory(flow, {"own": flow, "other": flow}))
     assert not restore(scope, kept, 1.0, age_s=5.0)
     assert scope.limit == 4.0
     for name, output in (("own", 9), ("other", 700)):
@@ -216,7 +220,7 @@ def test_a_scope_in_use_is_left_alone_but_for_requests_it_has_not_seen() -> None
 
 
 def test_of_two_records_the_younger_one_counts_in_either_order() -> None:
-    records = [(ScopeMemory(concurrency=LawMemory(limit, measured=True)), age) for limit, age in ((100, 50), (40, 9))]
+    records = [(ScopeMemory(concurrency=held(limit), measured=True), age) for limit, age in ((100, 50), (40, 9))]
     for order in (records, records[::-1]):
         _, scope = gate_with()
         for kept, age_s in order:
@@ -226,7 +230,7 @@ def test_of_two_records_the_younger_one_counts_in_either_order() -> None:
 
 def test_restarting_again_and_again_wears_nothing_down() -> None:
     """Each restart begins a little below. A run of a few requests each time must not end up at one slot."""
-    kept = ScopeMemory(concurrency=LawMemory(100.0, measured=True))
+    kept = ScopeMemory(concurrency=held(100.0), measured=True)
     for life in range(10):
         gate, scope = gate_with()
         restore(scope, kept, 0.0, age_s=1.0)
@@ -235,11 +239,11 @@ def test_restarting_again_and_again_wears_nothing_down() -> None:
             assert isinstance(lease, Lease)
             gate.release(lease, Outcome.SUCCESS, 2.0)
         (kept,) = learned([scope], 3.0).values()
-        assert kept.concurrency == LawMemory(100.0, measured=True)
+        assert kept.concurrency == held(100.0)
 
 
 def test_what_was_not_used_stays_as_old_as_it_is() -> None:
-    kept = ScopeMemory(age_s=100.0, concurrency=LawMemory(100.0, measured=True))
+    kept = ScopeMemory(age_s=100.0, concurrency=held(100.0), measured=True)
     _, scope = gate_with()
     restore(scope, kept, 10.0, age_s=20.0)
     (again,) = learned([scope], 40.0).values()
