@@ -20,6 +20,7 @@ from ..wakeup import Wakeup
 from .gate import Gate
 from .headers import parse_feedback
 from .limits import Limits, LimitsBook, LimitsSource, load_limits, parse_limits
+from .memory import ScopeMemory, learned, restore
 from .scope import ScopeLimits
 from .values import Denied, DenyReason, Expire, Grant, Lease, Refuse, ReleaseResult, Request
 
@@ -144,6 +145,18 @@ class AdmissionController:
         """One look at ``resource``. Raises AdmissionDenied when it is unknown."""
         self.register(resource)
         return self._gate.pressure(resource, anyio.current_time())
+
+    def learned(self) -> dict[str, ScopeMemory]:
+        """What the scopes in use have learned, by name, to begin with in another process."""
+        return learned(self._gate.scopes().values(), anyio.current_time())
+
+    def restore(self, kept: Mapping[str, ScopeMemory], *, age_s: float = 0.0) -> list[str]:
+        """Begin with what was learned ``age_s`` seconds ago, in the registered scopes that were not used yet.
+
+        Limits that are configured now win over it. Returns the names of those scopes.
+        """
+        now, scopes = anyio.current_time(), self._gate.scopes()
+        return [name for name in kept if name in scopes and restore(scopes[name], kept[name], now, age_s=age_s)]
 
     def wall_now(self) -> float:
         """Wall-clock seconds since 1970, as dates in responses are read against."""

@@ -39,10 +39,10 @@ _ANSWERED: Final = frozenset({Outcome.SUCCESS, Outcome.INVALID_OUTPUT})
 
 @dataclass(frozen=True, slots=True)
 class FlowMemory:
-    """What is worth keeping of one kind of request: tokens as mean and standard deviation, None where too few were seen.
+    """What is worth keeping of one kind of request: tokens as mean and standard deviation.
 
     ``stated`` and ``actual`` are the input tokens of requests whose caller gave an estimate, ``unstated`` those of
-    requests whose caller gave none.
+    requests whose caller gave none. None where too few were seen.
     """
 
     stated: MomentsMemory | None = None
@@ -148,14 +148,13 @@ class TokenEstimates:
         return TokenMemory(together, kept) if kept or together is not None else None
 
     def restore(self, kept: TokenMemory) -> None:
-        """Begin with what an earlier process learned, unless this one has learned something itself."""
-        if self._flows:
-            return
-        if kept.together is not None:
+        """Begin with what an earlier process learned. What this one has seen itself stays."""
+        if kept.together is not None and not self._all.output.count:
             self._all.restore(kept.together)
-        for name, memory in list(kept.flows.items())[-FLOWS_MAX:]:
-            self._flows[name] = flow = _Flow()
-            flow.restore(memory)
+        for name, memory in kept.flows.items():
+            if name not in self._flows and len(self._flows) < FLOWS_MAX:
+                self._flows[name] = flow = _Flow()
+                flow.restore(memory)
 
     def footprint(self) -> int:
         """How many flows are kept."""

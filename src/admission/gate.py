@@ -73,7 +73,6 @@ class Gate:
         """Replace the limits of ``scope`` while running; KeyError if no resource has that scope."""
         found = self._registry.scopes[scope]
         found.set_limits(limits, now)
-        self._registry.look_for_token_limits(found)
         self._refuse_oversized(found, now)
         self._pump((found,), now)
 
@@ -132,7 +131,6 @@ class Gate:
             lease.usage = usage
         if feedback is not None:
             observe(lease, feedback, now)
-            self._registry.look_for_token_limits(lease.passages[-1].scope)
             self._pump(self._registry.lanes[lease.resource].scopes, now)
 
     def release(
@@ -376,8 +374,6 @@ class Gate:
         if outcome in (Outcome.RATE_LIMITED, Outcome.OVERLOADED):
             lane.limited += 1
         touched = learn(lease, outcome, feedback, now)
-        if feedback is not None:
-            self._registry.look_for_token_limits(*lane.scopes)
         for scope in touched:
             self._sync(scope, now)
 

@@ -13,7 +13,6 @@ from heapq import heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING
 
-from .estimates import TokenEstimates
 from .fair_queue import FairQueue
 
 if TYPE_CHECKING:
@@ -75,8 +74,9 @@ class Lane:
         self.reason: DenyReason | None = None  # why the first waiter waits, as of the last look
         self.admitted = 0
         self.limited = 0
-        self.estimates = TokenEstimates()
-        self.token_limited = False  # whether a scope limits tokens; only then are they estimated
+        self.estimates = scopes[-1].estimates
+        # Whether a scope limits tokens, only then are they estimated; kept by the scopes.
+        self.token_limited = any(scope.token_limited for scope in scopes)
         self.queued: dict[int, Waiter] = {}
         self.bids = 0
         self.blocked_until = -inf
@@ -86,7 +86,6 @@ class Lane:
         self._open_s = 0.0
         self._marked_at = now
         self.sync(now)
-        self.look_for_token_limits()
 
     def push(self, waiter: Waiter) -> None:
         """Put ``waiter`` at the end of its flow."""
@@ -165,10 +164,6 @@ class Lane:
         """An attempt of ``request`` ended; ``usage`` is what it reported."""
         if self.token_limited and usage is not None:
             self.estimates.learn(request, outcome, usage)
-
-    def look_for_token_limits(self) -> None:
-        """See whether a scope limits tokens by now. To be called whenever one may have come to."""
-        self.token_limited = any([scope.token_limited for scope in self.scopes])
 
     def footprint(self) -> int:
         """Entries held, rubbish included."""

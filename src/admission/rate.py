@@ -122,6 +122,11 @@ class RateLimiter:
         return RateOrigin.LEARNED if rate == self._learned.rate else RateOrigin.STATED
 
     @property
+    def last_sent(self) -> float:
+        """When something was last sent (seconds, monotonic; -inf for never)."""
+        return self._learned.counts.last_sent
+
+    @property
     def capacity(self) -> float:
         """The largest cost that can ever go; ``inf`` when no limit is known."""
         capacity = self._bucket.capacity

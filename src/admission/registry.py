@@ -48,17 +48,11 @@ class Registry:
         self.lanes[name] = Lane(name, tuple(self.scopes[scope] for scope in scopes), now)
         for scope in scopes:
             self.scopes[scope].resources.append(name)
-            self.look_for_token_limits(self.scopes[scope])
+            self.scopes[scope].lanes.append(self.lanes[name])
 
     def alias(self, resource: ResourceKey, target: Lane) -> None:
         """``resource`` is another name of ``target``."""
         self._names[str(resource)] = target.name
-
-    def look_for_token_limits(self, *scopes: Scope) -> None:
-        """``scopes`` may have come to limit tokens: their lanes estimate them from now on."""
-        for scope in scopes:
-            for name in scope.resources:
-                self.lanes[name].look_for_token_limits()
 
     def _add_scope(self, name: str, limits: ScopeLimits, *, leaf: bool, now: float) -> None:
         found = self.scopes.get(name)

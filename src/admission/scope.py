@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import floor, inf
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..values import LimitKind, Rng
 from .concurrency import AdaptiveConcurrency, FixedConcurrency, Stamp
 from .cooldown import Cooldown
+from .estimates import TokenEstimates
 from .fair_queue import FairQueue
 from .rate import RateLimiter, RateStamp
 from .values import DenyReason, Request
+
+if TYPE_CHECKING:
+    from .lane import Lane
+    from .memory import ScopeMemory
 
 __all__ = ["Passage", "Refusal", "Scope", "ScopeLimits"]
 
@@ -99,7 +104,7 @@ class Passage:
 class Scope:
     """The counts, limits, rate buckets and cooldown of one scope, and the queue of resources that wait for it."""
 
-    # The mutable state of a scope is exactly these slots; `waiting` and `resources` are kept by the gate.
+    # The mutable state of a scope is exactly these slots; `waiting`, `resources` and `lanes` are kept by the gate.
     __slots__ = (
         "_ramp_started",
         "_rng",
@@ -107,12 +112,15 @@ class Scope:
         "bare",
         "concurrency",
         "cooldown",
+        "estimates",
         "in_flight",
+        "lanes",
         "leaf",
         "limiters",
         "limits",
         "name",
         "paused",
+        "recalled",
         "resources",
         "token_limited",
         "waiting",
@@ -130,6 +138,8 @@ class Scope:
         self.cooldown = Cooldown(rng=rng, cap_s=limits.cooldown_cap_s)
         self.concurrency = _law(limits, rng)
         self.limiters: dict[LimitKind, RateLimiter] = {}
+        self.estimates = TokenEstimates()  # of the resource that ends here
+        self.recalled: tuple[ScopeMemory, float] | None = None  # what an earlier process learned, restored when
         self._rng = rng
         self._ramp_started: float | None = None
         for kind, rate in limits.rates().items():
@@ -137,7 +147,19 @@ class Scope:
         if leaf and LimitKind.REQUESTS not in self.limiters:
             self.limiters[LimitKind.REQUESTS] = RateLimiter(configured_per_minute=None, rng=rng, share=limits.share)
         self.bare = self._is_bare()
-        self.token_limited = self._limits_tokens()
+        self.token_limited = False
+        self.lanes: list[Lane] = []
+        self._look_for_token_limits()
+
+    @property
+    def used(self) -> bool:
+        """Whether a request ever passed."""
+        return self._ramp_started is not None
+
+    @property
+    def rng(self) -> Rng:
+        """Where its parts draw their jitter from."""
+        return self._rng
 
     @property
     def limit(self) -> float:
@@ -152,7 +174,7 @@ class Scope:
                 configured_per_minute=None, rng=self._rng, share=self.limits.share
             )
             self.bare = False
-            self.token_limited = self._limits_tokens()
+            self._look_for_token_limits()
         return limiter
 
     def set_limits(self, limits: ScopeLimits, now: float) -> None:
@@ -225,8 +247,12 @@ class Scope:
         """Whether nothing but a cooldown can ever refuse here."""
         return self.concurrency is None and not self.limiters and not self.limits.startup_ramp_s
 
-    def _limits_tokens(self) -> bool:
-        return any(kind is not LimitKind.REQUESTS for kind in self.limiters)
+    def _look_for_token_limits(self) -> None:
+        """Once there is one, the lanes estimate what their requests use."""
+        self.token_limited = any(kind is not LimitKind.REQUESTS for kind in self.limiters)
+        if self.token_limited:
+            for lane in self.lanes:
+                lane.token_limited = True
 
     def _rate_refusal(self, request: Request, now: float) -> Refusal | None:
         latest, reason = now, None

@@ -6,18 +6,21 @@ A store that is away or full for a moment is asked again; one that stays away en
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
 
 from ..errors import StoreError
+from ..storage.ports import Batch
 from ..wakeup import Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..storage.ports import Batch, RunHandle
+    from ..storage.ports import RunHandle
     from .journal import Journal
+    from .keeping import Keeper
 
 __all__ = ["Committer"]
 
@@ -30,11 +33,12 @@ PATIENCE_S = 60.0
 class Committer:
     """Commits what the journal collects, and tells the run of each batch that is durable."""
 
-    __slots__ = ("_committed", "_handle", "_journal", "paused_s", "wakeup")
+    __slots__ = ("_committed", "_handle", "_journal", "_keeper", "paused_s", "wakeup")
 
-    def __init__(self, handle: RunHandle, journal: Journal, committed: Callable[[Batch], None]) -> None:
+    def __init__(self, handle: RunHandle, journal: Journal, keeper: Keeper, committed: Callable[[Batch], None]) -> None:
         self._handle = handle
         self._journal = journal
+        self._keeper = keeper
         self._committed = committed
         self.wakeup = Wakeup()
         self.paused_s = 0.0
@@ -44,9 +48,16 @@ class Committer:
         while True:
             await self.wakeup.wait()
             while self._journal.waiting:
-                batch = self._journal.take()
+                batch = self._journal.take(self._keeper.due())
                 await self._commit(batch)
                 self._committed(batch)
+
+    async def conclude(self) -> None:
+        """The run ends: keep what was learned until now. Nobody depends on it, so nothing fails for it."""
+        learned = self._keeper.last()
+        if learned is not None:
+            with suppress(StoreError):
+                await self._handle.commit(Batch(learned=learned))
 
     async def _commit(self, batch: Batch) -> None:
         pause, asked_since = FIRST_PAUSE_S, anyio.current_time()

@@ -21,6 +21,7 @@ from ..storage.ports import RunStore
 from .core import RunCore
 from .intake import Intake
 from .jobs import ThreadRunner, worker_threads
+from .keeping import begin_with
 from .loop import RunLoop
 from .meter import Meter
 from .open_rows import OpenRows
@@ -146,6 +147,7 @@ class Engine:
             if plan.resource is not None:
                 self.admission.register(plan.resource)
         handle = await self.store.open_run(name, {c.spec.name: c.fingerprint() for c in pipeline.columns})
+        begin_with(self.admission, handle.learned, self._wall_clock())
         policy = SalvagePolicy(
             max_attempts=settings.max_attempts,
             max_output_attempts=settings.max_output_attempts,

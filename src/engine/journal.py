@@ -62,14 +62,15 @@ class Journal:
         """Whether everything known about ``row`` is committed."""
         return row not in self._outstanding
 
-    def take(self) -> Batch:
-        """All that waits, as one batch. It stays outstanding until ``committed``."""
+    def take(self, learned: bytes | None = None) -> Batch:
+        """All that waits, as one batch, with what was ``learned``. It stays outstanding until ``committed``."""
         batch = Batch(
             rows=tuple(self._rows),
             cells=tuple(self._cells),
             unheld=tuple(self._unheld),
             held=tuple(self._held.values()),
             spent=tuple(self._spent),
+            learned=learned,
         )
         self.in_commit = self.waiting
         self._rows, self._cells, self._spent = [], [], []

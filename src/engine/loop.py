@@ -25,6 +25,7 @@ from .dispatch import Dispatch
 from .first_request import FirstRequests
 from .flight import Flight
 from .halt import Halt, cause_of
+from .keeping import Keeper
 from .meter import Meter
 from .pace import PaceReader
 from .performer import Performer
@@ -108,7 +109,7 @@ class RunLoop:
             controller,
             patience_s=options.patience,
         )
-        self._committer = Committer(handle, core.journal, self._committed)
+        self._committer = Committer(handle, core.journal, Keeper(controller, wall_clock, now), self._committed)
         self._armed = inf
         self._paces = PaceReader(intake.resources, core, self._dispatch, controller, self.meter)
         self._room = Wakeup()
@@ -144,6 +145,7 @@ class RunLoop:
             if self.error is None:
                 await self._conclude()
             else:
+                await self._committer.conclude()
                 await self._handle.finish(self._status().value)
         except BaseException as error:
             self.error = self.error or cause_of(error, anyio.get_cancelled_exc_class())
@@ -366,6 +368,7 @@ class RunLoop:
         self.core.leave_open()
         now, status = anyio.current_time(), self._status()
         self._paces.read(now, last=True)
+        await self._committer.conclude()
         await self._handle.finish(status.value)
         hint = self._resume_hint if status in _RESUMABLE else ""
         self.report = summarize(

@@ -57,6 +57,7 @@ SHELLS = {
     "engine/flight.py": "calls the user's functions on workers",
     "engine/intake.py": "waits for rows",
     "engine/jobs.py": "calls the user's functions",
+    "engine/keeping.py": "serialises through the codec",
     "engine/log.py": "logs",
     "engine/loop.py": "runs the loop of a run",
     "engine/output.py": "writes files",
