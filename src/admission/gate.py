@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from ..values import Feedback, Outcome, Pressure, ResourceKey, Rng, Usage
 from .lane import Lane, Waiter
-from .learning import learn, observe, settle
+from .learning import believable, learn, observe, settle
 from .leases import LeaseBook
 from .registry import Registry
 from .scope import Scope, ScopeLimits
@@ -128,7 +128,7 @@ class Gate:
         if not self._leases.is_out(lease):
             return
         if usage is not None:
-            lease.usage = usage
+            lease.usage = believable(usage)
         if feedback is not None:
             observe(lease, feedback, now)
             self._pump(self._registry.lanes[lease.resource].scopes, now)
@@ -155,7 +155,7 @@ class Gate:
         for passage in lease.passages:
             passage.scope.advance(now)
             passage.scope.in_flight -= 1
-        used = usage or lease.usage
+        used = believable(usage) or lease.usage
         settle(lease, outcome, used, now, sent=sent)
         if sent:
             lane.used(lease.request, outcome, used)
@@ -285,7 +285,7 @@ class Gate:
             reason = DenyReason.SHUTDOWN if self._closed else DenyReason.UNKNOWN_RESOURCE
             return Denied(reason, str(request.resource))
         for scope in lane.scopes:
-            if not scope.bare and scope.too_large(request) is not None:
+            if not scope.bare and scope.too_large(request, now) is not None:
                 return Denied(DenyReason.TOO_LARGE, lane.name)
         request = lane.estimated(request)
         for scope in lane.scopes:
@@ -365,7 +365,7 @@ class Gate:
     def _refuse_oversized(self, scope: Scope, now: float) -> None:
         for name in scope.resources:
             for waiter in list(self._registry.lanes[name].queued.values()):
-                if scope.too_large(waiter.request.stated or waiter.request) is not None:
+                if scope.too_large(waiter.request.stated or waiter.request, now) is not None:
                     self._room.refuse(waiter, DenyReason.TOO_LARGE, now)
 
     # Learning

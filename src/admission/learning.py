@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .rate import RateStamp
     from .scope import Passage, Scope
 
-__all__ = ["learn", "observe", "settle"]
+__all__ = ["believable", "learn", "observe", "settle"]
 
 _UNWELL = frozenset({Outcome.PROVIDER_ERROR, Outcome.PROVIDER_TIMEOUT})
 
@@ -31,6 +31,17 @@ RATE_HINT_S = 1.0
 EVIDENCE = 20
 """Requests that a scope must have seen accepted before an unlabelled rejection is taken for the measure of a rate: a
 provider that rejects everything for its first seconds says nothing about its rate."""
+
+
+TOKENS_MAX = 10**12
+"""No request uses more: what claims to have was miscounted."""
+
+
+def believable(usage: Usage | None) -> Usage | None:
+    """``usage`` if it can be meant; what cannot was not reported."""
+    if usage is None or (0 <= usage.input_tokens <= TOKENS_MAX and 0 <= usage.output_tokens <= TOKENS_MAX):
+        return usage
+    return None
 
 
 def settle(lease: Lease, outcome: Outcome, usage: Usage | None, now: float, *, sent: bool) -> None:

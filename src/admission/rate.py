@@ -20,7 +20,7 @@ from enum import StrEnum
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from .bucket import BURST_S, Bucket
+from .bucket import BURST_S, OWED_MAX_S, Bucket
 from .rate_learned import LearnedRate, LearnedSnapshot, RateMode
 from .rate_stated import StatedRate
 
@@ -31,7 +31,9 @@ __all__ = ["LearnedSnapshot", "RateLimiter", "RateMode", "RateOrigin", "RateSnap
 
 REVIEW_S: Final = 1.0
 REVIEW_SHARE: Final = 1 / 16
-"""A rate that climbs by itself is looked at again after this time, or this share of a longer wait."""
+REVIEW_MAX_S: Final = 30.0
+"""A rate that climbs by itself is looked at again after this time, or this share of a longer wait, but not much later:
+what was stated may lapse meanwhile."""
 
 CONTRADICTED: Final = 0.05
 """A rejection while the provider stated more than this share of its limit as left is not explained by the statement."""
@@ -132,8 +134,10 @@ class RateLimiter:
         capacity = self._bucket.capacity
         return inf if capacity is None else capacity
 
-    def fits(self, cost: float) -> bool:
-        """Whether ``cost`` can ever go; if not, it is too large."""
+    def fits(self, cost: float, now: float) -> bool:
+        """Whether ``cost`` can ever go; if not, it is too large. A statement that has lapsed forbids nothing."""
+        if now - self._reviewed_at >= REVIEW_S:
+            self._apply(now)
         return self._bucket.fits(cost)
 
     def ready_at(self, cost: float, now: float) -> float:
@@ -142,7 +146,7 @@ class RateLimiter:
             self._apply(now)
         at = max(self._bucket.ready_at(cost, now), self._stated.room_at(cost, now))
         if at > now and self._climbs():
-            return min(at, now + max(REVIEW_S, REVIEW_SHARE * (at - now)))
+            return min(at, now + min(REVIEW_MAX_S, max(REVIEW_S, REVIEW_SHARE * (at - now))))
         return at
 
     def take(self, cost: float, now: float) -> RateStamp:
@@ -159,7 +163,12 @@ class RateLimiter:
         return RateStamp(cost, now, seq, before, learned.generation, expected)
 
     def settle(self, stamp: RateStamp, actual: float, now: float) -> None:
-        """Replace the reservation by what the attempt really used; once per stamp. 0 gives all of it back."""
+        """Replace the reservation by what the attempt really used; once per stamp. 0 gives all of it back.
+
+        One attempt never owes more than ``OWED_MAX_S`` of the rate: no provider lets a request use more than a minute
+        of its limit, and an answer that claims so must not stop everything for a day.
+        """
+        actual = min(actual, stamp.cost + OWED_MAX_S * self._bucket.rate)
         delta = actual - stamp.cost
         if delta == 0.0:
             return

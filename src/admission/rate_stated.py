@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ..values import RateWindow
 
-__all__ = ["StatedRate"]
+__all__ = ["PATIENCE_S", "STALE_AT_MOST_S", "StatedRate"]
 
 FLOOR: Final = 0.05
 """Never below this share of the limit: an answer is needed to learn that there is room again."""
@@ -40,7 +40,13 @@ GAIN_S: Final = 10.0
 
 STALE_WINDOWS: Final = 3.0
 STALE_AT_LEAST_S: Final = 600.0
-"""Without a statement for this long (and so many windows) the provider stopped stating: back to learning."""
+STALE_AT_MOST_S: Final = 3600.0
+"""Without a statement for this long (and so many windows) the provider stopped stating: back to learning. A window
+of a day is not waited for: whoever states it states it again in the next answer."""
+
+PATIENCE_S: Final = 600.0
+"""Whatever was stated, one request goes out in this time: it may have been about another account, or the account may
+have been raised, and only an answer can say so. As long as the longest cooldown that a hint causes."""
 
 FIXED_VOTES: Final = 3
 VOTES_MAX: Final = 6
@@ -64,6 +70,7 @@ class StatedRate:
 
     __slots__ = (
         "_at",
+        "_cost",
         "_fixed",
         "_freshest",
         "_from_arrival",
@@ -72,6 +79,7 @@ class StatedRate:
         "_repeats",
         "_reset_at",
         "_resets",
+        "_sent_at",
         "corrected",
         "ignored",
         "left",
@@ -94,6 +102,8 @@ class StatedRate:
         self._from_arrival = True
         self._fixed = 0
         self._repeats = 0
+        self._sent_at = -inf
+        self._cost = 1.0  # of the last send
 
     @property
     def active(self) -> bool:
@@ -116,24 +126,29 @@ class StatedRate:
         if left is None:
             return inf
         nominal = self.limit / self.window_s
+        floor = max(FLOOR * nominal, self._cost / PATIENCE_S)
         spare = left - RESERVE * self.limit
         if self.fixed_window and now < self._reset_at < inf:
             even = spare / max(1.0, self._reset_at - now)
-            return min(CATCH_UP * nominal, max(FLOOR * nominal, even))
-        return max(FLOOR * nominal, nominal + spare / GAIN_S)
+            return max(floor, min(CATCH_UP * nominal, even))
+        return max(floor, nominal + spare / GAIN_S)
 
     def room_at(self, cost: float, now: float) -> float:
         """When there should be ``cost`` left, with some to spare, if nothing else is sent until then."""
         left = self._advance(now)
         if left is None:
             return now
+        patient_until = max(self._sent_at, self._heard_at) + PATIENCE_S
         if self.fixed_window and self._reset_at > now:
-            return now if left >= cost else self._reset_at
+            return now if left >= cost else min(self._reset_at, patient_until)
         missing = min(cost * SPARE, self.limit) - left
-        return now if missing <= 0.0 else now + missing * self.window_s / self.limit
+        return now if missing <= 0.0 else min(now + missing * self.window_s / self.limit, patient_until)
 
     def sent(self, cost: float, now: float) -> float:
         """Count a send; return what the provider is expected to have left after it (nan when nothing is known)."""
+        self._sent_at = now
+        if cost > 0.0:
+            self._cost = cost
         left = self._advance(now)
         if left is None:
             return float("nan")
@@ -143,6 +158,8 @@ class StatedRate:
     def settled(self, delta: float) -> None:
         """A send turned out ``delta`` units larger than it was counted (negative: smaller)."""
         if self.left is not None:
+            # No bucket is emptier than empty by more than a window: what claims to have used more is mistaken.
+            delta = min(delta, max(0.0, self.left + self.limit))
             self.left = min(self.limit, self.left - delta)
             self.corrected -= delta
 
@@ -194,7 +211,7 @@ class StatedRate:
         left = self.left
         if left is None or now <= self._at:
             return left
-        if now - self._heard_at > max(STALE_AT_LEAST_S, STALE_WINDOWS * self.window_s):
+        if now - self._heard_at > max(STALE_AT_LEAST_S, min(STALE_AT_MOST_S, STALE_WINDOWS * self.window_s)):
             self.left = None
             return None
         if not self.fixed_window:

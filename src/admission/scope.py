@@ -191,10 +191,10 @@ class Scope:
             self.limiter(kind).configure(stated.get(kind), now)
         self.bare = self._is_bare()
 
-    def too_large(self, request: Request) -> LimitKind | None:
+    def too_large(self, request: Request, now: float) -> LimitKind | None:
         """The rate limit that ``request`` could never pass, or None."""
         for kind, limiter in self.limiters.items():
-            if not limiter.fits(cost_of(request, kind)):
+            if not limiter.fits(cost_of(request, kind), now):
                 return kind
         return None
 

@@ -46,7 +46,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(cost=costs)
     def sends(self, cost: float) -> None:
-        if not self.limiter.fits(cost):
+        if not self.limiter.fits(cost, self.now):
             assert cost > min(self.configured, self.limiter.snapshot(self.now).stated or inf) * (1 - 1e-9)
             return
         for _ in range(5000):
