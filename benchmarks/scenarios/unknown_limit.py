@@ -39,17 +39,23 @@ if TYPE_CHECKING:
     from headgate.testing.provider import ModelStats, Slice
 
     from ..contenders import Contender, Told
-    from ..result import Goal
+    from ..measure import Plan
+    from ..result import CaseResult, Goal, ScenarioResult
 
 __all__ = ["SCENARIO", "to_95_s"]
 
 US = "headgate"
+TOLD = "openai, told"
 WARM = ProviderSpec(models={"m": ModelSpec(latency=Latency(mean_s=0.01))})
 WARM_ROWS = 8
+COLUMNS = (
+    *("rows done", "rows failed", "rows lost", "requests", "429s", "wall", "bound", "wall over bound"),
+    *("wall over oracle", "time to 95 %", "CPU per request", "CPU per row", "client CPU"),
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Setting:
     """One case: so many rows, served like this. ``smooth_s`` is how long a mean must be at the limit to count.
 
     ``over`` (wall over that of an oracle) and ``refused`` (429s per 100 rows) are what headgate is to reach, its ramp
@@ -64,7 +70,7 @@ class Plan:
     smooth_s: float
 
 
-def plans(effort: Effort) -> tuple[Plan, ...]:
+def settings(effort: Effort) -> tuple[Setting, ...]:
     """In full a minute of work each: 2,000 rows of a second in 32 slots, or at 50/s; otherwise a second or less."""
     slots, rows = effort.pick(4, 8, 32), effort.pick(12, 40, 2_000)
     rate, burst = effort.pick(50, 50, 50), effort.pick(10, 20, 50)
@@ -88,73 +94,75 @@ def plans(effort: Effort) -> tuple[Plan, ...]:
     faults = Faults(error_500=0.02, reset=0.01, slow=0.01, slow_factor=10.0, malformed=0.005)
     changing, faulty = plain.model_copy(update={"script": script}), plain.model_copy(update={"faults": faults})
     return (
-        Plan(f"{slots} slots", rows, plain, 1.05, 1.0, smooth_s),
-        Plan(f"{rate} requests/s", rows, bucket, 1.05, 1.0, smooth_s),
-        Plan(f"{slots} slots, half of them away for a while", rows, changing, 1.08, 1.0, smooth_s),
-        Plan(f"{slots} slots, faults", rows, faulty, 1.05, 1.0, smooth_s),
+        Setting(f"{slots} slots", rows, plain, 1.05, 1.0, smooth_s),
+        Setting(f"{rate} requests/s", rows, bucket, 1.05, 1.0, smooth_s),
+        Setting(f"{slots} slots, half of them away for a while", rows, changing, 1.08, 1.0, smooth_s),
+        Setting(f"{slots} slots, faults", rows, faulty, 1.05, 1.0, smooth_s),
     )
 
 
-def cases(effort: Effort, seed: int) -> Iterator[Case]:
-    """In full every plan for every contender, and the first for a client that is told the limit: what HTTP costs.
+def cases(plan: Plan) -> Iterator[Case]:
+    """In full every setting for every client, and the first for one that is told the limit: what HTTP costs.
 
-    With less effort the others show in the first plan only how they work: their backoff alone takes seconds.
+    With less effort the others show in the first setting only how they work: their backoff alone takes seconds.
     """
-    runs = None if effort is Effort.FULL else 1
+    runs = None if plan.effort is Effort.FULL else 1
     with ProviderProcess(WARM) as provider:
         _warm_up(provider)
-        for number, plan in enumerate(plans(effort)):
-            for name, contender in CONTENDERS.items():
-                if name == US or number == 0 or effort is Effort.FULL:
-                    yield Case(f"{plan.name}: {name}", partial(_measure, provider, plan, name, contender, seed), runs)
-        if effort is Effort.FULL:
-            plan = plans(effort)[0]
-            measure = partial(_measure, provider, plan, "openai, told", partial(_told, plan), seed)
-            yield Case(f"{plan.name}: openai, told", measure, runs)
+        for number, setting in enumerate(settings(plan.effort)):
+            clients = CONTENDERS if number == 0 or plan.effort is Effort.FULL else {US: CONTENDERS[US]}
+            if number == 0 and plan.effort is Effort.FULL:
+                clients = {**clients, TOLD: partial(_told, setting)}
+            for name, client in clients.items():
+                if not plan.clients or any(part in name for part in plan.clients):
+                    measure = partial(_measure, provider, setting, name, client, plan.seed)
+                    yield Case(f"{setting.name} / {name}", measure, runs)
 
 
-async def _told(plan: Plan, base_url: str, prompts: Sequence[str], seed: int) -> Told:
-    assert plan.model.concurrency is not None
-    return await with_slots(plan.model.concurrency, base_url, prompts)
+async def _told(setting: Setting, base_url: str, prompts: Sequence[str], seed: int) -> Told:
+    assert setting.model.concurrency is not None
+    return await with_slots(setting.model.concurrency, base_url, prompts)
 
 
-def _measure(provider: ProviderProcess, plan: Plan, name: str, contender: Contender, seed: int) -> Iterable[Sample]:
-    prompts = _prompts(plan.rows)
-    spec = ProviderSpec(models={"m": plan.model}, seed=seed)
+def _measure(
+    provider: ProviderProcess, setting: Setting, name: str, contender: Contender, seed: int
+) -> Iterable[Sample]:
+    prompts = _prompts(setting.rows)
+    spec = ProviderSpec(models={"m": setting.model}, seed=seed)
     provider.replace(spec)
     with measured() as ours:
         told = anyio.run(contender, provider.base_url, prompts, seed)
     stats, slices = provider.stats().models["m"], provider.timeline("m")
-    goals = _goals(plan) if name == US else {}
-    bound_s = _bound_s(plan.model, stats)
+    goals = _goals(setting) if name == US else {}
+    bound_s = _bound_s(setting.model, stats)
     best_s = oracle_s([content_of([{"role": "user", "content": prompt}]) for prompt in prompts], "m", spec)
     refused = stats.statuses.get("429", 0)
     values = [
         ("rows done", "", told.done),
         ("rows failed", "", told.failed),
-        ("rows lost", "", plan.rows - told.done - told.failed),
+        ("rows lost", "", setting.rows - told.done - told.failed),
         ("requests", "", stats.requests),
         ("429s", "", refused),
-        ("429s per 100 rows", "%", 100 * refused / plan.rows),
+        ("429s per 100 rows", "%", 100 * refused / setting.rows),
         ("wall", "s", told.seconds),
         ("bound", "s", bound_s),
         ("wall over bound", "x", told.seconds / bound_s),
         ("wall over oracle", "x", told.seconds / best_s),
-        *_times_to_95(plan, slices, told.seconds),
+        *_times_to_95(setting, slices, told.seconds),
         ("CPU per request", "ms", ours.cpu_s / stats.requests * 1e3),
-        ("CPU per row", "ms", ours.cpu_s / plan.rows * 1e3),
+        ("CPU per row", "ms", ours.cpu_s / setting.rows * 1e3),
         ("client CPU", "of a core", ours.cpu_s / ours.wall_s),
     ]
     return [Sample(label, unit, value, goals.get(label)) for label, unit, value in values]
 
 
-def _goals(plan: Plan) -> dict[str, Goal]:
+def _goals(setting: Setting) -> dict[str, Goal]:
     return {
-        "rows done": at_least(plan.rows),
+        "rows done": at_least(setting.rows),
         "rows failed": at_most(0),
         "rows lost": at_most(0),
-        "429s per 100 rows": at_most(plan.refused),
-        "wall over oracle": at_most(plan.over),
+        "429s per 100 rows": at_most(setting.refused),
+        "wall over oracle": at_most(setting.over),
     }
 
 
@@ -165,14 +173,14 @@ def _bound_s(model: ModelSpec, stats: ModelStats) -> float:
     return seconds_at_concurrency(stats.busy_s, model)
 
 
-def _times_to_95(plan: Plan, slices: Sequence[Slice], never_s: float) -> list[tuple[str, str, float]]:
+def _times_to_95(setting: Setting, slices: Sequence[Slice], never_s: float) -> list[tuple[str, str, float]]:
     """From the start and from each change. (A rate has none: its burst hides the beginning.)"""
-    if plan.model.concurrency is None:
+    if setting.model.concurrency is None:
         return []
-    times = [("time to 95 %", "s", to_95_s(slices, 0.0, plan.smooth_s, never_s))]
-    for change in plan.model.script:
+    times = [("time to 95 %", "s", to_95_s(slices, 0.0, setting.smooth_s, never_s))]
+    for change in setting.model.script:
         label = f"time to 95 % of {change.concurrency}"
-        times.append((label, "s", to_95_s(slices, change.at_s, plan.smooth_s, never_s)))
+        times.append((label, "s", to_95_s(slices, change.at_s, setting.smooth_s, never_s)))
     return times
 
 
@@ -201,8 +209,25 @@ def _warm_up(provider: ProviderProcess) -> None:
         anyio.run(contender, provider.base_url, _prompts(WARM_ROWS), 0)
 
 
+def table(result: ScenarioResult) -> Iterator[str]:
+    """One line a client. What headgate was to reach and missed is bold; the goals themselves are in the JSON."""
+    units = {metric.name: metric.unit for case in result.cases for metric in case.metrics}
+    heads = (f"{name}, {units[name]}" if units.get(name) else name for name in COLUMNS)
+    yield f"| case / client | {' | '.join(heads)} |"
+    yield f"|---|{'---:|' * len(COLUMNS)}"
+    for case in result.cases:
+        yield f"| {case.name} | {' | '.join(_cell(case, name) for name in COLUMNS)} |"
+
+
+def _cell(case: CaseResult, name: str) -> str:
+    """The medians of a metric and of its variants by step."""
+    found = [metric for metric in case.metrics if metric.name == name or metric.name.startswith(f"{name} of")]
+    return ", ".join(f"**{one.median:.4g}**" if one.met is False else f"{one.median:.4g}" for one in found)
+
+
 SCENARIO = Scenario(
     "unknown-limit",
     "A provider that nobody was told anything about, over real HTTP: all rows, few 429s, near the bound?",
     cases,
+    table,
 )
