@@ -67,7 +67,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=1, help="the (first) seed")
     parser.add_argument("--case", action="append", default=[], help="only cases with this in their name; several")
-    parser.add_argument("--client", action="append", default=[], help="admission: only clients with this in their name")
+    parser.add_argument(
+        "--client", action="append", default=[], help="only clients with this in their name, where several are compared"
+    )
     parser.add_argument("--minutes", type=_minutes, help="admission: virtual minutes (default: 30, with --quick 3)")
     parser.add_argument("--jobs", type=_count, help="processes for what is not timed (default: one per CPU)")
     parser.add_argument("--pictures", type=Path, help="admission: draw each case into this folder")

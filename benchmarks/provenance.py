@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["provenance"]
 
 ROOT = Path(__file__).resolve().parents[1]
-LIBRARIES = ("headgate", "anyio", "pydantic", "structlog", "trio", "aiohttp", "openai", "httpx", "httpx2")
+LIBRARIES = ("headgate", "anyio", "pydantic", "structlog", "trio", "aiohttp", "openai", "httpx", "httpx2", "tenacity")
 
 
 def provenance(*, seed: int, effort: str, argv: Sequence[str]) -> Provenance:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import admission, history, outage, overhead, parked, pressure
+from . import admission, history, outage, overhead, parked, pressure, unknown_limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         parked.SCENARIO,
         outage.SCENARIO,
         admission.SCENARIO,
+        unknown_limit.SCENARIO,
     )
 }
 """Every scenario."""

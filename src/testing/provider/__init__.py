@@ -21,6 +21,7 @@ from .spec import (
     OutputTokens,
     ProviderSpec,
 )
+from .timeline import Slice
 from .values import (
     Accepted,
     ContentCount,
@@ -64,6 +65,7 @@ __all__ = [
     "QuotaState",
     "Rejected",
     "RetryAfter",
+    "Slice",
     "TokenCharge",
     "VirtualProvider",
     "Window",

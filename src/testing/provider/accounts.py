@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING
 
+from .timeline import Timeline
 from .values import ContentCount, Fault, ModelStats, ProviderLimit
 
 if TYPE_CHECKING:
@@ -59,10 +60,12 @@ class Account:
         self._busy_s = self._served_s = 0.0
         self._capacity_s: float | None = 0.0
         self._at = now
+        self.timeline = Timeline(now)
 
     def advance(self, now: float, concurrency: int | None) -> None:
         """Carry the integrals on to ``now`` under the limit that held until then."""
         assert now >= self._at, "time went back"
+        self.timeline.advance(now, self.in_flight, concurrency)
         passed = now - self._at
         self._at = now
         self._busy_s += self.in_flight * passed
@@ -76,6 +79,7 @@ class Account:
         self._requests += 1
         self._rejected[limit] += 1
         self._statuses[str(status)] += 1
+        self.timeline.count(accepted=False)
         count.requests += 1
 
     def accept(self, fault: Fault | None, count: ContentCount) -> None:
@@ -84,6 +88,7 @@ class Account:
         self._accepted += 1
         self.in_flight += 1
         self._in_flight_max = max(self._in_flight_max, self.in_flight)
+        self.timeline.count(accepted=True)
         count.requests += 1
         count.accepted += 1
         self._accepted_again += count.accepted > 1

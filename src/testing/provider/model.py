@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .spec import Capacity, ProviderSpec
+    from .timeline import Slice
 
 __all__ = ["ProviderModel"]
 
@@ -125,6 +126,10 @@ class ProviderModel:
         """Return the names of the models served."""
         return tuple(self._served)
 
+    def in_flight(self) -> int:
+        """Return how many requests are accepted and not ended."""
+        return len(self._in_flight)
+
     def contents(self, name: str) -> Mapping[bytes, ContentCount]:
         """Return the counts by content digest of a model. Raises KeyError."""
         return self._served[name].contents.all()
@@ -139,6 +144,12 @@ class ProviderModel:
             served.advance(now)
         models = {name: served.account.stats(served.contents) for name, served in self._served.items()}
         return ProviderStats(max(0.0, now - self._start_s), models, self._unknown_model)
+
+    def timeline(self, name: str, now: float) -> tuple[Slice, ...]:
+        """Return how busy a model was since its account began. Raises KeyError."""
+        served = self._served[name]
+        served.advance(now)
+        return served.account.timeline.slices()
 
     def reset_stats(self, now: float) -> None:
         """Start all counts and the memory of contents again; requests in flight, quotas and scripts go on."""

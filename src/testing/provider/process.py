@@ -22,6 +22,7 @@ from ...errors import HeadgateError
 from .answers import content_of
 from .draws import content_digest
 from .spec import Capacity, Control, ProviderSpec
+from .timeline import Slice
 from .values import ContentCount, ProviderStats
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = ["ProviderProcess", "ProviderStartError"]
 
 HOST: Final = "127.0.0.1"
 STATS: Final = TypeAdapter(ProviderStats)
+SLICES: Final = TypeAdapter(tuple[Slice, ...])
 
 
 class ProviderStartError(HeadgateError):
@@ -46,8 +48,8 @@ class ProviderProcess:
     ...     client.chat.completions.create(model="gpt-x", messages=[{"role": "user", "content": "Why?"}])
     ...     print(provider.stats().models["gpt-x"].statuses)
 
-    ``stats``, ``control`` and ``count`` are plain blocking calls of about a millisecond. Starting takes as
-    long as an interpreter needs to import aiohttp; ``async with`` starts and stops in a thread.
+    ``stats``, ``timeline``, ``control``, ``replace`` and ``count`` are plain blocking calls of about a millisecond.
+    Starting takes as long as an interpreter needs to import aiohttp; ``async with`` starts and stops in a thread.
     """
 
     def __init__(self, spec: ProviderSpec, *, start_timeout_s: float = 30.0, stop_timeout_s: float = 5.0) -> None:
@@ -111,6 +113,11 @@ class ProviderProcess:
         contents = cast("dict[str, dict[str, dict[str, int]]]", self._ask("GET", "/stats?contents=1")["contents"])
         return ContentCount(**contents[model].get(content_digest(content_of(messages)).hex(), {}))
 
+    def timeline(self, model: str) -> tuple[Slice, ...]:
+        """Return how busy a model was over time. Raises KeyError."""
+        slices = cast("dict[str, object]", self._ask("GET", "/stats?timeline=1")["timeline"])
+        return SLICES.validate_python(slices[model])
+
     def control(self, model: str | None = None, change: Capacity | None = None, *, reset: bool = False) -> None:
         """Change what a model (None: every model) serves from now on; ``reset`` clears the counts first.
 
@@ -120,6 +127,14 @@ class ProviderProcess:
         """
         control = Control(model=model, change=change, reset=reset)
         self._ask("POST", "/control", control.model_dump_json(exclude_unset=True))
+
+    def replace(self, spec: ProviderSpec) -> None:
+        """Serve ``spec`` from now on at the same address, as a process that was just started, in a millisecond.
+
+        Raises ValueError with the provider's words if it refuses, as it does while requests are in flight.
+        """
+        self._ask("POST", "/spec", spec.model_dump_json(exclude_unset=True))
+        self._spec = spec
 
     def __enter__(self) -> Self:
         self.start()

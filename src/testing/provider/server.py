@@ -1,8 +1,9 @@
 """The provider over HTTP, OpenAI-compatible, on aiohttp (the extra ``testing``).
 
 ``POST /v1/chat/completions`` (also streamed), ``POST /v1/embeddings``, ``GET /v1/models``; beside the API
-``GET /stats`` (exact accounts; ``?contents=1`` adds the counts per content), ``POST /control`` (a
-:class:`.spec.Control`) and ``GET /healthz``.
+``GET /stats`` (exact accounts; ``?contents=1`` adds the counts per content, ``?timeline=1`` how busy each model was
+over time), ``POST /control`` (a :class:`.spec.Control`), ``POST /spec`` (a :class:`.spec.ProviderSpec` to serve
+instead) and ``GET /healthz``.
 
 A slot is free when the answer is complete or the client has gone, and always before the client can see the
 end of its answer: a client that sends its next request at once finds the slot free. Bodies that cannot be
@@ -24,14 +25,13 @@ from pydantic import ValidationError
 
 from .dialects import Dialect, error_body
 from .model import ProviderModel
-from .spec import Control
+from .spec import Control, ProviderSpec
 from .values import Accepted, Fault, Rejected
 from .wire import ChatAsk, EmbeddingAsk, UnreadableRequest
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from .spec import ProviderSpec
     from .values import ProviderRequest
 
 __all__ = ["ProviderServer"]
@@ -75,6 +75,7 @@ class ProviderServer:
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/stats", self._stats)
         app.router.add_post("/control", self._control)
+        app.router.add_post("/spec", self._replace)
         app.router.add_get("/healthz", self._healthz)
         return app
 
@@ -168,10 +169,15 @@ class ProviderServer:
         stats = dataclasses.asdict(self._model.stats(self._now()))
         if http.query.get("contents"):
             stats["contents"] = {name: self._contents(name) for name in self._model.names()}
+        if http.query.get("timeline"):
+            stats["timeline"] = {name: self._timeline(name) for name in self._model.names()}
         return _json(stats)
 
     def _contents(self, name: str) -> dict[str, dict[str, int]]:
         return {digest.hex(): dataclasses.asdict(count) for digest, count in self._model.contents(name).items()}
+
+    def _timeline(self, name: str) -> list[dict[str, float | None]]:
+        return [dataclasses.asdict(one) for one in self._model.timeline(name, self._now())]
 
     async def _control(self, http: web.Request) -> web.Response:
         try:
@@ -184,6 +190,18 @@ class ProviderServer:
             self._model.reset_stats(self._now())
         if control.change is not None:
             self._model.change(control.model, control.change, self._now())
+        return _json({"ok": True})
+
+    async def _replace(self, http: web.Request) -> web.Response:
+        """Become another provider, as if just started. Requests in flight would belong to neither."""
+        try:
+            spec = ProviderSpec.model_validate_json(await http.read())
+        except ValidationError as error:
+            return _json(error_body(Dialect.NONE, 400, str(error)), 400)
+        if self._model.in_flight():
+            return _json(error_body(Dialect.NONE, 409, "Requests are in flight."), 409)
+        self._zero_s = time.monotonic()
+        self._model = ProviderModel(spec, epoch_s=time.time())
         return _json({"ok": True})
 
     async def _healthz(self, http: web.Request) -> web.Response:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from .spec import Capacity, ProviderSpec
+    from .timeline import Slice
 
 __all__ = ["Answer", "ProviderResponse", "ProviderResponseError", "VirtualProvider"]
 
@@ -152,6 +153,10 @@ class VirtualProvider:
     def count(self, model: str, content: str) -> ContentCount:
         """Return how often a content was requested, accepted and answered."""
         return self._model.count(model, content)
+
+    def timeline(self, model: str) -> tuple[Slice, ...]:
+        """Return how busy a model was over time. Raises KeyError."""
+        return self._model.timeline(model, anyio.current_time())
 
     def stats(self) -> ProviderStats:
         """Return the exact accounts of all models up to now."""
