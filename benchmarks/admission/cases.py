@@ -89,12 +89,14 @@ def _slots(count: int) -> Rule:
 
 
 CASES: Final = (
-    AdmissionCase("concurrency 32", "32 slots, untold", _slots(32), Goals(0.99, 0.003, 10)),
-    AdmissionCase("concurrency 200", "200 slots, the user's cap is 256", _slots(200), Goals(0.98, 0.003, 17), cap=256),
-    AdmissionCase("steps 64-32-64", "64, 32 and 64 slots, ten minutes each", Rule(slots=STEPS), Goals(0.98, 0.004, 25)),
+    AdmissionCase("concurrency 32", "nothing is said", _slots(32), Goals(0.99, 0.003, 10)),
+    AdmissionCase(
+        "concurrency 200", "nothing is said, the user's cap is 256", _slots(200), Goals(0.98, 0.003, 17), cap=256
+    ),
+    AdmissionCase("steps 64-32-64", "ten minutes each", Rule(slots=STEPS), Goals(0.98, 0.004, 25)),
     AdmissionCase(
         "600 a minute, silent",
-        "600 requests a minute, burst 10",
+        "burst 10, nothing is said",
         MINUTE_600,
         Goals(0.98, 0.001),
         Work.REQUESTS,
@@ -102,7 +104,7 @@ CASES: Final = (
     ),
     AdmissionCase(
         "600 a minute, Retry-After",
-        "the same; rejections carry Retry-After in whole seconds",
+        "burst 10, rejections carry Retry-After in whole seconds",
         replace(MINUTE_600, hint=Hint.SECONDS),
         Goals(0.975, 0.001),
         Work.REQUESTS,
@@ -110,7 +112,7 @@ CASES: Final = (
     ),
     AdmissionCase(
         "600 a minute, Retry-After in ms",
-        "the same; rejections carry the exact wait (retry-after-ms)",
+        "burst 10, rejections carry the exact wait (retry-after-ms)",
         replace(MINUTE_600, hint=Hint.MS),
         Goals(0.975, 0.001),
         Work.REQUESTS,
@@ -118,7 +120,7 @@ CASES: Final = (
     ),
     AdmissionCase(
         "600 a minute, headers",
-        "the same; every response states limit, remaining and reset",
+        "burst 10, every response states limit, remaining and reset",
         replace(MINUTE_600, states=True),
         Goals(0.998, 0.0001),
         Work.REQUESTS,
@@ -126,7 +128,7 @@ CASES: Final = (
     ),
     AdmissionCase(
         "600 a minute, labelled",
-        "silent, but rejections name their limit",
+        "burst 10, rejections name their limit and say nothing else",
         replace(MINUTE_600, labelled=True),
         Goals(0.98, 0.001),
         Work.REQUESTS,
@@ -134,7 +136,7 @@ CASES: Final = (
     ),
     AdmissionCase(
         "rejected count, Retry-After",
-        "600 a minute, and rejected requests use the quota up too",
+        "600 a minute, rejected requests use the quota up too",
         replace(MINUTE_600, rejected_count=True, hint=Hint.SECONDS),
         Goals(0.985, 0.002),
         Work.REQUESTS,
@@ -142,7 +144,7 @@ CASES: Final = (
     ),
     AdmissionCase(
         "rejected count, silent",
-        "the same without Retry-After",
+        "600 a minute, rejected requests use the quota up too, nothing is said",
         replace(MINUTE_600, rejected_count=True),
         Goals(0.95, 0.01),
         Work.REQUESTS,
@@ -150,7 +152,7 @@ CASES: Final = (
     ),
     AdmissionCase(
         "fixed window 40",
-        "40 requests in each minute by the clock, silent",
+        "40 requests in each minute by the clock, nothing is said",
         Rule(per_minute=40, fixed_window=True),
         Goals(0.98, 0.01),
         Work.REQUESTS,
@@ -158,7 +160,7 @@ CASES: Final = (
     ),
     AdmissionCase(
         "32 and 240 a minute",
-        "32 slots and 240 requests a minute (burst 240), silent",
+        "32 slots and 240 requests a minute (burst 240), nothing is said",
         BOTH,
         Goals(0.98, 0.005),
         Work.REQUESTS,
@@ -166,7 +168,7 @@ CASES: Final = (
     ),
     AdmissionCase(
         "32 and 240 a minute, labelled",
-        "the same; rejections name their limit",
+        "32 slots and 240 requests a minute (burst 240), rejections name their limit",
         replace(BOTH, labelled=True),
         Goals(0.98, 0.005),
         Work.REQUESTS,
@@ -174,16 +176,23 @@ CASES: Final = (
     ),
     AdmissionCase(
         "600k tokens, headers",
-        "600,000 tokens a minute, lognormal costs, estimates wrong by up to half; responses state the quota",
+        "estimates wrong by up to half, every response states the quota",
         replace(TOKENS, states=True),
         Goals(0.98, 0.002),
         Work.TOKENS,
         window_s=30,
     ),
-    AdmissionCase("600k tokens, silent", "the same, silent", TOKENS, Goals(0.98, 0.002), Work.TOKENS, window_s=30),
+    AdmissionCase(
+        "600k tokens, silent",
+        "estimates wrong by up to half, nothing is said",
+        TOKENS,
+        Goals(0.98, 0.002),
+        Work.TOKENS,
+        window_s=30,
+    ),
     AdmissionCase(
         "600k tokens, labelled",
-        "the same; rejections name their limit",
+        "estimates wrong by up to half, rejections name their limit",
         replace(TOKENS, labelled=True),
         Goals(0.98, 0.002),
         Work.TOKENS,
@@ -191,14 +200,14 @@ CASES: Final = (
     ),
     AdmissionCase(
         "two clients on 64",
-        "64 slots, two clients that know nothing of each other",
+        "64 slots, clients that know nothing of each other",
         _slots(64),
         Goals(0.97, 0.008, jain=0.97),
         clients=2,
     ),
     AdmissionCase(
         "64 flows on 32",
-        "32 slots, 64 flows with weights 1 to 4",
+        "32 slots, flows with weights 1 to 4",
         _slots(32),
         Goals(0.99, 0.003, 10, jain=0.97),
         weights=WEIGHTS,
@@ -215,9 +224,7 @@ CASES: Final = (
         replace(_slots(32), hint=Hint.SECONDS, retry_after_s=5.0),
         Goals(0.975, 0.003, 25),
     ),
-    AdmissionCase(
-        "1,000 rows", "32 slots, untold; how long 1,000 rows take", _slots(32), Goals(makespan=1.03), rows=1000
-    ),
+    AdmissionCase("1,000 rows", "32 slots, nothing is said", _slots(32), Goals(makespan=1.03), rows=1000),
 )
 """Every case, in the order of the report."""
 

@@ -7,13 +7,14 @@ any.
 
 from __future__ import annotations
 
+from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Final
 
 from headgate.admission.gate import Gate
 from headgate.admission.scope import ScopeLimits
 from headgate.admission.values import Denied, Grant, Lease, Request
-from headgate.values import Outcome, ResourceKey, Usage
+from headgate.values import LimitKind, Outcome, ResourceKey, Usage
 
 from .simulation import Ticket
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["GateClient", "untold"]
 
 MODEL: Final = ResourceKey.parse("bench/m")
+BY_CLOSENESS: Final = (LimitKind.TOKENS, LimitKind.INPUT_TOKENS, LimitKind.REQUESTS)
 DEPTH: Final = 2
 """Requests that a flow keeps waiting: with one, a flow whose turn comes twice in a step would look idle."""
 
@@ -80,9 +82,12 @@ class GateClient:
         """The gate's next tick."""
         return self.gate.next_tick(now)
 
-    def limit(self) -> float:
-        """The concurrency that it believes in."""
-        return self.gate.capacity(MODEL)
+    def limits(self) -> tuple[float, float]:
+        """The concurrency that it believes in, and the rate of tokens, if it knows one, or of requests."""
+        limiters = self.gate.scopes()[str(MODEL)].limiters
+        rates = [limiters[kind].rate_per_minute for kind in BY_CLOSENESS if kind in limiters]
+        known = [rate for rate in rates if rate < inf]
+        return self.gate.capacity(MODEL), known[0] if known else inf
 
     def _submit(self, job: Job, now: float, out: list[Ticket]) -> None:
         request = Request(

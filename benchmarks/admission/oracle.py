@@ -73,9 +73,9 @@ class Oracle:
         """The next change, or when the next job fits a quota."""
         return self._due
 
-    def limit(self) -> float:
+    def limits(self) -> tuple[float, float]:
         """To draw: it has none of its own."""
-        return inf
+        return inf, inf
 
     def _draw(self) -> Job | None:
         self._turn = (self._turn + 1) % self._flows

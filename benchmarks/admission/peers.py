@@ -82,9 +82,9 @@ class Peer:
         """The next retry, or what the law waits for."""
         return min(self.law.next_at(now), self._asleep[0][0] if self._asleep else inf)
 
-    def limit(self) -> float:
-        """The law's."""
-        return self.law.limit
+    def limits(self) -> tuple[float, float]:
+        """The law's; none of them knows of rates."""
+        return self.law.limit, inf
 
     def _send(self, job: Job, refusals: int, now: float) -> Ticket:
         self.law.sent(now)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import exp, inf, log
 from random import Random
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from .provider import Provider, Rule
 
@@ -21,7 +21,19 @@ if TYPE_CHECKING:
 
     from headgate.values import Feedback
 
-__all__ = ["LEG_S", "MEAN_S", "SIGMA", "Client", "Demand", "Job", "Record", "Simulation", "Ticket", "new_record"]
+__all__ = [
+    "LEG_S",
+    "MEAN_S",
+    "SIGMA",
+    "Client",
+    "Demand",
+    "Job",
+    "Look",
+    "Record",
+    "Simulation",
+    "Ticket",
+    "new_record",
+]
 
 LEG_S: Final = 0.040
 MEAN_S: Final = 5.0
@@ -128,9 +140,18 @@ class Client(Protocol):
         """When ``sends`` may have something to send without anything else happening; ``inf`` for never."""
         ...
 
-    def limit(self) -> float:
-        """How many it would have in flight at most, to draw; ``inf`` where it has no such number."""
+    def limits(self) -> tuple[float, float]:
+        """What it allows itself, to draw: how many in flight, and how much a minute; ``inf`` where nothing is known."""
         ...
+
+
+class Look(NamedTuple):
+    """One look at a client: what it allows itself in flight and a minute (``inf``: unknown), and what is in flight."""
+
+    at: float
+    limit: float
+    per_minute: float
+    in_flight: int
 
 
 @dataclass(slots=True, eq=False)
@@ -150,8 +171,8 @@ class Record:
     answered: int = 0
     last_answer: float = 0.0
     in_flight: int = 0
-    trace: list[tuple[float, float, int]] = field(default_factory=list[tuple[float, float, int]])
-    """(time, limit, in flight), where a trace was asked for."""
+    trace: list[Look] = field(default_factory=list["Look"])
+    """What was looked at, where that was asked for."""
 
     def busy_by_second(self) -> list[float]:
         """Slot seconds in each second."""
@@ -268,7 +289,7 @@ class Simulation:
     def _look(self) -> None:
         assert self._trace_s is not None
         for client, record in zip(self._clients, self.records, strict=True):
-            record.trace.append((self.now, client.limit(), record.in_flight))
+            record.trace.append(Look(self.now, *client.limits(), record.in_flight))
         if self._heap:
             self._at(self.now + self._trace_s, _LOOK, 0)
 

@@ -22,6 +22,7 @@ from ..result import Judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from ..admission.cases import AdmissionCase
     from ..admission.figures import Figures
@@ -53,6 +54,23 @@ def cases(plan: Plan) -> Iterator[Case]:
         for case, kind in chosen:
             measure = partial(_samples, results, case, kind in OURS)
             yield Case(f"{case.name} / {kind}", measure, runs=_runs(plan, kind))
+        if plan.pictures is not None:
+            _draw(plan, seconds, stack)
+
+
+def _draw(plan: Plan, seconds: float, stack: ExitStack) -> None:
+    """Play the first seed of each case once more, with somebody watching."""
+    names = [case.name for case in CASES if plan.wants(case.name)]
+    for drawn in spread(
+        [Piece(_draw_one, (name, plan.pictures, plan.seed, seconds)) for name in names], plan.jobs, stack
+    ):
+        drawn()
+
+
+def _draw_one(name: str, folder: Path, seed: int, seconds: float) -> Path:
+    from ..admission.pictures import draw  # matplotlib takes a second to import, and only this needs it
+
+    return draw(case_named(name), folder, seed=seed, seconds=seconds)
 
 
 def _runs(plan: Plan, kind: str) -> int:

@@ -152,4 +152,4 @@ def test_no_law_has_more_in_flight_than_its_limit(law: Law) -> None:
     simulation.run()
     (record,) = simulation.records
     assert record.answered > 20
-    assert max(in_flight for _, _, in_flight in record.trace) <= 4
+    assert max(look.in_flight for look in record.trace) <= 4
