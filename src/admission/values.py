@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..values import Outcome, Usage
 
@@ -88,8 +88,8 @@ class Lease:
     """The permission for one attempt, to be released exactly once with an outcome.
 
     ``limit`` and ``epoch`` are those of the resource at admission, ``waited_s`` the time in the local queue. The
-    tokens of ``request`` are what is reserved.
-    ``usage`` and the fields below it are filled in by the gate as the attempt reports back.
+    tokens of ``request`` are what is reserved. ``usage`` and the fields below it are filled in by the gate as the
+    attempt reports back; ``returned`` is its place in the order of all releases, 0 while it is out.
     """
 
     id: int
@@ -103,6 +103,7 @@ class Lease:
     passages: tuple[Passage, ...] = field(repr=False)
     usage: Usage | None = None
     canary: bool = False
+    returned: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +115,9 @@ class Denied:
     retry_after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """Waiter ``waiter`` got ``lease``. It holds from this moment, whoever reads the effect."""
+class Grant(NamedTuple):
+    """Waiter ``waiter`` got ``lease``. It holds from this moment, whoever reads the effect. A tuple: one is made for
+    every waiter."""
 
     waiter: int
     lease: Lease
