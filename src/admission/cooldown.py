@@ -84,10 +84,14 @@ class _Phase(Enum):
     RESTART = auto()
 
 
+_CANARY_WANTED: Final = _Phase.CANARY_WANTED  # asked for every request, and looking up an enum's member is slow
+
+
 class Cooldown:
     """The cooldown of one scope. See the module for the protocol.
 
-    ``blocked_until`` (seconds, monotonic; -inf when there never was a block) is to be read only; ``cap_s``
+    ``blocked_until`` (seconds, monotonic; -inf when there never was a block) is to be read only, and so is ``open``:
+    there is no cooldown, ``allowance`` need not be asked before something closes it. ``cap_s``
     may be changed at any time. ``exceeded`` counts the hints beyond ``cap_s``, ``longest_hint_s`` is the
     largest so far.
     """
@@ -111,6 +115,7 @@ class Cooldown:
         "cap_s",
         "exceeded",
         "longest_hint_s",
+        "open",
     )
 
     def __init__(self, *, rng: Rng, cap_s: float = HINT_CAP_S) -> None:
@@ -118,6 +123,7 @@ class Cooldown:
         self.exceeded = 0
         self.longest_hint_s = 0.0
         self.blocked_until = -inf
+        self.open = True
         self._rng = rng
         self._own_until = -inf  # hints and backoffs
         self._external_until = -inf
@@ -211,8 +217,9 @@ class Cooldown:
     def sent(self, now: float, settle_s: float = SETTLE_S) -> bool:
         """A request goes out. True if it is the canary: it survives by ``settle_s`` seconds of silence."""
         self._settle_s = settle_s
-        self._rate_witness_at = min(self._rate_witness_at, now)
-        if self._phase is not _Phase.CANARY_WANTED:
+        if self._rate_witness_at == inf:
+            self._rate_witness_at = now
+        if self._phase is not _CANARY_WANTED:
             return False
         self._phase = _Phase.CANARY_OUT
         self._canary_at = now
@@ -264,6 +271,7 @@ class Cooldown:
         assert self.blocked_until == max(self._own_until, self._external_until)
         assert self._needs_canary or self._phase not in (_Phase.CANARY_WANTED, _Phase.CANARY_OUT)
         assert not (self._needs_canary and self._phase in (_Phase.OPEN, _Phase.RESTART)), "reopened without a canary"
+        assert self.open == (self._phase is _Phase.OPEN)
         assert self._rate_row >= 0
         assert self._consecutive >= 0
 
@@ -274,6 +282,7 @@ class Cooldown:
         self.blocked_until = max(self._own_until, self._external_until)
         if self.blocked_until > now:
             self._phase = _Phase.BLOCKED
+            self.open = False
 
     def _pass_time(self, now: float, in_flight: int, limit: float) -> None:
         if self._phase is _Phase.OPEN:
@@ -291,6 +300,7 @@ class Cooldown:
                 self._base, self._reopened_at = in_flight, now
             if self._restarted(now) >= min(limit, self._base + exp2(RESTART_DOUBLINGS_MAX)):
                 self._phase = _Phase.OPEN
+                self.open = True
 
     def _reopen(self) -> None:
         if self._needs_canary:

@@ -13,7 +13,7 @@ request each (that paper's theorem 1). Costs: O(log waiting keys) an operation.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import Generic, TypeVar
 
 __all__ = ["FairQueue"]
@@ -26,15 +26,16 @@ _SPARE_ENTRIES = 64  # how much rubbish a heap or table may hold before it is sw
 class FairQueue(Generic[K]):
     """Keys with work waiting, in order of their virtual start times; ties go to the higher rank, then to age."""
 
+    # A key's live entry is the one in _entries: (start, -rank, sequence, weight, key). The heap may hold older ones, but
+    # never at its top, so that looking at the head is looking at heap[0].
     __slots__ = ("_entries", "_finish", "_heap", "_sequence", "_virtual_time")
 
     def __init__(self) -> None:
         self._virtual_time = 0.0
         self._sequence = 0
-        # A key's live entry is the one in _entries; older ones in _heap are skipped when they surface.
         self._entries: dict[K, tuple[float, float, int, float, K]] = {}
         self._heap: list[tuple[float, float, int, float, K]] = []
-        self._finish: dict[K, float] = {}
+        self._finish: dict[K, float] = {}  # what keys that left still owe
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -47,50 +48,78 @@ class FairQueue(Generic[K]):
 
     def add(self, key: K, weight: float = 1.0, rank: float = 0.0) -> None:
         """``key`` has work waiting from now on. Adding a key that waits already changes nothing."""
-        if key in self._entries:
+        entries = self._entries
+        if key in entries:
             return
-        start = max(self._virtual_time, self._finish.get(key, 0.0))
-        self._insert(start, -rank, weight, key)
+        start = self._finish.pop(key, 0.0)
+        if start < self._virtual_time:
+            start = self._virtual_time
+        self._sequence += 1
+        entry = entries[key] = (start, -rank, self._sequence, weight, key)
+        heappush(self._heap, entry)
 
     def remove(self, key: K) -> None:
         """``key`` has no more work; what it owes is remembered until the others have caught up."""
-        if self._entries.pop(key, None) is not None:
-            self._sweep()
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._left(entry, entry[0])
 
     def head(self) -> K | None:
         """The key whose turn it is, or None. It stays in the queue until it is charged and removed."""
-        heap, entries = self._heap, self._entries
-        while heap:
-            entry = heap[0]
-            if entries.get(entry[4]) is entry:
-                return entry[4]
-            heappop(heap)
-        return None
+        heap = self._heap
+        return heap[0][4] if heap else None
 
     def charge(self, key: K, cost: float = 1.0) -> None:
-        """``key`` was served work of ``cost``: it moves back by ``cost / weight``."""
+        """``key`` was served work of ``cost`` and has more: it moves back by ``cost / weight``."""
         entry = self._entries.get(key)
         if entry is None:
             return
         start, negative_rank, _, weight, _ = entry
         if start > self._virtual_time:
             self._virtual_time = start
-        finish = start + cost / weight
-        self._finish[key] = finish
-        self._insert(finish, negative_rank, weight, key)
-        self._sweep()
+        self._sequence += 1
+        later = self._entries[key] = (start + cost / weight, negative_rank, self._sequence, weight, key)
+        heap = self._heap
+        if heap[0] is entry:
+            heapreplace(heap, later)
+            self._uncover()
+        else:
+            heappush(heap, later)
+            self._sweep()
+
+    def charge_last(self, key: K, cost: float = 1.0) -> None:
+        """``charge`` and ``remove`` in one: ``key`` was served the last that it had."""
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return
+        start, _, _, weight, _ = entry
+        if start > self._virtual_time:
+            self._virtual_time = start
+        self._left(entry, start + cost / weight)
 
     def check(self) -> None:
-        """Assert that every waiting key has its one live entry."""
+        """Assert that every waiting key has its one live entry, and that the top of the heap is one."""
         live = [entry for entry in self._heap if self._entries.get(entry[4]) is entry]
         assert len(live) == len(self._entries)
+        assert not self._heap or self._entries.get(self._heap[0][4]) is self._heap[0]
         assert len(self._heap) <= 2 * len(self._entries) + _SPARE_ENTRIES + 1
+        assert self._finish.keys().isdisjoint(self._entries)
 
-    def _insert(self, start: float, negative_rank: float, weight: float, key: K) -> None:
-        self._sequence += 1
-        entry = (start, negative_rank, self._sequence, weight, key)
-        self._entries[key] = entry
-        heappush(self._heap, entry)
+    def _left(self, entry: tuple[float, float, int, float, K], finish: float) -> None:
+        """The live entry of a key was taken out of the table: take it out of the heap, remember its debt."""
+        heap = self._heap
+        if heap[0] is entry:
+            heappop(heap)
+            self._uncover()
+        if finish > self._virtual_time:
+            self._finish[entry[4]] = finish
+        self._sweep()
+
+    def _uncover(self) -> None:
+        """Drop what is not live from the top of the heap."""
+        heap, entries = self._heap, self._entries
+        while heap and entries.get(heap[0][4]) is not heap[0]:
+            heappop(heap)
 
     def _sweep(self) -> None:
         entries = self._entries
@@ -100,4 +129,4 @@ class FairQueue(Generic[K]):
             heapify(self._heap)
         if len(self._finish) > most:
             now = self._virtual_time
-            self._finish = {k: f for k, f in self._finish.items() if f > now or k in entries}
+            self._finish = {key: finish for key, finish in self._finish.items() if finish > now}

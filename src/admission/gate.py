@@ -29,14 +29,18 @@ from .lane import Lane, Waiter
 from .learning import believable, learn, observe, settle
 from .leases import LeaseBook
 from .registry import Registry
-from .scope import Scope, ScopeLimits
+from .scope import Refusal, Scope, ScopeLimits
 from .values import Denied, DenyReason, Effect, Lease, ReleaseResult, Request
-from .waiting import Blocked, WaitingRoom, pressure_of
+from .waiting import WaitingRoom, pressure_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["Gate"]
+
+# Named once: looking up an enum's member is slow, and these are asked for every request.
+_RELEASED = ReleaseResult.RELEASED
+_LIMITED = frozenset({Outcome.RATE_LIMITED, Outcome.OVERLOADED})
 
 
 class Gate:
@@ -46,6 +50,7 @@ class Gate:
         self._registry = Registry(rng)
         self._leases = LeaseBook(generation)
         self._room = WaitingRoom()
+        self._timers = self._room.timers
         self._closed = False
 
     # Set-up
@@ -74,7 +79,7 @@ class Gate:
         found = self._registry.scopes[scope]
         found.set_limits(limits, now)
         self._refuse_oversized(found, now)
-        self._pump((found,), now)
+        self._pump(found, now)
 
     def knows(self, resource: ResourceKey) -> bool:
         """Whether ``resource`` was registered."""
@@ -85,7 +90,7 @@ class Gate:
     def try_acquire(self, request: Request, now: float) -> Lease | Denied:
         """Admit ``request`` now or say why not. It never overtakes a waiter and leaves no trace when denied."""
         answer = self._decide(request, now)
-        if isinstance(answer, Blocked):
+        if isinstance(answer, Refusal):
             return Denied(answer.reason, str(request.resource), _wait_s(answer, now))
         return answer
 
@@ -98,21 +103,19 @@ class Gate:
         queued: the answer is a denial with ``queue_timeout``. A bid has no deadline.
         """
         answer = self._decide(request, now)
-        if not isinstance(answer, Blocked):
+        if not isinstance(answer, Refusal):
             return answer
         lane = self._known(request.resource)
         if timeout_s <= 0 and not bid:
             return Denied(DenyReason.QUEUE_TIMEOUT, lane.name, _wait_s(answer, now))
         expires = inf if bid else lane.open_time(now) + timeout_s
         waiter = Waiter(self._leases.number(), lane.estimated(request), lane, now, expires, bid)
-        self._room.enter(waiter)
-        if expires < inf:
-            self._room.arm(lane, now)
-        if lane.parked_at is None:
-            self._room.park(lane, answer)
-            answer.scope.advance(now)  # its law counts the time in which somebody waits, and now somebody does
-        elif lane.head() is waiter and lane.parked_at.waiting.head() == lane.name:
-            self._pump((lane.parked_at,), now)  # it goes before the others of its lane, and may need less
+        self._room.enter(waiter, now)
+        parked_at = lane.parked_at
+        if parked_at is None:
+            self._arrive(lane, answer, now)
+        elif lane.head() is waiter and parked_at.waiting.head() is lane:
+            self._pump(parked_at, now)  # it goes before the others of its lane, and may need less
         return waiter.id
 
     def withdraw(self, waiter: int, now: float) -> bool:
@@ -131,7 +134,7 @@ class Gate:
             lease.usage = believable(usage)
         if feedback is not None:
             observe(lease, feedback, now)
-            self._pump(self._registry.lanes[lease.resource].scopes, now)
+            self._pump_all(self._registry.lanes[lease.resource], now)
 
     def release(
         self,
@@ -148,34 +151,36 @@ class Gate:
         ``sent=False`` says that nothing went out: every reservation, the request itself too, is returned.
         """
         result = self._leases.close(lease)
-        if result is not ReleaseResult.RELEASED:
+        if result is not _RELEASED:
             return result
-        self.tick(now)
+        if self._timers.next_at() <= now:
+            self.tick(now)
         lane = self._registry.lanes[lease.resource]
         for passage in lease.passages:
-            passage.scope.advance(now)
-            passage.scope.in_flight -= 1
+            scope = passage.scope
+            scope.advance(now)
+            scope.in_flight -= 1
         used = believable(usage) or lease.usage
         settle(lease, outcome, used, now, sent=sent)
         if sent:
             lane.used(lease.request, outcome, used)
             self._learn(lane, lease, outcome, feedback, now)
-        self._pump(lane.scopes, now)
-        return ReleaseResult.RELEASED
+        self._pump_all(lane, now)
+        return _RELEASED
 
     def block(self, scope: str, until: float, now: float) -> None:
         """Close ``scope`` until ``until`` (may be ``inf``); it reopens with one canary, then gradually."""
         found = self._registry.scopes[scope]
         found.cooldown.block(until, now)
         self._sync(found, now)
-        self._pump((found,), now)
+        self._pump(found, now)
 
     def unblock(self, scope: str, now: float) -> None:
         """End a ``block``; a cooldown that the provider asked for stays."""
         found = self._registry.scopes[scope]
         found.cooldown.unblock(now)
         self._sync(found, now)
-        self._pump((found,), now)
+        self._pump(found, now)
 
     def shutdown(self, now: float) -> None:
         """Refuse all waiters and every later request. Leases that are out may still be released."""
@@ -186,18 +191,16 @@ class Gate:
 
     def tick(self, now: float) -> None:
         """Do what time has made due: expire waiters, serve those for whom something opened."""
-        if self._room.timers.next_at() > now:
-            return
-        while (due := self._room.timers.pop_due(now)) is not None:
+        while (due := self._timers.pop_due(now)) is not None:
             if isinstance(due, Scope):
-                self._pump((due,), now)
+                self._pump(due, now)
             else:
                 self._room.expire(due, now)
                 self._thinned(due, now)
 
     def next_tick(self, now: float) -> float:
         """When ``tick`` has something to do if nothing else happens before; ``inf`` for never."""
-        return self._room.timers.next_at()
+        return self._timers.next_at()
 
     def take_effects(self) -> list[Effect]:
         """What became of waiters since the last call, in order. A grant holds whether or not it is read."""
@@ -253,7 +256,7 @@ class Gate:
         for name, scope in self._registry.scopes.items():
             assert scope.in_flight == counts[name], f"{name}: {scope.in_flight} in flight, {counts[name]} leases"
             scope.check()
-        assert sum(len(lane.queued) for lane in self._registry.lanes.values()) == len(self._room)
+        assert sum(lane.queued for lane in self._registry.lanes.values()) == len(self._room)
         for lane in self._registry.lanes.values():
             lane.check()
         self._leases.check()
@@ -261,25 +264,25 @@ class Gate:
     def check_conserving(self, now: float) -> None:
         """Assert that nobody waits who could go (A10). What is due at ``now`` must have been done."""
         for scope in self._registry.scopes.values():
-            name = scope.waiting.head()
-            if name is None:
+            lane = scope.waiting.head()
+            if lane is None:
                 continue
-            lane = self._registry.lanes[name]
             head = lane.head()
             assert head is not None
             refusals = [one.refusal(head.request, now) for one in lane.scopes]
-            assert any(refusals), f"{name} could go and was not admitted"
+            assert any(refusals), f"{lane.name} could go and was not admitted"
 
     def footprint(self) -> int:
         """How many entries its queues, timers and histories hold, rubbish included: bounded whatever has passed."""
         lanes = sum(lane.footprint() for lane in self._registry.lanes.values())
-        return lanes + self._room.timers.footprint() + self._leases.footprint()
+        return lanes + self._timers.footprint() + self._leases.footprint()
 
     # Decisions
 
-    def _decide(self, request: Request, now: float) -> Lease | Denied | Blocked:
+    def _decide(self, request: Request, now: float) -> Lease | Denied | Refusal:
         """Admit ``request``, deny it for good, or say where it would have to wait."""
-        self.tick(now)
+        if self._timers.next_at() <= now:
+            self.tick(now)
         lane = self._registry.lane(request.resource)
         if self._closed or lane is None:
             reason = DenyReason.SHUTDOWN if self._closed else DenyReason.UNKNOWN_RESOURCE
@@ -289,65 +292,74 @@ class Gate:
                 return Denied(DenyReason.TOO_LARGE, lane.name)
         request = lane.estimated(request)
         for scope in lane.scopes:
-            if scope.waiting:
-                return Blocked(scope, DenyReason.WAITERS_AHEAD, inf)
-        blocked = self._blocker(lane, request, now)
-        return self._admit(lane, request, 0.0, now) if blocked is None else blocked
+            if scope.parked:
+                return scope.waiters_ahead
+        refusal = self._refusal(lane, request, now)
+        return self._admit(lane, request, 0.0, now) if refusal is None else refusal
 
-    def _blocker(self, lane: Lane, request: Request, now: float) -> Blocked | None:
+    def _refusal(self, lane: Lane, request: Request, now: float) -> Refusal | None:
         for scope in lane.scopes:
             if scope.bare and scope.cooldown.blocked_until == -inf:
                 continue  # nothing limits it, and nothing ever blocked it
             scope.advance(now)
             refusal = scope.refusal(request, now)
             if refusal is not None:
-                return Blocked(scope, refusal.reason, refusal.next_at)
+                return refusal
         return None
 
     def _admit(self, lane: Lane, request: Request, waited_s: float, now: float) -> Lease:
-        leaf = lane.scopes[-1]
-        passages = tuple([scope.admit(request, now) for scope in lane.scopes])
+        scopes, book = lane.scopes, self._leases
+        passages = tuple([scope.admit(request, now) for scope in scopes])
         stamp = passages[-1].stamp
-        lease = Lease(
-            self._leases.number(),
-            self._leases.generation,
-            lane.name,
-            request,
-            now,
-            waited_s,
-            leaf.limit,
-            0 if stamp is None else stamp.generation,
-            passages,
-        )
-        self._leases.open(lease)
+        epoch = 0 if stamp is None else stamp.generation
+        limit = scopes[-1].limit
+        lease = Lease(book.number(), book.generation, lane.name, request, now, waited_s, limit, epoch, passages)
+        book.open(lease)
         lane.admitted += 1
         return lease
 
-    def _pump(self, scopes: tuple[Scope, ...], now: float) -> None:
-        for scope in scopes:
-            if scope.waiting:
-                scope.advance(now)
-            next_at = inf
-            while (name := scope.waiting.head()) is not None:
-                blocked = self._serve(self._registry.lanes[name], now)
-                if blocked is not None and blocked.scope is scope:
-                    next_at = blocked.next_at
-                    break
-            self._room.timers.set(scope, next_at)
+    def _arrive(self, lane: Lane, refusal: Refusal, now: float) -> None:
+        """``lane`` has its first waiter: park it where it was refused, and ask again if that changed something."""
+        scope = refusal.scope
+        self._room.park(lane, refusal)
+        limit = scope.limit
+        scope.advance(now)  # its law counts the time in which somebody waits, and now somebody does
+        due = scope.limit > limit  # a probe, that only waited for somebody who needs it
+        first = refusal is scope.waiters_ahead and scope.waiting.head() is lane  # and nobody asked the scope itself
+        if due or first:
+            self._pump(scope, now)
 
-    def _serve(self, lane: Lane, now: float) -> Blocked | None:
-        """Serve the first waiter of a parked lane; say what blocks it, after parking the lane there."""
+    def _pump_all(self, lane: Lane, now: float) -> None:
+        """Something changed in the scopes of ``lane``: serve whoever waits for one of them."""
+        for scope in lane.scopes:
+            if scope.parked:
+                self._pump(scope, now)
+
+    def _pump(self, scope: Scope, now: float) -> None:
+        """Serve the lanes that wait for ``scope`` in turn until it refuses."""
+        if scope.parked:
+            scope.advance(now)
+        next_at = inf
+        while (lane := scope.waiting.head()) is not None:
+            refusal = self._serve(lane, now)
+            if refusal is not None and refusal.scope is scope:
+                next_at = refusal.next_at
+                break
+        self._timers.set(scope, next_at)
+
+    def _serve(self, lane: Lane, now: float) -> Refusal | None:
+        """Serve the first waiter of a parked lane; say what refuses it, after parking the lane there."""
         room = self._room
         room.expire(lane, now)
         waiter = lane.head()
         if waiter is None:
             room.unpark(lane)
             return None
-        blocked = self._blocker(lane, waiter.request, now)
-        if blocked is not None:
-            room.park(lane, blocked)
-            blocked.scope.advance(now)
-            return blocked
+        refusal = self._refusal(lane, waiter.request, now)
+        if refusal is not None:
+            room.park(lane, refusal)
+            refusal.scope.advance(now)
+            return refusal
         room.seat(waiter, now)
         room.served(waiter, self._admit(lane, waiter.request, now - waiter.since, now))
         return None
@@ -360,18 +372,18 @@ class Gate:
             return
         if not lane.queued:
             self._room.unpark(lane)
-        self._pump((parked,), now)
+        self._pump(parked, now)
 
     def _refuse_oversized(self, scope: Scope, now: float) -> None:
         for name in scope.resources:
-            for waiter in list(self._registry.lanes[name].queued.values()):
+            for waiter in self._room.waiters_of(self._registry.lanes[name]):
                 if scope.too_large(waiter.request.stated or waiter.request, now) is not None:
                     self._room.refuse(waiter, DenyReason.TOO_LARGE, now)
 
     # Learning
 
     def _learn(self, lane: Lane, lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float) -> None:
-        if outcome in (Outcome.RATE_LIMITED, Outcome.OVERLOADED):
+        if outcome in _LIMITED:
             lane.limited += 1
         touched = learn(lease, outcome, feedback, now)
         for scope in touched:
@@ -392,5 +404,5 @@ class Gate:
         return lane
 
 
-def _wait_s(blocked: Blocked, now: float) -> float | None:
-    return None if blocked.next_at == inf else max(0.0, blocked.next_at - now)
+def _wait_s(refusal: Refusal, now: float) -> float | None:
+    return None if refusal.next_at == inf else max(0.0, refusal.next_at - now)

@@ -7,7 +7,7 @@ clock of its own that stands still during a cooldown.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Lane", "Waiter"]
 
+_SPARE_ENTRIES = 64  # how much rubbish the lines and the deadlines may hold before they are swept
+
 
 @dataclass(slots=True, eq=False)
 class Waiter:
@@ -33,23 +35,26 @@ class Waiter:
     since: float
     expires: float
     bid: bool
+    queued: bool = True
 
 
 class _Rank:
-    """The flows of one priority, each a first-come-first-served queue."""
+    """The flows of one priority, each a first-come-first-served line. The first of a line is always queued; behind it
+    may stand some who left."""
 
-    __slots__ = ("fair", "flows")
+    __slots__ = ("fair", "lines")
 
     def __init__(self) -> None:
         self.fair: FairQueue[str] = FairQueue()
-        self.flows: dict[str, OrderedDict[int, Waiter]] = {}
+        self.lines: dict[str, deque[Waiter]] = {}
 
 
 class Lane:
-    """The queue of one resource and the scopes that it must pass, widest first."""
+    """The queue of one resource and the scopes that it must pass, widest first. ``queued`` counts who waits."""
 
     __slots__ = (
         "_deadlines",
+        "_gone",
         "_marked_at",
         "_open_s",
         "_order",
@@ -77,12 +82,14 @@ class Lane:
         self.estimates = scopes[-1].estimates
         # Whether a scope limits tokens, only then are they estimated; kept by the scopes.
         self.token_limited = any(scope.token_limited for scope in scopes)
-        self.queued: dict[int, Waiter] = {}
+        self.queued = 0
         self.bids = 0
         self.blocked_until = -inf
         self._ranks: dict[int, _Rank] = {}
-        self._order: list[int] = []
-        self._deadlines: list[tuple[float, int]] = []
+        self._order: list[_Rank] = []  # highest priority first
+        self._gone = 0  # how many who left still stand in a line
+        # (open time, number, waiter): the first is always queued, later ones may have left.
+        self._deadlines: list[tuple[float, int, Waiter]] = []
         self._open_s = 0.0
         self._marked_at = now
         self.sync(now)
@@ -92,59 +99,69 @@ class Lane:
         request = waiter.request
         rank = self._ranks.get(request.priority)
         if rank is None:
-            rank = self._ranks[request.priority] = _Rank()
-            self._order = sorted(self._ranks, reverse=True)
-        rank.flows.setdefault(request.flow, OrderedDict())[waiter.id] = waiter
-        rank.fair.add(request.flow, request.weight)
-        self.queued[waiter.id] = waiter
+            rank = self._add_rank(request.priority)
+        line = rank.lines.get(request.flow)
+        if line is None:
+            rank.lines[request.flow] = deque((waiter,))
+            rank.fair.add(request.flow, request.weight)
+        else:
+            line.append(waiter)
+        self.queued += 1
         self.bids += waiter.bid
         if waiter.expires < inf:
-            heappush(self._deadlines, (waiter.expires, waiter.id))
+            heappush(self._deadlines, (waiter.expires, waiter.id, waiter))
 
     def head(self) -> Waiter | None:
         """The waiter whose turn it is."""
-        for priority in self._order:
-            rank = self._ranks[priority]
+        for rank in self._order:
             flow = rank.fair.head()
             if flow is not None:
-                return next(iter(rank.flows[flow].values()))
+                return rank.lines[flow][0]
         return None
 
     def serve(self, waiter: Waiter) -> None:
-        """Take ``waiter`` out because it was admitted; its flow pays for it."""
-        self._ranks[waiter.request.priority].fair.charge(waiter.request.flow)
-        self.drop(waiter)
+        """Take out ``waiter``, the head, because it was admitted; its flow pays for it."""
+        rank, flow = self._ranks[waiter.request.priority], waiter.request.flow
+        line = rank.lines[flow]
+        assert line[0] is waiter, "only the first of a flow is served"
+        if self._shorten(line):
+            rank.fair.charge(flow)
+        else:
+            del rank.lines[flow]
+            rank.fair.charge_last(flow)
+        self._left(waiter)
 
     def drop(self, waiter: Waiter) -> None:
         """Take ``waiter`` out at no cost to its flow."""
-        del self.queued[waiter.id]
-        self.bids -= waiter.bid
         rank, flow = self._ranks[waiter.request.priority], waiter.request.flow
-        queue = rank.flows[flow]
-        del queue[waiter.id]
-        if not queue:
-            del rank.flows[flow]
+        line = rank.lines[flow]
+        if line[0] is not waiter:
+            self._gone += 1
+        elif not self._shorten(line):
+            del rank.lines[flow]
             rank.fair.remove(flow)
-        if len(self._deadlines) > 2 * len(self.queued) + 64:
-            self._deadlines = sorted(entry for entry in self._deadlines if entry[1] in self.queued)
+        self._left(waiter)
+        if self._gone > self.queued + _SPARE_ENTRIES:
+            self._sweep()
 
     def overdue(self, now: float) -> Waiter | None:
         """A waiter whose deadline has passed, earliest first; it is still queued."""
-        opened = self.open_time(now)
-        # A rest that is lost in rounding has passed: a timer set for it would be due now, for ever.
-        while self._deadlines and now + (self._deadlines[0][0] - opened) <= now:
-            waiter = self.queued.get(heappop(self._deadlines)[1])
-            if waiter is not None:
+        if self._deadlines:
+            expires, _, waiter = self._deadlines[0]
+            # A rest that is lost in rounding has passed: a timer set for it would be due now, for ever.
+            if now + (expires - self.open_time(now)) <= now:
                 return waiter
         return None
 
     def next_deadline(self, now: float) -> float:
         """When the next waiter expires if nothing changes, in seconds (monotonic)."""
-        while self._deadlines and self._deadlines[0][1] not in self.queued:
-            heappop(self._deadlines)
         if not self._deadlines:
             return inf
         return max(now, self.blocked_until) + max(0.0, self._deadlines[0][0] - self.open_time(now))
+
+    def expires_first(self, waiter: Waiter) -> bool:
+        """Whether ``waiter`` has the earliest deadline of all."""
+        return bool(self._deadlines) and self._deadlines[0][2] is waiter
 
     def open_time(self, now: float) -> float:
         """Seconds for which this resource has been open since it was registered."""
@@ -167,19 +184,55 @@ class Lane:
 
     def footprint(self) -> int:
         """Entries held, rubbish included."""
-        return len(self.queued) + len(self._deadlines) + self.estimates.footprint()
+        return self.queued + self._gone + len(self._deadlines) + self.estimates.footprint()
 
     def check(self) -> None:
-        """Assert that the index, the flows and the fair queues tell the same story."""
+        """Assert that the counts, the lines, the fair queues and the deadlines tell the same story."""
         self.estimates.check()
         assert self.token_limited == any(scope.token_limited for scope in self.scopes)
-        total = 0
+        standing = [waiter for rank in self._ranks.values() for line in rank.lines.values() for waiter in line]
+        queued = [waiter for waiter in standing if waiter.queued]
+        assert len(queued) == self.queued
+        assert len(standing) - len(queued) == self._gone
+        assert self.bids == sum(waiter.bid for waiter in queued)
         for rank in self._ranks.values():
             rank.fair.check()
-            assert set(rank.flows) == {flow for flow in rank.flows if flow in rank.fair}
-            total += sum(len(queue) for queue in rank.flows.values())
-        assert total == len(self.queued)
-        assert self.bids == sum(waiter.bid for waiter in self.queued.values())
+            assert len(rank.lines) == len(rank.fair)
+            assert all(flow in rank.fair and line[0].queued for flow, line in rank.lines.items())
+        timed = [waiter for _, _, waiter in self._deadlines if waiter.queued]
+        assert len(timed) == sum(waiter.expires < inf for waiter in queued)
+        assert not timed or self._deadlines[0][2].queued
         assert (self.parked_at is not None) == bool(self.queued)
         if self.parked_at is not None:
-            assert self.name in self.parked_at.waiting
+            assert self in self.parked_at.waiting
+
+    def _add_rank(self, priority: int) -> _Rank:
+        rank = self._ranks[priority] = _Rank()
+        self._order = [self._ranks[one] for one in sorted(self._ranks, reverse=True)]
+        return rank
+
+    def _shorten(self, line: deque[Waiter]) -> bool:
+        """Take the first out of ``line`` and those behind it who left before. Whether anybody is left."""
+        line.popleft()
+        while line and not line[0].queued:
+            line.popleft()
+            self._gone -= 1
+        return bool(line)
+
+    def _left(self, waiter: Waiter) -> None:
+        waiter.queued = False
+        self.queued -= 1
+        self.bids -= waiter.bid
+        if waiter.expires == inf:
+            return
+        deadlines = self._deadlines
+        while deadlines and not deadlines[0][2].queued:
+            heappop(deadlines)
+        if len(deadlines) > 2 * self.queued + _SPARE_ENTRIES:
+            self._deadlines = sorted(entry for entry in deadlines if entry[2].queued)
+
+    def _sweep(self) -> None:
+        for rank in self._ranks.values():
+            for flow, line in rank.lines.items():
+                rank.lines[flow] = deque([waiter for waiter in line if waiter.queued])
+        self._gone = 0

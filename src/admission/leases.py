@@ -1,32 +1,31 @@
 """The books of leases: which are out, which were given back, what a release of each one means.
 
-The history of released leases is bounded: a release after it is ``stale`` instead of ``duplicate``, and changes as
-little.
+A lease itself notes as the how manyth it came back, so nothing is kept of those that did: a second release of one of
+the last few thousand is a ``duplicate``, of an earlier one ``stale``, and changes as little.
 """
 
 from __future__ import annotations
-
-from collections import deque
 
 from .values import Lease, ReleaseResult
 
 __all__ = ["LeaseBook"]
 
 RELEASED_HISTORY = 4096
-"""How many released leases are remembered to tell a second release from an ancient one."""
+"""A second release is told from an ancient one for so many leases after the first."""
+
+_RELEASED = ReleaseResult.RELEASED  # named once: looking up an enum's member is slow
 
 
 class LeaseBook:
     """Numbers and keeps the leases of one gate. ``generation`` tells them from those of another gate."""
 
-    __slots__ = ("_last", "_order", "_out", "_released", "generation")
+    __slots__ = ("_last", "_out", "_returned", "generation")
 
     def __init__(self, generation: int) -> None:
         self.generation = generation
         self._last = 0
         self._out: dict[int, Lease] = {}
-        self._order: deque[int] = deque()
-        self._released: set[int] = set()
+        self._returned = 0
 
     def __len__(self) -> int:
         return len(self._out)
@@ -49,9 +48,10 @@ class LeaseBook:
         if lease.generation != self.generation:
             return ReleaseResult.WRONG_GENERATION
         if self._out.pop(lease.id, None) is not None:
-            self._remember(lease.id)
-            return ReleaseResult.RELEASED
-        if lease.id in self._released:
+            self._returned += 1
+            lease.returned = self._returned
+            return _RELEASED
+        if lease.returned and self._returned - lease.returned < RELEASED_HISTORY:
             return ReleaseResult.DUPLICATE
         return ReleaseResult.STALE if 0 < lease.id <= self._last else ReleaseResult.UNKNOWN
 
@@ -61,15 +61,9 @@ class LeaseBook:
 
     def footprint(self) -> int:
         """Entries held."""
-        return len(self._out) + len(self._released)
+        return len(self._out)
 
     def check(self) -> None:
         """Assert the invariants."""
-        assert len(self._released) == len(self._order) <= RELEASED_HISTORY
-        assert self._released.isdisjoint(self._out)
-
-    def _remember(self, number: int) -> None:
-        if len(self._order) == RELEASED_HISTORY:
-            self._released.discard(self._order.popleft())
-        self._order.append(number)
-        self._released.add(number)
+        assert not any(lease.returned for lease in self._out.values())
+        assert len(self._out) + self._returned <= self._last

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from math import inf
+from math import inf, nan
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .bucket import BURST_S, OWED_MAX_S, Bucket
@@ -85,10 +85,11 @@ class RateLimiter:
     ``configured_per_minute`` is an upper bound in units a minute, None for none; learning and headers only ever go
     below it. ``share`` is the part of the provider's stated limit that this process may use (0 to 1); the configured
     number is taken as it is. A cost above a configured minute never fits, nor does one above a limit that the
-    provider stated several times alike.
+    provider stated several times alike. ``free``, to be read only, says that no limit is known at all: every cost may go
+    now, until something is configured, stated or taught.
     """
 
-    __slots__ = ("_bucket", "_configured", "_learned", "_reviewed_at", "_share", "_stated")
+    __slots__ = ("_bucket", "_configured", "_learned", "_reviewed_at", "_share", "_stated", "free")
 
     def __init__(
         self, *, configured_per_minute: float | None, rng: Rng, burst_s: float = BURST_S, share: float = 1.0
@@ -100,6 +101,7 @@ class RateLimiter:
         self._share = share
         self._reviewed_at = -inf
         self._configured = inf
+        self.free = False
         self.configure(configured_per_minute, 0.0)
 
     def configure(self, per_minute: float | None, now: float) -> None:
@@ -152,9 +154,12 @@ class RateLimiter:
     def take(self, cost: float, now: float) -> RateStamp:
         """Take ``cost``; the caller has seen ``ready_at``. Keep the stamp for ``settle`` and the rest."""
         learned, counts = self._learned, self._learned.counts
+        before, seq = counts.units, counts.requests
+        if self.free:  # what follows, for a rate without end
+            learned.sent(cost, now, lateness_s=0.0, pace_s=0.0)
+            return RateStamp(cost, now, seq, before, learned.generation, nan)
         bucket = self._bucket
         late_s = now - bucket.ready_at(cost, now)
-        before, seq = counts.units, counts.requests
         learned.sent(cost, now, lateness_s=late_s, pace_s=cost / bucket.rate)
         bucket.take(cost, now)
         expected = self._stated.sent(cost, now) - self._stated.corrected
@@ -253,6 +258,7 @@ class RateLimiter:
         self._learned.check()
         self._stated.check()
         assert self._bucket.rate <= self._configured
+        assert not self.free or (self._bucket.rate == inf and self._bucket.capacity is None)
 
     def _apply(self, now: float) -> None:
         """Bring the bucket to the least of the known rates."""
@@ -262,6 +268,7 @@ class RateLimiter:
         self._bucket.set_rate(min(self._configured, self._learned.rate, stated), now)
         limits = [60.0 * self._configured, self._stated.capacity or inf]
         self._bucket.capacity = None if min(limits) == inf else min(limits)
+        self.free = self._bucket.rate == inf and not self._stated.active and self._learned.mode is RateMode.OPEN
 
     def _climbs(self) -> bool:
         """Whether waiting alone may raise the rate in force."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Passage", "Refusal", "Scope", "ScopeLimits"]
 
+_REQUESTS = LimitKind.REQUESTS  # asked for every request, and looking up an enum's member is slow
+
 
 @dataclass(frozen=True, slots=True)
 class ScopeLimits:
@@ -85,8 +87,9 @@ def least(one: float | None, other: float | None) -> float | None:
 
 
 class Refusal(NamedTuple):
-    """Why a scope has no room, and the earliest time (seconds, monotonic) at which time alone could change it."""
+    """The scope that has no room, why, and the earliest time (seconds, monotonic) at which time alone may change that."""
 
+    scope: Scope
     reason: DenyReason
     next_at: float
 
@@ -106,8 +109,11 @@ class Scope:
 
     # The mutable state of a scope is exactly these slots; `waiting`, `resources` and `lanes` are kept by the gate.
     __slots__ = (
+        "_full",
+        "_only_requests",
         "_ramp_started",
         "_rng",
+        "_untouched",
         "accepted",
         "bare",
         "concurrency",
@@ -119,10 +125,12 @@ class Scope:
         "limiters",
         "limits",
         "name",
+        "parked",
         "paused",
         "recalled",
         "resources",
         "token_limited",
+        "waiters_ahead",
         "waiting",
     )
 
@@ -133,7 +141,11 @@ class Scope:
         self.in_flight = 0
         self.accepted = 0  # answered, and not with a capacity rejection
         self.paused = False  # a cooldown ran, and nothing has got through since
-        self.waiting: FairQueue[str] = FairQueue()
+        self.waiting: FairQueue[Lane] = FairQueue()
+        self.parked = 0  # how many lanes are in `waiting`
+        self.waiters_ahead = Refusal(self, DenyReason.WAITERS_AHEAD, inf)
+        self._full = Refusal(self, DenyReason.NO_CAPACITY, inf)
+        self._untouched = Passage(self, None, (), False)  # of every lease that took nothing here but a place
         self.resources: list[str] = []
         self.cooldown = Cooldown(rng=rng, cap_s=limits.cooldown_cap_s)
         self.concurrency = _law(limits, rng)
@@ -146,10 +158,10 @@ class Scope:
             self.limiters[kind] = RateLimiter(configured_per_minute=rate, rng=rng, share=limits.share)
         if leaf and LimitKind.REQUESTS not in self.limiters:
             self.limiters[LimitKind.REQUESTS] = RateLimiter(configured_per_minute=None, rng=rng, share=limits.share)
-        self.bare = self._is_bare()
+        self._only_requests: RateLimiter | None = None
         self.token_limited = False
         self.lanes: list[Lane] = []
-        self._look_for_token_limits()
+        self._review()
 
     @property
     def used(self) -> bool:
@@ -173,8 +185,7 @@ class Scope:
             limiter = self.limiters[kind] = RateLimiter(
                 configured_per_minute=None, rng=self._rng, share=self.limits.share
             )
-            self.bare = False
-            self._look_for_token_limits()
+            self._review()
         return limiter
 
     def set_limits(self, limits: ScopeLimits, now: float) -> None:
@@ -189,12 +200,12 @@ class Scope:
         stated = limits.rates()
         for kind in before.rates().keys() | stated.keys():
             self.limiter(kind).configure(stated.get(kind), now)
-        self.bare = self._is_bare()
+        self._review()
 
     def too_large(self, request: Request, now: float) -> LimitKind | None:
         """The rate limit that ``request`` could never pass, or None."""
         for kind, limiter in self.limiters.items():
-            if not limiter.fits(cost_of(request, kind), now):
+            if not limiter.free and not limiter.fits(cost_of(request, kind), now):
                 return kind
         return None
 
@@ -203,23 +214,24 @@ class Scope:
         law = self.concurrency
         # Time means nothing to a fixed limit, but for what it waits for after a rejection.
         if law is not None and (law.consecutive or self.limits.adaptive):
-            law.advance(now, self.in_flight, bool(self.waiting))
+            law.advance(now, self.in_flight, self.parked > 0)
 
     def refusal(self, request: Request, now: float) -> Refusal | None:
         """Why ``request`` has no room here at ``now``; None when it has."""
-        limit = self.limit
-        allowed = self.cooldown.allowance(now, self.in_flight, limit)
-        if self.in_flight >= allowed:
-            reason = DenyReason.COOLDOWN if now < self.cooldown.blocked_until else DenyReason.NO_CAPACITY
-            return Refusal(reason, self.cooldown.next_tick(now, self.in_flight, limit))
-        if self.in_flight >= floor_limit(limit):
-            law = self.concurrency
-            return Refusal(DenyReason.NO_CAPACITY, inf if law is None else law.next_tick(now))
+        law, cooldown, in_flight = self.concurrency, self.cooldown, self.in_flight
+        limit = inf if law is None else law.limit
+        if not cooldown.open and in_flight >= cooldown.allowance(now, in_flight, limit):
+            reason = DenyReason.COOLDOWN if now < cooldown.blocked_until else DenyReason.NO_CAPACITY
+            return Refusal(self, reason, cooldown.next_tick(now, in_flight, limit))
+        if in_flight + 1 > limit + _ROUNDING:
+            next_at = inf if law is None else law.next_tick(now)
+            return self._full if next_at == inf else Refusal(self, DenyReason.NO_CAPACITY, next_at)
         if self.limits.startup_ramp_s:
             refusal = self._ramp_refusal(limit, now)
             if refusal is not None:
                 return refusal
-        return self._rate_refusal(request, now)
+        only = self._only_requests
+        return None if only is not None and only.free else self._rate_refusal(request, now)
 
     def admit(self, request: Request, now: float) -> Passage:
         """Take what ``request`` needs. The caller has seen ``refusal`` return None at this ``now``."""
@@ -227,15 +239,21 @@ class Scope:
         self.in_flight = others + 1
         if self._ramp_started is None:
             self._ramp_started = now
-        law = self.concurrency
-        rates = tuple([(kind, lim.take(cost_of(request, kind), now)) for kind, lim in self.limiters.items()])
-        if law is None:
-            return Passage(self, None, rates, self.cooldown.sent(now))
-        return Passage(self, law.sent(now, others), rates, self.cooldown.sent(now, law.tau))
+        law, only = self.concurrency, self._only_requests
+        rates: tuple[tuple[LimitKind, RateStamp], ...] = ()
+        if only is not None:
+            rates = ((_REQUESTS, only.take(1.0, now)),)
+        elif self.limiters:
+            rates = tuple([(kind, lim.take(cost_of(request, kind), now)) for kind, lim in self.limiters.items()])
+        if law is not None:
+            return Passage(self, law.sent(now, others), rates, self.cooldown.sent(now, law.tau))
+        canary = self.cooldown.sent(now)
+        return Passage(self, None, rates, canary) if canary or rates else self._untouched
 
     def check(self) -> None:
         """Assert every invariant of this scope and its parts."""
         assert self.in_flight >= 0
+        assert self.parked == len(self.waiting)
         self.waiting.check()
         self.cooldown.check()
         if self.concurrency is not None:
@@ -243,14 +261,13 @@ class Scope:
         for limiter in self.limiters.values():
             limiter.check()
 
-    def _is_bare(self) -> bool:
-        """Whether nothing but a cooldown can ever refuse here."""
-        return self.concurrency is None and not self.limiters and not self.limits.startup_ramp_s
-
-    def _look_for_token_limits(self) -> None:
-        """Once there is one, the lanes estimate what their requests use."""
-        self.token_limited = any(kind is not LimitKind.REQUESTS for kind in self.limiters)
-        if self.token_limited:
+    def _review(self) -> None:
+        """The limits changed: note what most scopes are, so that it need not be found out for each request."""
+        # Whether nothing but a cooldown can ever refuse here.
+        self.bare = self.concurrency is None and not self.limiters and not self.limits.startup_ramp_s
+        self._only_requests = self.limiters.get(_REQUESTS) if len(self.limiters) == 1 else None
+        self.token_limited = any(kind is not _REQUESTS for kind in self.limiters)
+        if self.token_limited:  # from now on its lanes estimate what their requests use
             for lane in self.lanes:
                 lane.token_limited = True
 
@@ -261,7 +278,7 @@ class Scope:
             if at > latest:
                 latest = at
                 reason = DenyReason.REQUEST_RATE if kind is LimitKind.REQUESTS else DenyReason.TOKEN_RATE
-        return None if reason is None else Refusal(reason, latest)
+        return None if reason is None else Refusal(self, reason, latest)
 
     def _ramp_refusal(self, limit: float, now: float) -> Refusal | None:
         if self._ramp_started is None or limit == inf:
@@ -270,7 +287,7 @@ class Scope:
         allowed = 1.0 + slope * (now - self._ramp_started)
         if self.in_flight < floor_limit(min(allowed, limit)):
             return None
-        return Refusal(DenyReason.NO_CAPACITY, self._ramp_started + self.in_flight / slope)
+        return Refusal(self, DenyReason.NO_CAPACITY, self._ramp_started + self.in_flight / slope)
 
 
 UNKNOWN_MAXIMUM = 1024
@@ -286,7 +303,7 @@ def floor_limit(limit: float) -> float:
 
 def cost_of(request: Request, kind: LimitKind) -> float:
     """What ``request`` takes from the limit of ``kind``: requests or estimated tokens."""
-    if kind is LimitKind.REQUESTS:
+    if kind is _REQUESTS:
         return 1.0
     if kind is LimitKind.INPUT_TOKENS:
         return float(request.input_tokens)

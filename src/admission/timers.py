@@ -20,6 +20,7 @@ _SPARE_ENTRIES = 64
 class Timers(Generic[K]):
     """At most one moment for each key. Times are seconds on whatever clock the caller uses."""
 
+    # The heap may hold moments that were replaced or removed, but never at its top: the next one is heap[0].
     __slots__ = ("_at", "_heap", "_sequence")
 
     def __init__(self) -> None:
@@ -32,15 +33,20 @@ class Timers(Generic[K]):
 
     def set(self, key: K, at: float) -> None:
         """Replace the moment of ``key``; ``inf`` removes it."""
+        moments = self._at
         if at == inf:
-            self._at.pop(key, None)
+            if moments.pop(key, inf) != inf:
+                self._uncover()
             return
-        if self._at.get(key) == at:
+        before = moments.get(key)
+        if before == at:
             return
-        self._at[key] = at
+        moments[key] = at
         self._sequence += 1
         heappush(self._heap, (at, self._sequence, key))
-        if len(self._heap) > 2 * len(self._at) + _SPARE_ENTRIES:
+        if before is not None:
+            self._uncover()
+        if len(self._heap) > 2 * len(moments) + _SPARE_ENTRIES:
             self._rebuild()
 
     def at(self, key: K) -> float:
@@ -50,24 +56,27 @@ class Timers(Generic[K]):
     def next_at(self) -> float:
         """The earliest moment, or ``inf``."""
         heap = self._heap
-        while heap:
-            at, _, key = heap[0]
-            if self._at.get(key) == at:
-                return at
-            heappop(heap)
-        return inf
+        return heap[0][0] if heap else inf
 
     def pop_due(self, now: float) -> K | None:
         """Take out one key whose moment has come, earliest first; None when none has."""
-        if self.next_at() > now:
+        heap = self._heap
+        if not heap or heap[0][0] > now:
             return None
-        key = heappop(self._heap)[2]
+        key = heappop(heap)[2]
         del self._at[key]
+        self._uncover()
         return key
 
     def footprint(self) -> int:
         """Entries held, rubbish included."""
         return len(self._heap)
+
+    def _uncover(self) -> None:
+        """Drop what is out of date from the top of the heap."""
+        heap, moments = self._heap, self._at
+        while heap and moments.get(heap[0][2]) != heap[0][0]:
+            heappop(heap)
 
     def _rebuild(self) -> None:
         self._heap = []

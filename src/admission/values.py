@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..values import Outcome, Usage
 
@@ -89,7 +89,8 @@ class Lease:
 
     ``limit`` and ``epoch`` are those of the resource at admission, ``waited_s`` the time in the local queue. The
     tokens of ``request`` are what is reserved.
-    ``usage`` and the fields below it are filled in by the gate as the attempt reports back.
+    ``usage`` and the fields below it are filled in by the gate as the attempt reports back; ``returned`` says as the how
+    manyth of all leases it was released, 0 while it is out.
     """
 
     id: int
@@ -103,6 +104,7 @@ class Lease:
     passages: tuple[Passage, ...] = field(repr=False)
     usage: Usage | None = None
     canary: bool = False
+    returned: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +116,9 @@ class Denied:
     retry_after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """Waiter ``waiter`` got ``lease``. It holds from this moment, whoever reads the effect."""
+class Grant(NamedTuple):
+    """Waiter ``waiter`` got ``lease``. It holds from this moment, whoever reads the effect. A tuple: one is made for
+    every waiter."""
 
     waiter: int
     lease: Lease

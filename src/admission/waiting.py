@@ -7,7 +7,7 @@ not decide who is admitted; the gate does.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..values import Pressure
 from .timers import Timers
@@ -15,17 +15,9 @@ from .values import Denied, DenyReason, Effect, Expire, Grant, Lease, Refuse
 
 if TYPE_CHECKING:
     from .lane import Lane, Waiter
-    from .scope import Scope
+    from .scope import Refusal, Scope
 
-__all__ = ["Blocked", "WaitingRoom", "pressure_of"]
-
-
-class Blocked(NamedTuple):
-    """The scope that has no room, why, and when time alone might change that (seconds, monotonic)."""
-
-    scope: Scope
-    reason: DenyReason
-    next_at: float
+__all__ = ["WaitingRoom", "pressure_of"]
 
 
 class WaitingRoom:
@@ -50,10 +42,13 @@ class WaitingRoom:
 
     # Coming and going
 
-    def enter(self, waiter: Waiter) -> None:
+    def enter(self, waiter: Waiter, now: float) -> None:
         """``waiter`` joins the queue of its lane."""
+        lane = waiter.lane
         self._waiters[waiter.id] = waiter
-        waiter.lane.push(waiter)
+        lane.push(waiter)
+        if lane.expires_first(waiter):
+            self.arm(lane, now)
 
     def leave(self, number: int) -> Waiter | None:
         """Forget a waiter at its own wish; None if it does not wait any more."""
@@ -68,14 +63,15 @@ class WaitingRoom:
 
     def seat(self, waiter: Waiter, now: float) -> None:
         """``waiter`` is about to be admitted: its flow and its lane pay for the turn."""
-        lane = waiter.lane
+        lane, was_first = waiter.lane, waiter.lane.expires_first(waiter)
         del self._waiters[waiter.id]
         lane.serve(waiter)
         assert lane.parked_at is not None
-        lane.parked_at.waiting.charge(lane.name)
+        lane.parked_at.waiting.charge(lane)
         if not lane.queued:
             self.unpark(lane)
-        self.arm(lane, now)
+        if was_first:
+            self.arm(lane, now)
 
     def refuse(self, waiter: Waiter, reason: DenyReason, now: float) -> None:
         """``waiter`` can never be served."""
@@ -86,6 +82,10 @@ class WaitingRoom:
         denied = Denied(reason, waiter.lane.name)
         self._effects.append(Refuse(waiter.id, waiter.request, now - waiter.since, denied))
 
+    def waiters_of(self, lane: Lane) -> list[Waiter]:
+        """Everybody who waits in ``lane``."""
+        return [waiter for waiter in self._waiters.values() if waiter.lane is lane]
+
     def refuse_all(self, reason: DenyReason, now: float) -> None:
         """Nobody will be served any more."""
         for waiter in list(self._waiters.values()):
@@ -93,21 +93,26 @@ class WaitingRoom:
 
     def expire(self, lane: Lane, now: float) -> None:
         """Send those away whose queue deadline has passed (A3)."""
-        while (waiter := lane.overdue(now)) is not None:
+        if (waiter := lane.overdue(now)) is None:
+            return
+        while waiter is not None:
             del self._waiters[waiter.id]
             lane.drop(waiter)
             waited_s = now - waiter.since
             self._effects.append(Expire(waiter.id, waiter.request, waited_s, pressure_of(lane, now)))
+            waiter = lane.overdue(now)
+        self.arm(lane, now)
 
     # Places
 
-    def park(self, lane: Lane, blocked: Blocked) -> None:
-        """``lane`` waits at the scope that blocks it."""
-        scope, lane.reason, next_at = blocked
+    def park(self, lane: Lane, refusal: Refusal) -> None:
+        """``lane`` waits at the scope that refused it."""
+        scope, lane.reason, next_at = refusal
         if lane.parked_at is not scope:
             self.unpark(lane)
             lane.parked_at = scope
-            scope.waiting.add(lane.name)
+            scope.waiting.add(lane)
+            scope.parked += 1
             if next_at < self.timers.at(scope):
                 self.timers.set(scope, next_at)
 
@@ -116,8 +121,9 @@ class WaitingRoom:
         scope = lane.parked_at
         if scope is not None:
             lane.parked_at = None
-            scope.waiting.remove(lane.name)
-            if not scope.waiting:
+            scope.waiting.remove(lane)
+            scope.parked -= 1
+            if not scope.parked:
                 self.timers.set(scope, inf)
 
     def arm(self, lane: Lane, now: float) -> None:
@@ -131,7 +137,7 @@ def pressure_of(lane: Lane, now: float) -> Pressure:
         resource=lane.name,
         in_flight=lane.scopes[-1].in_flight,
         limit=min([scope.limit for scope in lane.scopes]),
-        waiting=len(lane.queued) - lane.bids,
+        waiting=lane.queued - lane.bids,
         bids=lane.bids,
         blocked_s=max(0.0, lane.blocked_until - now),
         reason=lane.reason.value if lane.queued and lane.reason is not None else None,
