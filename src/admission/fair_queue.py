@@ -26,8 +26,8 @@ _SPARE_ENTRIES = 64  # how much rubbish a heap or table may hold before it is sw
 class FairQueue(Generic[K]):
     """Keys with work waiting, in order of their virtual start times; ties go to the higher rank, then to age."""
 
-    # A key's live entry is the one in _entries: (start, -rank, sequence, weight, key). The heap may hold older ones, but
-    # never at its top, so that looking at the head is looking at heap[0].
+    # A key's live entry is the one in _entries: (start, -rank, sequence, weight, key). The heap may hold older ones,
+    # but never at its top, so that looking at the head is looking at heap[0].
     __slots__ = ("_entries", "_finish", "_heap", "_sequence", "_virtual_time")
 
     def __init__(self) -> None:
