@@ -78,7 +78,7 @@ class Gate:
         """Replace the limits of ``scope`` while running; KeyError if no resource has that scope."""
         found = self._registry.scopes[scope]
         found.set_limits(limits, now)
-        self._refuse_oversized(found, now)
+        self._room.refuse_oversized(found, now)
         self._pump(found, now)
 
     def knows(self, resource: ResourceKey) -> bool:
@@ -172,14 +172,14 @@ class Gate:
         """Close ``scope`` until ``until`` (may be ``inf``); it reopens with one canary, then gradually."""
         found = self._registry.scopes[scope]
         found.cooldown.block(until, now)
-        self._sync(found, now)
+        self._room.sync(found, now)
         self._pump(found, now)
 
     def unblock(self, scope: str, now: float) -> None:
         """End a ``block``; a cooldown that the provider asked for stays."""
         found = self._registry.scopes[scope]
         found.cooldown.unblock(now)
-        self._sync(found, now)
+        self._room.sync(found, now)
         self._pump(found, now)
 
     def shutdown(self, now: float) -> None:
@@ -249,33 +249,17 @@ class Gate:
 
     def check(self) -> None:
         """Assert every invariant of the gate and its parts (A1)."""
-        counts = dict.fromkeys(self._registry.scopes, 0)
-        for lease in self._leases.leases():
-            for passage in lease.passages:
-                counts[passage.scope.name] += 1
-        for name, scope in self._registry.scopes.items():
-            assert scope.in_flight == counts[name], f"{name}: {scope.in_flight} in flight, {counts[name]} leases"
-            scope.check()
+        self._registry.check(self._leases.leases())
         assert sum(lane.queued for lane in self._registry.lanes.values()) == len(self._room)
-        for lane in self._registry.lanes.values():
-            lane.check()
         self._leases.check()
 
     def check_conserving(self, now: float) -> None:
         """Assert that nobody waits who could go (A10). What is due at ``now`` must have been done."""
-        for scope in self._registry.scopes.values():
-            lane = scope.waiting.head()
-            if lane is None:
-                continue
-            head = lane.head()
-            assert head is not None
-            refusals = [one.refusal(head.request, now) for one in lane.scopes]
-            assert any(refusals), f"{lane.name} could go and was not admitted"
+        self._registry.check_conserving(now)
 
     def footprint(self) -> int:
         """How many entries its queues, timers and histories hold, rubbish included: bounded whatever has passed."""
-        lanes = sum(lane.footprint() for lane in self._registry.lanes.values())
-        return lanes + self._timers.footprint() + self._leases.footprint()
+        return self._registry.footprint() + self._timers.footprint() + self._leases.footprint()
 
     # Decisions
 
@@ -374,29 +358,13 @@ class Gate:
             self._room.unpark(lane)
         self._pump(parked, now)
 
-    def _refuse_oversized(self, scope: Scope, now: float) -> None:
-        for name in scope.resources:
-            for waiter in self._room.waiters_of(self._registry.lanes[name]):
-                if scope.too_large(waiter.request.stated or waiter.request, now) is not None:
-                    self._room.refuse(waiter, DenyReason.TOO_LARGE, now)
-
     # Learning
 
     def _learn(self, lane: Lane, lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float) -> None:
         if outcome in _LIMITED:
             lane.limited += 1
-        touched = learn(lease, outcome, feedback, now)
-        for scope in touched:
-            self._sync(scope, now)
-
-    def _sync(self, scope: Scope, now: float) -> None:
-        """The cooldown of ``scope`` may just have changed: let its lanes' clocks stand or run."""
-        for name in scope.resources:
-            lane = self._registry.lanes[name]
-            before = lane.blocked_until
-            lane.sync(now)
-            if lane.queued and lane.blocked_until != before:
-                self._room.arm(lane, now)
+        for scope in learn(lease, outcome, feedback, now):
+            self._room.sync(scope, now)
 
     def _known(self, resource: ResourceKey) -> Lane:
         lane = self._registry.lane(resource)

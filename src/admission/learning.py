@@ -28,6 +28,10 @@ RATE_HINT_S = 1.0
 """A rejection that asks for at least this pause is taken for a rate limit: a slot frees sooner than anyone can say."""
 
 
+# Named once: looking up an enum's member is slow, and these are asked for every answer.
+_SUCCESS = Outcome.SUCCESS
+_REQUESTS = LimitKind.REQUESTS
+
 EVIDENCE = 20
 """Requests that a scope must have seen accepted before an unlabelled rejection is taken for the measure of a rate: a
 provider that rejects everything for its first seconds says nothing about its rate."""
@@ -46,6 +50,8 @@ def believable(usage: Usage | None) -> Usage | None:
 
 def settle(lease: Lease, outcome: Outcome, usage: Usage | None, now: float, *, sent: bool) -> None:
     """Replace what ``lease`` reserved by what its attempt used (A7): a rejected attempt used nothing (T9)."""
+    if outcome is _SUCCESS and usage is None and sent:
+        return  # it counts as having used what it reserved
     for passage in lease.passages:
         limiters = passage.scope.limiters
         for kind, stamp in passage.rates:
@@ -78,6 +84,10 @@ def learn(lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float)
     """Teach the scopes of ``lease`` how its attempt ended. Returns those whose cooldown may have changed."""
     if feedback is not None:
         observe(lease, feedback, now)
+    elif outcome is _SUCCESS:  # almost every attempt
+        for passage in lease.passages:
+            _accepted(passage, lease, now, well=True)
+        return ()
     match outcome:
         case Outcome.RATE_LIMITED | Outcome.OVERLOADED:
             hit = lease.passages[0 if feedback is not None and feedback.account_wide else -1]
@@ -105,10 +115,11 @@ def learn(lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float)
 
 
 def _accepted(passage: Passage, lease: Lease, now: float, *, well: bool) -> None:
-    scope = passage.scope
+    scope, stamp = passage.scope, passage.stamp
     scope.accepted += 1
-    if scope.concurrency is not None and passage.stamp is not None:
-        scope.concurrency.succeeded(passage.stamp, now)
+    law = scope.concurrency
+    if law is not None and stamp is not None:
+        law.succeeded(stamp, now)
     if passage.canary:
         # A canary that met a 500 or silence has shown nothing: the next one may go.
         if well:
@@ -187,7 +198,7 @@ def _guess(scope: Scope, outcome: Outcome, hint: float | None) -> LimitKind:
 def _used(kind: LimitKind, stamp: RateStamp, outcome: Outcome, usage: Usage | None, *, sent: bool) -> float:
     if not sent:
         return 0.0
-    if kind is LimitKind.REQUESTS:
+    if kind is _REQUESTS:
         return 0.0 if outcome in (Outcome.RATE_LIMITED, Outcome.OVERLOADED) else stamp.cost
     if usage is None:
         return 0.0 if outcome in REFUNDED else stamp.cost

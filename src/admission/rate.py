@@ -85,8 +85,8 @@ class RateLimiter:
     ``configured_per_minute`` is an upper bound in units a minute, None for none; learning and headers only ever go
     below it. ``share`` is the part of the provider's stated limit that this process may use (0 to 1); the configured
     number is taken as it is. A cost above a configured minute never fits, nor does one above a limit that the
-    provider stated several times alike. ``free``, to be read only, says that no limit is known at all: every cost
-    may go now, until something is configured, stated or taught.
+    provider stated several times alike. ``free``, to be read only, says that no limit is known at all: every cost may
+    go now, until something is configured, stated or taught.
     """
 
     __slots__ = ("_bucket", "_configured", "_learned", "_reviewed_at", "_share", "_stated", "free")

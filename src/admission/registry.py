@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..values import ResourceKey, Rng
+    from .values import Lease
 
 __all__ = ["Registry"]
 
@@ -47,12 +48,38 @@ class Registry:
         self._names[name] = name
         self.lanes[name] = Lane(name, tuple(self.scopes[scope] for scope in scopes), now)
         for scope in scopes:
-            self.scopes[scope].resources.append(name)
             self.scopes[scope].lanes.append(self.lanes[name])
 
     def alias(self, resource: ResourceKey, target: Lane) -> None:
         """``resource`` is another name of ``target``."""
         self._names[str(resource)] = target.name
+
+    def footprint(self) -> int:
+        """Entries that the queues of all lanes hold, rubbish included."""
+        return sum(lane.footprint() for lane in self.lanes.values())
+
+    def check(self, leases: list[Lease]) -> None:
+        """Assert the invariants of every scope and lane, and that ``leases``, all that are out, are what they count."""
+        counts = dict.fromkeys(self.scopes, 0)
+        for lease in leases:
+            for passage in lease.passages:
+                counts[passage.scope.name] += 1
+        for name, scope in self.scopes.items():
+            assert scope.in_flight == counts[name], f"{name}: {scope.in_flight} in flight, {counts[name]} leases"
+            scope.check()
+        for lane in self.lanes.values():
+            lane.check()
+
+    def check_conserving(self, now: float) -> None:
+        """Assert that no lane stands first at a scope and is refused by none that it passes (A10)."""
+        for scope in self.scopes.values():
+            lane = scope.waiting.head()
+            if lane is None:
+                continue
+            head = lane.head()
+            assert head is not None
+            refusals = [one.refusal(head.request, now) for one in lane.scopes]
+            assert any(refusals), f"{lane.name} could go and was not admitted"
 
     def _add_scope(self, name: str, limits: ScopeLimits, *, leaf: bool, now: float) -> None:
         found = self.scopes.get(name)

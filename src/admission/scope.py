@@ -87,7 +87,7 @@ def least(one: float | None, other: float | None) -> float | None:
 
 
 class Refusal(NamedTuple):
-    """The scope that has no room, why, and the earliest time (seconds, monotonic) at which that may change."""
+    """The scope that has no room, why, and the earliest time (seconds, monotonic) at which time alone may help."""
 
     scope: Scope
     reason: DenyReason
@@ -107,7 +107,7 @@ class Passage:
 class Scope:
     """The counts, limits, rate buckets and cooldown of one scope, and the queue of resources that wait for it."""
 
-    # The mutable state of a scope is exactly these slots; `waiting`, `resources` and `lanes` are kept by the gate.
+    # The mutable state of a scope is exactly these slots; `waiting`, `parked` and `lanes` are kept by the gate.
     __slots__ = (
         "_full",
         "_only_requests",
@@ -128,7 +128,6 @@ class Scope:
         "parked",
         "paused",
         "recalled",
-        "resources",
         "token_limited",
         "waiters_ahead",
         "waiting",
@@ -146,7 +145,6 @@ class Scope:
         self.waiters_ahead = Refusal(self, DenyReason.WAITERS_AHEAD, inf)
         self._full = Refusal(self, DenyReason.NO_CAPACITY, inf)
         self._untouched = Passage(self, None, (), False)  # of every lease that took nothing here but a place
-        self.resources: list[str] = []
         self.cooldown = Cooldown(rng=rng, cap_s=limits.cooldown_cap_s)
         self.concurrency = _law(limits, rng)
         self.limiters: dict[LimitKind, RateLimiter] = {}

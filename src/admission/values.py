@@ -88,8 +88,9 @@ class Lease:
     """The permission for one attempt, to be released exactly once with an outcome.
 
     ``limit`` and ``epoch`` are those of the resource at admission, ``waited_s`` the time in the local queue. The
-    tokens of ``request`` are what is reserved. ``usage`` and the fields below it are filled in by the gate as the
-    attempt reports back; ``returned`` is its place in the order of all releases, 0 while it is out.
+    tokens of ``request`` are what is reserved.
+    ``usage`` and the fields below it are filled in by the gate as the attempt reports back; ``returned`` says as the
+    how manyth of all leases it was released, 0 while it is out.
     """
 
     id: int

@@ -82,9 +82,12 @@ class WaitingRoom:
         denied = Denied(reason, waiter.lane.name)
         self._effects.append(Refuse(waiter.id, waiter.request, now - waiter.since, denied))
 
-    def waiters_of(self, lane: Lane) -> list[Waiter]:
-        """Everybody who waits in ``lane``."""
-        return [waiter for waiter in self._waiters.values() if waiter.lane is lane]
+    def refuse_oversized(self, scope: Scope, now: float) -> None:
+        """Refuse those whose request ``scope`` can never let pass under its new limits."""
+        for waiter in list(self._waiters.values()):
+            stated = waiter.request.stated or waiter.request
+            if scope in waiter.lane.scopes and scope.too_large(stated, now) is not None:
+                self.refuse(waiter, DenyReason.TOO_LARGE, now)
 
     def refuse_all(self, reason: DenyReason, now: float) -> None:
         """Nobody will be served any more."""
@@ -125,6 +128,14 @@ class WaitingRoom:
             scope.parked -= 1
             if not scope.parked:
                 self.timers.set(scope, inf)
+
+    def sync(self, scope: Scope, now: float) -> None:
+        """The cooldown of ``scope`` may just have changed: let its lanes' clocks stand or run."""
+        for lane in scope.lanes:
+            before = lane.blocked_until
+            lane.sync(now)
+            if lane.queued and lane.blocked_until != before:
+                self.arm(lane, now)
 
     def arm(self, lane: Lane, now: float) -> None:
         """The deadlines of ``lane``, or its clock, may have changed."""

@@ -229,6 +229,33 @@ def test_requests_of_running_tasks_go_before_bids() -> None:
     assert second.waiter == bid
 
 
+def test_a_due_probe_goes_out_with_the_arrival_that_needs_it() -> None:
+    """A10: the limit may be raised the moment somebody waits for it, and then that somebody goes at once."""
+    gate = gate_with(openai__gpt_x=ScopeLimits(adaptive=True, start=2, maximum=6))
+    rejected = held(gate.submit(Request(MODEL), 0.0))
+    gate.release(rejected, Outcome.RATE_LIMITED, 0.1, feedback=Feedback(kind=LimitKind.CONCURRENCY))
+    assert gate.capacity(MODEL) == 1
+    held(gate.submit(Request(MODEL), 100.0))
+    waiter = gate.submit(Request(MODEL), 100.0)  # a probe has been due for a while
+    gate.check_conserving(100.0)
+    (grant,) = gate.take_effects()
+    assert grant.waiter == waiter
+
+
+def test_a_small_request_passes_a_scope_that_refused_another_lane() -> None:
+    """A10: whose turn it is at a shared scope is asked for, also when a larger request of another model waits there."""
+    gate = gate_with(openai=ScopeLimits(tokens_per_minute=6000))
+    held(gate.submit(Request(MODEL, input_tokens=100), 0.0))
+    for _ in range(2):  # the first is served in a second, and its lane has had its turn
+        gate.submit(Request(MODEL, input_tokens=50), 0.0)
+    gate.tick(gate.next_tick(0.0))
+    assert len(grants(gate)) == 1
+    now = gate.next_tick(0.0) - 1e-3
+    small = gate.submit(Request(OTHER, input_tokens=0), now)
+    gate.check_conserving(now)
+    assert [effect.waiter for effect in gate.take_effects()] == [small]
+
+
 def test_release_of_a_foreign_or_ancient_lease_changes_nothing() -> None:
     """Every way to give back a lease that is not out has its own answer, and none raises (A2)."""
     gate = gate_with(openai__gpt_x=ScopeLimits(maximum=10_000))
