@@ -365,10 +365,10 @@ class RunLoop:
     # The end
 
     async def _conclude(self) -> None:
+        await self._committer.conclude()
         self.core.leave_open()
         now, status = anyio.current_time(), self._status()
         self._paces.read(now, last=True)
-        await self._committer.conclude()
         await self._handle.finish(status.value)
         hint = self._resume_hint if status in _RESUMABLE else ""
         self.report = summarize(
