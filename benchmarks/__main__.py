@@ -37,7 +37,8 @@ def main(argv: Sequence[str]) -> int:
     names: list[str] = options.scenario or list(SCENARIOS)
     measured = tuple(run_scenario(SCENARIOS[name], plan, tell=say) for name in dict.fromkeys(names))
     result = Result(format=FORMAT, provenance=origin, scenarios=measured)
-    markdown = as_markdown(result, {name: scenario.table for name, scenario in SCENARIOS.items() if scenario.table})
+    tables = {name: scenario.table for name, scenario in SCENARIOS.items() if scenario.table}
+    markdown = as_markdown(result, tables, folder=options.markdown and options.markdown.parent)
     for path, text in ((options.json, as_json(result)), (options.markdown, markdown)):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from .result import Goal, Judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Mapping
     from pathlib import Path
 
     from .result import ScenarioResult
@@ -79,12 +79,15 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A named question. ``table`` writes its results as Markdown where a row per metric would hide the answer."""
+    """A named question. ``table`` writes its results as Markdown where a row per metric would hide the answer; ``draw``
+    makes pictures into the plan's folder and returns them by the name of the case.
+    """
 
     name: str
     what: str
     cases: Callable[[Plan], Iterable[Case]]
     table: Callable[[ScenarioResult], Iterable[str]] | None = None
+    draw: Callable[[Plan], Mapping[str, Path]] | None = None
 
 
 @dataclass(slots=True)

@@ -91,12 +91,13 @@ class CaseResult(_Value):
 
 
 class ScenarioResult(_Value):
-    """One scenario: what was measured, in how many cases."""
+    """One scenario: what was measured, in how many cases. ``pictures`` are files by the name of what they show."""
 
     name: str
     what: str
     seconds: float
     cases: tuple[CaseResult, ...]
+    pictures: dict[str, str] = {}
 
 
 class Provenance(_Value):

@@ -30,8 +30,14 @@ def run_scenario(scenario: Scenario, plan: Plan, *, tell: Callable[[str], None] 
         result = _run_case(case, case.runs or plan.runs)
         cases.append(result)
         tell(f"{scenario.name} / {case.name}: " + ", ".join(f"{m.name} {m.median:.4g}{m.unit}" for m in result.metrics))
-    seconds = time.perf_counter() - began
-    return ScenarioResult(name=scenario.name, what=scenario.what, seconds=seconds, cases=tuple(cases))
+    drawn = scenario.draw(plan) if scenario.draw is not None and plan.pictures is not None else {}
+    return ScenarioResult(
+        name=scenario.name,
+        what=scenario.what,
+        seconds=time.perf_counter() - began,
+        cases=tuple(cases),
+        pictures={name: path.as_posix() for name, path in drawn.items()},
+    )
 
 
 def _run_case(case: Case, runs: int) -> CaseResult:

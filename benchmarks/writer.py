@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,13 +27,21 @@ def result_line(result: Result) -> str:
     return "BENCHMARK_RESULT=" + json.dumps(result.summary(), separators=(",", ":"))
 
 
-def as_markdown(result: Result, tables: Mapping[str, Table] | None = None) -> str:
-    """One table a scenario, then where the numbers come from. ``tables`` has those that a scenario writes itself."""
+def as_markdown(result: Result, tables: Mapping[str, Table] | None = None, *, folder: Path | None = None) -> str:
+    """One table a scenario, then where the numbers come from. ``tables`` has those that a scenario writes itself,
+    ``folder`` is where the text will be, for links to pictures.
+    """
     lines = ["# Benchmarks", ""]
     for scenario in result.scenarios:
-        lines.extend(_scenario(scenario, (tables or {}).get(scenario.name, _rows)))
+        linked = scenario.model_copy(update={"pictures": _linked(scenario.pictures, folder)})
+        lines.extend(_scenario(linked, (tables or {}).get(scenario.name, _rows)))
     lines.extend(_provenance(result.provenance))
     return "\n".join(lines) + "\n"
+
+
+def _linked(pictures: Mapping[str, str], folder: Path | None) -> dict[str, str]:
+    start = Path() if folder is None else folder
+    return {name: Path(os.path.relpath(path, start)).as_posix() for name, path in pictures.items()}
 
 
 def _scenario(scenario: ScenarioResult, table: Table) -> Iterator[str]:

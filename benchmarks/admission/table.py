@@ -49,6 +49,10 @@ def table(scenario: ScenarioResult) -> Iterator[str]:
     yield ""
     for name in dict.fromkeys(name for results in by_client.values() for name in results):
         yield f"- {name}: {WHATS[name]}"
+    if scenario.pictures:
+        yield from ("", "### Pictures of the first seed", "")
+    for name, path in scenario.pictures.items():
+        yield from (f"![{name}: {WHATS[name]}]({path})", "")
 
 
 def _own(title: str, results: dict[str, CaseResult]) -> Iterator[str]:

@@ -37,7 +37,7 @@ SHELL_SHARE: Final = 0.4
 
 def cases(plan: Plan) -> Iterator[Case]:
     """Every case with every client, each seed one run."""
-    seconds = 60.0 * (plan.minutes or plan.effort.pick(1, 12, 120) / 4)
+    seconds = _seconds(plan)
     chosen = [
         (case, kind)
         for case in CASES
@@ -54,23 +54,24 @@ def cases(plan: Plan) -> Iterator[Case]:
         for case, kind in chosen:
             measure = partial(_samples, results, case, kind in OURS)
             yield Case(f"{case.name} / {kind}", measure, runs=_runs(plan, kind))
-        if plan.pictures is not None:
-            _draw(plan, seconds, stack)
 
 
-def _draw(plan: Plan, seconds: float, stack: ExitStack) -> None:
-    """Play the first seed of each case once more, with somebody watching."""
+def draw(plan: Plan) -> dict[str, Path]:
+    """Play the first seed of each case once more with every client, and draw what happens."""
     names = [case.name for case in CASES if plan.wants(case.name)]
-    for drawn in spread(
-        [Piece(_draw_one, (name, plan.pictures, plan.seed, seconds)) for name in names], plan.jobs, stack
-    ):
-        drawn()
+    work = [Piece(_draw_one, (name, plan.pictures, plan.seed, _seconds(plan))) for name in names]
+    with ExitStack() as stack:
+        return {name: drawn() for name, drawn in zip(names, spread(work, plan.jobs, stack), strict=True)}
+
+
+def _seconds(plan: Plan) -> float:
+    return 60.0 * (plan.minutes or plan.effort.pick(1, 12, 120) / 4)
 
 
 def _draw_one(name: str, folder: Path, seed: int, seconds: float) -> Path:
-    from ..admission.pictures import draw  # matplotlib takes a second to import, and only this needs it
+    from ..admission import pictures  # matplotlib takes a second to import, and only this needs it
 
-    return draw(case_named(name), folder, seed=seed, seconds=seconds)
+    return pictures.draw(case_named(name), folder, seed=seed, seconds=seconds)
 
 
 def _runs(plan: Plan, kind: str) -> int:
@@ -113,4 +114,5 @@ SCENARIO = Scenario(
     "Unlimited demand against limits that nobody told, in virtual time, relative to an oracle that knows them.",
     cases,
     table,
+    draw,
 )

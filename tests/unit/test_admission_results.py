@@ -1,11 +1,13 @@
-"""The pictures of the admission benchmark: what they show, and that they stay small without looking different."""
+"""What the admission benchmark writes: its tables, its options, and pictures that stay small and look the same."""
 
 from __future__ import annotations
 
 import math
 import re
+import subprocess
+import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +17,10 @@ from benchmarks.admission.play import HEADGATE, KINDS, play
 from benchmarks.admission.series import provider_curve, refused_share, series
 from benchmarks.admission.simulation import new_record
 from benchmarks.admission.svg import compact
+from benchmarks.admission.table import LATE, REACH, REFUSED, UTILISATION, WASTED, table
+from benchmarks.result import CaseResult, Goal, Judge, MetricResult, Result, ScenarioResult
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+ROOT = Path(__file__).resolve().parents[2]
 BYTES_MAX = 150_000
 
 
@@ -94,3 +96,40 @@ def test_every_case_has_a_file_of_its_own() -> None:
     names = [file_name(case) for case in CASES]
     assert len(set(names)) == len(CASES)
     assert file_name(case_named("600 a minute, Retry-After")) == "600-a-minute-retry-after.svg"
+
+
+def test_one_case_by_command_in_two_processes_with_its_picture(tmp_path: Path) -> None:
+    arguments = ["--scenario", "admission", "--quick", "--case", "concurrency 32", "--client", "headgate"]
+    arguments += ["--minutes", "0.5", "--seeds", "2", "--jobs", "2", "--pictures", str(tmp_path / "drawn")]
+    arguments += ["--json", str(tmp_path / "out.json"), "--markdown", str(tmp_path / "out.md")]
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    result = Result.model_validate_json((tmp_path / "out.json").read_text(encoding="utf-8"), strict=True)
+    (scenario,) = result.scenarios
+    (case,) = scenario.cases
+    assert case.name == "concurrency 32 / headgate"
+    found = {metric.name: metric for metric in case.metrics}
+    assert {UTILISATION, LATE, REFUSED, REACH, WASTED} == found.keys()
+    alone = [play(HEADGATE, case_named("concurrency 32"), seed=seed, seconds=30.0).figures for seed in (1, 2)]
+    assert found[UTILISATION].values == tuple([figures.utilisation for figures in alone]), "each run has its own seed"
+    assert found[UTILISATION].met == (found[UTILISATION].mean >= 0.99), "the mean is judged"
+    text = (tmp_path / "out.md").read_text(encoding="utf-8")
+    assert "(drawn/concurrency-32.svg)" in text
+    assert (tmp_path / "drawn" / "concurrency-32.svg").exists()
+    assert "### headgate's gate, 2 seeds" in text
+
+
+def test_missed_goals_are_bold_and_worst_seeds_named() -> None:
+    metrics = (
+        MetricResult.of(UTILISATION, "x", (0.98, 0.94), Goal(at_least=0.97), Judge.MEAN),
+        MetricResult.of(LATE, "%", (0.1, 0.3), Goal(at_most=0.3), Judge.MEAN),
+        MetricResult.of(REFUSED, "%", (1.0, 3.0), None, Judge.MEAN),
+        MetricResult.of(REACH, "s", (3.0, 4.0), Goal(at_most=10), Judge.MEAN),
+        MetricResult.of(WASTED, "requests", (10.0, 20.0), None, Judge.MEAN),
+    )
+    cases = tuple([CaseResult(name=f"concurrency 32 / {kind}", runs=2, metrics=metrics) for kind in (HEADGATE, "AIMD")])
+    text = "\n".join(table(ScenarioResult(name="admission", what="?", seconds=1.0, cases=cases)))
+    own = "| concurrency 32 | **0.960 (0.940)** / 0.97 | 0.20 (0.30) / 0.3 | 2.0 (3.0) | 4 (4) / 10 |  | 15 (20) |"
+    assert own in text
+    assert "| concurrency 32 | 0.960, 2.0 % | 0.960, 2.0 % |" in text
