@@ -10,7 +10,7 @@ from math import floor, inf
 from typing import NamedTuple
 
 from .growth import Recovery, climbed, climbing_s, doubled, doubling_s
-from .law_values import WHOLE, Mode
+from .law_values import CREEP_SLOTS, RECOVERY_MIN_S, WHOLE, Mode
 
 __all__ = ["Ceiling", "CeilingState"]
 
@@ -55,23 +55,26 @@ class Ceiling:
         """Whether it only holds, with nothing to grow back."""
         return self.recovery is None and self.mode is Mode.HOLD
 
-    def grow(self, dt: float, *, tau: float, contended: bool) -> None:
-        """``dt`` seconds of use passed."""
+    def grow(self, dt: float, *, tau: float, creep_per_s: float) -> None:
+        """``dt`` seconds of use passed. A hold creeps upwards at ``creep_per_s``."""
         match self.mode:
             case Mode.RAMP:
                 self.set(doubled(self.limit, dt))
             case Mode.CLIMB:
-                self.set(climbed(self.limit, self.climb_s, dt, tau=tau, contended=contended))
+                self.set(climbed(self.limit, self.climb_s, dt, tau=tau))
                 self.climb_s += dt
             case Mode.HOLD:
                 if self.recovery is not None:
                     self._recover(self.recovery, dt)
+                elif creep_per_s:
+                    self.set(self.limit + self._creep(creep_per_s) * dt)
+                    self.climb_s += dt
             case Mode.PROBE | Mode.FALL:
                 pass
         if self.limit >= self.maximum and self.mode in (Mode.RAMP, Mode.CLIMB):
             self.mode = Mode.HOLD
 
-    def next_whole_s(self, *, tau: float, contended: bool) -> float:
+    def next_whole_s(self, *, tau: float, creep_per_s: float) -> float:
         """Seconds of use until the next whole number; ``inf`` if the present mode does not lead there."""
         level = floor(self.limit) + 1.0
         if self.limit >= self.maximum:
@@ -80,9 +83,11 @@ class Ceiling:
             case Mode.RAMP:
                 return doubling_s(self.limit, level)
             case Mode.CLIMB:
-                return climbing_s(self.limit, self.climb_s, level, tau=tau, contended=contended)
+                return climbing_s(self.limit, self.climb_s, level, tau=tau)
             case Mode.HOLD:
-                return inf if self.recovery is None else self.recovery.reaches_s(level)
+                if self.recovery is not None:
+                    return self.recovery.reaches_s(level)
+                return (level - self.limit) / self._creep(creep_per_s) if creep_per_s else inf
             case Mode.PROBE | Mode.FALL:
                 return inf
 
@@ -97,10 +102,16 @@ class Ceiling:
         self.mode = Mode.CLIMB
         self.climb_s = 0.0
 
+    def recover(self, top: float) -> None:
+        """The slot was there, and ``top`` once held: back to it, fast at first."""
+        self.mode = Mode.HOLD
+        self.recovery = Recovery(self.limit, top, RECOVERY_MIN_S)
+
     def hold(self, limit: float) -> None:
         """At most ``limit``, and stay there."""
         self.mode = Mode.HOLD
         self.recovery = None
+        self.climb_s = 0.0
         self.set(min(self.limit, limit))
 
     def cut(self, limit: float, *, top: float, span_s: float, mode: Mode) -> None:
@@ -145,6 +156,10 @@ class Ceiling:
         """Assert every invariant."""
         assert 1 <= self.minimum <= self.limit <= self.maximum, f"limit {self.limit} out of bounds"
         assert (self.recovery is None) or self.mode in (Mode.HOLD, Mode.FALL)
+
+    def _creep(self, creep_per_s: float) -> float:
+        """The pace of a creep, which quickens when it should have met a limit long ago."""
+        return creep_per_s * max(1.0, self.climb_s * creep_per_s / CREEP_SLOTS) ** 2
 
     def _recover(self, recovery: Recovery, dt: float) -> None:
         recovery.elapsed_s += dt

@@ -10,7 +10,9 @@ takes seconds, whatever the latency.
 
 * RAMP doubles the limit every second until the first rejection. HOLD keeps it, growing back first what a cut
   took. PROBE offers one slot more; if that survives, CLIMB goes on upwards, ever faster, until it is
-  rejected. FALL searches downwards while nothing gets through.
+  rejected, or the limit recovers what it lost a while ago. FALL searches downwards while nothing gets through.
+* Two surprises mean that others share the limit. Then nobody can measure it: a hold creeps upwards by the same
+  steps for all, and a rejection takes a share. That makes the shares equal.
 * Every rejection that counts starts a new *generation*. A rejection of a request that was sent in an earlier
   one belongs to the same burst and is only counted (A6).
 * The limit grows only while it is used: in flight within one of it, and somebody waiting.
@@ -47,10 +49,6 @@ from .law_values import (
     FALL,
     FRESH_S,
     GAIN,
-    NOISE_CONSECUTIVE,
-    NOISE_CONSECUTIVE_SHARE,
-    NOISE_SHARE,
-    NOISE_TAUS,
     OLD_SHARE,
     RECOVERY_MIN_S,
     RESTART_SHARE,
@@ -62,6 +60,7 @@ from .law_values import (
     Stamp,
     Verdict,
 )
+from .measurement import Measurement, shared
 from .probing import Probing
 from .retraction import Before, Past
 from .survival import Silence, Watch
@@ -85,8 +84,7 @@ class AdaptiveConcurrency:
         "_ceiling",
         "_demand",
         "_in_flight",
-        "_measured",
-        "_measured_at",
+        "_measurement",
         "_past",
         "_probed_at",
         "_probing",
@@ -115,8 +113,7 @@ class AdaptiveConcurrency:
         self._silence = Silence()
         self._watch = Watch()
         self._seq = 0
-        self._measured = inf  # what was in flight at the last measurement; inf before the first
-        self._measured_at = -inf
+        self._measurement = Measurement()
         self._probed_at = -inf
         self._past = Past()
 
@@ -179,7 +176,7 @@ class AdaptiveConcurrency:
         """The request was answered, and not with a capacity rejection: the provider had room for it."""
         self._probing.completed(now)
         self._watch.drop(stamp)
-        self._survived(stamp)
+        self._survived(stamp, now)
 
     def rejected(self, stamp: Stamp, now: float, retry_after_s: float | None = None) -> Verdict:
         """The provider had no room for the request. Says what that meant; the limit has moved accordingly."""
@@ -221,7 +218,7 @@ class AdaptiveConcurrency:
         if before is None:
             return False
         self.consecutive = before.consecutive
-        self._measured, self._measured_at = before.measured, before.measured_at
+        self._measurement.take(before.measured, before.measured_at)
         self._ceiling.restore(before.ceiling)
         self._probing.restore(before.probing, self.rejections - before.rejections)
         self._watch.clear()
@@ -234,7 +231,7 @@ class AdaptiveConcurrency:
             self._grow(now)
         self._at = max(now, self._at)
         while (stamp := self._watch.take(now - self._silence.tau)) is not None:
-            self._survived(stamp)
+            self._survived(stamp, now)
         self._in_flight = in_flight
         self._demand = demand
         self._saturate()
@@ -259,7 +256,10 @@ class AdaptiveConcurrency:
         at = self._watch.next_at(self._silence.tau)
         ceiling = self._ceiling
         if ceiling.limit < ceiling.maximum and self._used():
-            at = min(at, self._probing.next_at if ceiling.rests else self._at + self._next_whole_s())
+            if ceiling.rests and not self._probing.contended(self._at):
+                at = min(at, self._probing.next_at)
+            else:
+                at = min(at, self._at + self._next_whole_s())
         return max(at, now + TICK_MIN_S)
 
     def snapshot(self, now: float) -> LawSnapshot:
@@ -297,26 +297,26 @@ class AdaptiveConcurrency:
     # Growth
 
     def _grow(self, now: float) -> None:
-        contended = self._probing.contended(self._at)
         dt = now - self._at
         if dt > STEP_MAX_S:
             dt = min(dt, max(STEP_MAX_S, self._next_whole_s()))
-        self._ceiling.grow(dt, tau=self._silence.tau, contended=contended)
+        self._ceiling.grow(dt, tau=self._silence.tau, creep_per_s=self._probing.creep_per_s(self._at))
 
     def _next_whole_s(self) -> float:
         """Seconds of use until the limit reaches the next whole number in its present mode."""
-        return self._ceiling.next_whole_s(tau=self._silence.tau, contended=self._probing.contended(self._at))
+        return self._ceiling.next_whole_s(tau=self._silence.tau, creep_per_s=self._probing.creep_per_s(self._at))
 
     def _probe_if_due(self, now: float) -> None:
-        if now < self._probing.next_at or self._ceiling.limit >= self._ceiling.maximum:
+        probing, ceiling = self._probing, self._ceiling
+        if now < probing.next_at or ceiling.limit >= ceiling.maximum or probing.contended(now):
             return
         # The probe asks anew: its rejection is the first in a row, even if nothing was answered before it.
         self.consecutive = 0
         self._watch.clear()
         self._probed_at = now
-        self._ceiling.probe()
+        ceiling.probe()
 
-    def _survived(self, stamp: Stamp) -> None:
+    def _survived(self, stamp: Stamp, now: float) -> None:
         if stamp.generation != self.generation:
             return
         self.consecutive = 0
@@ -324,7 +324,11 @@ class AdaptiveConcurrency:
         if ceiling.mode is Mode.FALL:
             ceiling.mode = Mode.HOLD
         elif ceiling.mode is Mode.PROBE and stamp.others >= ceiling.level and stamp.sent_at >= self._probed_at:
-            ceiling.climb()
+            lost = self._probing.lost(ceiling.limit, now)
+            if lost is None:
+                ceiling.climb()
+            else:
+                ceiling.recover(lost)
         if ceiling.mode is not Mode.PROBE:
             self._watch.clear()
 
@@ -333,9 +337,7 @@ class AdaptiveConcurrency:
     def _judge(self, in_flight: int, now: float) -> Verdict:
         if self._ceiling.grows and self.consecutive == 1 and not self._probing.contended(now):
             return Verdict.MEASURED
-        recent = now - self._measured_at <= NOISE_TAUS * self._silence.tau
-        in_row = max(NOISE_CONSECUTIVE, NOISE_CONSECUTIVE_SHARE * self._measured)
-        if self.consecutive <= in_row and recent and in_flight >= NOISE_SHARE * self._measured:
+        if self._measurement.explains(in_flight, self.consecutive, tau=self._silence.tau, now=now):
             return Verdict.NOISE
         return Verdict.CUT if self.consecutive == 1 else Verdict.FALLING
 
@@ -347,17 +349,25 @@ class AdaptiveConcurrency:
             self._probing.failed(self.rejections)
         elif ceiling.mode is Mode.RAMP:
             self._probing.begin(self.rejections)
-        self._measured = float(in_flight)
+        self._measurement.level = in_flight
         self._hold(in_flight, now)
 
     def _hold(self, in_flight: int, now: float) -> None:
-        self._measured_at = now
+        self._measurement.at = now
         self._ceiling.hold(in_flight)
         self._probing.plan(self._ceiling.limit, now)
 
     def _cut(self, in_flight: int, now: float) -> None:
+        if self._probing.contended(now):
+            if self._measurement.strange(in_flight):
+                self._probing.surprised(now)
+            self._measurement.take(in_flight, now)
+            self._ceiling.hold(shared(in_flight))
+            self._probing.plan(in_flight, now)
+            return
         if self._ceiling.rests:
             self._probing.surprised(now)
+            self._measurement.level = in_flight
         limit = float(floor(CUT * in_flight))
         self._fell(limit, floor((1.0 + CUT) / 2.0 * in_flight), Mode.HOLD, now)
 
@@ -381,8 +391,8 @@ class AdaptiveConcurrency:
             self._probing.state(),
             self.consecutive,
             self.rejections,
-            self._measured,
-            self._measured_at,
+            self._measurement.level,
+            self._measurement.at,
         )
 
     def _used(self) -> bool:

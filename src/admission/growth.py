@@ -27,23 +27,19 @@ def doubling_s(limit: float, level: float) -> float:
     return DOUBLING_S * log2(level / limit) if level > limit else 0.0
 
 
-def climbed(limit: float, since_s: float, dt: float, *, tau: float, contended: bool) -> float:
+def climbed(limit: float, since_s: float, dt: float, *, tau: float) -> float:
     """``limit`` after ``dt`` more seconds of a climb that has lasted ``since_s``; never faster than a
     ramp."""
-    if contended:
-        return limit + CLIMB_PER_S * dt
     begun = min(since_s / tau, _PACE_DOUBLINGS_MAX)
     ended = min((since_s + dt) / tau, _PACE_DOUBLINGS_MAX)
     gain = _pace(limit) * tau / _LN2 * (exp2(ended) - exp2(begun))
     return min(limit + gain, doubled(limit, dt))
 
 
-def climbing_s(limit: float, since_s: float, level: float, *, tau: float, contended: bool) -> float:
+def climbing_s(limit: float, since_s: float, level: float, *, tau: float) -> float:
     """Seconds until such a climb reaches ``level``."""
     if level <= limit:
         return 0.0
-    if contended:
-        return (level - limit) / CLIMB_PER_S
     begun = min(since_s / tau, _PACE_DOUBLINGS_MAX)
     ended = log2(exp2(begun) + (level - limit) * _LN2 / (_pace(limit) * tau))
     return max((ended - begun) * tau, doubling_s(limit, level))

@@ -14,10 +14,18 @@ __all__ = [
     "CLIMB_PER_S",
     "CLIMB_SHARE",
     "CONTENDED_APART_S",
+    "CONTENDED_CUT",
+    "CONTENDED_CUT_ROOT",
     "CONTENDED_S",
+    "CREEP_LATENCIES",
+    "CREEP_MAX_S",
+    "CREEP_MIN_S",
+    "CREEP_SLOTS",
+    "CREEP_SMALL",
     "CUT",
     "DOUBLING_S",
     "FALL",
+    "FALLEN_PROBE_CAP_S",
     "FALLEN_REJECTED_SHARE",
     "FALLEN_S",
     "FRESH_S",
@@ -28,7 +36,6 @@ __all__ = [
     "NOISE_TAUS",
     "OLD_SHARE",
     "PROBE_CAP_S",
-    "PROBE_CONTENDED_S",
     "PROBE_COST_WEIGHT",
     "PROBE_HINTS",
     "PROBE_JITTER",
@@ -39,6 +46,7 @@ __all__ = [
     "REJECTED_SHARE",
     "RESTART_SHARE",
     "STEP_MAX_S",
+    "STRANGE_SHARE",
     "TAU_HALF_LIFE_S",
     "TAU_MAX_S",
     "TAU_MIN_S",
@@ -131,7 +139,7 @@ TAU_ROUND_TRIPS: Final = 2.5
 TAU_HALF_LIFE_S: Final = 60.0
 """One slow rejection is forgotten at this pace."""
 
-REJECTED_SHARE: Final = 0.0025
+REJECTED_SHARE: Final = 0.0023
 """Probes may cost this share of all completions as rejections (eps)."""
 
 PROBE_COST_WEIGHT: Final = 0.2
@@ -139,8 +147,10 @@ PROBE_COST_WEIGHT: Final = 0.2
 than one rejection, and the share above is of all."""
 
 FALLEN_S: Final = 900.0
-FALLEN_REJECTED_SHARE: Final = 0.006
-"""What fell is likely to come back: for so long after a fall probes may cost this share."""
+FALLEN_REJECTED_SHARE: Final = 0.0073
+FALLEN_PROBE_CAP_S: Final = 60.0
+"""What fell is likely to come back: for so long after a fall probes may cost this share, and are at most so far
+apart."""
 
 CUT: Final = 0.9
 """An unexpected rejection cuts to this share of what was in flight (beta): room for whoever else came."""
@@ -155,15 +165,32 @@ PROBE_CAP_S: Final = 300.0
 PROBE_MAX_AT_LEAST_S: Final = 5.0
 """However fast completions come, the longest time between probes is at least this."""
 
-PROBE_CONTENDED_S: Final = 20.0
-"""Longest time between probes with other tenants about. Not a function of one's own throughput: that would let
-the larger of two clients probe more often, and grow larger still. At 25 s there are fewer rejections (0.86 %
-instead of 0.98 % over 40 simulated runs of two clients), but three of the 40 shared less evenly than 0.97."""
+CREEP_LATENCIES: Final = 1.6
+CREEP_MIN_S: Final = 5.0
+CREEP_MAX_S: Final = 16.0
+"""With other tenants about, a hold grows by one slot in so many mean latencies, within these bounds. Never a function
+of one's own share: equal steps up and cuts in proportion are what makes shares equal. Faster costs rejections
+(two clients on 64: 0.57 % at 1.6, 0.73 % at 1.3, 0.9 % at 1.0), slower lets unequal shares last longer."""
+
+CREEP_SMALL: Final = 16.0
+"""Below so many slots the steps up are rarer in proportion: one slot is much of them, and each ends in a rejection."""
+
+CREEP_SLOTS: Final = 5.0
+"""A limit that crept up by so many slots should have met the others long ago: somebody left, so it hurries."""
+
+CONTENDED_CUT: Final = 0.06
+CONTENDED_CUT_ROOT: Final = 0.6
+"""What a rejection takes away with other tenants about: this share of what was in flight, or so many times its root,
+whichever is less (100 slots are where they meet), but a slot. A tenth makes shares equal sooner and leaves 3 % of 64
+slots idle instead of 2 %; a share alone costs a large limit too much, which takes minutes to creep back."""
+
+STRANGE_SHARE: Final = 0.05
+"""A rejection further than this from the one before was not about a limit of one's own: others are still there."""
 
 PROBE_HINTS: Final = 50.0
 """A probe that costs a pause of Retry-After is worth it only every so many such pauses (2 % of the time)."""
 
-PROBE_JITTER: Final = 0.25
+PROBE_JITTER: Final = 0.1
 """Probes of several processes must not fall into step."""
 
 CLIMB_PER_S: Final = 1.0

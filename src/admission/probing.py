@@ -18,11 +18,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from .law_values import (
     CONTENDED_APART_S,
     CONTENDED_S,
+    CREEP_LATENCIES,
+    CREEP_MAX_S,
+    CREEP_MIN_S,
+    CREEP_SMALL,
+    FALLEN_PROBE_CAP_S,
     FALLEN_REJECTED_SHARE,
     FALLEN_S,
     GAIN,
     PROBE_CAP_S,
-    PROBE_CONTENDED_S,
     PROBE_COST_WEIGHT,
     PROBE_HINTS,
     PROBE_JITTER,
@@ -59,6 +63,7 @@ class Probing:
     # The mutable state is exactly these slots.
     __slots__ = (
         "_cost",
+        "_creep_per_s",
         "_fell_at",
         "_fell_from",
         "_hint_s",
@@ -75,6 +80,7 @@ class Probing:
         self.next_at = -inf
         self._rng = rng
         self._throughput = Throughput()
+        self._creep_per_s = 0.0
         self._cost = 1.0  # rejections for each probe, smoothed
         self._rejections = 0
         self._hint_s = 0.0
@@ -90,6 +96,10 @@ class Probing:
         """A request was answered."""
         self._throughput.add(now)
 
+    def per_s(self, now: float) -> float:
+        """Answers a second, lately."""
+        return self._throughput.per_s(now)
+
     def rejected(self, retry_after_s: float | None) -> None:
         """A burst of rejections began; ``retry_after_s`` is the pause it asked for."""
         self._hint_s = retry_after_s or 0.0
@@ -103,10 +113,18 @@ class Probing:
         """Whether others seem to use the same limit."""
         return self._surprises[0] > now - CONTENDED_S
 
+    def creep_per_s(self, now: float) -> float:
+        """Slots a second that a hold may grow by; 0 unless contended."""
+        return self._creep_per_s if self.contended(now) else 0.0
+
     def fell(self, limit: float, now: float) -> None:
         """``limit`` is about to be cut. The height of the first of several cuts is remembered."""
         if not self._fallen(limit, now):
             self._fell_from, self._fell_at = limit, now
+
+    def lost(self, limit: float, now: float) -> float | None:
+        """What the limit was before it fell, if that is not long ago and not yet made good."""
+        return self._fell_from if self._fallen(limit, now) else None
 
     def failed(self, rejections: int) -> None:
         """The probe found nothing: the next one may wait twice as long. ``rejections`` is their number
@@ -126,6 +144,9 @@ class Probing:
 
     def plan(self, limit: float, now: float) -> None:
         """Fix the moment of the next probe."""
+        if self.contended(now):
+            self._creep_per_s = 1.0 / self._slot_s(limit, now)
+            return
         self.every_s = max(PROBE_MIN_S, min(self.every_s, self._max_s(limit, now)))
         self.next_at = now + self.every_s * self._rng.uniform(1.0 - PROBE_JITTER, 1.0 + PROBE_JITTER)
 
@@ -165,13 +186,19 @@ class Probing:
         assert self._cost > 0.0
         self._throughput.check()
 
-    def _max_s(self, limit: float, now: float) -> float:
-        if self.contended(now):
-            return PROBE_CONTENDED_S
-        share = FALLEN_REJECTED_SHARE if self._fallen(limit, now) else REJECTED_SHARE
+    def _slot_s(self, limit: float, now: float) -> float:
         per_s = self._throughput.per_s(now)
-        affordable_s = self._cost / (share * per_s) if per_s > 0.0 else PROBE_CAP_S
-        return min(PROBE_CAP_S, max(PROBE_MAX_AT_LEAST_S, affordable_s, PROBE_HINTS * self._hint_s))
+        latency_s = limit / per_s if per_s > 0.0 else inf
+        slot_s = min(CREEP_MAX_S, max(CREEP_MIN_S, CREEP_LATENCIES * latency_s))
+        return slot_s * max(1.0, CREEP_SMALL / limit) if limit > 0.0 else slot_s * CREEP_SMALL
+
+    def _max_s(self, limit: float, now: float) -> float:
+        share, cap_s = REJECTED_SHARE, PROBE_CAP_S
+        if self._fallen(limit, now):
+            share, cap_s = FALLEN_REJECTED_SHARE, FALLEN_PROBE_CAP_S
+        per_s = self._throughput.per_s(now)
+        affordable_s = self._cost / (share * per_s) if per_s > 0.0 else cap_s
+        return min(cap_s, max(PROBE_MAX_AT_LEAST_S, affordable_s, PROBE_HINTS * self._hint_s))
 
     def _fallen(self, limit: float, now: float) -> bool:
         return now - self._fell_at < FALLEN_S and GAIN * limit < self._fell_from

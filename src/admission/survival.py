@@ -18,14 +18,14 @@ __all__ = ["Silence", "Watch"]
 class Silence:
     """``tau``: after so many seconds without a rejection a request counts as accepted.
 
-    It follows the slowest rejection, which is forgotten by half a minute by minute.
+    It follows the slowest rejection (``slowest_s``), which is forgotten by half a minute by minute.
     """
 
-    __slots__ = ("_seen_at", "_slowest_s", "tau")
+    __slots__ = ("_seen_at", "slowest_s", "tau")
 
     def __init__(self) -> None:
         self.tau = TAU_MIN_S
-        self._slowest_s = 0.0
+        self.slowest_s = 0.0
         self._seen_at = 0.0
 
     def recall(self, tau: float) -> None:
@@ -35,10 +35,10 @@ class Silence:
     def observe(self, round_trip_s: float, now: float) -> None:
         """A rejection took ``round_trip_s`` from sending to receipt."""
         age_s = max(0.0, now - self._seen_at)
-        decayed = self._slowest_s * exp2(-age_s / TAU_HALF_LIFE_S)
-        self._slowest_s = max(round_trip_s, decayed)
+        decayed = self.slowest_s * exp2(-age_s / TAU_HALF_LIFE_S)
+        self.slowest_s = max(round_trip_s, decayed)
         self._seen_at = now
-        self.tau = min(TAU_MAX_S, max(TAU_MIN_S, TAU_ROUND_TRIPS * self._slowest_s))
+        self.tau = min(TAU_MAX_S, max(TAU_MIN_S, TAU_ROUND_TRIPS * self.slowest_s))
 
 
 class Watch:

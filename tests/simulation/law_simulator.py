@@ -9,6 +9,7 @@ capacity.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -40,6 +41,7 @@ class Client:
     busy: int = 0
     work: float = 0.0
     busy_since: float = 0.0
+    joins_at: float = 0.0
     work_by_s: list[float] = field(default_factory=list[float])
 
 
@@ -64,6 +66,7 @@ class Simulation:
         lull: tuple[float, float] = (inf, inf),
         warm_s: float = WARM_S,
         mean_s: float = MEAN_S,
+        sigma: float = SIGMA,
         check: bool = False,
         log: Callable[[float, Client, Verdict, Attempt], None] | None = None,
     ) -> None:
@@ -72,7 +75,8 @@ class Simulation:
         self._capacity = list(capacity)
         self.busy = 0
         self._latency = Random(seed)
-        self._mu = mean_s * exp(-SIGMA * SIGMA / 2)
+        self._mu = mean_s * exp(-sigma * sigma / 2)
+        self._sigma = sigma
         self._retry_after_s = retry_after_s
         self._lull = lull
         self._warm_s = warm_s
@@ -82,8 +86,8 @@ class Simulation:
         self._number = 0
         self._slots = 0
         for client in clients:
-            self._at(0.0, "timer", client)
-            client.timer_at = 0.0
+            self._at(client.joins_at, "timer", client)
+            client.timer_at = client.joins_at
             if lull[1] < inf:
                 self._at(lull[1], "wake", client)
         for at, _ in capacity:
@@ -110,7 +114,7 @@ class Simulation:
                 self._at(self.now + LEG_S, "rejected", attempt)
                 return
             self._serve(client, 1)
-            self._at(self.now + self._mu * exp(SIGMA * self._latency.gauss(0.0, 1.0)), "served", attempt)
+            self._at(self.now + self._mu * exp(self._sigma * self._latency.gauss(0.0, 1.0)), "served", attempt)
             return
         if kind == "served":
             self._serve(client, -1)
@@ -220,13 +224,18 @@ def fixed(slots: int, seed: int = 0) -> Client:
 @dataclass(frozen=True, slots=True)
 class Figures:
     """``to_95_s``: for each step of the capacity, seconds until the mean over five seconds is 95 % of the
-    oracle."""
+    oracle. ``shares``: of the oracle's work, over the time in which all clients were there."""
 
     utilisation: float
     late_rejected_share: float
     to_95_s: tuple[float, ...]
     rejections: int
     shares: tuple[float, ...]
+
+    @property
+    def jain(self) -> float:
+        """Jain's index of the clients' work: 1 for equal shares."""
+        return sum(self.shares) ** 2 / (len(self.shares) * sum(share * share for share in self.shares))
 
 
 SMOOTH_S = 5
@@ -249,53 +258,122 @@ def measure(
     seed: int,
     until: float,
     retry_after_s: float | None = None,
+    mean_s: float = MEAN_S,
+    sigma: float = SIGMA,
     check: bool = False,
     log: Callable[[float, Client, Verdict, Attempt], None] | None = None,
 ) -> Figures:
     """Run ``clients`` against ``capacity`` and compare with an oracle that knows the capacity."""
-    run = Simulation(capacity, clients, seed=seed, retry_after_s=retry_after_s, check=check, log=log)
+    run = Simulation(
+        capacity, clients, seed=seed, retry_after_s=retry_after_s, mean_s=mean_s, sigma=sigma, check=check, log=log
+    )
     run.run(until)
-    oracle = Simulation(capacity, [fixed(max(1, capacity[0][1]))], seed=seed)
+    oracle = Simulation(capacity, [fixed(max(1, capacity[0][1]))], seed=seed, mean_s=mean_s, sigma=sigma)
     oracle.run(until)
     best = oracle.clients[0].work
-    seconds = [sum(client.work_by_s[s] for client in clients) for s in range(int(until))]
+    seconds = [sum(client.work_by_s[s] for client in clients if s < len(client.work_by_s)) for s in range(int(until))]
     ends = [int(at) for at, _ in capacity[1:]] + [int(until)]
     reached = tuple(
-        time_to_95(seconds, slots * MEAN_S / (MEAN_S + 2 * LEG_S), int(at), end)
+        time_to_95(seconds, slots * mean_s / (mean_s + 2 * LEG_S), int(at), end)
         for (at, slots), end in zip(capacity, ends, strict=True)
     )
     sends = sum(client.late_sends for client in clients)
+    together = int(max(client.joins_at for client in clients))
     return Figures(
         utilisation=sum(client.work for client in clients) / best,
         late_rejected_share=sum(client.late_rejections for client in clients) / max(1, sends),
         to_95_s=reached,
         rejections=sum(client.rejections for client in clients),
-        shares=tuple(client.work / best for client in clients),
+        shares=tuple(sum(client.work_by_s[together:]) / best for client in clients),
     )
 
 
-CASES: dict[str, tuple[Steps, int, int]] = {
-    "concurrency 32, untold": ([(0, 32)], 1024, 1),
-    "concurrency 200, cap 256": ([(0, 200)], 256, 1),
-    "64 -> 32 -> 64": ([(0, 64), (600, 32), (1200, 64)], 1024, 1),
-    "two clients on 64": ([(0, 64)], 1024, 2),
+@dataclass(frozen=True, slots=True)
+class Case:
+    """``joins`` has one entry for each client: the second in which it comes."""
+
+    capacity: Steps
+    maximum: int = 1024
+    joins: tuple[float, ...] = (0.0,)
+    mean_s: float = MEAN_S
+    sigma: float = SIGMA
+
+    def figures(self, seed: int, until: float) -> Figures:
+        clients = [adaptive(seed * 10 + number, maximum=self.maximum) for number in range(len(self.joins))]
+        for client, joins_at in zip(clients, self.joins, strict=True):
+            client.joins_at = joins_at
+        return measure(self.capacity, clients, seed=seed, until=until, mean_s=self.mean_s, sigma=self.sigma)
+
+
+TWO = (0.0, 0.0)
+HALVED = [(0.0, 64), (600.0, 32), (1200.0, 64)]
+TARGETS = {
+    "concurrency 32, untold": Case([(0, 32)]),
+    "concurrency 200, cap 256": Case([(0, 200)], maximum=256),
+    "64 -> 32 -> 64": Case(HALVED),
+    "two clients on 64": Case([(0, 64)], joins=TWO),
 }
-"""Name: capacity, the users' maximum, number of clients."""
+"""What DESIGN section 9 sets figures for."""
+
+OTHERS = {
+    "concurrency 4": Case([(0, 4)]),
+    "concurrency 8": Case([(0, 8)]),
+    "concurrency 1000": Case([(0, 1000)]),
+    "32, mean 0.5 s": Case([(0, 32)], mean_s=0.5),
+    "32, mean 20 s": Case([(0, 32)], mean_s=20.0),
+    "32, sigma 0.3": Case([(0, 32)], sigma=0.3),
+    "32, sigma 1.5": Case([(0, 32)], sigma=1.5),
+    "200 cap 256, mean 0.5 s": Case([(0, 200)], maximum=256, mean_s=0.5),
+    "200 cap 256, mean 20 s": Case([(0, 200)], maximum=256, mean_s=20.0),
+    "64-32-64, mean 0.5 s": Case(HALVED, mean_s=0.5),
+    "64-32-64, mean 20 s": Case(HALVED, mean_s=20.0),
+    "64-32-64, sigma 0.3": Case(HALVED, sigma=0.3),
+    "64-32-64, sigma 1.5": Case(HALVED, sigma=1.5),
+    "32 -> 200": Case([(0, 32), (600, 200)]),
+    "8 -> 4 -> 8": Case([(0, 8), (600, 4), (1200, 8)]),
+    "drift 64 by 2 each 30 s": Case([(30.0 * step, 64 + 2 * abs((step + 8) % 32 - 16) - 16) for step in range(60)]),
+    "noise 60 to 68 each 20 s": Case([(20.0 * step, 60 + (step * 7) % 9) for step in range(90)]),
+    "two on 64, mean 0.5 s": Case([(0, 64)], joins=TWO, mean_s=0.5),
+    "two on 64, mean 20 s": Case([(0, 64)], joins=TWO, mean_s=20.0),
+    "two on 64, sigma 0.3": Case([(0, 64)], joins=TWO, sigma=0.3),
+    "two on 64, sigma 1.5": Case([(0, 64)], joins=TWO, sigma=1.5),
+    "two on 8": Case([(0, 8)], joins=TWO),
+    "two on 1000": Case([(0, 1000)], joins=TWO),
+    "two on 64 -> 32 -> 64": Case(HALVED, joins=TWO),
+    "four on 64": Case([(0, 64)], joins=(0.0, 0.0, 0.0, 0.0)),
+    "one joins at 600 s": Case([(0, 64)], joins=(0.0, 600.0)),
+}
+"""What must not get worse for the sake of the others."""
 
 
-def main() -> None:
-    for name, (capacity, maximum, count) in CASES.items():
-        for seed in range(1, 6):
-            clients = [adaptive(seed * 10 + number, maximum=maximum) for number in range(count)]
-            figures = measure(capacity, clients, seed=seed, until=1800.0)
-            jain = sum(figures.shares) ** 2 / (count * sum(share * share for share in figures.shares))
-            reached = ", ".join(f"{seconds:.0f} s" for seconds in figures.to_95_s)
-            print(
-                f"{name:26} seed {seed}: utilisation {figures.utilisation:.4f},",
-                f"429s after {WARM_S:.0f} s {figures.late_rejected_share:.3%},",
-                f"to 95 %: {reached}, Jain {jain:.3f}",
-            )
+def report(name: str, case: Case, seeds: Sequence[int], until: float) -> str:
+    """One line: the mean and the worst seed of each figure."""
+    runs = [case.figures(seed, until) for seed in seeds]
+
+    def both(values: Sequence[float], worst: float, form: str) -> str:
+        return f"{format(sum(values) / len(values), form)} {format(worst, form)}"
+
+    utilisation = [figures.utilisation for figures in runs]
+    rejected = [figures.late_rejected_share for figures in runs]
+    jain = [figures.jain for figures in runs]
+    steps = list(zip(*(figures.to_95_s for figures in runs), strict=True))
+    reached = "; ".join(both(step, max(step), ".0f") for step in steps[:4])
+    return (
+        f"{name:26} | {both(utilisation, min(utilisation), '.4f')} | {both(rejected, max(rejected), '.2%')}"
+        f" | {reached:22} | {both(jain, min(jain), '.3f') if len(case.joins) > 1 else ''}"
+    )
+
+
+def main(arguments: Sequence[str]) -> None:
+    """``[all] [seeds] [minutes] [part of a name]``."""
+    seeds = range(1, 1 + int(arguments[1]) if len(arguments) > 1 else 6)
+    until = 60.0 * float(arguments[2]) if len(arguments) > 2 else 1800.0
+    cases = {**TARGETS, **OTHERS} if arguments and arguments[0] == "all" else TARGETS
+    print(f"{'mean and worst seed':26} | utilisation   | 429s after {WARM_S:.0f} s | s to 95 % | Jain")
+    for name, case in cases.items():
+        if len(arguments) <= 3 or arguments[3] in name:
+            print(report(name, case, seeds, until), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
