@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, assert_never
 
 from ..values import Feedback, LimitKind, Outcome, Usage
 from .concurrency import AdaptiveConcurrency, Verdict
+from .inference import Rejection, Suspect
 from .values import REFUNDED, Lease
 
 if TYPE_CHECKING:
+    from ..values import RateWindow
     from .rate import RateStamp
     from .scope import Passage, Scope
 
 __all__ = ["believable", "learn", "observe", "settle"]
 
 _UNWELL = frozenset({Outcome.PROVIDER_ERROR, Outcome.PROVIDER_TIMEOUT})
-
-RATE_HINT_S = 1.0
-"""A rejection that asks for at least this pause is taken for a rate limit: a slot frees sooner than anyone can say."""
 
 
 # Named once: looking up an enum's member is slow, and these are asked for every answer.
@@ -65,13 +64,7 @@ def settle(lease: Lease, outcome: Outcome, usage: Usage | None, now: float, *, s
 def observe(lease: Lease, feedback: Feedback, now: float) -> None:
     """Correct the books of the narrowest scope by what a response stated (A8)."""
     passage = lease.passages[-1]
-    windows = (
-        (LimitKind.REQUESTS, feedback.requests),
-        (LimitKind.INPUT_TOKENS, feedback.input_tokens),
-        (LimitKind.OUTPUT_TOKENS, feedback.output_tokens),
-        (LimitKind.TOKENS, feedback.tokens),
-    )
-    for kind, window in windows:
+    for kind, window in _windows(feedback):
         if window is None:
             continue
         limiter = passage.scope.limiter(kind)
@@ -120,6 +113,7 @@ def _accepted(passage: Passage, lease: Lease, now: float, *, well: bool) -> None
     law = scope.concurrency
     if law is not None and stamp is not None:
         law.succeeded(stamp, now)
+        scope.inference.accepted(stamp.others, stamp.sent_at)
     if passage.canary:
         # A canary that met a 500 or silence has shown nothing: the next one may go.
         if well:
@@ -144,7 +138,7 @@ def _forget(passage: Passage, lease: Lease, now: float) -> None:
 def _rejected(passage: Passage, lease: Lease, outcome: Outcome, feedback: Feedback, now: float) -> None:
     scope, law, stamp = passage.scope, passage.scope.concurrency, passage.stamp
     cooldown, hint = scope.cooldown, feedback.retry_after_s
-    kind = feedback.kind or _guess(scope, outcome, hint)
+    kind, begins = _kind(passage, lease, outcome, feedback, now)
     rate = kind is not LimitKind.CONCURRENCY
     verdict: Verdict | None = None
     if rate:
@@ -152,7 +146,7 @@ def _rejected(passage: Passage, lease: Lease, outcome: Outcome, feedback: Feedba
         if rate_stamp is None:
             scope.limiter(kind)  # the next request will carry a stamp of it
         elif feedback.kind is not None or scope.accepted >= EVIDENCE:
-            scope.limiters[kind].rejected(rate_stamp, now, canary=passage.canary)
+            scope.limiters[kind].rejected(rate_stamp, now, canary=passage.canary and not begins)
         if law is not None and stamp is not None:
             law.abandoned(stamp, now)
     elif law is not None and stamp is not None:
@@ -166,6 +160,60 @@ def _rejected(passage: Passage, lease: Lease, outcome: Outcome, feedback: Feedba
     elif verdict is Verdict.FALLING and law.wants_canary:
         cooldown.backoff(now, law.consecutive, rate=False)
     _pause(scope, now)
+
+
+def _kind(passage: Passage, lease: Lease, outcome: Outcome, feedback: Feedback, now: float) -> tuple[LimitKind, bool]:
+    """Which limit the rejection was about: what the provider says, else what its numbers say, else a guess.
+
+    Also says whether the guess is a new one: then the rejection measures the rate, whatever it was sent for.
+    """
+    if feedback.kind is not None:
+        return feedback.kind, False
+    if outcome is Outcome.OVERLOADED:
+        return LimitKind.CONCURRENCY, False
+    for kind, window in _windows(feedback):
+        if window is not None and window.remaining < 1.0:
+            return kind, False
+    scope, stamp = passage.scope, passage.stamp
+    if stamp is None or not isinstance(scope.concurrency, AdaptiveConcurrency):
+        return LimitKind.REQUESTS, False
+    inference, transit, news = scope.inference, 0.0, True
+    requests = _stamp(passage, LimitKind.REQUESTS)
+    if requests is not None:
+        limiter = scope.limiters[LimitKind.REQUESTS]
+        transit = limiter.per_s(requests) * (now - stamp.sent_at)
+        news = limiter.accepted_since(inference.rejected_at, requests)
+    rejection = Rejection(stamp.others, stamp.sent_at, transit, news)
+    judgement = inference.judge(rejection, _suspects(passage, lease, feedback, now), now)
+    if judgement.retract_since is not None:
+        scope.concurrency.retract(now, judgement.retract_since)
+    if judgement.dropped is not None:
+        scope.limiters[judgement.dropped].retract(now)
+    return judgement.kind, judgement.retract_since is not None
+
+
+def _suspects(passage: Passage, lease: Lease, feedback: Feedback, now: float) -> list[Suspect]:
+    """The rates that a rejection may be about: all but those of which the provider says that enough is left."""
+    scope = passage.scope
+    if lease.request.input_tokens or lease.request.output_tokens:
+        scope.limiter(LimitKind.TOKENS)  # to be counted from now on
+    excluded = {kind for kind, window in _windows(feedback) if window is not None}
+    suspects: list[Suspect] = []
+    for kind, stamp in passage.rates:
+        if kind not in excluded:
+            limiter = scope.limiters[kind]
+            record = limiter.record(stamp, scope.inference.since)
+            suspects.append(Suspect(kind, record, limiter.suspect(now), limiter.spent(stamp), stamp.cost))
+    return suspects
+
+
+def _windows(feedback: Feedback) -> tuple[tuple[LimitKind, RateWindow | None], ...]:
+    return (
+        (LimitKind.REQUESTS, feedback.requests),
+        (LimitKind.INPUT_TOKENS, feedback.input_tokens),
+        (LimitKind.OUTPUT_TOKENS, feedback.output_tokens),
+        (LimitKind.TOKENS, feedback.tokens),
+    )
 
 
 def _hinted(lease: Lease, feedback: Feedback | None, now: float) -> tuple[Scope, ...]:
@@ -184,15 +232,6 @@ def _pause(scope: Scope, now: float) -> None:
         scope.paused = True
         for limiter in scope.limiters.values():
             limiter.blocked(now, scope.cooldown.blocked_until)
-
-
-def _guess(scope: Scope, outcome: Outcome, hint: float | None) -> LimitKind:
-    """Which limit an unlabelled rejection was about, by the little that one rejection shows."""
-    if outcome is Outcome.OVERLOADED:
-        return LimitKind.CONCURRENCY
-    if hint is not None and hint >= RATE_HINT_S:
-        return LimitKind.REQUESTS
-    return LimitKind.CONCURRENCY if isinstance(scope.concurrency, AdaptiveConcurrency) else LimitKind.REQUESTS
 
 
 def _used(kind: LimitKind, stamp: RateStamp, outcome: Outcome, usage: Usage | None, *, sent: bool) -> float:

@@ -21,7 +21,7 @@ from math import inf, nan
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .bucket import BURST_S, OWED_MAX_S, Bucket
-from .rate_learned import LearnedRate, LearnedSnapshot, RateMode
+from .rate_learned import MEASURE_S, LearnedRate, LearnedSnapshot, RateMode
 from .rate_stated import StatedRate
 
 if TYPE_CHECKING:
@@ -198,6 +198,32 @@ class RateLimiter:
         if fresh:
             self._bucket.drain(stamp.cost, now)
         return fresh
+
+    def record(self, stamp: RateStamp, since: float) -> bool:
+        """Whether no more was ever accepted, since ``since``, than until ``stamp`` was sent."""
+        return self._learned.counts.record(stamp.sent_at, stamp.units_before, since)
+
+    def suspect(self, now: float) -> bool:
+        """Whether a rejection now would be no surprise: the rate is being probed, or has only just been measured."""
+        return self._learned.unsettled(now)
+
+    def per_s(self, stamp: RateStamp) -> float:
+        """Units accepted a second, lately, until ``stamp`` was sent."""
+        return self._learned.counts.accepted(MEASURE_S, stamp.sent_at, stamp.units_before) / MEASURE_S
+
+    def spent(self, stamp: RateStamp) -> float:
+        """Units ever accepted until the rejected ``stamp`` was sent, as far as is known."""
+        counts = self._learned.counts
+        return counts.net - (counts.units - stamp.units_before - stamp.cost)
+
+    def accepted_since(self, since: float, stamp: RateStamp) -> bool:
+        """Whether anything that was sent after ``since``, and before ``stamp``, was accepted."""
+        return self._learned.counts.any_accepted(since, stamp.sent_at)
+
+    def retract(self, now: float) -> None:
+        """What rejections taught was about another limit: nothing is known of this one."""
+        self._learned.retract()
+        self._apply(now)
 
     def observed(self, window: RateWindow, stamp: RateStamp, now: float) -> None:
         """The answer to ``stamp`` stated this limit. Call it after ``settle`` if the attempt is over."""

@@ -21,6 +21,16 @@ BIN_S: Final = 0.1
 BINS: Final = 1200
 """Two minutes: the law measures over at most one, which may have ended before a block."""
 
+HALF: Final = 0.5
+"""Units that are not there but for rounding."""
+
+RECORD_BINS: Final = 5
+RECORD_SPANS: Final = (4, 10, 20, 40, 80)
+"""Records are looked for over 2, 5, 10, 20 and 40 seconds, in steps of half a second."""
+
+RECORD_WITHIN: Final = 0.02
+"""What comes this close to a record is one."""
+
 IDLE_S: Final = 5.0
 """A gap longer than this, and longer than the pace explains, ends a busy spell: a rate is measured within one."""
 
@@ -45,12 +55,14 @@ class SendCounts:
         "_requests_opened",
         "busy_since",
         "last_sent",
+        "net",
         "requests",
         "units",
     )
 
     def __init__(self) -> None:
         self.units = 0.0
+        self.net = 0.0  # units less what came back
         self.requests = 0
         self.busy_since = inf
         self.last_sent = -inf
@@ -78,10 +90,12 @@ class SendCounts:
         self._net[at] += cost
         self._requests[at] += 1
         self.units += cost
+        self.net += cost
         self.requests += 1
 
     def corrected(self, delta: float, sent_at: float, units_before: float, *marks: Mark | None) -> None:
         """A send turned out ``delta`` units larger than it was counted (negative: smaller, or not spent at all)."""
+        self.net += delta
         number = int(sent_at / BIN_S)
         if self._bin - BINS < number <= self._bin:
             self._net[number % BINS] += delta
@@ -105,6 +119,43 @@ class SendCounts:
             share = 1.0 if self.busy_since >= first * BIN_S else first + 1 - max(begin, first)
             total += self._net[first % BINS] * share
         return max(0.0, total)
+
+    def record(self, end: float, units_before: float, since: float) -> bool:
+        """Whether no more was ever accepted, over some span, than in the one until the send at ``end``.
+
+        Looks back to ``since``, at most two minutes, and not at overlaps of more than half.
+        """
+        last = int(end / BIN_S)
+        first = max(int(max(0.0, since) / BIN_S), self._bin - BINS + 1, 0)
+        steps = (last - first) // RECORD_BINS
+        if steps < 2 * RECORD_SPANS[0] or self._bin - last > BINS // 2:
+            return True
+        opened = last + 1 - steps * RECORD_BINS
+        sums = [0.0]
+        total = 0.0
+        for step in range(steps):
+            begin = opened + step * RECORD_BINS
+            total += sum([self._net[number % BINS] for number in range(begin, begin + RECORD_BINS)])
+            sums.append(total)
+        slot = last % BINS
+        sums[-1] -= self._net[slot] - max(0.0, min(units_before - self._opened[slot], self._net[slot]))
+        mean = self.mean_cost
+        for span in RECORD_SPANS:
+            if 2 * span > steps:
+                return False
+            latest = sums[-1] - sums[-1 - span]
+            best = max([sums[at + span] - sums[at] for at in range(steps - span - span // 2 + 1)])
+            if latest >= (1.0 - RECORD_WITHIN) * best - mean and latest > 0.0:
+                return True
+        return False
+
+    def any_accepted(self, since: float, until: float) -> bool:
+        """Whether anything was accepted that was sent between the two moments, as far as is known already.
+
+        What was sent in the same tenth of a second as either is not looked at: its fate may not be known.
+        """
+        first = max(int(max(0.0, since) / BIN_S) + 1, self._bin - BINS + 1, 0)
+        return any([self._net[number % BINS] > HALF for number in range(first, min(int(until / BIN_S), self._bin + 1))])
 
     def sends(self, span_s: float, end: float) -> int:
         """About how many requests went out in the ``span_s`` seconds until ``end``: to judge a measurement by."""

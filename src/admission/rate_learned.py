@@ -60,9 +60,18 @@ PROBE_SCALE_S: Final = 120.0
 PROBE_MAX_S: Final = 3600.0
 """A probe that ran this long has multiplied the rate by thousands: it stops there."""
 
+YOUNG_S: Final = 20.0
+"""So soon after a measurement the rate may still be too high: it is off by what the provider's burst hid."""
+
 EPISODE_QUIET_S: Final = 10.0
 EPISODE_QUIET_REQUESTS: Final = 10.0
 """An episode ends after so long, or so many requests, without a rejection."""
+
+EPISODE_REQUESTS: Final = 10.0
+"""An episode measures the quota once it has let through so many requests: each end is off by one."""
+
+EXTENDED_S: Final = 1.5
+"""A block that went on for longer than this after the moment that the provider had promised was no wait for a window."""
 
 FIXED_WINDOW_BLOCK_S: Final = 5.0
 """A block at least this long was the wait for the provider's next window."""
@@ -113,14 +122,17 @@ class LearnedRate:
     __slots__ = (
         "_block",
         "_blocked_until",
+        "_counted_at",
         "_edge",
         "_episode",
         "_hold_s",
         "_hold_until",
         "_last_rejected",
         "_last_rejection",
+        "_measured_at",
         "_open",
         "_probed_s",
+        "_promised",
         "_resume",
         "_rng",
         "_settled_base",
@@ -146,6 +158,9 @@ class LearnedRate:
         self._probed_s = 0.0  # seconds of probing in which the rate was used
         self._settled_base = inf  # what was held when the last probe began
         self._last_rejection = -inf
+        self._counted_at = -inf  # when the last rejected request that was no burst's was sent
+        self._promised = -inf  # the end of the block that runs, as it was first said
+        self._measured_at = -inf
         self._episode: Mark | None = None  # its first rejected send
         self._open: Mark | None = None  # the last unblock, or the start of the busy spell
         self._block: Mark | None = None  # the start of the block that runs
@@ -204,10 +219,11 @@ class LearnedRate:
     def rejected(
         self, cost: float, sent_at: float, units_before: float, generation: int, *, canary: bool, now: float
     ) -> bool:
-        """A send was rejected for its rate. Returns whether it moved the rate.
+        """A send was rejected for its rate. Returns whether that was news.
 
         ``units_before`` is what was sent before it, ``generation`` the law's when it was sent. A canary's rejection
-        and one that belongs to a burst already answered are only counted.
+        and one that belongs to a burst already answered are only counted; where nothing was accepted since the last
+        one, the rate stays as it is.
         """
         self.rejections += 1
         if self._last_rejected is None or sent_at >= self._last_rejected.at:
@@ -221,7 +237,10 @@ class LearnedRate:
         if generation != self.generation:
             self.stale += 1
             return False
+        before, self._counted_at = self._counted_at, sent_at
         self.generation += 1
+        if self.mode is not RateMode.OPEN and not self.counts.any_accepted(before, sent_at):
+            return True  # all is refused: that measures no rate
         held = MARGIN * self._measured(cost, sent_at, units_before)
         if self.mode is RateMode.PROBE:
             held = min(held, (self.base + self.rate) / 2.0)
@@ -232,10 +251,26 @@ class LearnedRate:
         self._hold(max(held, cost / SLOWEST_S, self.counts.mean_cost / SLOWEST_S), now)
         return True
 
+    def unsettled(self, now: float) -> bool:
+        """Whether a rejection now is part of learning: a probe is under way."""
+        return self.mode is RateMode.PROBE
+
+    def retract(self) -> None:
+        """The rejections so far were about something else."""
+        self.mode = RateMode.OPEN
+        self.base = inf
+        self.generation += 1
+        self._hold_s = HOLD_MIN_S
+        self._hold_until = inf
+        self._probed_s = 0.0
+        self._settled_base = inf
+        self._episode = None
+
     def blocked(self, now: float, until: float) -> None:
         """A cooldown begins, or goes on."""
         if self._block is None:
             self._block = Mark(now, self.counts.units)
+            self._promised = until
         self._blocked_until = until
         self._resume = None
 
@@ -249,7 +284,8 @@ class LearnedRate:
         if self.mode is RateMode.OPEN or opened is None:
             return
         measured = self._window_quota(reopened)
-        if measured is None and opened.at < block.at <= reopened.at - FIXED_WINDOW_BLOCK_S:
+        kept = self._blocked_until <= self._promised + EXTENDED_S
+        if measured is None and kept and opened.at < block.at <= self._promised - FIXED_WINDOW_BLOCK_S:
             spent = block.units - opened.units + opened.corrected - block.corrected
             measured = spent / (reopened.at - opened.at)
         if measured is not None and measured > 0.0:
@@ -282,6 +318,7 @@ class LearnedRate:
 
     def _hold(self, base: float, now: float) -> None:
         self.mode = RateMode.HOLD
+        self._measured_at = now
         self.base = max(RATE_MIN, base)
         self._probed_s = 0.0
         self._hold_until = now + self._hold_s * self._rng.uniform(1.0 - HOLD_JITTER, 1.0 + HOLD_JITTER)
@@ -292,7 +329,9 @@ class LearnedRate:
         if episode is not None and sent_at > episode.at:
             # Both ends found the provider's bucket short of one cost: what was refilled is known to within one.
             refilled = units_before - episode.units + episode.corrected + cost
-            return max(0.0, refilled) / (sent_at - episode.at)
+            if refilled < EPISODE_REQUESTS * max(cost, self.counts.mean_cost):
+                return self.base
+            return refilled / (sent_at - episode.at)
         # A rate is not measured as less than what was just tried, once in the span.
         busy_s = sent_at - self.counts.busy_since
         steady = self.counts.sends(MEASURE_S, sent_at) >= MEASURE_REQUESTS and not self._blocked_since(
@@ -321,9 +360,11 @@ class LearnedRate:
         if began > episode.at:
             return None
         quota = (self.counts.accepted(episode.at - began, episode.at, episode.units) + accepted) / WINDOW_S
-        if abs(quota / self._window_rate - 1.0) <= REPEATS_WITHIN:
-            self._hold_s = WINDOW_HOLD_S
+        repeats = abs(quota / self._window_rate - 1.0) <= REPEATS_WITHIN
         self._window_rate = quota
+        if not repeats:
+            return None  # one such block may have been an outage
+        self._hold_s = WINDOW_HOLD_S
         return quota
 
     def _narrowed(self, after: float, until: float) -> float:

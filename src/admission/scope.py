@@ -15,6 +15,7 @@ from .concurrency import AdaptiveConcurrency, FixedConcurrency, Stamp
 from .cooldown import Cooldown
 from .estimates import TokenEstimates
 from .fair_queue import FairQueue
+from .inference import Inference
 from .rate import RateLimiter, RateStamp
 from .values import DenyReason, Request
 
@@ -120,6 +121,7 @@ class Scope:
         "cooldown",
         "estimates",
         "in_flight",
+        "inference",
         "lanes",
         "leaf",
         "limiters",
@@ -147,6 +149,7 @@ class Scope:
         self._untouched = Passage(self, None, (), False)  # of every lease that took nothing here but a place
         self.cooldown = Cooldown(rng=rng, cap_s=limits.cooldown_cap_s)
         self.concurrency = _law(limits, rng)
+        self.inference = Inference()
         self.limiters: dict[LimitKind, RateLimiter] = {}
         self.estimates = TokenEstimates()  # of the resource that ends here
         self.recalled: tuple[ScopeMemory, float] | None = None  # what an earlier process learned, restored when
@@ -254,6 +257,7 @@ class Scope:
         assert self.parked == len(self.waiting)
         self.waiting.check()
         self.cooldown.check()
+        self.inference.check()
         if self.concurrency is not None:
             self.concurrency.check()
         for limiter in self.limiters.values():

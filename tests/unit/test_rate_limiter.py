@@ -109,13 +109,26 @@ def test_a_rejection_while_holding_lowers_the_rate_a_little() -> None:
 
 
 def test_too_little_to_measure_by_lowers_the_rate_by_three_percent() -> None:
-    """Two rejections within a moment measure nothing; each still counts."""
+    """A few accepted between two rejections measure nothing; each rejection still counts."""
     limiter = limiter_of()
     send(limiter, 0.0, 20.0, 10.0)
     reject(limiter, limiter.take(1.0, 20.0), 20.01)
     held = limiter.rate_per_minute
-    reject(limiter, limiter.take(1.0, 20.05), 20.06)
+    for now in (20.2, 20.4):
+        limiter.take(1.0, now)
+    reject(limiter, limiter.take(1.0, 20.6), 20.61)
     assert limiter.rate_per_minute == pytest.approx(0.97 * held)
+
+
+def test_an_episode_in_which_all_is_refused_measures_no_rate() -> None:
+    """A provider that refuses everything for a while says nothing about its rate: afterwards it is what it was."""
+    limiter = limiter_of()
+    send(limiter, 0.0, 20.0, 10.0)
+    reject(limiter, limiter.take(1.0, 20.0), 20.01)
+    held = limiter.rate_per_minute
+    for second in range(21, 40):
+        assert reject(limiter, limiter.take(1.0, second), second + 0.05)
+    assert limiter.rate_per_minute == held
 
 
 def test_a_held_rate_is_probed_in_the_end_and_slowly_at_first() -> None:
