@@ -155,7 +155,7 @@ class SendCounts:
         What was sent in the same tenth of a second as either is not looked at: its fate may not be known.
         """
         first = max(int(max(0.0, since) / BIN_S) + 1, self._bin - BINS + 1, 0)
-        return any([self._net[number % BINS] > HALF for number in range(first, min(int(until / BIN_S), self._bin + 1))])
+        return any(self._net[number % BINS] > HALF for number in range(first, min(int(until / BIN_S), self._bin + 1)))
 
     def sends(self, span_s: float, end: float) -> int:
         """About how many requests went out in the ``span_s`` seconds until ``end``: to judge a measurement by."""

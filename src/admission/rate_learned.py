@@ -71,7 +71,7 @@ EPISODE_REQUESTS: Final = 10.0
 """An episode measures the quota once it has let through so many requests: each end is off by one."""
 
 EXTENDED_S: Final = 1.5
-"""A block that went on for longer than this after the moment that the provider had promised was no wait for a window."""
+"""A block that went on for longer than this after the promised moment was no wait for a window."""
 
 FIXED_WINDOW_BLOCK_S: Final = 5.0
 """A block at least this long was the wait for the provider's next window."""
