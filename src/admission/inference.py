@@ -1,18 +1,18 @@
 """Which limit was it? A guess about each rejection that says nothing of itself, and what becomes of the guess.
 
-Decides between a concurrency limit and one of the rates. A limit *explains* a rejection when what it bounds was, at that
-moment, higher than what had been accepted before:
+Decides between a concurrency limit and one of the rates. A limit *explains* a rejection when what it bounds was, at
+that moment, higher than what had been accepted before:
 
 * concurrency: hardly anything was accepted while as many others were in flight, since the limit was last measured;
 * a rate: no more was ever accepted within two, five, ... forty seconds.
 
-The first thing that is taken for the limit is the concurrency: its law measures within one rejection and asks again
-within seconds. Rejections that only a rate explains add up to a *trial*: what they taught the concurrency law is taken
-back, the rate law paces, and what is in flight is free to vary. That is an experiment with a sharp outcome. If there is
-a concurrency limit after all, every rejection comes at more in flight than was ever accepted, and the trial ends: the
-next one takes more evidence. If not, requests are soon accepted and rejected at all sorts of numbers in flight: the rate
-is *established*. A provider may have both limits: then each rejection is judged by itself. A guess at a rate that no
-rejection confirms costs little, for the rate law raises it ever faster.
+Concurrency is suspected first: its law measures within one rejection and asks again within seconds. Rejections that
+only a rate explains, and measurements that more was accepted than they allow, add up to a *trial*: what they taught the
+concurrency law is taken back, the rate law paces, and what is in flight is free to vary. That is an experiment. If the
+rate is no limit, rejections go on at lower and lower rates than were accepted before: the trial fails, its rate is
+forgotten, and the next trial takes more evidence. Else the rate is *established*. A provider may have both limits, so
+in a trial, too, each rejection is judged by itself, and one that concurrency explains teaches its law. A rate that no
+rejection confirms costs little, for its law raises it ever faster.
 
 Does not decide what the laws do with a rejection. Pure: ``now`` in seconds (monotonic).
 
