@@ -47,7 +47,7 @@ answer is in transit. With q in transit on average it does so to all but one in 
 TRANSIT_SIGMAS: Final = 3.0
 """What was accepted this many deviations of what is in transit above a measurement does not contradict it."""
 
-TRIAL_AFTER: Final = 3
+TRIAL_AFTER: Final = 2
 TRIAL_AFTER_MOST: Final = 16
 """Rejections that only a rate explains before it is tried; twice as many after each trial that failed."""
 
