@@ -303,7 +303,6 @@ class AdaptiveConcurrency:
         self._ceiling.grow(dt, tau=self._silence.tau, creep_per_s=self._probing.creep_per_s(self._at))
 
     def _next_whole_s(self) -> float:
-        """Seconds of use until the limit reaches the next whole number in its present mode."""
         return self._ceiling.next_whole_s(tau=self._silence.tau, creep_per_s=self._probing.creep_per_s(self._at))
 
     def _probe_if_due(self, now: float) -> None:
