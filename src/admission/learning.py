@@ -72,10 +72,12 @@ def observe(lease: Lease, feedback: Feedback, now: float) -> None:
         (LimitKind.TOKENS, feedback.tokens),
     )
     for kind, window in windows:
+        stamp = _stamp(passage, kind)
         if window is None:
+            if stamp is not None:
+                passage.scope.limiters[kind].unstated(stamp, now)
             continue
         limiter = passage.scope.limiter(kind)
-        stamp = _stamp(passage, kind)
         if stamp is not None:  # else the limiter is new, and the next request will carry one
             limiter.observed(window, stamp, now)
 
