@@ -65,10 +65,12 @@ def observe(lease: Lease, feedback: Feedback, now: float) -> None:
     """Correct the books of the narrowest scope by what a response stated (A8)."""
     passage = lease.passages[-1]
     for kind, window in _windows(feedback):
+        stamp = _stamp(passage, kind)
         if window is None:
+            if stamp is not None:
+                passage.scope.limiters[kind].unstated(stamp, now)
             continue
         limiter = passage.scope.limiter(kind)
-        stamp = _stamp(passage, kind)
         if stamp is not None:  # else the limiter is new, and the next request will carry one
             limiter.observed(window, stamp, now)
 

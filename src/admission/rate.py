@@ -239,6 +239,12 @@ class RateLimiter:
         )
         self._apply(now)
 
+    def unstated(self, stamp: RateStamp, now: float) -> None:
+        """The answer to ``stamp`` had statements, or none at all, but not of this limit."""
+        if self._stated.active:
+            self._stated.unstated(stamp.seq, now)
+            self._apply(now)
+
     def blocked(self, now: float, until: float) -> None:
         """A cooldown runs until ``until``; may be repeated while it is extended."""
         if until > now:
@@ -292,7 +298,7 @@ class RateLimiter:
         self._learned.advance(now)
         stated = self._share * self._stated.rate(now)
         self._bucket.set_rate(min(self._configured, self._learned.rate, stated), now)
-        limits = [60.0 * self._configured, self._stated.capacity or inf]
+        limits = [60.0 * self._configured, self._stated.capacity(now) or inf]
         self._bucket.capacity = None if min(limits) == inf else min(limits)
         self.free = self._bucket.rate == inf and not self._stated.active and self._learned.mode is RateMode.OPEN
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ..values import RateWindow
 
-__all__ = ["PATIENCE_S", "STALE_AT_MOST_S", "StatedRate"]
+__all__ = ["PATIENCE_MAX_S", "PATIENCE_S", "STALE_AT_MOST_S", "StatedRate"]
 
 FLOOR: Final = 0.05
 """Never below this share of the limit: an answer is needed to learn that there is room again."""
@@ -44,9 +44,15 @@ STALE_AT_MOST_S: Final = 3600.0
 """Without a statement for this long (and so many windows) the provider stopped stating: back to learning. A window
 of a day is not waited for: whoever states it states it again in the next answer."""
 
-PATIENCE_S: Final = 600.0
-"""Whatever was stated, one request goes out in this time: it may have been about another account, or the account may
-have been raised, and only an answer can say so. As long as the longest cooldown that a hint causes."""
+PATIENCE_S: Final = 60.0
+PATIENCE_MAX_S: Final = 600.0
+"""Whatever was stated, one request goes out in this time: it may have been about another account, or the account was
+raised, and only an answer can say so. Doubled each time that the answer says again that nothing is left, up to the
+longest cooldown that a hint causes."""
+
+SILENT_ANSWERS: Final = 3
+SILENT_S: Final = 120.0
+"""So many answers in so long a time without the statement: the provider does not make it any more."""
 
 FIXED_VOTES: Final = 3
 VOTES_MAX: Final = 6
@@ -76,10 +82,14 @@ class StatedRate:
         "_from_arrival",
         "_heard_at",
         "_judged_at",
+        "_patience_s",
+        "_patient_at",
         "_repeats",
         "_reset_at",
         "_resets",
         "_sent_at",
+        "_silent",
+        "_silent_since",
         "corrected",
         "ignored",
         "left",
@@ -104,6 +114,10 @@ class StatedRate:
         self._repeats = 0
         self._sent_at = -inf
         self._cost = 1.0  # of the last send
+        self._patience_s = PATIENCE_S
+        self._patient_at = inf  # when it grew last, or nothing was left first; inf: something is left
+        self._silent = 0  # answers without a statement since the last one
+        self._silent_since = -1  # the last send of which that is known
 
     @property
     def active(self) -> bool:
@@ -115,10 +129,13 @@ class StatedRate:
         """Whether the provider seems to refill all at once."""
         return self._fixed >= FIXED_VOTES
 
-    @property
-    def capacity(self) -> float | None:
-        """The largest cost that this limit can ever let through; None until it was stated several times alike."""
-        return self.limit if self.left is not None and self._repeats >= CONFIRMED else None
+    def capacity(self, now: float) -> float | None:
+        """The largest cost that this limit can ever let through; None unless it was stated several times alike, lately.
+
+        Whoever is turned away for it sends nothing, and only an answer can say that it was wrong.
+        """
+        believed = self._repeats >= CONFIRMED and now - self._heard_at <= self._patience_s
+        return self.limit if self.left is not None and believed else None
 
     def rate(self, now: float) -> float:
         """Units a second at ``now``; ``inf`` when nothing is stated."""
@@ -126,7 +143,7 @@ class StatedRate:
         if left is None:
             return inf
         nominal = self.limit / self.window_s
-        floor = max(FLOOR * nominal, self._cost / PATIENCE_S)
+        floor = max(FLOOR * nominal, self._cost / self._patience_s)
         spare = left - RESERVE * self.limit
         if self.fixed_window and now < self._reset_at < inf:
             even = spare / max(1.0, self._reset_at - now)
@@ -138,7 +155,7 @@ class StatedRate:
         left = self._advance(now)
         if left is None:
             return now
-        patient_until = max(self._sent_at, self._heard_at) + PATIENCE_S
+        patient_until = max(self._sent_at, self._heard_at) + self._patience_s
         if self.fixed_window and self._reset_at > now:
             return now if left >= cost else min(self._reset_at, patient_until)
         missing = min(cost * SPARE, self.limit) - left
@@ -176,8 +193,10 @@ class StatedRate:
             return
         if seq < self._freshest:
             return
-        self._freshest = seq
+        self._freshest = self._silent_since = seq
         self._heard_at = now
+        self._silent = 0
+        self._be_patient(window.remaining, now)
         left = self._advance(now)
         same = window.limit == self.limit and window.window_s == self.window_s
         self._repeats = self._repeats + 1 if same else 1
@@ -191,6 +210,15 @@ class StatedRate:
             self.left = min(self.limit, left + correction)
             self.corrected += correction
         self._judge_shape(window, sent_at, now)
+
+    def unstated(self, seq: int, now: float) -> None:
+        """The answer to send number ``seq`` did not state this limit."""
+        if self.left is None or seq <= self._silent_since:
+            return
+        self._silent_since = seq
+        self._silent += 1
+        if self._silent >= SILENT_ANSWERS and now - self._heard_at >= SILENT_S:
+            self.left = None
 
     def rejected(self, now: float) -> None:
         """The provider says that nothing is left."""
@@ -221,6 +249,15 @@ class StatedRate:
             self._reset_at += self.window_s
         self.left, self._at = left, now
         return left
+
+    def _be_patient(self, remaining: float, now: float) -> None:
+        """Believe longer what is said again; what a burst of answers says counts once."""
+        if remaining >= self._cost:
+            self._patience_s, self._patient_at = PATIENCE_S, inf
+        elif self._patient_at == inf:
+            self._patient_at = now
+        elif now - self._patient_at >= self._patience_s:
+            self._patience_s, self._patient_at = min(PATIENCE_MAX_S, 2.0 * self._patience_s), now
 
     def _judge_shape(self, window: RateWindow, sent_at: float, now: float) -> None:
         """Vote on whether the limit refills steadily or all at once: then the moment of the reset stands still.

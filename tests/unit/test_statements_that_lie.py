@@ -12,7 +12,7 @@ import pytest
 
 from headgate.admission.gate import Gate
 from headgate.admission.rate import RateLimiter
-from headgate.admission.rate_stated import PATIENCE_S, STALE_AT_MOST_S
+from headgate.admission.rate_stated import PATIENCE_MAX_S, PATIENCE_S, STALE_AT_MOST_S
 from headgate.admission.scope import ScopeLimits
 from headgate.admission.values import Lease, ReleaseResult, Request
 from headgate.values import Outcome, RateWindow, ResourceKey, Usage
@@ -59,7 +59,7 @@ def test_a_statement_about_a_day_lapses_within_the_hour() -> None:
         limiter.take(1.0, now)
         sends += 1
         assert sends < 1000
-    assert waits_s(limiter, 1.0, now) == 0.0
+    assert waits_s(limiter, 1.0, now) <= PATIENCE_S
     assert limiter.rate_per_minute == inf
 
 
@@ -85,7 +85,7 @@ def test_a_stated_limit_that_lapsed_turns_no_request_away() -> None:
     for now in (1.0, 2.0, 3.0):
         limiter.observed(RateWindow(3.0, 3.0), limiter.take(1.0, now), now)
     assert not limiter.fits(10.0, 3.0)
-    assert limiter.fits(10.0, 3.0 + PATIENCE_S + 1.0)
+    assert limiter.fits(10.0, 3.0 + PATIENCE_S + 1.0)  # one goes out, and its answer settles it
 
 
 @pytest.mark.parametrize("usage", [Usage(-5, 0), Usage(0, -(10**30)), Usage(10**400, 0)])
@@ -103,3 +103,28 @@ def test_a_usage_that_cannot_be_meant_was_not_reported(usage: Usage) -> None:
             assert gate.release(lease, Outcome.SUCCESS, now + 1.0, usage=usage) is ReleaseResult.RELEASED
     gate.check()
     assert gate.pressure(MODEL, 102.0).in_flight == 0
+
+
+def test_a_provider_that_stops_stating_is_asked_again_within_minutes() -> None:
+    """Three answers without the statement in two minutes, not an hour at one request in ten minutes."""
+    limiter = limiter_of()
+    limiter.observed(RateWindow(1.0, 0.0, DAY_S, DAY_S), limiter.take(1.0, 10.0), 10.5)
+    now = 10.5
+    for _ in range(3):
+        now += waits_s(limiter, 1.0, now)
+        limiter.unstated(limiter.take(1.0, now), now + 0.5)
+    assert waits_s(limiter, 1.0, now + 0.5) == 0.0
+    assert now <= 10.5 + 4 * PATIENCE_S
+
+
+def test_a_quota_that_is_used_up_is_asked_ever_more_rarely() -> None:
+    """Believing less in statements must not cost a rejection a minute for the rest of the day."""
+    limiter = limiter_of()
+    now, waits = 10.0, []
+    for _ in range(12):
+        limiter.observed(RateWindow(200.0, 0.0, DAY_S, DAY_S), limiter.take(1.0, now), now + 0.5)
+        waits.append(waits_s(limiter, 1.0, now + 0.5))
+        now += 0.5 + waits[-1]
+    assert waits == sorted(waits)
+    assert waits[-1] == pytest.approx(PATIENCE_MAX_S, abs=1.0)
+    assert sum(waits[:5]) >= 1000.0
