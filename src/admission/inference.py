@@ -214,7 +214,7 @@ class Inference:
         if self.stage is Stage.NONE:
             judgement = self._unknown(fits, suspects, now, counts=counts)
         else:
-            judgement = self._paced(fits, steady, suspects, counts=counts)
+            judgement = self._paced(fits, steady, suspects, news=rejection.news, counts=counts)
         if judgement.kind is LimitKind.CONCURRENCY:
             self._measure(rejection, suspects)
         self._judged, self._judged_at = judgement.kind, now
@@ -255,9 +255,11 @@ class Inference:
             before = self._evidence.get(suspect.kind, 0)
             self._evidence[suspect.kind] = before + 1 if suspect.record else max(0, before - 1)
 
-    def _paced(self, fits: bool, steady: bool, suspects: list[Suspect], *, counts: bool) -> Judgement:
+    def _paced(self, fits: bool, steady: bool, suspects: list[Suspect], *, news: bool, counts: bool) -> Judgement:
         """A rate is on trial, or established."""
         suspect = next((one for one in suspects if one.kind is self.kind), None)
+        if not news and self._judged is not LimitKind.CONCURRENCY:
+            return Judgement(self.kind)  # nothing was accepted since: it is the same again
         if fits:
             explained = suspect is not None and suspect.record and suspect.probing
             return Judgement(self.kind if explained else LimitKind.CONCURRENCY)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from ..values import Feedback, LimitKind, Outcome, Usage
 from .concurrency import AdaptiveConcurrency, Verdict
-from .inference import Rejection, Suspect
+from .inference import Rejection, Stage, Suspect
 from .values import REFUNDED, Lease
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _rejected(passage: Passage, lease: Lease, outcome: Outcome, feedback: Feedba
         rate_stamp = _stamp(passage, kind)
         if rate_stamp is None:
             scope.limiter(kind)  # the next request will carry a stamp of it
-        elif feedback.kind is not None or scope.accepted >= EVIDENCE:
+        elif feedback.kind is not None or scope.inference.stage is not Stage.NONE or scope.accepted >= EVIDENCE:
             scope.limiters[kind].rejected(rate_stamp, now, canary=passage.canary and not begins)
         if law is not None and stamp is not None:
             law.abandoned(stamp, now)
