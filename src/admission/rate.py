@@ -243,7 +243,8 @@ class RateLimiter:
         """The answer to ``stamp`` had statements, or none at all, but not of this limit."""
         if self._stated.active:
             self._stated.unstated(stamp.seq, now)
-            self._apply(now)
+            if not self._stated.active:
+                self._apply(now)
 
     def blocked(self, now: float, until: float) -> None:
         """A cooldown runs until ``until``; may be repeated while it is extended."""

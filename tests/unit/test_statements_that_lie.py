@@ -120,7 +120,8 @@ def test_a_provider_that_stops_stating_is_asked_again_within_minutes() -> None:
 def test_a_quota_that_is_used_up_is_asked_ever_more_rarely() -> None:
     """Believing less in statements must not cost a rejection a minute for the rest of the day."""
     limiter = limiter_of()
-    now, waits = 10.0, []
+    now = 10.0
+    waits: list[float] = []
     for _ in range(12):
         limiter.observed(RateWindow(200.0, 0.0, DAY_S, DAY_S), limiter.take(1.0, now), now + 0.5)
         waits.append(waits_s(limiter, 1.0, now + 0.5))
