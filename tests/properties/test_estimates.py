@@ -14,7 +14,7 @@ from headgate.admission.estimates import FLOWS_MAX, TokenEstimates
 from headgate.admission.gate import Gate
 from headgate.admission.moments import MIN_SAMPLES, Moments, MomentsMemory
 from headgate.admission.scope import Scope, ScopeLimits
-from headgate.admission.values import Denied, DenyReason, Grant, Lease, Request
+from headgate.admission.values import Denied, DenyReason, Grant, Lease, Refuse, Request
 from headgate.values import Feedback, LimitKind, Outcome, ResourceKey, Usage
 
 MODEL = ResourceKey.parse("p/m")
@@ -74,6 +74,16 @@ def test_one_outlier_does_not_stick(samples: list[float], place: int, outlier: f
         plain.add(100.0)
         struck.add(100.0)
     assert struck.usual == pytest.approx(plain.usual, abs=12.0)
+
+
+def test_what_comes_back_now_and_then_is_no_outlier() -> None:
+    """One long answer in fifty: the first is taken for an accident, those after it count in full."""
+    moments = fed([0.0] * 100)
+    for _ in range(40):
+        for sample in (1000.0, *[0.0] * 49):
+            moments.add(sample)
+    assert moments.mean == pytest.approx(20.0, abs=8.0)
+    assert moments.sd == pytest.approx(140.0, abs=40.0)
 
 
 @given(st.integers(1, 2000), st.integers(2, 50))
@@ -177,6 +187,28 @@ def test_a7_a_learned_reservation_never_exceeds_the_bucket(
     too_large = gate.submit(Request(MODEL, 6001, 6001), now)
     assert isinstance(too_large, Denied)
     assert too_large.reason is DenyReason.TOO_LARGE
+
+
+def test_a_smaller_limit_refuses_no_waiter_for_what_was_learned() -> None:
+    """Its own number fits; only what is reserved for it does not any more."""
+    gate = Gate(rng=random.Random(0))
+    gate.register(MODEL, {"p/m": ScopeLimits(maximum=1, tokens_per_minute=6000.0)}, 0.0)
+    for minute in range(MIN_SAMPLES):
+        lease = gate.submit(Request(MODEL, 10), 60.0 * minute)
+        assert isinstance(lease, Lease)
+        gate.release(lease, Outcome.SUCCESS, 60.0 * minute, usage=Usage(4000, 0))
+    lease = gate.submit(Request(MODEL), 1000.0)
+    assert isinstance(lease, Lease)
+    own, larger = (gate.submit(Request(MODEL, tokens), 1000.0, timeout_s=60.0) for tokens in (10, 900))
+    gate.set_limits("p/m", ScopeLimits(maximum=1, tokens_per_minute=600.0), 1000.0)
+    (refused,) = gate.take_effects()
+    assert isinstance(refused, Refuse)
+    assert refused.waiter == larger
+    gate.release(lease, Outcome.SUCCESS, 1000.0, usage=Usage())
+    gate.tick(1100.0)
+    (grant,) = gate.take_effects()
+    assert isinstance(grant, Grant)
+    assert grant.waiter == own
 
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500), st.sampled_from(Outcome)), max_size=60), st.data())
