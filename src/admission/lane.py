@@ -24,6 +24,9 @@ __all__ = ["Lane", "Waiter"]
 
 _SPARE_ENTRIES = 64  # how much rubbish the lines and the deadlines may hold before they are swept
 
+USAGES_KEPT = 32
+"""Twice what an estimate needs: a silent token limit shows itself by a rejection, and is measured in tokens at once."""
+
 
 @dataclass(slots=True, eq=False)
 class Waiter:
@@ -59,6 +62,7 @@ class Lane:
         "_open_s",
         "_order",
         "_ranks",
+        "_usages",
         "admitted",
         "bids",
         "blocked_until",
@@ -80,9 +84,10 @@ class Lane:
         self.admitted = 0
         self.limited = 0
         self.estimates = scopes[-1].estimates
-        # Whether a scope limits tokens, only then are they estimated; kept by the scopes.
+        # Only where a scope limits tokens are they estimated. Until then the latest usages are kept for that case.
         self.token_limited = any(scope.token_limited for scope in scopes)
         self.queued = 0
+        self._usages: deque[tuple[Request, Outcome, Usage]] = deque(maxlen=USAGES_KEPT)
         self.bids = 0
         self.blocked_until = -inf
         self._ranks: dict[int, _Rank] = {}
@@ -179,12 +184,29 @@ class Lane:
 
     def used(self, request: Request, outcome: Outcome, usage: Usage | None) -> None:
         """An attempt of ``request`` ended; ``usage`` is what it reported."""
-        if self.token_limited and usage is not None:
+        if usage is None:
+            return
+        if self.token_limited:
             self.estimates.learn(request, outcome, usage)
+        else:
+            self._usages.append((request, outcome, usage))
+
+    def limit_tokens(self) -> None:
+        """A scope has come to limit tokens: estimate them from now on, also for those who wait already.
+
+        The latest usages are what is known to begin with.
+        """
+        self.token_limited = True
+        while self._usages:
+            self.estimates.learn(*self._usages.popleft())
+        for rank in self._ranks.values():
+            for line in rank.lines.values():
+                for waiter in line:
+                    waiter.request = self.estimated(waiter.request.stated or waiter.request)
 
     def footprint(self) -> int:
         """Entries held, rubbish included."""
-        return self.queued + self._gone + len(self._deadlines) + self.estimates.footprint()
+        return self.queued + self._gone + len(self._deadlines) + self.estimates.footprint() + len(self._usages)
 
     def check(self) -> None:
         """Assert that the counts, the lines, the fair queues and the deadlines tell the same story."""

@@ -271,7 +271,7 @@ class Scope:
         self.token_limited = any(kind is not _REQUESTS for kind in self.limiters)
         if self.token_limited:  # from now on its lanes estimate what their requests use
             for lane in self.lanes:
-                lane.token_limited = True
+                lane.limit_tokens()
 
     def _rate_refusal(self, request: Request, now: float) -> Refusal | None:
         latest, reason = now, None

@@ -1,8 +1,9 @@
 """A user's program with the whole engine in it, to be interrupted or killed from outside. Run by the tests beside it.
 
 ``sync`` is a plain script around ``headgate.run``, ``stream`` an async one that says of each row that it is done as
-soon as ``rows()`` delivers it. Both ask two models in a row for each row, at most CAP at once. What they say goes to
-standard output, one line each, unbuffered: ``answered <row>`` after each answer, ``done <row>`` for a row.
+soon as ``rows()`` delivers it, and which keeps what it has learned with every commit. Both ask two models in a row for
+each row, at most CAP at once. What they say goes to standard output, one line each, unbuffered: ``answered <row>``
+after each answer, ``done <row>`` for a row.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import anyio
 from openai import AsyncOpenAI
 
 import headgate
+from headgate.engine import keeping
 
 CAP = 8
 RUN = "child"
@@ -55,10 +57,11 @@ def make_pipeline(base_url: str) -> headgate.Pipeline:
     return pipeline
 
 
-LIMITS = {"openai/m": {"concurrency": CAP}}
+LIMITS = {"openai/m": {"concurrency": CAP, "tokens_per_minute": 1e9}}
 
 
 async def stream(base_url: str, store: Path, rows: int) -> int:
+    keeping.FIRST_S = keeping.EVERY_S = 0.0  # a life of this program is short
     async with headgate.Engine(limits=LIMITS, store=store) as engine:
         run = await engine.start(make_pipeline(base_url), rows)
         async for row in run.rows():

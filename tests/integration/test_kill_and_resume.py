@@ -11,8 +11,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
+from headgate.admission.memory_plain import from_plain
 from headgate.storage import CellStatus, SqliteStore
 from headgate.testing.provider import Latency, ModelSpec, OutputTokens, ProviderProcess, ProviderSpec
 from tests.integration.engine_child import CAP, RUN, messages
@@ -78,7 +80,7 @@ def test_d5_killed_at_random_instants_and_run_again(provider: ProviderProcess, t
     store = tmp_path / "s.db"
     reported: set[int] = set()
     asked: dict[tuple[str, int], int] = {}
-    kills = 0
+    kills = known = 0
     for life in range(20 if THOROUGH else 4):
         at = ("done", "answered")[life % 2]
         killed, done = run_child(provider, store, kill_after_s=rng.uniform(0.0, 0.5), at=at)
@@ -88,6 +90,7 @@ def test_d5_killed_at_random_instants_and_run_again(provider: ProviderProcess, t
         reported |= fresh
         asked.update({cell: count.requests for cell, count in counts(provider, list(fresh)).items()})
         kills += killed
+        known = check_what_was_learned(store, known)
         if not killed:
             break
     killed, done = run_child(provider, store)
@@ -99,6 +102,30 @@ def test_d5_killed_at_random_instants_and_run_again(provider: ProviderProcess, t
     repeats = sum(count.requests - 1 for count in counts(provider, range(ROWS)).values())
     assert repeats <= kills * 2 * CAP, f"{repeats} requests were repeated after {kills} kills (seed {seed})"
     check_what_is_there(provider, store)
+    assert check_what_was_learned(store, known) == len(COLUMNS)
+
+
+def check_what_was_learned(store: Path, known: int) -> int:
+    """The record that was committed last is whole; a later life knows at least as much. Returns the columns known."""
+
+    async def look() -> bytes | None:
+        opened = SqliteStore(store)
+        learned = (await opened.open_run(RUN, {})).learned
+        await opened.aclose()
+        return learned
+
+    record = anyio.run(look)
+    if record is None:
+        assert known == 0, "what was learned is gone"
+        return 0
+    tokens = from_plain(json.loads(record)["learned"])["openai/m"].tokens
+    assert tokens is not None
+    assert len(tokens.flows) >= known
+    for name, flow in tokens.flows.items():
+        assert name in {f"{RUN}/{column}" for column in COLUMNS}
+        assert flow.output is not None
+        assert flow.output.mean == 5, "what the provider's answers have"
+    return len(tokens.flows)
 
 
 def check_what_is_there(provider: ProviderProcess, store: Path) -> None:
