@@ -24,6 +24,7 @@ ITEMS_MAX: Final = 16
 """Bounds of a list of policies."""
 
 LARGEST: Final = 1e15
+"""Beyond it a float no longer counts in ones."""
 
 NUMBER: Final = re.compile(r"\d{1,15}(?:\.\d{1,15})?", re.ASCII)
 PART: Final = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)(ns|us|ms|h|m|s)", re.ASCII)

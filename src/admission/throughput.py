@@ -13,6 +13,7 @@ WINDOW_S: Final = 30.0
 """Long enough to smooth over a few latencies, short enough to follow a change of the limit."""
 
 BINS: Final = 10
+"""What leaves the window at once is a tenth of it."""
 
 
 class Throughput:

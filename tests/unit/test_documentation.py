@@ -25,6 +25,8 @@ from headgate.salvage import TABLE, Action, FailureKind
 from headgate.testing import Latency, ModelSpec, OutputTokens, ProviderSpec, VirtualProvider
 from headgate.values import ResourceKey
 
+from .. import constants_page
+
 if TYPE_CHECKING:
     from headgate.testing.provider import Answer
 
@@ -288,3 +290,14 @@ def test_every_decision_is_linked_from_the_overview() -> None:
     decisions = {file.name for file in (ROOT / "architecture" / "decisions").glob("*.md")}
     assert decisions
     assert decisions == set(re.findall(r"\(decisions/([\w.-]+)\)", overview))
+
+
+def test_the_page_of_numbers_is_what_the_source_says() -> None:
+    page = constants_page.PAGE.read_text(encoding="utf-8")
+    assert page == constants_page.page(), "python -m tests.constants_page"
+
+
+def test_every_number_of_admission_has_its_reason() -> None:
+    found = {file.name: constants_page.constants(file) for file in constants_page.SOURCE.glob("*.py")}
+    assert {len(numbers) > 20 for name, numbers in found.items() if name == "law_values.py"} == {True}
+    assert [f"{name}: {one.name}" for name, numbers in found.items() for one in numbers if not one.reason] == []
