@@ -49,17 +49,17 @@ class ResourceKey:
     """Who serves, which model, which kind of call: ``openai/gpt-x`` or ``openai/gpt-x:embedding``.
 
     Model names may themselves hold slashes and colons (``openrouter/meta/llama3:8b``): the provider ends at the
-    first slash, and a colon starts a domain only if one of :data:`DOMAINS` follows it.
+    first slash, and a colon starts a domain only if one of :data:`DOMAINS` follows it. ``name`` is all three again.
     """
 
     provider: str
     model: str
     domain: str = DEFAULT_DOMAIN
-    _name: str = field(init=False, repr=False, compare=False)
+    name: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Written out once: it is looked up several times for every request.
-        object.__setattr__(self, "_name", self.scopes()[-1])
+        # Written out once: it is looked up several times for every request, without the detour of str().
+        object.__setattr__(self, "name", self.scopes()[-1])
 
     @classmethod
     def parse(cls, name: str) -> ResourceKey:
@@ -80,7 +80,7 @@ class ResourceKey:
         return (self.provider, model, f"{model}:{self.domain}")
 
     def __str__(self) -> str:
-        return self._name
+        return self.name
 
 
 class Outcome(StrEnum):

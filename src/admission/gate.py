@@ -40,6 +40,7 @@ __all__ = ["Gate"]
 
 # Named once: looking up an enum's member is slow, and these are asked for every request.
 _RELEASED = ReleaseResult.RELEASED
+_SUCCESS = Outcome.SUCCESS
 _LIMITED = frozenset({Outcome.RATE_LIMITED, Outcome.OVERLOADED})
 
 
@@ -89,10 +90,14 @@ class Gate:
 
     def try_acquire(self, request: Request, now: float) -> Lease | Denied:
         """Admit ``request`` now or say why not. It never overtakes a waiter and leaves no trace when denied."""
-        answer = self._decide(request, now)
-        if isinstance(answer, Refusal):
-            return Denied(answer.reason, str(request.resource), _wait_s(answer, now))
-        return answer
+        lane = self._lane_for(request, now)
+        if isinstance(lane, Denied):
+            return lane
+        request = lane.estimated(request)
+        refusal = self._first_refusal(lane, request, now)
+        if refusal is None:
+            return self._admit(lane, request, 0.0, now)
+        return Denied(refusal.reason, request.resource.name, _wait_s(refusal, now))
 
     def submit(
         self, request: Request, now: float, *, timeout_s: float = inf, bid: bool = False
@@ -102,18 +107,21 @@ class Gate:
         ``timeout_s`` bounds the wait, counted only while the resource is open. With a timeout of 0 nothing is ever
         queued: the answer is a denial with ``queue_timeout``. A bid has no deadline.
         """
-        answer = self._decide(request, now)
-        if not isinstance(answer, Refusal):
-            return answer
-        lane = self._known(request.resource)
+        lane = self._lane_for(request, now)
+        if isinstance(lane, Denied):
+            return lane
+        request = lane.estimated(request)
+        refusal = self._first_refusal(lane, request, now)
+        if refusal is None:
+            return self._admit(lane, request, 0.0, now)
         if timeout_s <= 0 and not bid:
-            return Denied(DenyReason.QUEUE_TIMEOUT, lane.name, _wait_s(answer, now))
-        expires = inf if bid else lane.open_time(now) + timeout_s
-        waiter = Waiter(self._leases.number(), lane.estimated(request), lane, now, expires, bid)
+            return Denied(DenyReason.QUEUE_TIMEOUT, lane.name, _wait_s(refusal, now))
+        expires = inf if bid or timeout_s == inf else lane.open_time(now) + timeout_s
+        waiter = Waiter(self._leases.number(), request, lane, now, expires, bid)
         self._room.enter(waiter, now)
         parked_at = lane.parked_at
         if parked_at is None:
-            self._arrive(lane, answer, now)
+            self._park(lane, refusal, now)
         elif lane.head() is waiter and parked_at.waiting.head() is lane:
             self._pump(parked_at, now)  # it goes before the others of its lane, and may need less
         return waiter.id
@@ -158,12 +166,14 @@ class Gate:
         lane = self._registry.lanes[lease.resource]
         for passage in lease.passages:
             scope = passage.scope
-            scope.advance(now)
+            if not scope.bare:
+                scope.advance(now)
             scope.in_flight -= 1
-        used = believable(usage) or lease.usage
+        used = lease.usage if usage is None else believable(usage) or lease.usage
         settle(lease, outcome, used, now, sent=sent)
         if sent:
-            lane.used(lease.request, outcome, used)
+            if used is not None:
+                lane.used(lease.request, outcome, used)
             self._learn(lane, lease, outcome, feedback, now)
         self._pump_all(lane, now)
         return _RELEASED
@@ -263,28 +273,30 @@ class Gate:
 
     # Decisions
 
-    def _decide(self, request: Request, now: float) -> Lease | Denied | Refusal:
-        """Admit ``request``, deny it for good, or say where it would have to wait."""
+    def _lane_for(self, request: Request, now: float) -> Lane | Denied:
+        """Do what is due, then find the lane of ``request``, or deny it for good."""
         if self._timers.next_at() <= now:
             self.tick(now)
         lane = self._registry.lane(request.resource)
         if self._closed or lane is None:
             reason = DenyReason.SHUTDOWN if self._closed else DenyReason.UNKNOWN_RESOURCE
-            return Denied(reason, str(request.resource))
+            return Denied(reason, request.resource.name)
         for scope in lane.scopes:
-            if not scope.bare and scope.too_large(request, now) is not None:
+            if scope.limiters and scope.too_large(request, now) is not None:
                 return Denied(DenyReason.TOO_LARGE, lane.name)
-        request = lane.estimated(request)
+        return lane
+
+    def _first_refusal(self, lane: Lane, request: Request, now: float) -> Refusal | None:
+        """What keeps ``request``, which only just came, from going now: those that wait already, or a scope."""
         for scope in lane.scopes:
             if scope.parked:
                 return scope.waiters_ahead
-        refusal = self._refusal(lane, request, now)
-        return self._admit(lane, request, 0.0, now) if refusal is None else refusal
+        return self._refusal(lane, request, now)
 
     def _refusal(self, lane: Lane, request: Request, now: float) -> Refusal | None:
         for scope in lane.scopes:
-            if scope.bare and scope.cooldown.blocked_until == -inf:
-                continue  # nothing limits it, and nothing ever blocked it
+            if scope.bare and scope.cooldown.open:
+                continue
             scope.advance(now)
             refusal = scope.refusal(request, now)
             if refusal is not None:
@@ -297,13 +309,11 @@ class Gate:
         stamp = passages[-1].stamp
         epoch = 0 if stamp is None else stamp.generation
         limit = scopes[-1].limit
-        lease = Lease(book.number(), book.generation, lane.name, request, now, waited_s, limit, epoch, passages)
-        book.open(lease)
         lane.admitted += 1
-        return lease
+        return book.open(lane.name, request, now, waited_s, limit, epoch, passages)
 
-    def _arrive(self, lane: Lane, refusal: Refusal, now: float) -> None:
-        """``lane`` has its first waiter: park it where it was refused, and ask again if that changed something."""
+    def _park(self, lane: Lane, refusal: Refusal, now: float) -> None:
+        """Let ``lane`` wait where it was refused, and ask again if that changed something."""
         scope = refusal.scope
         self._room.park(lane, refusal)
         limit = scope.limit
@@ -321,8 +331,6 @@ class Gate:
 
     def _pump(self, scope: Scope, now: float) -> None:
         """Serve the lanes that wait for ``scope`` in turn until it refuses."""
-        if scope.parked:
-            scope.advance(now)
         next_at = inf
         while (lane := scope.waiting.head()) is not None:
             refusal = self._serve(lane, now)
@@ -333,20 +341,25 @@ class Gate:
 
     def _serve(self, lane: Lane, now: float) -> Refusal | None:
         """Serve the first waiter of a parked lane; say what refuses it, after parking the lane there."""
-        room = self._room
-        room.expire(lane, now)
+        room, parked_at = self._room, lane.parked_at
+        assert parked_at is not None
+        if lane.deadlines:
+            room.expire(lane, now)
         waiter = lane.head()
         if waiter is None:
+            parked_at.advance(now)
             room.unpark(lane)
             return None
         refusal = self._refusal(lane, waiter.request, now)
-        if refusal is not None:
-            room.park(lane, refusal)
-            refusal.scope.advance(now)
-            return refusal
-        room.seat(waiter, now)
-        room.served(waiter, self._admit(lane, waiter.request, now - waiter.since, now))
-        return None
+        if refusal is None:
+            room.seat(waiter, now)
+            room.served(waiter, self._admit(lane, waiter.request, now - waiter.since, now))
+        elif refusal.scope is parked_at:
+            lane.reason = refusal.reason
+        else:
+            parked_at.advance(now)  # until now somebody waited for it
+            self._park(lane, refusal, now)
+        return refusal
 
     def _thinned(self, lane: Lane, now: float) -> None:
         """Waiters left ``lane``: its new head may have room where the old one had none."""
@@ -361,7 +374,7 @@ class Gate:
     # Learning
 
     def _learn(self, lane: Lane, lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float) -> None:
-        if outcome in _LIMITED:
+        if outcome is not _SUCCESS and outcome in _LIMITED:
             lane.limited += 1
         for scope in learn(lease, outcome, feedback, now):
             self._room.sync(scope, now)

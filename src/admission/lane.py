@@ -56,7 +56,6 @@ class Lane:
     """The queue of one resource and the scopes that it must pass, widest first. ``queued`` counts who waits."""
 
     __slots__ = (
-        "_deadlines",
         "_gone",
         "_marked_at",
         "_open_s",
@@ -66,6 +65,7 @@ class Lane:
         "admitted",
         "bids",
         "blocked_until",
+        "deadlines",
         "estimates",
         "limited",
         "name",
@@ -94,7 +94,7 @@ class Lane:
         self._order: list[_Rank] = []  # highest priority first
         self._gone = 0  # how many who left still stand in a line
         # (open time, number, waiter): the first is always queued, later ones may have left.
-        self._deadlines: list[tuple[float, int, Waiter]] = []
+        self.deadlines: list[tuple[float, int, Waiter]] = []
         self._open_s = 0.0
         self._marked_at = now
         self.sync(now)
@@ -114,7 +114,7 @@ class Lane:
         self.queued += 1
         self.bids += waiter.bid
         if waiter.expires < inf:
-            heappush(self._deadlines, (waiter.expires, waiter.id, waiter))
+            heappush(self.deadlines, (waiter.expires, waiter.id, waiter))
 
     def head(self) -> Waiter | None:
         """The waiter whose turn it is."""
@@ -151,8 +151,8 @@ class Lane:
 
     def overdue(self, now: float) -> Waiter | None:
         """A waiter whose deadline has passed, earliest first; it is still queued."""
-        if self._deadlines:
-            expires, _, waiter = self._deadlines[0]
+        if self.deadlines:
+            expires, _, waiter = self.deadlines[0]
             # A rest that is lost in rounding has passed: a timer set for it would be due now, for ever.
             if now + (expires - self.open_time(now)) <= now:
                 return waiter
@@ -160,13 +160,13 @@ class Lane:
 
     def next_deadline(self, now: float) -> float:
         """When the next waiter expires if nothing changes, in seconds (monotonic)."""
-        if not self._deadlines:
+        if not self.deadlines:
             return inf
-        return max(now, self.blocked_until) + max(0.0, self._deadlines[0][0] - self.open_time(now))
+        return max(now, self.blocked_until) + max(0.0, self.deadlines[0][0] - self.open_time(now))
 
     def expires_first(self, waiter: Waiter) -> bool:
         """Whether ``waiter`` has the earliest deadline of all."""
-        return bool(self._deadlines) and self._deadlines[0][2] is waiter
+        return bool(self.deadlines) and self.deadlines[0][2] is waiter
 
     def open_time(self, now: float) -> float:
         """Seconds for which this resource has been open since it was registered."""
@@ -182,10 +182,8 @@ class Lane:
         """``request`` with the tokens that it will probably use, where they are limited."""
         return self.estimates.reserve(request, self.scopes) if self.token_limited else request
 
-    def used(self, request: Request, outcome: Outcome, usage: Usage | None) -> None:
+    def used(self, request: Request, outcome: Outcome, usage: Usage) -> None:
         """An attempt of ``request`` ended; ``usage`` is what it reported."""
-        if usage is None:
-            return
         if self.token_limited:
             self.estimates.learn(request, outcome, usage)
         else:
@@ -206,7 +204,7 @@ class Lane:
 
     def footprint(self) -> int:
         """Entries held, rubbish included."""
-        return self.queued + self._gone + len(self._deadlines) + self.estimates.footprint() + len(self._usages)
+        return self.queued + self._gone + len(self.deadlines) + self.estimates.footprint() + len(self._usages)
 
     def check(self) -> None:
         """Assert that the counts, the lines, the fair queues and the deadlines tell the same story."""
@@ -221,9 +219,9 @@ class Lane:
             rank.fair.check()
             assert len(rank.lines) == len(rank.fair)
             assert all(flow in rank.fair and line[0].queued for flow, line in rank.lines.items())
-        timed = [waiter for _, _, waiter in self._deadlines if waiter.queued]
+        timed = [waiter for _, _, waiter in self.deadlines if waiter.queued]
         assert len(timed) == sum(waiter.expires < inf for waiter in queued)
-        assert not timed or self._deadlines[0][2].queued
+        assert not timed or self.deadlines[0][2].queued
         assert (self.parked_at is not None) == bool(self.queued)
         if self.parked_at is not None:
             assert self in self.parked_at.waiting
@@ -247,11 +245,11 @@ class Lane:
         self.bids -= waiter.bid
         if waiter.expires == inf:
             return
-        deadlines = self._deadlines
+        deadlines = self.deadlines
         while deadlines and not deadlines[0][2].queued:
             heappop(deadlines)
         if len(deadlines) > 2 * self.queued + _SPARE_ENTRIES:
-            self._deadlines = sorted(entry for entry in deadlines if entry[2].queued)
+            self.deadlines = sorted(entry for entry in deadlines if entry[2].queued)
 
     def _sweep(self) -> None:
         for rank in self._ranks.values():

@@ -6,7 +6,13 @@ the last few thousand is a ``duplicate``, of an earlier one ``stale``, and chang
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .values import Lease, ReleaseResult
+
+if TYPE_CHECKING:
+    from .scope import Passage
+    from .values import Request
 
 __all__ = ["LeaseBook"]
 
@@ -35,9 +41,22 @@ class LeaseBook:
         self._last += 1
         return self._last
 
-    def open(self, lease: Lease) -> None:
-        """``lease`` goes out."""
-        self._out[lease.id] = lease
+    def open(
+        self,
+        resource: str,
+        request: Request,
+        now: float,
+        waited_s: float,
+        limit: float,
+        epoch: int,
+        passages: tuple[Passage, ...],
+    ) -> Lease:
+        """A lease goes out."""
+        self._last = number = self._last + 1
+        lease = self._out[number] = Lease(
+            number, self.generation, resource, request, now, waited_s, limit, epoch, passages
+        )
+        return lease
 
     def is_out(self, lease: Lease) -> bool:
         """Whether ``lease`` is held by somebody."""

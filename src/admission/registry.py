@@ -22,37 +22,34 @@ __all__ = ["Registry"]
 class Registry:
     """The lanes and scopes of one gate, by name."""
 
-    __slots__ = ("_names", "_rng", "lanes", "scopes")
+    __slots__ = ("_named", "_rng", "lanes", "scopes")
 
     def __init__(self, rng: Rng) -> None:
         self._rng = rng
-        self._names: dict[str, str] = {}
+        self._named: dict[str, Lane] = {}  # by every name, aliases too
         self.lanes: dict[str, Lane] = {}
         self.scopes: dict[str, Scope] = {}
 
     def knows(self, resource: ResourceKey) -> bool:
         """Whether ``resource`` is a lane or an alias of one."""
-        return str(resource) in self._names
+        return resource.name in self._named
 
     def lane(self, resource: ResourceKey) -> Lane | None:
         """The lane of ``resource``, aliases resolved."""
-        name = self._names.get(str(resource))
-        return None if name is None else self.lanes[name]
+        return self._named.get(resource.name)
 
     def add(self, resource: ResourceKey, limits: Mapping[str, ScopeLimits], now: float) -> None:
         """Make ``resource`` known, with ``limits`` by scope name. Scopes that have limits already keep them."""
-        name = str(resource)
-        scopes = resource.scopes()
+        name, scopes = resource.name, resource.scopes()
         for scope in scopes:
             self._add_scope(scope, limits.get(scope, ScopeLimits()), leaf=scope == scopes[-1], now=now)
-        self._names[name] = name
-        self.lanes[name] = Lane(name, tuple(self.scopes[scope] for scope in scopes), now)
-        for scope in scopes:
-            self.scopes[scope].lanes.append(self.lanes[name])
+        lane = self._named[name] = self.lanes[name] = Lane(name, tuple(self.scopes[scope] for scope in scopes), now)
+        for scope in lane.scopes:
+            scope.lanes.append(lane)
 
     def alias(self, resource: ResourceKey, target: Lane) -> None:
         """``resource`` is another name of ``target``."""
-        self._names[str(resource)] = target.name
+        self._named[resource.name] = target
 
     def footprint(self) -> int:
         """Entries that the queues of all lanes hold, rubbish included."""
