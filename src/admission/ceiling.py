@@ -53,7 +53,7 @@ class Ceiling:
     @property
     def rests(self) -> bool:
         """Whether it only holds, with nothing to grow back."""
-        return self.recovery is None and self.mode is Mode.HOLD
+        return self.recovery is None and self.mode is _HOLD
 
     def grow(self, dt: float, *, tau: float, creep_per_s: float) -> None:
         """``dt`` seconds of use passed. A hold creeps upwards at ``creep_per_s``."""
@@ -168,4 +168,5 @@ class Ceiling:
             self.recovery = None
 
 
+_HOLD = Mode.HOLD  # asked for every request, and looking up an enum's member is slow
 _GROWING = (Mode.RAMP, Mode.PROBE, Mode.CLIMB)

@@ -71,6 +71,10 @@ if TYPE_CHECKING:
 __all__ = ["AdaptiveConcurrency", "FixedConcurrency", "LawMemory", "LawSnapshot", "Mode", "Stamp", "Verdict"]
 
 
+_PROBE = Mode.PROBE  # asked for every request, and looking up an enum's member is slow
+_FALL = Mode.FALL
+
+
 class AdaptiveConcurrency:
     """The limit of one scope, learned from its rejections. See the module's theory of operation.
 
@@ -164,7 +168,7 @@ class AdaptiveConcurrency:
         self._seq += 1
         stamp = Stamp(self.generation, in_flight_others, now, self._seq)
         ceiling = self._ceiling
-        if self.consecutive or (ceiling.mode is Mode.PROBE and in_flight_others >= ceiling.level):
+        if self.consecutive or (ceiling.mode is _PROBE and in_flight_others >= ceiling.level):
             self._watch.add(stamp)
         self._in_flight = in_flight_others + 1
         if not self._saturated:
@@ -175,7 +179,8 @@ class AdaptiveConcurrency:
     def succeeded(self, stamp: Stamp, now: float) -> None:
         """The request was answered, and not with a capacity rejection: the provider had room for it."""
         self._probing.completed(now)
-        self._watch.drop(stamp)
+        if self._watch.stamps:
+            self._watch.drop(stamp)
         self._survived(stamp, now)
 
     def rejected(self, stamp: Stamp, now: float, retry_after_s: float | None = None) -> Verdict:
@@ -227,15 +232,21 @@ class AdaptiveConcurrency:
 
     def advance(self, now: float, in_flight: int, demand: bool) -> None:
         """Let time pass up to ``now``. ``demand``: somebody waits for this scope."""
-        if self._saturated and now > self._at:
-            self._grow(now)
-        self._at = max(now, self._at)
-        while (stamp := self._watch.take(now - self._silence.tau)) is not None:
-            self._survived(stamp, now)
+        ceiling = self._ceiling
+        if now > self._at:
+            if self._saturated:
+                self._grow(now)
+            self._at = now
+        if self._watch.stamps:
+            while (stamp := self._watch.take(now - self._silence.tau)) is not None:
+                self._survived(stamp, now)
         self._in_flight = in_flight
         self._demand = demand
+        if not demand:
+            self._saturated = False
+            return
         self._saturate()
-        if self._saturated and self._ceiling.rests:
+        if self._saturated and ceiling.rests:
             self._probe_if_due(now)
 
     def set_bounds(self, minimum: int, maximum: int, now: float) -> None:
@@ -297,10 +308,13 @@ class AdaptiveConcurrency:
     # Growth
 
     def _grow(self, now: float) -> None:
+        creep_per_s = self._probing.creep_per_s(self._at)
+        if not creep_per_s and self._ceiling.rests:
+            return
         dt = now - self._at
         if dt > STEP_MAX_S:
             dt = min(dt, max(STEP_MAX_S, self._next_whole_s()))
-        self._ceiling.grow(dt, tau=self._silence.tau, creep_per_s=self._probing.creep_per_s(self._at))
+        self._ceiling.grow(dt, tau=self._silence.tau, creep_per_s=creep_per_s)
 
     def _next_whole_s(self) -> float:
         return self._ceiling.next_whole_s(tau=self._silence.tau, creep_per_s=self._probing.creep_per_s(self._at))
@@ -320,15 +334,15 @@ class AdaptiveConcurrency:
             return
         self.consecutive = 0
         ceiling = self._ceiling
-        if ceiling.mode is Mode.FALL:
+        if ceiling.mode is _FALL:
             ceiling.mode = Mode.HOLD
-        elif ceiling.mode is Mode.PROBE and stamp.others >= ceiling.level and stamp.sent_at >= self._probed_at:
+        elif ceiling.mode is _PROBE and stamp.others >= ceiling.level and stamp.sent_at >= self._probed_at:
             lost = self._probing.lost(ceiling.limit, now)
             if lost is None:
                 ceiling.climb()
             else:
                 ceiling.recover(lost)
-        if ceiling.mode is not Mode.PROBE:
+        if self._watch.stamps and ceiling.mode is not _PROBE:
             self._watch.clear()
 
     # Rejections
@@ -398,4 +412,4 @@ class AdaptiveConcurrency:
         return self._in_flight >= floor(self._ceiling.limit) - 1
 
     def _saturate(self) -> None:
-        self._saturated = self._demand and self._used()
+        self._saturated = self._demand and self._in_flight >= floor(self._ceiling.limit) - 1

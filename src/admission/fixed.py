@@ -56,8 +56,9 @@ class FixedConcurrency:
 
     def succeeded(self, stamp: Stamp, now: float) -> None:
         """The request was answered, and not with a capacity rejection."""
-        self._watch.drop(stamp)
-        self._survived(stamp)
+        if self.consecutive:
+            self._watch.drop(stamp)
+            self._survived(stamp)
 
     def rejected(self, stamp: Stamp, now: float, retry_after_s: float | None = None) -> Verdict:
         """The provider had no room: STALE, COUNTED, or FALLING once a canary is wanted. The limit stays."""
@@ -94,6 +95,8 @@ class FixedConcurrency:
 
     def next_tick(self, now: float) -> float:
         """When time alone changes something; ``inf`` for never. Always later than ``now``."""
+        if not self.consecutive:
+            return inf
         return max(self._watch.next_at(self._silence.tau), now + TICK_MIN_S)
 
     def snapshot(self, now: float) -> LawSnapshot:

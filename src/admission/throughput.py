@@ -5,6 +5,7 @@ Decides nothing. A ring of bins: O(1) per event whatever the rate.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
 __all__ = ["Throughput"]
@@ -19,20 +20,22 @@ BINS: Final = 10
 class Throughput:
     """Completions per second over :data:`WINDOW_S`, or since the first one if that is less."""
 
-    __slots__ = ("_bin", "_counts", "_first", "_total")
+    __slots__ = ("_bin", "_counts", "_first", "_total", "_until")
 
     def __init__(self) -> None:
         self._counts = [0] * BINS
         self._bin = 0
         self._total = 0
         self._first: float | None = None
+        self._until = -inf  # the end of the present bin
 
     def add(self, now: float) -> None:
         """One request completed at ``now``."""
-        if self._first is None:
-            self._first = now
-            self._bin = _bin(now)
-        self._roll(now)
+        if now >= self._until:
+            if self._first is None:
+                self._first = now
+                self._bin = _bin(now)
+            self._roll(now)
         self._counts[self._bin % BINS] += 1
         self._total += 1
 
@@ -55,6 +58,7 @@ class Throughput:
             self._total -= self._counts[passed % BINS]
             self._counts[passed % BINS] = 0
         self._bin = max(self._bin, current)
+        self._until = (self._bin + 1) * _BIN_S
 
 
 _BIN_S = WINDOW_S / BINS
