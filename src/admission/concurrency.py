@@ -264,8 +264,11 @@ class AdaptiveConcurrency:
 
         Asked on behalf of somebody who waits: a law that nobody asks does not grow.
         """
-        at = self._watch.next_at(self._silence.tau)
-        ceiling = self._ceiling
+        ceiling, at = self._ceiling, inf
+        if self._watch.stamps:
+            at = self._watch.next_at(self._silence.tau)
+        elif ceiling.limit >= ceiling.maximum:
+            return inf
         if ceiling.limit < ceiling.maximum and self._used():
             if ceiling.rests and not self._probing.contended(self._at):
                 at = min(at, self._probing.next_at)

@@ -82,7 +82,8 @@ class FairQueue(Generic[K]):
         heap = self._heap
         if heap[0] is entry:
             heapreplace(heap, later)
-            self._uncover()
+            if len(heap) > len(self._entries):
+                self._uncover()
         else:
             heappush(heap, later)
             self._sweep()
@@ -110,7 +111,8 @@ class FairQueue(Generic[K]):
         heap = self._heap
         if heap[0] is entry:
             heappop(heap)
-            self._uncover()
+            if len(heap) > len(self._entries):
+                self._uncover()
         if finish > self._virtual_time:
             self._finish[entry[4]] = finish
         self._sweep()

@@ -30,7 +30,7 @@ from .learning import believable, learn, observe, settle
 from .leases import LeaseBook
 from .registry import Registry
 from .scope import Refusal, Scope, ScopeLimits
-from .values import Denied, DenyReason, Effect, Lease, ReleaseResult, Request
+from .values import Denied, DenyReason, Effect, Grant, Lease, ReleaseResult, Request
 from .waiting import WaitingRoom, pressure_of
 
 if TYPE_CHECKING:
@@ -353,7 +353,8 @@ class Gate:
         refusal = self._refusal(lane, waiter.request, now)
         if refusal is None:
             room.seat(waiter, now)
-            room.served(waiter, self._admit(lane, waiter.request, now - waiter.since, now))
+            lease = self._admit(lane, waiter.request, now - waiter.since, now)
+            room.effects.append(Grant(waiter.id, lease))
         elif refusal.scope is parked_at:
             lane.reason = refusal.reason
         else:

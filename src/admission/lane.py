@@ -151,12 +151,13 @@ class Lane:
 
     def overdue(self, now: float) -> Waiter | None:
         """A waiter whose deadline has passed, earliest first; it is still queued."""
-        if self.deadlines:
-            expires, _, waiter = self.deadlines[0]
-            # A rest that is lost in rounding has passed: a timer set for it would be due now, for ever.
-            if now + (expires - self.open_time(now)) <= now:
-                return waiter
-        return None
+        if not self.deadlines:
+            return None
+        expires, _, waiter = self.deadlines[0]
+        if now + (expires - self._open_s - now + self._marked_at) > now:
+            return None  # not even if it was open all the time
+        # A rest that is lost in rounding has passed: a timer set for it would be due now, for ever.
+        return waiter if now + (expires - self.open_time(now)) <= now else None
 
     def next_deadline(self, now: float) -> float:
         """When the next waiter expires if nothing changes, in seconds (monotonic)."""

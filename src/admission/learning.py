@@ -79,9 +79,12 @@ def learn(lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float)
     """Teach the scopes of ``lease`` how its attempt ended. Returns those whose cooldown may have changed."""
     if feedback is not None:
         observe(lease, feedback, now)
-    elif outcome is _SUCCESS:  # almost every attempt
+    elif outcome is _SUCCESS:  # almost every attempt, and for most scopes there is nothing in it
         for passage in lease.passages:
-            _accepted(passage, lease, now, well=True)
+            if passage.idle and not passage.scope.paused:
+                passage.scope.accepted += 1
+            else:
+                _accepted(passage, lease, now, well=True)
         return ()
     match outcome:
         case Outcome.RATE_LIMITED | Outcome.OVERLOADED:

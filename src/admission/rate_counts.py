@@ -79,7 +79,8 @@ class SendCounts:
 
     def idle(self, now: float, pause_s: float) -> bool:
         """Whether a send at ``now`` begins a busy spell; a gap of ``pause_s`` is a pause within one."""
-        return now - self.last_sent > max(IDLE_S, pause_s)
+        gap_s = now - self.last_sent
+        return gap_s > IDLE_S and gap_s > pause_s
 
     def sent(self, cost: float, now: float, *, idle: bool) -> None:
         """Count ``cost`` units sent at ``now``; ``idle``: it begins a busy spell."""
@@ -173,7 +174,10 @@ class SendCounts:
 
     def _advance(self, now: float) -> int:
         """Open the bins up to ``now``; at most one turn of the ring however long it was quiet."""
-        number = max(int(now / BIN_S), self._bin, 0)
+        number = int(now / BIN_S)
+        if number == self._bin:
+            return number % BINS
+        number = max(number, self._bin, 0)
         for fresh in range(max(self._bin + 1, number - BINS + 1), number + 1):
             slot = fresh % BINS
             self._net[slot] = 0.0

@@ -108,6 +108,9 @@ class RateMode(StrEnum):
     PROBE = "probe"
 
 
+_PROBE: Final = RateMode.PROBE  # asked for every request, and looking up an enum's member is slow
+
+
 @dataclass(frozen=True, slots=True)
 class LearnedSnapshot:
     """What is worth keeping across a restart: the held rate (units a second, None: none) and the hold (seconds)."""
@@ -200,17 +203,18 @@ class LearnedRate:
 
         A probe goes on only through sends that came as fast as the rate allows: it never climbs unused (T4).
         """
-        if self.mode is RateMode.PROBE and lateness_s <= max(LATE_S, LATE_SHARE * pace_s):
+        if self.mode is _PROBE and lateness_s <= max(LATE_S, LATE_SHARE * pace_s):
             since = max(self.counts.last_sent, self._hold_until)
             self._probed_s = min(PROBE_MAX_S, self._probed_s + max(0.0, now - since))
-        paused = 0.0
+        pause_s = PAUSE_INTERVALS * pace_s
         if self._block is not None:
-            paused = now - self._block.at
+            pause_s = max(pause_s, now - self._block.at + LATE_S)
             if self._resume is None and now >= self._blocked_until:
                 self._resume = Mark(now, self.counts.units)
-        if self.counts.idle(now, max(PAUSE_INTERVALS * pace_s, paused + LATE_S)):
-            self._open = Mark(now, self.counts.units)
-        self.counts.sent(cost, now, idle=self._open is not None and self._open.at == now)
+        counts, opened = self.counts, self._open
+        if counts.idle(now, pause_s):
+            opened = self._open = Mark(now, counts.units)
+        counts.sent(cost, now, idle=opened is not None and opened.at == now)
 
     def corrected(self, delta: float, sent_at: float, units_before: float) -> None:
         """A send turned out ``delta`` units larger than it was counted (negative: smaller, or rejected)."""

@@ -97,12 +97,13 @@ class Refusal(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Passage:
-    """What one lease holds in one scope."""
+    """What one lease holds in one scope. ``idle``: nothing but a place."""
 
     scope: Scope
     stamp: Stamp | None
     rates: tuple[tuple[LimitKind, RateStamp], ...]
     canary: bool
+    idle: bool = False
 
 
 class Scope:
@@ -112,9 +113,9 @@ class Scope:
     __slots__ = (
         "_full",
         "_only_requests",
+        "_place",
         "_ramp_started",
         "_rng",
-        "_untouched",
         "accepted",
         "bare",
         "concurrency",
@@ -146,7 +147,7 @@ class Scope:
         self.parked = 0  # how many lanes are in `waiting`
         self.waiters_ahead = Refusal(self, DenyReason.WAITERS_AHEAD, inf)
         self._full = Refusal(self, DenyReason.NO_CAPACITY, inf)
-        self._untouched = Passage(self, None, (), False)  # of every lease that took nothing here but a place
+        self._place = Passage(self, None, (), False, idle=True)  # shared by all leases that took nothing else
         self.cooldown = Cooldown(rng=rng, cap_s=limits.cooldown_cap_s)
         self.concurrency = _law(limits, rng)
         self.inference = Inference()
@@ -249,7 +250,7 @@ class Scope:
         if law is not None:
             return Passage(self, law.sent(now, others), rates, self.cooldown.sent(now, law.tau))
         canary = self.cooldown.sent(now)
-        return Passage(self, None, rates, canary) if canary or rates else self._untouched
+        return Passage(self, None, rates, canary) if canary or rates else self._place
 
     def check(self) -> None:
         """Assert every invariant of this scope and its parts."""

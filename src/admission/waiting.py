@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..values import Pressure
 from .timers import Timers
-from .values import Denied, DenyReason, Effect, Expire, Grant, Lease, Refuse
+from .values import Denied, DenyReason, Effect, Expire, Refuse
 
 if TYPE_CHECKING:
     from .lane import Lane, Waiter
@@ -23,21 +23,22 @@ __all__ = ["WaitingRoom", "pressure_of"]
 class WaitingRoom:
     """The waiters of one gate."""
 
-    __slots__ = ("_effects", "_waiters", "timers")
+    __slots__ = ("_waiters", "effects", "timers")
 
     def __init__(self) -> None:
         self.timers: Timers[Scope | Lane] = Timers()
         self._waiters: dict[int, Waiter] = {}
-        self._effects: list[Effect] = []
+        self.effects: list[Effect] = []
 
     def __len__(self) -> int:
         return len(self._waiters)
 
     def take_effects(self) -> list[Effect]:
         """What became of waiters since the last call, in order."""
-        if not self._effects:
+        effects = self.effects
+        if not effects:
             return []
-        effects, self._effects = self._effects, []
+        self.effects = []
         return effects
 
     # Coming and going
@@ -56,10 +57,6 @@ class WaitingRoom:
         if waiter is not None:
             waiter.lane.drop(waiter)
         return waiter
-
-    def served(self, waiter: Waiter, lease: Lease) -> None:
-        """``waiter`` got ``lease``."""
-        self._effects.append(Grant(waiter.id, lease))
 
     def seat(self, waiter: Waiter, now: float) -> None:
         """``waiter`` is about to be admitted: its flow and its lane pay for the turn."""
@@ -80,7 +77,7 @@ class WaitingRoom:
         if not waiter.lane.queued:
             self.unpark(waiter.lane)
         denied = Denied(reason, waiter.lane.name)
-        self._effects.append(Refuse(waiter.id, waiter.request, now - waiter.since, denied))
+        self.effects.append(Refuse(waiter.id, waiter.request, now - waiter.since, denied))
 
     def refuse_oversized(self, scope: Scope, now: float) -> None:
         """Refuse those whose request ``scope`` can never let pass under its new limits."""
@@ -102,7 +99,7 @@ class WaitingRoom:
             del self._waiters[waiter.id]
             lane.drop(waiter)
             waited_s = now - waiter.since
-            self._effects.append(Expire(waiter.id, waiter.request, waited_s, pressure_of(lane, now)))
+            self.effects.append(Expire(waiter.id, waiter.request, waited_s, pressure_of(lane, now)))
             waiter = lane.overdue(now)
         self.arm(lane, now)
 
