@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from .growth import Recovery, climbed, climbing_s, doubled, doubling_s
 from .law_values import CREEP_SLOTS, RECOVERY_MIN_S, WHOLE, Mode
+from .queueing import Knee
 
 __all__ = ["Ceiling", "CeilingState"]
 
@@ -29,21 +30,26 @@ class Ceiling:
     """The limit, between ``minimum`` and ``maximum``.
 
     ``mode`` says how it grows, ``level`` what held before the probe or climb that is under way, ``climb_s`` how many
-    seconds of use the climb has lasted, ``recovery`` the way back after a cut.
+    seconds of use the climb has lasted, ``recovery`` the way back after a cut. ``allowed`` is the highest that was
+    asked for; ``maximum`` is less if the ``knee`` of a server that queues is.
     """
 
     # The mutable state is exactly these slots.
-    __slots__ = ("climb_s", "level", "limit", "maximum", "minimum", "mode", "recovery")
+    __slots__ = ("allowed", "climb_s", "knee", "level", "limit", "maximum", "minimum", "mode", "recovery")
 
-    def __init__(self, *, minimum: int, start: float, maximum: int, mode: Mode) -> None:
+    def __init__(self, *, minimum: int, start: float, maximum: int, mode: Mode, queueing: bool) -> None:
         assert 1 <= minimum <= maximum, f"a limit between {minimum} and {maximum} cannot be kept"
         self.minimum = minimum
+        self.allowed = maximum
         self.maximum = maximum
         self.limit = float(min(maximum, max(minimum, start)))
         self.mode = mode
         self.level = 0.0
         self.climb_s = 0.0
         self.recovery: Recovery | None = None
+        self.knee = Knee(minimum=minimum, start=self.limit, maximum=maximum) if queueing else None
+        if self.knee is not None:
+            self.maximum = int(self.knee.level)
 
     @property
     def grows(self) -> bool:
@@ -127,15 +133,25 @@ class Ceiling:
             limit = whole
         self.limit = min(float(self.maximum), max(float(self.minimum), limit))
 
-    def set_bounds(self, minimum: int, maximum: int) -> None:
-        """Other bounds from now on."""
-        assert 1 <= minimum <= maximum, f"a limit between {minimum} and {maximum} cannot be kept"
+    def set_bounds(self, minimum: int, allowed: int, now: float, *, rejected: bool) -> None:
+        """Other bounds from now on. A limit that was never ``rejected`` goes on growing where it stood at a bound."""
+        assert 1 <= minimum <= allowed, f"a limit between {minimum} and {allowed} cannot be kept"
         self.minimum = minimum
-        self.maximum = maximum
+        self.allowed = allowed
+        if self.knee is not None:
+            self.knee.set_bounds(minimum, allowed, now)
+        self.follow(rejected=rejected)
+
+    def follow(self, *, rejected: bool) -> None:
+        """The knee moved, or the bounds did."""
+        grown = not rejected and self.limit >= self.maximum
+        self.maximum = self.allowed if self.knee is None else int(self.knee.level)
         before = self.limit
         self.set(before)
         if self.limit != before:
             self.recovery = None  # it led back to where this limit no longer comes from
+        if grown and self.mode is Mode.HOLD and self.limit < self.maximum:
+            self.mode = Mode.RAMP
 
     def state(self) -> CeilingState:
         """As it is now."""
@@ -155,6 +171,9 @@ class Ceiling:
     def check(self) -> None:
         """Assert every invariant."""
         assert 1 <= self.minimum <= self.limit <= self.maximum, f"limit {self.limit} out of bounds"
+        if self.knee is not None:
+            self.knee.check()
+            assert self.maximum <= self.knee.level
         assert (self.recovery is None) or self.mode in (Mode.HOLD, Mode.FALL)
 
     def _creep(self, creep_per_s: float) -> float:

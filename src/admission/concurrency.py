@@ -79,7 +79,8 @@ class AdaptiveConcurrency:
     """The limit of one scope, learned from its rejections. See the module's theory of operation.
 
     ``minimum`` and ``maximum`` bound the limit, which begins at ``start``: in a ramp, or, when ``settled``
-    says that it was learned before, holding.
+    says that it was learned before, holding. ``queueing``: the provider lets requests wait instead of rejecting
+    them, so the limit is also bounded by the knee of its throughput.
     """
 
     # The mutable state is exactly these slots.
@@ -102,13 +103,15 @@ class AdaptiveConcurrency:
         "stale",
     )
 
-    def __init__(self, *, minimum: int, start: float, maximum: int, rng: Rng, settled: bool = False) -> None:
+    def __init__(
+        self, *, minimum: int, start: float, maximum: int, rng: Rng, settled: bool = False, queueing: bool = False
+    ) -> None:
         self.generation = 0
         self.consecutive = 0
         self.rejections = 0
         self.stale = 0
         mode = Mode.HOLD if settled else Mode.RAMP
-        self._ceiling = Ceiling(minimum=minimum, start=start, maximum=maximum, mode=mode)
+        self._ceiling = Ceiling(minimum=minimum, start=start, maximum=maximum, mode=mode, queueing=queueing)
         self._probing = Probing(rng=rng)
         self._at = -inf
         self._in_flight = 0
@@ -122,7 +125,9 @@ class AdaptiveConcurrency:
         self._past = Past()
 
     @classmethod
-    def restored(cls, memory: LawMemory, age_s: float, *, minimum: int, maximum: int, rng: Rng) -> AdaptiveConcurrency:
+    def restored(
+        cls, memory: LawMemory, age_s: float, *, minimum: int, maximum: int, rng: Rng, queueing: bool = False
+    ) -> AdaptiveConcurrency:
         """A law that begins with what an earlier one knew ``age_s`` seconds ago, by the wall clock.
 
         Fresh: a little lower, and back to the old limit within seconds of use, then a probe. Old: a ramp from far
@@ -130,10 +135,9 @@ class AdaptiveConcurrency:
         """
         fresh = abs(age_s) <= FRESH_S
         start = (RESTART_SHARE if fresh else OLD_SHARE) * memory.limit
-        law = cls(minimum=minimum, start=start, maximum=maximum, rng=rng, settled=fresh)
+        law = cls(minimum=minimum, start=start, maximum=maximum, rng=rng, settled=fresh, queueing=queueing)
         if fresh:
-            limit = law.limit
-            law._ceiling.cut(limit, top=memory.limit, span_s=RECOVERY_MIN_S, mode=Mode.HOLD)
+            law._ceiling.cut(law.limit, top=memory.limit, span_s=RECOVERY_MIN_S, mode=Mode.HOLD)
             law._probing.recall(memory.probe_every_s)
             law._silence.recall(memory.tau)
         return law
@@ -151,7 +155,12 @@ class AdaptiveConcurrency:
     @property
     def maximum(self) -> int:
         """What the limit never goes above."""
-        return self._ceiling.maximum
+        return self._ceiling.allowed
+
+    @property
+    def queueing(self) -> bool:
+        """Whether the knee of the throughput bounds the limit."""
+        return self._ceiling.knee is not None
 
     @property
     def tau(self) -> float:
@@ -176,12 +185,17 @@ class AdaptiveConcurrency:
             self._saturate()
         return stamp
 
-    def succeeded(self, stamp: Stamp, now: float) -> None:
-        """The request was answered, and not with a capacity rejection: the provider had room for it."""
+    def succeeded(self, stamp: Stamp, now: float, units: float | None = None) -> None:
+        """The request was answered, and not with a capacity rejection: the provider had room for it. ``units`` is
+        the work it did (output tokens), None where nobody knows."""
         self._probing.completed(now)
         if self._watch.stamps:
             self._watch.drop(stamp)
         self._survived(stamp, now)
+        knee = self._ceiling.knee
+        if knee is not None and knee.completed(stamp, now, units):
+            self._ceiling.follow(rejected=self.generation > 0)
+            self._saturate()
 
     def rejected(self, stamp: Stamp, now: float, retry_after_s: float | None = None) -> Verdict:
         """The provider had no room for the request. Says what that meant; the limit has moved accordingly."""
@@ -223,7 +237,7 @@ class AdaptiveConcurrency:
         if before is None:
             return False
         self.consecutive = before.consecutive
-        self._measurement.take(before.measured, before.measured_at)
+        self._measurement.take(*before.measurement)
         self._ceiling.restore(before.ceiling)
         self._probing.restore(before.probing, self.rejections - before.rejections)
         self._watch.clear()
@@ -251,11 +265,7 @@ class AdaptiveConcurrency:
 
     def set_bounds(self, minimum: int, maximum: int, now: float) -> None:
         """Other bounds from now on; the limit may end up below what is in flight."""
-        ceiling = self._ceiling
-        never_rejected = self.generation == 0 and ceiling.limit >= ceiling.maximum
-        ceiling.set_bounds(minimum, maximum)
-        if never_rejected and ceiling.mode is Mode.HOLD and ceiling.limit < maximum:
-            ceiling.mode = Mode.RAMP
+        self._ceiling.set_bounds(minimum, maximum, now, rejected=self.generation > 0)
         self._at = max(now, self._at)
         self._saturate()
 
@@ -384,8 +394,7 @@ class AdaptiveConcurrency:
         if self._ceiling.rests:
             self._probing.surprised(now)
             self._measurement.level = in_flight
-        limit = float(floor(CUT * in_flight))
-        self._fell(limit, floor((1.0 + CUT) / 2.0 * in_flight), Mode.HOLD, now)
+        self._fell(float(floor(CUT * in_flight)), floor((1.0 + CUT) / 2.0 * in_flight), Mode.HOLD, now)
 
     def _fall(self, in_flight: int, now: float) -> None:
         self._fell(float(floor(FALL * in_flight)), in_flight, Mode.FALL, now)
@@ -401,15 +410,8 @@ class AdaptiveConcurrency:
     # Books
 
     def _before(self, now: float) -> Before:
-        return Before(
-            now,
-            self._ceiling.state(),
-            self._probing.state(),
-            self.consecutive,
-            self.rejections,
-            self._measurement.level,
-            self._measurement.at,
-        )
+        ceiling, probing, measurement = self._ceiling.state(), self._probing.state(), self._measurement.state()
+        return Before(now, ceiling, probing, measurement, self.consecutive, self.rejections)
 
     def _used(self) -> bool:
         return self._in_flight >= floor(self._ceiling.limit) - 1

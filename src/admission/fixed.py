@@ -54,7 +54,7 @@ class FixedConcurrency:
             self._watch.add(stamp)
         return stamp
 
-    def succeeded(self, stamp: Stamp, now: float) -> None:
+    def succeeded(self, stamp: Stamp, now: float, units: float | None = None) -> None:
         """The request was answered, and not with a capacity rejection."""
         if self.consecutive:
             self._watch.drop(stamp)

@@ -34,6 +34,10 @@ class Measurement:
         self.level = level
         self.at = now
 
+    def state(self) -> tuple[float, float]:
+        """Level and moment, as :meth:`take` takes them."""
+        return self.level, self.at
+
     def explains(self, in_flight: int, consecutive: int, *, tau: float, now: float) -> bool:
         """Whether a rejection at ``in_flight`` only shows that what was in transit made it a little too high."""
         recent = now - self.at <= NOISE_TAUS * tau

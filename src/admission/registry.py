@@ -44,8 +44,8 @@ class Registry:
         for scope in scopes:
             self._add_scope(scope, limits.get(scope, ScopeLimits()), leaf=scope == scopes[-1], now=now)
         lane = self._named[name] = self.lanes[name] = Lane(name, tuple(self.scopes[scope] for scope in scopes), now)
-        for scope in lane.scopes:
-            scope.lanes.append(lane)
+        for passed in lane.scopes:
+            passed.lanes.append(lane)
 
     def alias(self, resource: ResourceKey, target: Lane) -> None:
         """``resource`` is another name of ``target``."""

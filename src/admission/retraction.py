@@ -27,16 +27,15 @@ REMEMBERED: Final = 32
 class Before(NamedTuple):
     """The law at the moment ``at`` (seconds, monotonic), before a rejection moved it.
 
-    ``rejections`` is their number until then, ``measured`` and ``measured_at`` the last measurement.
+    ``rejections`` is their number until then, ``measurement`` the last one, its level and moment.
     """
 
     at: float
     ceiling: CeilingState
     probing: ProbingState
+    measurement: tuple[float, float]
     consecutive: int
     rejections: int
-    measured: float
-    measured_at: float
 
 
 class Past:
