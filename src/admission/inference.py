@@ -51,6 +51,9 @@ TRIAL_AFTER: Final = 2
 TRIAL_AFTER_MOST: Final = 16
 """Rejections that only a rate explains before it is tried; twice as many after each trial that failed."""
 
+UNDECIDED: Final = 3
+"""So much more evidence is waited for while two rates explain the same."""
+
 FAILS_AFTER: Final = 3
 """A trial fails when so many rejections in a row are explained by the concurrency."""
 
@@ -233,8 +236,8 @@ class Inference:
         self._first_at = min(self._first_at, now)
         if counts and not fits:
             self._weigh(suspects)
-        best = max(self._evidence, key=self._evidence.__getitem__, default=None)
-        if best is None or self._evidence[best] < self._needed:
+        best = self._best()
+        if best is None:
             return Judgement(LimitKind.CONCURRENCY)
         self.stage, self.kind = Stage.TRIAL, best
         self._confirmed = self._failed_row = 0
@@ -242,6 +245,18 @@ class Inference:
         since, self._first_at = self._first_at, inf
         self._measured = self._doubted_from = inf
         return Judgement(best, retract_since=since)
+
+    def _best(self) -> LimitKind | None:
+        """The rate that explains enough of what concurrency does not, and more of it than any other rate; None for none.
+
+        Requests and tokens rise and fall together, and it takes a few rejections more to tell them apart.
+        """
+        ranked = sorted(self._evidence, key=self._evidence.__getitem__, reverse=True)
+        if not ranked or self._evidence[ranked[0]] < self._needed:
+            return None
+        best = self._evidence[ranked[0]]
+        tied = len(ranked) > 1 and self._evidence[ranked[1]] == best
+        return None if tied and best < self._needed + UNDECIDED else ranked[0]
 
     def _contradicted(self) -> None:
         """More was accepted than the last measurement allows: it was no measurement of a concurrency."""

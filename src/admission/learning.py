@@ -177,8 +177,10 @@ def _kind(passage: Passage, lease: Lease, outcome: Outcome, feedback: Feedback, 
     if outcome is Outcome.OVERLOADED:
         return LimitKind.CONCURRENCY, False
     for kind, window in _windows(feedback):
-        if window is not None and window.remaining < 1.0:
-            return kind, False
+        if window is not None:
+            stamp_of_it = _stamp(passage, kind)
+            if window.remaining < (1.0 if stamp_of_it is None else stamp_of_it.cost):
+                return kind, False
     scope, stamp = passage.scope, passage.stamp
     if stamp is None or not isinstance(scope.concurrency, AdaptiveConcurrency):
         return LimitKind.REQUESTS, False
@@ -200,10 +202,12 @@ def _kind(passage: Passage, lease: Lease, outcome: Outcome, feedback: Feedback, 
 def _suspects(passage: Passage, lease: Lease, feedback: Feedback, now: float) -> list[Suspect]:
     """The rates that a rejection may be about: all but those of which the provider says that enough is left."""
     scope = passage.scope
-    if lease.request.input_tokens or lease.request.output_tokens:
-        scope.limiter(LimitKind.TOKENS)  # to be counted from now on
     excluded = {kind for kind, window in _windows(feedback) if window is not None}
     suspects: list[Suspect] = []
+    if lease.request.input_tokens or lease.request.output_tokens:
+        scope.limiter(LimitKind.TOKENS)  # to be counted from now on
+        if _stamp(passage, LimitKind.TOKENS) is None:
+            suspects.append(Suspect(LimitKind.TOKENS, record=True, probing=False, spent=0.0, cost=0.0))
     for kind, stamp in passage.rates:
         if kind not in excluded:
             limiter = scope.limiters[kind]

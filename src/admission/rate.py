@@ -201,7 +201,7 @@ class RateLimiter:
 
     def record(self, stamp: RateStamp, since: float) -> bool:
         """Whether no more was ever accepted, since ``since``, than until ``stamp`` was sent."""
-        return self._learned.counts.record(stamp.sent_at, stamp.units_before, since)
+        return self._learned.counts.record(stamp.cost, stamp.sent_at, stamp.units_before, since)
 
     def suspect(self, now: float) -> bool:
         """Whether a rejection now would be no surprise: the rate is being probed, or has only just been measured."""

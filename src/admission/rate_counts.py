@@ -121,8 +121,8 @@ class SendCounts:
             total += self._net[first % BINS] * share
         return max(0.0, total)
 
-    def record(self, end: float, units_before: float, since: float) -> bool:
-        """Whether no more was ever accepted, over some span, than in the one until the send at ``end``.
+    def record(self, cost: float, end: float, units_before: float, since: float) -> bool:
+        """Whether no more was ever accepted, over some span, than in the one until the send of ``cost`` at ``end``.
 
         Looks back to ``since``, at most two minutes, and not at overlaps of more than half.
         """
@@ -140,13 +140,13 @@ class SendCounts:
             sums.append(total)
         slot = last % BINS
         sums[-1] -= self._net[slot] - max(0.0, min(units_before - self._opened[slot], self._net[slot]))
-        mean = self.mean_cost
+        short = max(cost, self.mean_cost)  # a rejection shows only that less than its cost was left
         for span in RECORD_SPANS:
             if 2 * span > steps:
                 return False
             latest = sums[-1] - sums[-1 - span]
             best = max([sums[at + span] - sums[at] for at in range(steps - span - span // 2 + 1)])
-            if latest >= (1.0 - RECORD_WITHIN) * best - mean and latest > 0.0:
+            if latest >= (1.0 - RECORD_WITHIN) * best - short and latest > 0.0:
                 return True
         return False
 
