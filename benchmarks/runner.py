@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from .result import CaseResult, MetricResult, ScenarioResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from .measure import Case, Plan, Sample, Scenario
 
@@ -30,7 +31,9 @@ def run_scenario(scenario: Scenario, plan: Plan, *, tell: Callable[[str], None] 
         result = _run_case(case, case.runs or plan.runs)
         cases.append(result)
         tell(f"{scenario.name} / {case.name}: " + ", ".join(f"{m.name} {m.median:.4g}{m.unit}" for m in result.metrics))
-    drawn = scenario.draw(plan) if scenario.draw is not None and plan.pictures is not None else {}
+    drawn: Mapping[str, Path] = {}
+    if scenario.draw is not None and plan.pictures is not None:
+        drawn = scenario.draw(plan)
     return ScenarioResult(
         name=scenario.name,
         what=scenario.what,

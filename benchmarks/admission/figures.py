@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from .cases import Work
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Figures", "figures", "jain", "work_by_second"]
 
+MINUTE_S = 60
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -24,7 +27,9 @@ class Figures:
     ``utilisation``: work of all clients over the oracle's. ``refused`` and ``late``: rejected over sent, in all and
     among requests sent after two minutes. ``to_95_s``: for the start and each change of the provider, how long until
     the mean over the next few seconds is 95 % of the oracle's in the same seconds (all that was left if it never is).
-    ``jain``: over clients or flows, 1 is fair. ``makespan``: of all rows, over the oracle's; 0 for endless demand.
+    ``jain``: over clients or flows and the whole run, 1 is fair; ``jain_by_minute``: over clients, the mean of the
+    minutes, because shares that swing are fair in the end too. ``makespan``: of all rows, over the oracle's; 0 for
+    endless demand.
     """
 
     utilisation: float
@@ -32,6 +37,7 @@ class Figures:
     late: float
     to_95_s: tuple[float, ...]
     jain: float
+    jain_by_minute: float
     makespan: float
     wasted: int
 
@@ -49,6 +55,7 @@ def figures(case: AdmissionCase, records: Sequence[Record], oracle: Record, seco
         late=sum(record.late_refused for record in records) / max(1, sum(record.late_sent for record in records)),
         to_95_s=tuple(_to_95(total, best, begin, end, case.window_s) for begin, end in zip(begins, ends, strict=True)),
         jain=_fairness(case, records, own),
+        jain_by_minute=_fairness_by_minute(own),
         makespan=max(record.last_answer for record in records) / oracle.last_answer if case.rows else 0.0,
         wasted=sum(record.refused for record in records),
     )
@@ -76,6 +83,12 @@ def _fairness(case: AdmissionCase, records: Sequence[Record], own: Sequence[Sequ
         return jain([sum(work) for work in own])
     served = records[0].flows
     return jain([served.get(flow, 0) / weight for flow, weight in enumerate(case.weights)])
+
+
+def _fairness_by_minute(own: Sequence[Sequence[float]]) -> float:
+    minutes = range(0, len(own[0]) - MINUTE_S, MINUTE_S)
+    indices = [jain([sum(work[begin : begin + MINUTE_S]) for work in own]) for begin in minutes]
+    return fmean(indices) if indices else 1.0
 
 
 def _to_95(total: Sequence[float], best: Sequence[float], begin: int, end: int, window: int) -> float:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ..result import CaseResult, MetricResult, ScenarioResult
 
-__all__ = ["FAIRNESS", "LATE", "MAKESPAN", "REACH", "REFUSED", "UTILISATION", "WASTED", "table"]
+__all__ = ["FAIRNESS", "FAIRNESS_BY_MINUTE", "LATE", "MAKESPAN", "REACH", "REFUSED", "UTILISATION", "WASTED", "table"]
 
 UTILISATION: Final = "utilisation"
 MAKESPAN: Final = "makespan over the oracle's"
@@ -20,6 +20,7 @@ LATE: Final = "late 429s"
 REFUSED: Final = "429s"
 REACH: Final = "to 95 %"
 FAIRNESS: Final = "Jain"
+FAIRNESS_BY_MINUTE: Final = "Jain by the minute"
 WASTED: Final = "wasted"
 
 TITLES: Final = {HEADGATE: "headgate's gate", SHELL: "headgate's controller"}
@@ -70,7 +71,7 @@ def _own(title: str, results: dict[str, CaseResult]) -> Iterator[str]:
             _judged(found.get(LATE)),
             _judged(found.get(REFUSED)),
             "; ".join(_judged(metric) for metric in reach),
-            _judged(found.get(FAIRNESS)),
+            "; by the minute ".join(_judged(found[name]) for name in (FAIRNESS, FAIRNESS_BY_MINUTE) if name in found),
             _judged(found.get(WASTED)),
         )
         yield "| " + " | ".join(cells) + " |"
@@ -101,7 +102,7 @@ def _judged(metric: MetricResult | None) -> str:
     """``0.994 (0.990) / 0.99``: mean, worst seed, goal; bold when missed."""
     if metric is None:
         return ""
-    higher_is_better = metric.name in (UTILISATION, FAIRNESS)
+    higher_is_better = metric.name in (UTILISATION, FAIRNESS, FAIRNESS_BY_MINUTE)
     worst = metric.least if higher_is_better else metric.most
     text = f"{_number(metric.mean, metric)} ({_number(worst, metric)})"
     if metric.goal is None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from ..admission.cases import CASES, Goals, case_named
 from ..admission.play import HEADGATE, KINDS, SHELL, play
 from ..admission.processes import Piece, spread
-from ..admission.table import FAIRNESS, LATE, MAKESPAN, REACH, REFUSED, UTILISATION, WASTED, table
+from ..admission.table import FAIRNESS, FAIRNESS_BY_MINUTE, LATE, MAKESPAN, REACH, REFUSED, UTILISATION, WASTED, table
 from ..measure import Case, Sample, Scenario, at_least, at_most
 from ..result import Judge
 
@@ -98,6 +98,8 @@ def _samples(results: Iterator[Callable[[], Figures]], case: AdmissionCase, judg
         yield sample(f"{REACH}{f' after change {step}' if step else ''}", "s", to_95_s, _most(goals.to_95_s))
     if case.shared:
         yield sample(FAIRNESS, "x", found.jain, _least(goals.jain))
+    if case.clients > 1:
+        yield sample(FAIRNESS_BY_MINUTE, "x", found.jain_by_minute)
     yield sample(WASTED, "requests", found.wasted)
 
 

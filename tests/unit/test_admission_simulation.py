@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.admission.cases import CASES, AdmissionCase, case_named
-from benchmarks.admission.figures import jain, work_by_second
+from benchmarks.admission.cases import CASES, AdmissionCase, Work, case_named
+from benchmarks.admission.figures import figures, jain, work_by_second
 from benchmarks.admission.play import HEADGATE, SHELL, play, play_oracle
 from benchmarks.admission.provider import Provider, Refused, Rule
 from benchmarks.admission.shell import demand_for, spec_of
@@ -160,3 +160,16 @@ def test_the_shell_is_offered_the_jobs_that_the_provider_will_draw() -> None:
         accepted = model.begin(ProviderRequest("m", f"job {job.number}"), 0.0)
         assert isinstance(accepted, Accepted)
         assert accepted.latency_s == job.duration_s
+
+
+def test_shares_that_swing_are_fair_in_the_end_but_not_by_the_minute() -> None:
+    case = replace(case_named("two clients on 64"), work=Work.REQUESTS)
+    swinging, oracle = [new_record(241), new_record(241)], new_record(241)
+    for second in range(240):
+        swinging[second // 60 % 2].accepted[second] = 3
+        swinging[1 - second // 60 % 2].accepted[second] = 1
+        oracle.accepted[second] = 4
+    found = figures(case, swinging, oracle, 240.0)
+    assert found.jain == pytest.approx(1.0)
+    assert found.jain_by_minute == pytest.approx(16 / 20)
+    assert found.utilisation == 1.0
