@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 WALL_0 = 1_700_000_000.0
 """Seconds since 1970 at virtual time zero."""
 
+HINTS = ("0", "1", "5", "30", "date10")
+"""What a provider says that cannot decide how long to wait."""
+
 CLIENT_TIMEOUT_S = 600.0
 """A request without an answer is given up by its client after this."""
 
@@ -176,6 +179,8 @@ class Provider:
         )
 
     def _retry_after(self, text: str, now: float) -> str:
+        if text == "any":
+            text = HINTS[int(self._rng.random() * len(HINTS))]
         if text == "refill":
             return str(60.0 / self.mood.per_minute) if self.mood.per_minute < inf else "0"
         if text.startswith("date"):

@@ -29,10 +29,22 @@ claims = st.builds(
     raw=st.one_of(st.none(), st.tuples(*[st.sampled_from(NONSENSE)] * 2, st.sampled_from(RESETS + NONSENSE))),
 )
 
-RETRY_AFTER = [None, "0", "1", "20", "36000", "-1", "soon", "9" * 15, "refill", "date0", "date7200", "date-7200"]
+RETRY_AFTER = [None, "any", "0", "1", "20", "36000", "-1", "soon", "9" * 15, "refill", "date0", "date7200", "date-7200"]
 shares = st.sampled_from([0.0, 0.0, 0.0, 0.01, 0.1, 0.5, 0.95, 1.0])
 
-moods = st.builds(
+plain_moods = st.builds(
+    Mood,
+    slots=st.sampled_from([1.0, 4.0, 16.0, 64.0]),
+    per_minute=st.sampled_from([inf, inf, 30.0, 600.0]),
+    latency_s=st.sampled_from([1.0, 0.1, 10.0]),
+    reject_s=st.sampled_from([0.05, 1.0]),
+    rejects=st.sampled_from([0.0, 0.1, 1.0]),
+    retry_after=st.sampled_from([None, None, "1", "any"]),
+    label=st.booleans(),
+)
+"""One or two faults at a time."""
+
+wild_moods = st.builds(
     Mood,
     slots=st.sampled_from([inf, 0.0, 1.0, 2.0, 8.0, 64.0, 1000.0]),
     per_minute=st.sampled_from([inf, inf, 0.5, 6.0, 60.0, 600.0, 10_000.0]),
@@ -55,6 +67,7 @@ moods = st.builds(
     claimed=st.sampled_from([1.0, 0.1]),
     usage_factor=st.sampled_from([1.0, 0.0, 0.1, 10.0, 1e3, 1e9]),
 )
+moods = plain_moods | wild_moods
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ FINE = Phase(Mood(slots=32), 30.0, 400)
 
 @given(scripts)
 @example((FINE, Phase(Mood(rejects=1.0), 3.0)))
+@example((FINE, Phase(Mood(slots=2, reject_s=1.0), 30.0, 400, 10)))
 @example((FINE, Phase(Mood(rejects=1.0, retry_after="36000"), 3.0)))
 @example((FINE, Phase(Mood(slots=32, claims=(Claim(limit=1.0, left=0.0, reset="24h0m0s"),)), 1.0, 1)))
 @example((Phase(Mood(slots=32, claims=(Claim("x-ratelimit-{}-tokens", limit=3.0, left=1.0),))),))
@@ -147,11 +148,11 @@ class BadProviders(RuleBasedStateMachine):
 
     @rule(
         seconds=st.sampled_from([0.05, 1.0, 7.0, 65.0, 700.0]),
-        sends=st.sampled_from([20, 0, 3]),
+        sends=st.sampled_from([40, 0, 3]),
         asked=st.lists(st.sampled_from(NAMES), max_size=3, unique=True),
         demand=st.builds(
             Demand,
-            backlog=st.sampled_from([1, 8]),
+            backlog=st.sampled_from([1, 30]),
             tokens=st.sampled_from([10, 0, 5000]),
             timeout_s=st.sampled_from([inf, 0.5, 30.0]),
         ),
