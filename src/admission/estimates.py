@@ -16,7 +16,7 @@ per request, bounded however many flows there are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, inf
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from ..values import LimitKind, Outcome, Usage
@@ -138,7 +138,10 @@ class TokenEstimates:
         self._flows[name] = flow
         stated = (request.stated or request).input_tokens
         flow.learn(stated, usage)
-        self._all.learn(stated, usage)
+        # For a flow that says nothing itself; what estimates are worth differs from one to the next.
+        self._all.output.add(float(usage.output_tokens))
+        if usage.input_tokens and not stated:
+            self._all.unstated.add(float(usage.input_tokens))
 
     def learned(self) -> TokenMemory | None:
         """What is worth keeping across a restart; None while there is nothing."""
@@ -184,17 +187,23 @@ class TokenEstimates:
     @staticmethod
     def _fitted(tokens_in: int, tokens_out: int, scopes: Iterable[Scope]) -> tuple[int, int]:
         """The numbers cut to what the buckets can hold."""
-        most_in = most_out = most = inf
         for scope in scopes:
+            if not scope.token_limited:
+                continue
             for kind, limiter in scope.limiters.items():
-                match kind:
-                    case LimitKind.INPUT_TOKENS:
-                        most_in = min(most_in, limiter.capacity)
-                    case LimitKind.OUTPUT_TOKENS:
-                        most_out = min(most_out, limiter.capacity)
-                    case LimitKind.TOKENS:
-                        most = min(most, limiter.capacity)
-                    case LimitKind.REQUESTS | LimitKind.CONCURRENCY:
-                        pass
-        tokens_in = int(min(tokens_in, most_in, most))
-        return tokens_in, int(min(tokens_out, most_out, most - tokens_in))
+                if kind is _REQUESTS:
+                    continue
+                capacity = limiter.capacity
+                if kind is not _OUTPUT and tokens_in > capacity:
+                    tokens_in = int(capacity)
+                if kind is not _INPUT:
+                    room = capacity if kind is _OUTPUT else capacity - tokens_in
+                    if tokens_out > room:
+                        tokens_out = int(room)
+        return tokens_in, tokens_out
+
+
+# Looking a member up on its enum costs as much as the comparison.
+_REQUESTS: Final = LimitKind.REQUESTS
+_INPUT: Final = LimitKind.INPUT_TOKENS
+_OUTPUT: Final = LimitKind.OUTPUT_TOKENS

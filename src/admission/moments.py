@@ -25,6 +25,9 @@ WEIGHT: Final = 1 / 64
 """What a sample counts once there are many: the mean is then off by a tenth of the spread, and a change of the
 work shows within a minute at one request a second."""
 
+WEIGHED_SAMPLES: Final = round(1 / WEIGHT)
+"""Until there are so many, all count the same."""
+
 FAR_SPREADS: Final = 5.0
 """A sample further above the mean than this many standard deviations is cut to that, the first time."""
 
@@ -91,11 +94,14 @@ class Moments:
             self._first.append(sample)
             self._begin()
             return
-        counted = min(sample, max(self._near(), self._far))
-        self._far = max(sample, FAR_KEPT * self._far)
-        weight = max(WEIGHT, 1.0 / self.count)
-        off = counted - self._mean
-        self._mean += weight * off
+        mean, far, counted = self._mean, self._far, sample
+        if sample > far:
+            counted = min(sample, max(far, mean + FAR_SPREADS * max(sqrt(self._variance), SPREAD_LEAST * mean, 1.0)))
+            far = sample
+        self._far = FAR_KEPT * far
+        weight = WEIGHT if self.count >= WEIGHED_SAMPLES else 1.0 / self.count
+        off = counted - mean
+        self._mean = mean + weight * off
         self._variance = (1.0 - weight) * (self._variance + weight * off * off)
 
     def learned(self) -> MomentsMemory | None:
@@ -116,9 +122,6 @@ class Moments:
         assert self._variance >= 0.0
         assert len(self._first) <= MIN_SAMPLES
         assert self._far >= 0.0
-
-    def _near(self) -> float:
-        return self._mean + FAR_SPREADS * max(self.sd, SPREAD_LEAST * self._mean, 1.0)
 
     def _begin(self) -> None:
         """Mean and variance of the few samples, the largest counted like the second largest once there are enough."""

@@ -197,3 +197,15 @@ def test_after_closing_every_call_says_so() -> None:
         with pytest.raises(StoreError, match="closed"):
             now(call)
     assert store.read_info("run").rows == 2
+
+
+def test_what_was_learned_counts_for_the_run_first_and_for_others_after() -> None:
+    store = MemoryStore()
+    one, two = now(store.open_run("one", {})), now(store.open_run("two", {}))
+    for handle, learned in ((one, b"1"), (two, b"2"), (one, b"11")):
+        now(handle.commit(Batch(learned=learned)))
+    assert now(store.open_run("two", {})).learned == b"2"
+    assert now(store.open_run("three", {})).learned == b"11", "the latest of all"
+    with pytest.raises(FencedOut):
+        now(two.commit(Batch(learned=b"late")))
+    assert now(store.open_run("two", {})).learned == b"2"
