@@ -38,6 +38,11 @@ what was stated may lapse meanwhile."""
 CONTRADICTED: Final = 0.05
 """A rejection while the provider stated more than this share of its limit as left is not explained by the statement."""
 
+EXPLAINED: Final = 4
+EXPLAINED_S: Final = 60.0
+"""More bursts of rejections than this in so many seconds are not explained by a statement that nothing was left: what
+it says of the refill must be wrong, such as the length of its window, which is often a guess."""
+
 
 class RateOrigin(StrEnum):
     """Where the rate in force comes from."""
@@ -89,7 +94,17 @@ class RateLimiter:
     go now, until something is configured, stated or taught.
     """
 
-    __slots__ = ("_bucket", "_configured", "_learned", "_reviewed_at", "_share", "_stated", "free")
+    __slots__ = (
+        "_bucket",
+        "_configured",
+        "_explained",
+        "_explained_at",
+        "_learned",
+        "_reviewed_at",
+        "_share",
+        "_stated",
+        "free",
+    )
 
     def __init__(
         self, *, configured_per_minute: float | None, rng: Rng, burst_s: float = BURST_S, share: float = 1.0
@@ -100,6 +115,8 @@ class RateLimiter:
         self._stated = StatedRate()
         self._share = share
         self._reviewed_at = -inf
+        self._explained: list[float] = []  # when the last few bursts that a statement explains came
+        self._explained_at = -inf
         self._configured = inf
         self.free = False
         self.configure(configured_per_minute, 0.0)
@@ -186,7 +203,7 @@ class RateLimiter:
 
         Returns whether it was news: False for one more of a burst that was already answered.
         """
-        if self._stated.active and not self._contradicts(stamp):
+        if self._stated.active and not self._contradicts(stamp, now):
             self._stated.rejected(now)
             self._apply(now)
             self._bucket.drain(stamp.cost, now)
@@ -307,6 +324,13 @@ class RateLimiter:
         """Whether waiting alone may raise the rate in force."""
         return self._bucket.rate < self._configured and self._stated.active
 
-    def _contradicts(self, stamp: RateStamp) -> bool:
+    def _contradicts(self, stamp: RateStamp, now: float) -> bool:
+        """Whether the statement said otherwise, or is wrong too often."""
         expected = stamp.expected + self._stated.corrected
-        return expected > CONTRADICTED * self._stated.limit
+        if expected > CONTRADICTED * self._stated.limit:
+            return True
+        if stamp.sent_at > self._explained_at:  # not of the same burst
+            self._explained_at = now
+            self._explained = [at for at in self._explained if now - at < EXPLAINED_S][-EXPLAINED:]
+            self._explained.append(now)
+        return len(self._explained) > EXPLAINED

@@ -209,7 +209,7 @@ class Provider:
         if limit == inf:
             limit = 1e6
         left = claim.left * limit if claim.left is not None else min(limit, max(0.0, self._tokens))
-        return f"{limit:.0f}", f"{left:.0f}", claim.reset
+        return f"{limit:.0f}", f"{int(left)}", claim.reset
 
     # Its books
 

@@ -87,4 +87,4 @@ phases = st.builds(
     sends=st.sampled_from([40, 0, 1, 5, 200]),
     backlog=st.sampled_from([2, 1, 40]),
 )
-scripts = st.lists(phases, min_size=1, max_size=6).map(tuple)
+scripts = st.lists(phases, min_size=1, max_size=4).map(tuple)

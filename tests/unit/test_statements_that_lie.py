@@ -129,3 +129,22 @@ def test_a_quota_that_is_used_up_is_asked_ever_more_rarely() -> None:
     assert waits == sorted(waits)
     assert waits[-1] == pytest.approx(PATIENCE_MAX_S, abs=1.0)
     assert sum(waits[:5]) >= 1000.0
+
+
+def test_a_window_that_was_guessed_wrong_is_found_out() -> None:
+    """Every rejection was explained by "nothing left", and the refill was believed for ever: 57 % were rejected."""
+    limiter = limiter_of()
+    left, now, rejected = 1.0, 0.0, 0
+    for _ in range(400):
+        waited_s = waits_s(limiter, 1.0, now) + 0.01
+        now, left = now + waited_s, min(60.0, left + waited_s)  # one a second, stated as 60 a second
+        stamp = limiter.take(1.0, now)
+        accepted = left >= 1.0
+        left -= accepted
+        limiter.observed(RateWindow(60.0, float(int(left)), 1.0, 1.0), stamp, now)
+        if not accepted:
+            rejected += now > 60.0
+            limiter.settle(stamp, 0.0, now)
+            limiter.rejected(stamp, now, canary=False)
+    assert now > 250.0
+    assert rejected < 20
