@@ -248,7 +248,7 @@ class AdaptiveConcurrency:
             self._survived(stamp, now)
         self._in_flight = in_flight
         self._demand = demand
-        self._saturate()
+        self._saturated = demand and self._used()
         if self._saturated and self._ceiling.rests:
             self._probe_if_due(now)
 
