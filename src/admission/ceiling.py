@@ -7,13 +7,18 @@ for more is decided in :mod:`headgate.admission.concurrency`.
 from __future__ import annotations
 
 from math import floor, inf
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .growth import Recovery, climbed, climbing_s, doubled, doubling_s
 from .law_values import CREEP_SLOTS, RECOVERY_MIN_S, WHOLE, Mode
 from .queueing import Knee
 
-__all__ = ["Ceiling", "CeilingState"]
+__all__ = ["FALLING", "HOLDING", "PROBING", "Ceiling", "CeilingState"]
+
+# Named once: they are asked for every request, and looking up an enum's member is slow.
+HOLDING: Final = Mode.HOLD
+PROBING: Final = Mode.PROBE
+FALLING: Final = Mode.FALL
 
 
 class CeilingState(NamedTuple):
@@ -59,10 +64,12 @@ class Ceiling:
     @property
     def rests(self) -> bool:
         """Whether it only holds, with nothing to grow back."""
-        return self.recovery is None and self.mode is _HOLD
+        return self.recovery is None and self.mode is HOLDING
 
     def grow(self, dt: float, *, tau: float, creep_per_s: float) -> None:
         """``dt`` seconds of use passed. A hold creeps upwards at ``creep_per_s``."""
+        if self.rests and not creep_per_s:
+            return  # nothing to do, and most of the time it is so
         match self.mode:
             case Mode.RAMP:
                 self.set(doubled(self.limit, dt))
@@ -187,5 +194,4 @@ class Ceiling:
             self.recovery = None
 
 
-_HOLD = Mode.HOLD  # asked for every request, and looking up an enum's member is slow
 _GROWING = (Mode.RAMP, Mode.PROBE, Mode.CLIMB)

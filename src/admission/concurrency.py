@@ -41,7 +41,7 @@ from __future__ import annotations
 from math import floor, inf
 from typing import TYPE_CHECKING
 
-from .ceiling import Ceiling
+from .ceiling import FALLING, PROBING, Ceiling
 from .fixed import FixedConcurrency
 from .law_values import (
     CANARY_CONSECUTIVE,
@@ -69,10 +69,6 @@ if TYPE_CHECKING:
     from ..values import Rng
 
 __all__ = ["AdaptiveConcurrency", "FixedConcurrency", "LawMemory", "LawSnapshot", "Mode", "Stamp", "Verdict"]
-
-
-_PROBE = Mode.PROBE  # asked for every request, and looking up an enum's member is slow
-_FALL = Mode.FALL
 
 
 class AdaptiveConcurrency:
@@ -177,7 +173,7 @@ class AdaptiveConcurrency:
         self._seq += 1
         stamp = Stamp(self.generation, in_flight_others, now, self._seq)
         ceiling = self._ceiling
-        if self.consecutive or (ceiling.mode is _PROBE and in_flight_others >= ceiling.level):
+        if self.consecutive or (ceiling.mode is PROBING and in_flight_others >= ceiling.level):
             self._watch.add(stamp)
         self._in_flight = in_flight_others + 1
         if not self._saturated:
@@ -189,8 +185,7 @@ class AdaptiveConcurrency:
         """The request was answered, and not with a capacity rejection: the provider had room for it. ``units`` is
         the work it did (output tokens), None where nobody knows."""
         self._probing.completed(now)
-        if self._watch.stamps:
-            self._watch.drop(stamp)
+        self._watch.drop(stamp)
         self._survived(stamp, now)
         knee = self._ceiling.knee
         if knee is not None and knee.completed(stamp, now, units):
@@ -246,21 +241,15 @@ class AdaptiveConcurrency:
 
     def advance(self, now: float, in_flight: int, demand: bool) -> None:
         """Let time pass up to ``now``. ``demand``: somebody waits for this scope."""
-        ceiling = self._ceiling
-        if now > self._at:
-            if self._saturated:
-                self._grow(now)
-            self._at = now
-        if self._watch.stamps:
-            while (stamp := self._watch.take(now - self._silence.tau)) is not None:
-                self._survived(stamp, now)
+        if self._saturated and now > self._at:
+            self._grow(now)
+        self._at = max(self._at, now)
+        while (stamp := self._watch.take(now - self._silence.tau)) is not None:
+            self._survived(stamp, now)
         self._in_flight = in_flight
         self._demand = demand
-        if not demand:
-            self._saturated = False
-            return
-        self._saturate()
-        if self._saturated and ceiling.rests:
+        self._saturated = demand and self._used()
+        if self._saturated and self._ceiling.rests:
             self._probe_if_due(now)
 
     def set_bounds(self, minimum: int, maximum: int, now: float) -> None:
@@ -274,11 +263,8 @@ class AdaptiveConcurrency:
 
         Asked on behalf of somebody who waits: a law that nobody asks does not grow.
         """
-        ceiling, at = self._ceiling, inf
-        if self._watch.stamps:
-            at = self._watch.next_at(self._silence.tau)
-        elif ceiling.limit >= ceiling.maximum:
-            return inf
+        at = self._watch.next_at(self._silence.tau)
+        ceiling = self._ceiling
         if ceiling.limit < ceiling.maximum and self._used():
             if ceiling.rests and not self._probing.contended(self._at):
                 at = min(at, self._probing.next_at)
@@ -321,13 +307,10 @@ class AdaptiveConcurrency:
     # Growth
 
     def _grow(self, now: float) -> None:
-        creep_per_s = self._probing.creep_per_s(self._at)
-        if not creep_per_s and self._ceiling.rests:
-            return
         dt = now - self._at
         if dt > STEP_MAX_S:
             dt = min(dt, max(STEP_MAX_S, self._next_whole_s()))
-        self._ceiling.grow(dt, tau=self._silence.tau, creep_per_s=creep_per_s)
+        self._ceiling.grow(dt, tau=self._silence.tau, creep_per_s=self._probing.creep_per_s(self._at))
 
     def _next_whole_s(self) -> float:
         return self._ceiling.next_whole_s(tau=self._silence.tau, creep_per_s=self._probing.creep_per_s(self._at))
@@ -347,15 +330,15 @@ class AdaptiveConcurrency:
             return
         self.consecutive = 0
         ceiling = self._ceiling
-        if ceiling.mode is _FALL:
+        if ceiling.mode is FALLING:
             ceiling.mode = Mode.HOLD
-        elif ceiling.mode is _PROBE and stamp.others >= ceiling.level and stamp.sent_at >= self._probed_at:
+        elif ceiling.mode is PROBING and stamp.others >= ceiling.level and stamp.sent_at >= self._probed_at:
             lost = self._probing.lost(ceiling.limit, now)
             if lost is None:
                 ceiling.climb()
             else:
                 ceiling.recover(lost)
-        if self._watch.stamps and ceiling.mode is not _PROBE:
+        if ceiling.mode is not PROBING:
             self._watch.clear()
 
     # Rejections
@@ -417,4 +400,4 @@ class AdaptiveConcurrency:
         return self._in_flight >= floor(self._ceiling.limit) - 1
 
     def _saturate(self) -> None:
-        self._saturated = self._demand and self._in_flight >= floor(self._ceiling.limit) - 1
+        self._saturated = self._demand and self._used()

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from ..values import Feedback, Outcome, Pressure, ResourceKey, Rng, Usage
 from .lane import Lane, Waiter
-from .learning import believable, learn, observe, settle
+from .learning import believable, learn, observe, settle, succeed
 from .leases import LeaseBook
 from .registry import Registry
 from .scope import Refusal, Scope, ScopeLimits
@@ -170,11 +170,15 @@ class Gate:
                 scope.advance(now)
             scope.in_flight -= 1
         used = lease.usage if usage is None else believable(usage) or lease.usage
-        settle(lease, outcome, used, now, sent=sent)
+        if used is not None or outcome is not _SUCCESS or not sent:  # else it used what it reserved
+            settle(lease, outcome, used, now, sent=sent)
         if sent:
             if used is not None:
                 lane.used(lease.request, outcome, used)
-            self._learn(lane, lease, outcome, feedback, now)
+            if outcome is _SUCCESS and feedback is None:
+                succeed(lease, now)
+            else:
+                self._learn(lane, lease, outcome, feedback, now)
         self._pump_all(lane, now)
         return _RELEASED
 
@@ -375,7 +379,7 @@ class Gate:
     # Learning
 
     def _learn(self, lane: Lane, lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float) -> None:
-        if outcome is not _SUCCESS and outcome in _LIMITED:
+        if outcome in _LIMITED:
             lane.limited += 1
         for scope in learn(lease, outcome, feedback, now):
             self._room.sync(scope, now)

@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from .rate import RateStamp
     from .scope import Passage, Scope
 
-__all__ = ["believable", "learn", "observe", "settle"]
+__all__ = ["believable", "learn", "observe", "settle", "succeed"]
 
 _UNWELL = frozenset({Outcome.PROVIDER_ERROR, Outcome.PROVIDER_TIMEOUT})
 
 
 # Named once: looking up an enum's member is slow, and these are asked for every answer.
-_SUCCESS = Outcome.SUCCESS
 _REQUESTS = LimitKind.REQUESTS
 
 EVIDENCE = 20
@@ -49,8 +48,6 @@ def believable(usage: Usage | None) -> Usage | None:
 
 def settle(lease: Lease, outcome: Outcome, usage: Usage | None, now: float, *, sent: bool) -> None:
     """Replace what ``lease`` reserved by what its attempt used (A7): a rejected attempt used nothing (T9)."""
-    if outcome is _SUCCESS and usage is None and sent:
-        return  # it counts as having used what it reserved
     for passage in lease.passages:
         limiters = passage.scope.limiters
         for kind, stamp in passage.rates:
@@ -75,17 +72,20 @@ def observe(lease: Lease, feedback: Feedback, now: float) -> None:
             limiter.observed(window, stamp, now)
 
 
+def succeed(lease: Lease, now: float) -> None:
+    """``learn`` for almost every attempt: a success, and the response stated nothing."""
+    for passage in lease.passages:
+        scope = passage.scope
+        if passage is scope.place and not scope.paused:
+            scope.accepted += 1  # nothing else was taken, so there is nothing else to learn
+        else:
+            _accepted(passage, lease, now, well=True)
+
+
 def learn(lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float) -> tuple[Scope, ...]:
     """Teach the scopes of ``lease`` how its attempt ended. Returns those whose cooldown may have changed."""
     if feedback is not None:
         observe(lease, feedback, now)
-    elif outcome is _SUCCESS:  # almost every attempt, and for most scopes there is nothing in it
-        for passage in lease.passages:
-            if passage.idle and not passage.scope.paused:
-                passage.scope.accepted += 1
-            else:
-                _accepted(passage, lease, now, well=True)
-        return ()
     match outcome:
         case Outcome.RATE_LIMITED | Outcome.OVERLOADED:
             hit = lease.passages[0 if feedback is not None and feedback.account_wide else -1]

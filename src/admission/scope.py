@@ -97,13 +97,12 @@ class Refusal(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Passage:
-    """What one lease holds in one scope. ``idle``: nothing but a place."""
+    """What one lease holds in one scope."""
 
     scope: Scope
     stamp: Stamp | None
     rates: tuple[tuple[LimitKind, RateStamp], ...]
     canary: bool
-    idle: bool = False
 
 
 class Scope:
@@ -113,7 +112,6 @@ class Scope:
     __slots__ = (
         "_full",
         "_only_requests",
-        "_place",
         "_ramp_started",
         "_rng",
         "accepted",
@@ -130,6 +128,7 @@ class Scope:
         "name",
         "parked",
         "paused",
+        "place",
         "recalled",
         "token_limited",
         "waiters_ahead",
@@ -147,7 +146,7 @@ class Scope:
         self.parked = 0  # how many lanes are in `waiting`
         self.waiters_ahead = Refusal(self, DenyReason.WAITERS_AHEAD, inf)
         self._full = Refusal(self, DenyReason.NO_CAPACITY, inf)
-        self._place = Passage(self, None, (), False, idle=True)  # shared by all leases that took nothing else
+        self.place = Passage(self, None, (), False)  # of every lease that took nothing else here
         self.cooldown = Cooldown(rng=rng, cap_s=limits.cooldown_cap_s)
         self.concurrency = _law(limits, rng)
         self.inference = Inference()
@@ -250,7 +249,7 @@ class Scope:
         if law is not None:
             return Passage(self, law.sent(now, others), rates, self.cooldown.sent(now, law.tau))
         canary = self.cooldown.sent(now)
-        return Passage(self, None, rates, canary) if canary or rates else self._place
+        return Passage(self, None, rates, canary) if canary or rates else self.place
 
     def check(self) -> None:
         """Assert every invariant of this scope and its parts."""
