@@ -174,7 +174,10 @@ class Gate:
         if sent:
             if used is not None:
                 lane.used(lease.request, outcome, used)
-            self._learn(lane, lease, outcome, feedback, now)
+            if outcome is not _SUCCESS and outcome in _LIMITED:
+                lane.limited += 1
+            for touched in learn(lease, outcome, feedback, now, used):
+                self._room.sync(touched, now)
         self._pump_all(lane, now)
         return _RELEASED
 
@@ -371,14 +374,6 @@ class Gate:
         if not lane.queued:
             self._room.unpark(lane)
         self._pump(parked, now)
-
-    # Learning
-
-    def _learn(self, lane: Lane, lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float) -> None:
-        if outcome is not _SUCCESS and outcome in _LIMITED:
-            lane.limited += 1
-        for scope in learn(lease, outcome, feedback, now):
-            self._room.sync(scope, now)
 
     def _known(self, resource: ResourceKey) -> Lane:
         lane = self._registry.lane(resource)
