@@ -48,7 +48,6 @@ from .law_values import (
     CUT,
     FALL,
     FRESH_S,
-    GAIN,
     OLD_SHARE,
     RECOVERY_MIN_S,
     RESTART_SHARE,
@@ -201,7 +200,8 @@ class AdaptiveConcurrency:
             self.stale += 1
             return Verdict.STALE
         if self._past.begins(now):
-            self._past.add(self._before(now))
+            states = (self._ceiling.state(), self._probing.state(), self._measurement.state())
+            self._past.add(Before(now, *states, self.consecutive, self.rejections))
         self.generation += 1
         self.consecutive += 1
         self._watch.clear()
@@ -214,7 +214,7 @@ class AdaptiveConcurrency:
         elif verdict is Verdict.CUT:
             self._cut(stamp.others, now)
         else:
-            self._fall(stamp.others, now)
+            self._fell(float(floor(FALL * stamp.others)), stamp.others, Mode.FALL, now)
         self._saturate()
         return verdict
 
@@ -351,13 +351,7 @@ class AdaptiveConcurrency:
         return Verdict.CUT if self.consecutive == 1 else Verdict.FALLING
 
     def _measure(self, in_flight: int, now: float) -> None:
-        ceiling = self._ceiling
-        if ceiling.mode is Mode.CLIMB and in_flight > GAIN * ceiling.level:
-            self._probing.gained(self.rejections)
-        elif ceiling.mode in (Mode.PROBE, Mode.CLIMB):
-            self._probing.failed(self.rejections)
-        elif ceiling.mode is Mode.RAMP:
-            self._probing.begin(self.rejections)
+        self._probing.ended(self._ceiling.mode, in_flight, self._ceiling.level, self.rejections)
         self._measurement.level = in_flight
         self._hold(in_flight, now)
 
@@ -379,9 +373,6 @@ class AdaptiveConcurrency:
             self._measurement.level = in_flight
         self._fell(float(floor(CUT * in_flight)), floor((1.0 + CUT) / 2.0 * in_flight), Mode.HOLD, now)
 
-    def _fall(self, in_flight: int, now: float) -> None:
-        self._fell(float(floor(FALL * in_flight)), in_flight, Mode.FALL, now)
-
     def _fell(self, limit: float, top: float, mode: Mode, now: float) -> None:
         ceiling = self._ceiling
         self._probing.fell(ceiling.limit, now)
@@ -389,12 +380,6 @@ class AdaptiveConcurrency:
         if mode is Mode.FALL:
             self._probing.begin(self.rejections)
         self._probing.plan(ceiling.limit, now)
-
-    # Books
-
-    def _before(self, now: float) -> Before:
-        ceiling, probing, measurement = self._ceiling.state(), self._probing.state(), self._measurement.state()
-        return Before(now, ceiling, probing, measurement, self.consecutive, self.rejections)
 
     def _used(self) -> bool:
         return self._in_flight >= floor(self._ceiling.limit) - 1

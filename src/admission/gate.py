@@ -176,9 +176,9 @@ class Gate:
             if used is not None:
                 lane.used(lease.request, outcome, used)
             if outcome is _SUCCESS and feedback is None:
-                succeed(lease, now)
+                succeed(lease, now, used)
             else:
-                self._learn(lane, lease, outcome, feedback, now)
+                self._learn(lane, lease, outcome, feedback, now, used)
         self._pump_all(lane, now)
         return _RELEASED
 
@@ -378,10 +378,12 @@ class Gate:
 
     # Learning
 
-    def _learn(self, lane: Lane, lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float) -> None:
+    def _learn(
+        self, lane: Lane, lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float, used: Usage | None
+    ) -> None:
         if outcome in _LIMITED:
             lane.limited += 1
-        for scope in learn(lease, outcome, feedback, now):
+        for scope in learn(lease, outcome, feedback, now, used):
             self._room.sync(scope, now)
 
     def _known(self, resource: ResourceKey) -> Lane:

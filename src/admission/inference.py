@@ -247,7 +247,7 @@ class Inference:
         return Judgement(best, retract_since=since)
 
     def _best(self) -> LimitKind | None:
-        """The rate that explains enough of what concurrency does not, and more of it than any other rate; None for none.
+        """The rate that explains enough of what concurrency does not, and more of it than any other; None for none.
 
         Requests and tokens rise and fall together, and it takes a few rejections more to tell them apart.
         """

@@ -72,17 +72,19 @@ def observe(lease: Lease, feedback: Feedback, now: float) -> None:
             limiter.observed(window, stamp, now)
 
 
-def succeed(lease: Lease, now: float) -> None:
+def succeed(lease: Lease, now: float, usage: Usage | None) -> None:
     """``learn`` for almost every attempt: a success, and the response stated nothing."""
     for passage in lease.passages:
         scope = passage.scope
         if passage is scope.place and not scope.paused:
             scope.accepted += 1  # nothing else was taken, so there is nothing else to learn
         else:
-            _accepted(passage, lease, now, well=True)
+            _accepted(passage, lease, now, usage, well=True)
 
 
-def learn(lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float) -> tuple[Scope, ...]:
+def learn(
+    lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float, usage: Usage | None = None
+) -> tuple[Scope, ...]:
     """Teach the scopes of ``lease`` how its attempt ended. Returns those whose cooldown may have changed."""
     if feedback is not None:
         observe(lease, feedback, now)
@@ -102,7 +104,7 @@ def learn(lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float)
             | Outcome.INVALID_OUTPUT
         ):
             for passage in lease.passages:
-                _accepted(passage, lease, now, well=outcome not in _UNWELL)
+                _accepted(passage, lease, now, usage, well=outcome not in _UNWELL)
             return _hinted(lease, feedback, now)
         case Outcome.CONNECTION_ERROR | Outcome.CANCELLED | Outcome.LOCAL_TIMEOUT | Outcome.UNEXPECTED:
             for passage in lease.passages:
@@ -112,12 +114,12 @@ def learn(lease: Lease, outcome: Outcome, feedback: Feedback | None, now: float)
             assert_never(outcome)
 
 
-def _accepted(passage: Passage, lease: Lease, now: float, *, well: bool) -> None:
+def _accepted(passage: Passage, lease: Lease, now: float, usage: Usage | None, *, well: bool) -> None:
     scope, stamp = passage.scope, passage.stamp
     scope.accepted += 1
     law = scope.concurrency
     if law is not None and stamp is not None:
-        law.succeeded(stamp, now)
+        law.succeeded(stamp, now, (None if usage is None else usage.output_tokens) if well else 0)
         scope.inference.accepted(stamp.others, stamp.sent_at)
     if passage.canary:
         # A canary that met a 500 or silence has shown nothing: the next one may go.

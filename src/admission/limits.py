@@ -50,6 +50,7 @@ OWN: Final = (
     "output_tokens_per_minute",
     "tokens_per_minute",
     "startup_ramp",
+    "queueing",
 )
 INHERITED: Final = ("queue_timeout", "cooldown", "share")
 
@@ -111,8 +112,9 @@ class Limits(BaseModel):
     ``"auto"``; a model that states none is adaptive. Rates are per minute (``inf``: none): requests, input tokens,
     output tokens, and ``tokens_per_minute`` for both together. ``queue_timeout``, ``cooldown`` (the longest block that
     a provider's hint may cause) and ``startup_ramp`` (the time in which a fixed limit is approached) are in seconds.
-    ``share`` is the part of the limits that this process may use, above 0 and up to 1. ``alias_of`` makes a model
-    another name of ``provider/model``.
+    ``share`` is the part of the limits that this process may use, above 0 and up to 1. ``queueing`` says
+    that the server lets requests wait and never rejects them: throughput shows how many are worth it. ``alias_of``
+    makes a model another name of ``provider/model``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -126,6 +128,7 @@ class Limits(BaseModel):
     cooldown: float = Field(default=600.0, gt=0, allow_inf_nan=False)
     startup_ramp: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     share: float = Field(default=1.0, gt=0, le=1)
+    queueing: bool = False
     alias_of: str | None = None
 
     @field_validator("concurrency")

@@ -114,9 +114,11 @@ def _law(
 ) -> AdaptiveConcurrency:
     if kept.measured:
         return AdaptiveConcurrency.restored(
-            concurrency, kept.age_s, minimum=law.minimum, maximum=law.maximum, rng=scope.rng
+            concurrency, kept.age_s, minimum=law.minimum, maximum=law.maximum, rng=scope.rng, queueing=law.queueing
         )
     # Holding a level that only lacked demand would be slower than finding it anew.
     share = REACHED_SHARE if fresh else REACHED_OLD_SHARE
     start = max(law.limit, share * concurrency.limit)
-    return AdaptiveConcurrency(minimum=law.minimum, start=start, maximum=law.maximum, rng=scope.rng)
+    return AdaptiveConcurrency(
+        minimum=law.minimum, start=start, maximum=law.maximum, rng=scope.rng, queueing=law.queueing
+    )

@@ -35,6 +35,7 @@ from .law_values import (
     RECOVERY_MAX_S,
     RECOVERY_MIN_S,
     REJECTED_SHARE,
+    Mode,
 )
 from .throughput import Throughput
 
@@ -125,6 +126,15 @@ class Probing:
     def lost(self, limit: float, now: float) -> float | None:
         """What the limit was before it fell, if that is not long ago and not yet made good."""
         return self._fell_from if self._fallen(limit, now) else None
+
+    def ended(self, mode: Mode, in_flight: int, level: float, rejections: int) -> None:
+        """What grew was rejected at ``in_flight``: a probe or climb from ``level``, or a ramp."""
+        if mode is Mode.CLIMB and in_flight > GAIN * level:
+            self.gained(rejections)
+        elif mode in (Mode.PROBE, Mode.CLIMB):
+            self.failed(rejections)
+        elif mode is Mode.RAMP:
+            self.begin(rejections)
 
     def failed(self, rejections: int) -> None:
         """The probe found nothing: the next one may wait twice as long. ``rejections`` is their number

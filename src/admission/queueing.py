@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from .law_values import Stamp
 
-__all__ = ["Knee", "Phase"]
+__all__ = ["STEP", "TRIAL", "Knee", "Phase"]
 
 STEP: Final = 1.5
 """A search goes up or down by this factor."""
@@ -89,6 +89,7 @@ class Knee:
         "_base_units_per_s",
         "_count",
         "_in_flight",
+        "_known",
         "_latency_s",
         "_measure_at",
         "_rest",
@@ -114,6 +115,7 @@ class Knee:
         self._rest = REST_LATENCIES
         self._rests_until = 0.0
         self._trials = 0
+        self._known = False
         self._since = 0.0  # the level was set then
         self._measure_at = 0.0
         self._bare = 0
@@ -135,6 +137,14 @@ class Knee:
     def completed(self, stamp: Stamp, now: float, units: float | None) -> bool:
         """A request was answered after ``units`` of work (tokens), or nobody knows how many. Whether the level
         moved."""
+        if units is None and self._known:
+            return False
+        if units is not None and not self._known:
+            self._known = True
+            self._base = 0.0  # it was counted in requests
+            self._begin(max(now, self._measure_at))
+        if units is not None and units <= 0.0:
+            return False  # an error, or nothing to do: no time of the server's
         latency_s = now - stamp.sent_at
         self._latency_s += (LATENCY_WEIGHT if self._latency_s else 1.0) * (latency_s - self._latency_s)
         if now < self._measure_at or stamp.others + 1 < USED_SHARE * int(self.level):

@@ -32,7 +32,8 @@ _REQUESTS = LimitKind.REQUESTS  # asked for every request, and looking up an enu
 class ScopeLimits:
     """The numbers that one scope works under; None means: no such limit is known.
 
-    Concurrency is adaptive between ``minimum`` and ``maximum`` from ``start`` on, or fixed at ``maximum``. Rates
+    Concurrency is adaptive between ``minimum`` and ``maximum`` from ``start`` on, or fixed at ``maximum``; with
+    ``queueing`` the provider never rejects, and throughput says how many are worth having in flight. Rates
     are per minute. ``cooldown_cap_s`` bounds how long one hint of the provider may block the scope, and a fixed
     limit is approached over ``startup_ramp_s`` seconds from the first request on. ``share`` is the part of what the
     provider states that this process may use; the other numbers are this process's own.
@@ -42,6 +43,7 @@ class ScopeLimits:
     start: float = 4.0
     maximum: int | None = None
     adaptive: bool = False
+    queueing: bool = False
     requests_per_minute: float | None = None
     input_tokens_per_minute: float | None = None
     output_tokens_per_minute: float | None = None
@@ -60,6 +62,7 @@ class ScopeLimits:
             start=max(minimum, start),
             maximum=None if maximum is None else int(maximum),
             adaptive=self.adaptive or other.adaptive,
+            queueing=self.queueing or other.queueing,
             requests_per_minute=least(self.requests_per_minute, other.requests_per_minute),
             input_tokens_per_minute=least(self.input_tokens_per_minute, other.input_tokens_per_minute),
             output_tokens_per_minute=least(self.output_tokens_per_minute, other.output_tokens_per_minute),
@@ -68,6 +71,10 @@ class ScopeLimits:
             startup_ramp_s=max(self.startup_ramp_s, other.startup_ramp_s),
             share=min(self.share, other.share),
         )
+
+    def alike(self, other: ScopeLimits) -> bool:
+        """Whether one law of concurrency can serve both."""
+        return (self.adaptive, self.queueing) == (other.adaptive, other.queueing)
 
     def rates(self) -> dict[LimitKind, float]:
         """The configured rates per minute, by kind."""
@@ -193,7 +200,7 @@ class Scope:
         """Work under other numbers from now on. A limit below what is in flight only stops new requests."""
         before, self.limits = self.limits, limits
         law = self.concurrency
-        if law is not None and before.adaptive == limits.adaptive and (limits.adaptive or limits.maximum):
+        if law is not None and before.alike(limits) and (limits.adaptive or limits.maximum):
             law.set_bounds(limits.minimum, limits.maximum or UNKNOWN_MAXIMUM, now)
         else:
             self.concurrency = _law(limits, self._rng)
@@ -317,5 +324,7 @@ def cost_of(request: Request, kind: LimitKind) -> float:
 def _law(limits: ScopeLimits, rng: Rng) -> AdaptiveConcurrency | FixedConcurrency | None:
     if limits.adaptive:
         maximum = limits.maximum or UNKNOWN_MAXIMUM
-        return AdaptiveConcurrency(minimum=limits.minimum, start=limits.start, maximum=maximum, rng=rng)
+        return AdaptiveConcurrency(
+            minimum=limits.minimum, start=limits.start, maximum=maximum, rng=rng, queueing=limits.queueing
+        )
     return None if limits.maximum is None else FixedConcurrency(limits.maximum)

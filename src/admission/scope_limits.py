@@ -38,6 +38,7 @@ def scope_limits(limits: Limits) -> ScopeLimits:
         start=base.start,
         maximum=base.maximum,
         adaptive=base.adaptive,
+        queueing=limits.queueing,
         requests_per_minute=part(limits.requests_per_minute),
         input_tokens_per_minute=part(limits.input_tokens_per_minute),
         output_tokens_per_minute=part(limits.output_tokens_per_minute),
