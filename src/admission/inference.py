@@ -57,7 +57,7 @@ UNDECIDED: Final = 3
 FAILS_AFTER: Final = 3
 """A trial fails when so many rejections in a row are explained by the concurrency."""
 
-FALLS_AFTER: Final = 6
+FALLS_AFTER: Final = 4
 """An established rate is given up after so many rejections in a row below what it had let through before. The quota may
 have fallen: then its law finds the new one in less."""
 
@@ -84,6 +84,7 @@ class Suspect(NamedTuple):
     """One rate: ``record`` says that never was more accepted, ``probing`` that its law has just raised it.
 
     ``spent`` is what was ever accepted until then, ``cost`` that of the rejected request, both in units of the rate.
+    ``known`` says that its law has a rate, wherever from.
     """
 
     kind: LimitKind
@@ -91,6 +92,7 @@ class Suspect(NamedTuple):
     probing: bool
     spent: float
     cost: float
+    known: bool = False
 
 
 class Rejection(NamedTuple):
@@ -125,15 +127,15 @@ class _Floor:
         self._per_s = 0.0
         self._at = -inf
 
-    def reached(self, suspect: Suspect, sent_at: float, now: float) -> bool:
-        """Whether as much was let through since the last rejection as between earlier ones."""
+    def reached(self, suspect: Suspect, sent_at: float, now: float) -> bool | None:
+        """Whether as much was let through since the last rejection as between earlier ones; None if nobody knows."""
         span_s, spent = sent_at - self._sent_at, suspect.spent - self._spent
         self._sent_at, self._spent = sent_at, suspect.spent
         if not SPAN_MIN_S <= span_s < inf:
-            return True
+            return None
         if now - self._at > FLOOR_S:
             self._per_s = 0.0
-        reached = (spent + suspect.cost) / span_s >= STEADY * self._per_s
+        reached = None if self._per_s == 0.0 else (spent + suspect.cost) / span_s >= STEADY * self._per_s
         if span_s >= FLOOR_SPAN_S and (spent - suspect.cost) / span_s > self._per_s:
             self._per_s, self._at = (spent - suspect.cost) / span_s, now
         return reached
@@ -152,7 +154,7 @@ class Inference:
         "_evidence",
         "_failed_row",
         "_first_at",
-        "_floors",
+        "_floor",
         "_judged",
         "_judged_at",
         "_measured",
@@ -187,7 +189,7 @@ class Inference:
         self._evidence: dict[LimitKind, int] = {}
         self._first_at = inf  # the first rejection since concurrency was last in doubt
         self._needed = TRIAL_AFTER
-        self._floors: dict[LimitKind, _Floor] = {}
+        self._floor = _Floor()
         self._failed_row = 0
         self._confirmed = 0
 
@@ -214,12 +216,15 @@ class Inference:
         counts = rejection.news and now - self._counted_at >= SPACED_S
         if counts:
             self._counted_at = now
+        known = next((suspect.kind for suspect in suspects if suspect.known), None)
+        if self.stage is Stage.NONE and known is not None:  # taught by a label, or by an earlier process
+            self.stage, self.kind = Stage.ESTABLISHED, known
         if self.stage is Stage.NONE:
             judgement = self._unknown(fits, suspects, now, counts=counts)
         else:
             judgement = self._paced(fits, steady, suspects, news=rejection.news, counts=counts)
         if judgement.kind is LimitKind.CONCURRENCY:
-            self._measure(rejection, suspects)
+            self._measure(rejection, suspects if fits else [])
         self._judged, self._judged_at = judgement.kind, now
         self.rejected_at = rejection.sent_at
         return judgement
@@ -241,13 +246,14 @@ class Inference:
             return Judgement(LimitKind.CONCURRENCY)
         self.stage, self.kind = Stage.TRIAL, best
         self._confirmed = self._failed_row = 0
+        self._floor = _Floor()
         self._evidence.clear()
         since, self._first_at = self._first_at, inf
         self._measured = self._doubted_from = inf
         return Judgement(best, retract_since=since)
 
     def _best(self) -> LimitKind | None:
-        """The rate that explains enough of what concurrency does not, and more of it than any other; None for none.
+        """The rate that explains enough of what concurrency does not, and more of it than any other rate.
 
         Requests and tokens rise and fall together, and it takes a few rejections more to tell them apart.
         """
@@ -270,7 +276,9 @@ class Inference:
             before = self._evidence.get(suspect.kind, 0)
             self._evidence[suspect.kind] = before + 1 if suspect.record else max(0, before - 1)
 
-    def _paced(self, fits: bool, steady: bool, suspects: list[Suspect], *, news: bool, counts: bool) -> Judgement:
+    def _paced(
+        self, fits: bool, steady: bool | None, suspects: list[Suspect], *, news: bool, counts: bool
+    ) -> Judgement:
         """A rate is on trial, or established."""
         suspect = next((one for one in suspects if one.kind is self.kind), None)
         if not news and self._judged is not LimitKind.CONCURRENCY:
@@ -278,31 +286,28 @@ class Inference:
         if fits:
             explained = suspect is not None and suspect.record and suspect.probing
             return Judgement(self.kind if explained else LimitKind.CONCURRENCY)
-        if counts and steady:
+        if counts and steady is True:
             self._confirmed += 1
             self._failed_row = 0
             if self._confirmed >= ESTABLISHED_AFTER:
                 self.stage = Stage.ESTABLISHED
-                self._needed = TRIAL_AFTER
-        elif counts:
+        elif counts and steady is False:
             self._failed_row += 1
         if self._failed_row >= (FAILS_AFTER if self.stage is Stage.TRIAL else FALLS_AFTER):
             self._fail()
             return Judgement(LimitKind.CONCURRENCY, dropped=self.kind)
         return Judgement(self.kind)
 
-    def _steady(self, suspects: list[Suspect], sent_at: float, now: float) -> bool:
+    def _steady(self, suspects: list[Suspect], sent_at: float, now: float) -> bool | None:
         """Whether as much of the suspected rate was accepted since the last rejection as between earlier ones.
 
         A bucket that was empty at one rejection lets through what it refills until the next: each such span shows that
-        the quota is at least that.
+        the quota is at least that. None if nobody knows.
         """
-        steady = True
-        for suspect in suspects:
-            floor = self._floors.setdefault(suspect.kind, _Floor())
-            if not floor.reached(suspect, sent_at, now) and suspect.kind is self.kind:
-                steady = False
-        return steady
+        suspect = next((one for one in suspects if one.kind is self.kind), None)
+        if self.stage is Stage.NONE or suspect is None:
+            return None
+        return self._floor.reached(suspect, sent_at, now)
 
     def _fail(self) -> None:
         self.stage = Stage.NONE

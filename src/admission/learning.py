@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, assert_never
 from ..values import Feedback, LimitKind, Outcome, Usage
 from .concurrency import AdaptiveConcurrency, Verdict
 from .inference import Rejection, Stage, Suspect
+from .rate import RateMode
 from .values import REFUNDED, Lease
 
 if TYPE_CHECKING:
@@ -214,7 +215,8 @@ def _suspects(passage: Passage, lease: Lease, feedback: Feedback, now: float) ->
         if kind not in excluded:
             limiter = scope.limiters[kind]
             record = limiter.record(stamp, scope.inference.since)
-            suspects.append(Suspect(kind, record, limiter.suspect(now), limiter.spent(stamp), stamp.cost))
+            probing, known = limiter.mode is RateMode.PROBE, limiter.mode is not RateMode.OPEN
+            suspects.append(Suspect(kind, record, probing, limiter.spent(stamp), stamp.cost, known))
     return suspects
 
 

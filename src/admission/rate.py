@@ -220,9 +220,10 @@ class RateLimiter:
         """Whether no more was ever accepted, since ``since``, than until ``stamp`` was sent."""
         return self._learned.counts.record(stamp.cost, stamp.sent_at, stamp.units_before, since)
 
-    def suspect(self, now: float) -> bool:
-        """Whether a rejection now would be no surprise: the rate is being probed, or has only just been measured."""
-        return self._learned.unsettled(now)
+    @property
+    def mode(self) -> RateMode:
+        """What the law that learns from rejections is doing."""
+        return self._learned.mode
 
     def per_s(self, stamp: RateStamp) -> float:
         """Units accepted a second, lately, until ``stamp`` was sent."""

@@ -20,6 +20,7 @@ from math import inf, isfinite
 from typing import TYPE_CHECKING, Final
 
 from .rate_counts import Mark, SendCounts
+from .rate_window import PROOF, REPEATS_WITHIN, WINDOW_S, FixedWindow
 
 if TYPE_CHECKING:
     from ..values import Rng
@@ -43,9 +44,6 @@ HOLD_GROWTH: Final = 4.0
 HOLD_JITTER: Final = 0.25
 """How long a rate is held before the next probe, and how that grows while the quota repeats."""
 
-REPEATS_WITHIN: Final = 0.05
-"""A quota this close to the one measured before is the same quota."""
-
 STEP_DOWN: Final = 0.97
 """A rejection while holding lowers the rate at least so much."""
 
@@ -53,15 +51,18 @@ FALL_MOST: Final = 0.5
 """One rejection while holding at most halves the rate: when a provider refuses everything for a while, what little it
 accepts says nothing about its rate, and the way back up is slow."""
 
+FALLEN: Final = 0.8
+FALLEN_S: Final = 900.0
+FALLEN_HOLD_S: Final = 120.0
+"""What fell below this share of itself, after it had repeated, is likely to come back: for so long it is held no longer
+than the last of these."""
+
 PROBE_SLOPE: Final = 0.002
 PROBE_SCALE_S: Final = 120.0
 """A probe of x seconds runs at (1 + 0.002 x)(1 + (x/120)^2) times the held rate: by 5 % in 20 s, doubled in 100 s."""
 
 PROBE_MAX_S: Final = 3600.0
 """A probe that ran this long has multiplied the rate by thousands: it stops there."""
-
-YOUNG_S: Final = 20.0
-"""So soon after a measurement the rate may still be too high: it is off by what the provider's burst hid."""
 
 EPISODE_QUIET_S: Final = 10.0
 EPISODE_QUIET_REQUESTS: Final = 10.0
@@ -76,14 +77,8 @@ EXTENDED_S: Final = 1.5
 FIXED_WINDOW_BLOCK_S: Final = 5.0
 """A block at least this long was the wait for the provider's next window."""
 
-WINDOW_S: Final = 60.0
-"""The fixed window that providers use."""
-
 WINDOW_HOLD_S: Final = 1200.0
 """A window whose quota repeats is held for this long: a probe into it costs a chain of canaries until its end."""
-
-PROOF: Final = 2.5
-"""Rejected after a steady refill would have made room for so many requests: there is no steady refill."""
 
 LATE_S: Final = 0.1
 LATE_SHARE: Final = 0.5
@@ -126,20 +121,19 @@ class LearnedRate:
         "_block",
         "_blocked_until",
         "_counted_at",
-        "_edge",
         "_episode",
+        "_fallen_until",
         "_hold_s",
         "_hold_until",
         "_last_rejected",
         "_last_rejection",
-        "_measured_at",
         "_open",
         "_probed_s",
         "_promised",
         "_resume",
         "_rng",
         "_settled_base",
-        "_window_rate",
+        "_window",
         "base",
         "counts",
         "generation",
@@ -158,20 +152,19 @@ class LearnedRate:
         self._rng = rng
         self._hold_s = HOLD_MIN_S
         self._hold_until = inf
+        self._fallen_until = -inf
         self._probed_s = 0.0  # seconds of probing in which the rate was used
         self._settled_base = inf  # what was held when the last probe began
         self._last_rejection = -inf
         self._counted_at = -inf  # when the last rejected request that was no burst's was sent
         self._promised = -inf  # the end of the block that runs, as it was first said
-        self._measured_at = -inf
         self._episode: Mark | None = None  # its first rejected send
         self._open: Mark | None = None  # the last unblock, or the start of the busy spell
         self._block: Mark | None = None  # the start of the block that runs
         self._resume: Mark | None = None  # the first send after it
         self._blocked_until = -inf
         self._last_rejected: Mark | None = None  # when it was sent, and its cost
-        self._edge = (-inf, -inf)  # the fixed window last opened between these two moments
-        self._window_rate = inf  # the last fixed window's quota per second
+        self._window = FixedWindow()
 
     @property
     def rate(self) -> float:
@@ -186,7 +179,8 @@ class LearnedRate:
         if self.mode is not RateMode.HOLD or now < self._hold_until:
             return
         if abs(self.base / self._settled_base - 1.0) <= REPEATS_WITHIN:
-            longer = max(self._hold_s, min(HOLD_MAX_S, self._hold_s * HOLD_GROWTH))
+            most = FALLEN_HOLD_S if now < self._fallen_until else HOLD_MAX_S
+            longer = max(self._hold_s, min(most, self._hold_s * HOLD_GROWTH))
             self._hold_until += longer - self._hold_s
             self._hold_s = longer
             self._settled_base = inf
@@ -250,14 +244,12 @@ class LearnedRate:
             held = min(held, (self.base + self.rate) / 2.0)
         elif self.mode is RateMode.HOLD:
             held = min(max(held, FALL_MOST * self.base), STEP_DOWN * self.base)
+            if held < FALLEN * self.base and self._hold_s > HOLD_MIN_S:
+                self._hold_s, self._fallen_until = HOLD_MIN_S, now + FALLEN_S
         if self._episode is None:
             self._episode = Mark(sent_at, units_before)
         self._hold(max(held, cost / SLOWEST_S, self.counts.mean_cost / SLOWEST_S), now)
         return True
-
-    def unsettled(self, now: float) -> bool:
-        """Whether a rejection now is part of learning: a probe is under way."""
-        return self.mode is RateMode.PROBE
 
     def retract(self) -> None:
         """The rejections so far were about something else."""
@@ -322,7 +314,6 @@ class LearnedRate:
 
     def _hold(self, base: float, now: float) -> None:
         self.mode = RateMode.HOLD
-        self._measured_at = now
         self.base = max(RATE_MIN, base)
         self._probed_s = 0.0
         self._hold_until = now + self._hold_s * self._rng.uniform(1.0 - HOLD_JITTER, 1.0 + HOLD_JITTER)
@@ -345,39 +336,21 @@ class LearnedRate:
         return max(cost, self.counts.accepted(span_s, sent_at, units_before)) / span_s
 
     def _window_quota(self, reopened: Mark) -> float | None:
-        """Units a second of a fixed window that just ended; None unless the rejections prove that there is one.
-
-        They do when a request was still rejected after a steady refill would have made room several times over. The
-        window is taken to be a minute; what was accepted from its start on was its whole quota. It opened again at
-        some moment between the last rejected canary and the one that got through, and at the same second of every
-        minute, so each block narrows that moment down.
-        """
+        """Units a second of a fixed window that just ended; None unless the rejections prove that there is one."""
         episode, rejected = self._episode, self._last_rejected
         if episode is None or rejected is None:
             return None
         accepted = reopened.units - episode.units + episode.corrected - reopened.corrected
-        refilled = self.base * (rejected.at - episode.at)
-        if refilled - accepted < PROOF * rejected.units:
+        if self.base * (rejected.at - episode.at) - accepted < PROOF * rejected.units:
             return None
-        edge = self._narrowed(rejected.at, reopened.at)
-        began = max(edge - WINDOW_S, self.counts.busy_since)
+        began = max(self._window.began(rejected.at, reopened.at), self.counts.busy_since)
         if began > episode.at:
             return None
-        quota = (self.counts.accepted(episode.at - began, episode.at, episode.units) + accepted) / WINDOW_S
-        repeats = abs(quota / self._window_rate - 1.0) <= REPEATS_WITHIN
-        self._window_rate = quota
-        if not repeats:
+        spent = self.counts.accepted(episode.at - began, episode.at, episode.units) + accepted
+        if not self._window.repeats(spent):
             return None  # one such block may have been an outage
         self._hold_s = WINDOW_HOLD_S
-        return quota
-
-    def _narrowed(self, after: float, until: float) -> float:
-        """The moment at which the window opened, best known, given that it did between ``after`` and ``until``."""
-        low, high = self._edge
-        turns = round((after + until - low - high) / 2.0 / WINDOW_S) * WINDOW_S if low > -inf else 0.0
-        both = max(after, low + turns), min(until, high + turns)
-        self._edge = both if low > -inf and both[0] <= both[1] else (after, until)
-        return (self._edge[0] + self._edge[1]) / 2.0
+        return spent / WINDOW_S
 
     def _blocked_since(self, since: float) -> bool:
         return self._block is not None or (
