@@ -55,7 +55,7 @@ UNDECIDED: Final = 3
 """So much more evidence is waited for while two rates explain the same."""
 
 FAILS_AFTER: Final = 3
-"""A trial fails when so many rejections in a row are explained by the concurrency."""
+"""A trial fails when so many rejections in a row come at less than it had let through before."""
 
 FALLS_AFTER: Final = 4
 """An established rate is given up after so many rejections in a row below what it had let through before. The quota may
@@ -221,6 +221,7 @@ class Inference:
             self.stage, self.kind = Stage.ESTABLISHED, known
         if self.stage is Stage.NONE:
             judgement = self._unknown(fits, suspects, now, counts=counts)
+            self._steady(suspects, rejection.sent_at, now)  # where a trial begins, its first span does
         else:
             judgement = self._paced(fits, steady, suspects, news=rejection.news, counts=counts)
         if judgement.kind is LimitKind.CONCURRENCY:

@@ -83,19 +83,19 @@ def test_of_two_rates_the_one_that_explains_more_is_tried() -> None:
 
 
 def test_a_burst_is_one_piece_of_evidence() -> None:
+    """All were sent before the first answer came, however late theirs come."""
     inference = Inference()
-    accept_at = 0.0
     inference.judge(rejection(40, 0.0), [suspect()], 0.1)
-    for number in range(50):
-        accept(inference, 39, accept_at)
-        inference.judge(rejection(39, 0.05 - 0.0001 * number), [suspect()], 0.2)
+    for number in range(1, 20):
+        accept(inference, 39, 3.0 * number - 1.0)
+        assert inference.judge(rejection(39, 0.05), [suspect()], 3.0 * number).kind is CONCURRENCY
     assert inference.stage is Stage.NONE
 
 
 def test_a_trial_with_ever_fewer_accepted_fails_and_the_next_takes_more() -> None:
     inference = tried()
     spent, dropped = 200.0, None
-    for number in range(1, 4):
+    for number in range(1, 5):
         now = 20.0 + 10.0 * number
         spent += 60.0 / number
         accept(inference, 39, now - 1.0)
@@ -112,7 +112,7 @@ def test_a_trial_with_ever_fewer_accepted_fails_and_the_next_takes_more() -> Non
 
 def test_a_trial_that_goes_on_as_before_establishes_the_rate() -> None:
     inference = tried()
-    for number in (1, 2):
+    for number in (1, 2, 3):
         now = 20.0 + 10.0 * number
         accept(inference, 45, now - 1.0)
         judged = inference.judge(rejection(30, now), [suspect(200.0 + 100.0 * number)], now + 0.1)
@@ -123,7 +123,7 @@ def test_a_trial_that_goes_on_as_before_establishes_the_rate() -> None:
 def test_with_an_established_rate_more_in_flight_than_ever_is_still_a_matter_of_concurrency() -> None:
     """A provider may have both limits."""
     inference = tried()
-    for number in (1, 2):
+    for number in (1, 2, 3):
         now = 20.0 + 10.0 * number
         accept(inference, 30, now - 1.0)
         inference.judge(rejection(20, now), [suspect(200.0 + 100.0 * number)], now + 0.1)
