@@ -279,10 +279,8 @@ class AdaptiveConcurrency:
         elif ceiling.limit >= ceiling.maximum:
             return inf
         if ceiling.limit < ceiling.maximum and self._in_flight >= floor(ceiling.limit) - 1:
-            if ceiling.rests and not self._probing.contended(self._at):
-                at = min(at, self._probing.next_at)
-            else:
-                at = min(at, self._at + self._next_whole_s())
+            probes = ceiling.rests and not self._probing.contended(self._at)
+            at = min(at, self._probing.next_at if probes else self._at + self._next_whole_s())
         return max(at, now + TICK_MIN_S)
 
     def snapshot(self, now: float) -> LawSnapshot:
