@@ -241,11 +241,13 @@ class AdaptiveConcurrency:
 
     def advance(self, now: float, in_flight: int, demand: bool) -> None:
         """Let time pass up to ``now``. ``demand``: somebody waits for this scope."""
-        if self._saturated and now > self._at:
-            self._grow(now)
-        self._at = max(self._at, now)
-        while (stamp := self._watch.take(now - self._silence.tau)) is not None:
-            self._survived(stamp, now)
+        if now > self._at:
+            if self._saturated:
+                self._grow(now)
+            self._at = now
+        if self._watch.stamps:
+            while (stamp := self._watch.take(now - self._silence.tau)) is not None:
+                self._survived(stamp, now)
         self._in_flight = in_flight
         self._demand = demand
         self._saturated = demand and self._used()
@@ -263,8 +265,10 @@ class AdaptiveConcurrency:
 
         Asked on behalf of somebody who waits: a law that nobody asks does not grow.
         """
-        at = self._watch.next_at(self._silence.tau)
         ceiling = self._ceiling
+        if ceiling.limit >= ceiling.maximum and not self._watch.stamps:
+            return inf
+        at = self._watch.next_at(self._silence.tau)
         if ceiling.limit < ceiling.maximum and self._used():
             if ceiling.rests and not self._probing.contended(self._at):
                 at = min(at, self._probing.next_at)
@@ -307,10 +311,13 @@ class AdaptiveConcurrency:
     # Growth
 
     def _grow(self, now: float) -> None:
+        creep_per_s = self._probing.creep_per_s(self._at)
+        if not creep_per_s and self._ceiling.rests:
+            return
         dt = now - self._at
         if dt > STEP_MAX_S:
             dt = min(dt, max(STEP_MAX_S, self._next_whole_s()))
-        self._ceiling.grow(dt, tau=self._silence.tau, creep_per_s=self._probing.creep_per_s(self._at))
+        self._ceiling.grow(dt, tau=self._silence.tau, creep_per_s=creep_per_s)
 
     def _next_whole_s(self) -> float:
         return self._ceiling.next_whole_s(tau=self._silence.tau, creep_per_s=self._probing.creep_per_s(self._at))

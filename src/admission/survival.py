@@ -45,54 +45,54 @@ class Watch:
     """The requests whose acceptance is news, oldest first; never more than are in flight.
 
     An ordered dict: a deque cannot drop the one in the middle that was answered, and a plain dict walks over
-    its deleted head. Most of the time nobody is in it, and that is what it must answer fast.
+    its deleted head. ``stamps``, to be read only, is empty most of the time.
     """
 
-    __slots__ = ("_stamps",)
+    __slots__ = ("stamps",)
 
     def __init__(self) -> None:
-        self._stamps: OrderedDict[int, Stamp] = OrderedDict()
+        self.stamps: OrderedDict[int, Stamp] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._stamps)
+        return len(self.stamps)
 
     def add(self, stamp: Stamp) -> None:
         """Watch ``stamp``; they are handed in by the order of sending."""
-        self._stamps[stamp.seq] = stamp
+        self.stamps[stamp.seq] = stamp
 
     def drop(self, stamp: Stamp) -> None:
         """Its fate is known, or does not matter."""
-        if self._stamps:
-            self._stamps.pop(stamp.seq, None)
+        if self.stamps:
+            self.stamps.pop(stamp.seq, None)
 
     def clear(self) -> None:
         """Nothing that was sent so far is news any more."""
-        if self._stamps:
-            self._stamps.clear()
+        if self.stamps:
+            self.stamps.clear()
 
     def take(self, sent_by: float) -> Stamp | None:
         """Take out the oldest if it was sent at ``sent_by`` or earlier."""
-        if not self._stamps:
+        if not self.stamps:
             return None  # most of the time there is nothing to watch
-        for stamp in self._stamps.values():
+        for stamp in self.stamps.values():
             if stamp.sent_at <= sent_by:
-                del self._stamps[stamp.seq]
+                del self.stamps[stamp.seq]
                 return stamp
             break
         return None
 
     def next_at(self, tau: float) -> float:
         """When the oldest will have been silent for ``tau``; ``inf`` if none is watched."""
-        if not self._stamps:
+        if not self.stamps:
             return inf
-        for stamp in self._stamps.values():
+        for stamp in self.stamps.values():
             return stamp.sent_at + tau
         return inf
 
     def check(self) -> None:
         """Assert that the order is that of sending."""
         before = -inf
-        for seq, stamp in self._stamps.items():
+        for seq, stamp in self.stamps.items():
             assert stamp.seq == seq
             assert stamp.sent_at >= before, "watched out of order"
             before = stamp.sent_at
