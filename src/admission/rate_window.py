@@ -43,4 +43,4 @@ class FixedWindow:
     def repeats(self, spent: float) -> bool:
         """Whether ``spent`` units, let through by the window that just ended, are what the one before let through."""
         before, self._spent = self._spent, spent
-        return abs(spent / before - 1.0) <= REPEATS_WITHIN
+        return 0.0 < before < inf and abs(spent - before) <= REPEATS_WITHIN * before

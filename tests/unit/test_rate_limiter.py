@@ -8,6 +8,7 @@ from math import inf
 import pytest
 
 from headgate.admission.rate import LearnedSnapshot, RateLimiter, RateMode, RateOrigin, RateStamp
+from headgate.admission.rate_window import FixedWindow
 from headgate.values import RateWindow
 
 
@@ -284,3 +285,12 @@ def test_a_damaged_record_is_not_restored(kept: LearnedSnapshot) -> None:
     limiter.restore(kept, 0.0)
     limiter.check()
     assert limiter.rate_per_minute == inf
+
+
+def test_windows_that_let_nothing_through_show_no_quota() -> None:
+    """Requests whose tokens nobody knew cost nothing, and two times nothing is no quota that repeats."""
+    window = FixedWindow()
+    assert not window.repeats(0.0)
+    assert not window.repeats(0.0)
+    assert not window.repeats(40.0)
+    assert window.repeats(40.5)
