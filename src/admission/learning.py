@@ -27,14 +27,12 @@ __all__ = ["believable", "learn", "observe", "settle", "succeed"]
 
 _UNWELL = frozenset({Outcome.PROVIDER_ERROR, Outcome.PROVIDER_TIMEOUT})
 
-
 # Named once: looking up an enum's member is slow, and these are asked for every answer.
 _REQUESTS = LimitKind.REQUESTS
 
 EVIDENCE = 20
 """Requests that a scope must have seen accepted before an unlabelled rejection is taken for the measure of a rate: a
 provider that rejects everything for its first seconds says nothing about its rate."""
-
 
 TOKENS_MAX = 10**12
 """No request uses more: what claims to have was miscounted."""

@@ -489,3 +489,42 @@ def test_throughput_is_of_the_last_half_minute() -> None:
     assert throughput.per_s(120.0) == pytest.approx(1.0, rel=0.05)
     assert throughput.per_s(5000.0) == 0.0
     throughput.check()
+
+
+def test_with_others_about_a_hold_creeps_up_without_a_probe() -> None:
+    bench = contended(40)
+    bench.wait(60.0)  # what the last cut took is grown back
+    limits = [bench.law.limit]
+    for _ in range(100):
+        bench.wait(1.0)
+        assert bench.mode is Mode.HOLD
+        limits.append(bench.law.limit)
+    assert all(before < after < before + 0.5 for before, after in pairwise(limits))
+
+
+def test_with_others_about_a_rejection_takes_a_share() -> None:
+    bench = contended(40)
+    bench.wait(120.0)
+    others = bench.flying[-1].others
+    assert bench.reject() is Verdict.CUT
+    assert 0.9 * others <= bench.law.limit <= others - 2
+
+
+def test_after_a_fall_a_probe_that_survives_leads_straight_back() -> None:
+    """Without the memory of what was lost it would climb, which takes longer the more was lost."""
+    bench = Bench(64, maximum=64)
+    bench.fill()
+    assert bench.reject() is Verdict.CUT
+    del bench.flying[20:]
+    bench.fill()
+    assert bench.reject(20) is Verdict.FALLING
+    del bench.flying[10:]
+    modes: set[Mode] = set()
+    for _ in range(400):
+        bench.fill()
+        bench.succeed()
+        bench.wait(0.5)
+        modes.add(bench.mode)
+    assert bench.law.limit == 64
+    assert Mode.PROBE in modes
+    assert Mode.CLIMB not in modes

@@ -9,6 +9,7 @@ from math import inf
 import pytest
 
 from headgate.admission.gate import Gate
+from headgate.admission.inference import Inference, Judgement, Rejection, Suspect
 from headgate.admission.scope import ScopeLimits
 from headgate.admission.values import Denied, DenyReason, Expire, Grant, Lease, ReleaseResult, Request
 from headgate.values import Feedback, LimitKind, Outcome, ResourceKey, Usage
@@ -294,3 +295,44 @@ def test_nothing_in_the_gate_reads_a_clock(monkeypatch: pytest.MonkeyPatch) -> N
     gate = gate_with(openai__gpt_x=ScopeLimits(requests_per_minute=60, adaptive=True))
     lease = held(gate.submit(Request(MODEL), 5.0))
     gate.release(lease, Outcome.RATE_LIMITED, 6.0)
+
+
+def test_a5_a_scope_without_limits_reopens_with_one_canary_too() -> None:
+    """Nothing limits the account, so nothing but its cooldown may say how many go out after a block."""
+    gate = gate_with(openai__gpt_x=ScopeLimits(maximum=8))
+    gate.block("openai", inf, 1.0)
+    for _ in range(4):
+        assert isinstance(gate.submit(Request(MODEL), 2.0), int)
+    gate.unblock("openai", 3.0)
+    (canary,) = grants(gate)
+    assert isinstance(gate.try_acquire(Request(MODEL), 3.0), Denied)
+    gate.release(canary, Outcome.SUCCESS, 3.5)
+    assert grants(gate)
+
+
+def test_a_rate_that_is_given_up_is_forgotten_by_its_law() -> None:
+    """A trial that failed must not go on pacing requests."""
+    gate = gate_with(openai__gpt_x=ScopeLimits(adaptive=True))
+    scope = gate.scopes()["openai/gpt-x"]
+    lease = held(gate.submit(Request(MODEL), 1.0))
+    gate.release(lease, Outcome.RATE_LIMITED, 1.1, feedback=Feedback(kind=LimitKind.REQUESTS))
+    limiter = scope.limiter(LimitKind.REQUESTS)
+    lease = held(gate.submit(Request(MODEL), 100.0))
+    gate.release(lease, Outcome.RATE_LIMITED, 100.1, feedback=Feedback(kind=LimitKind.REQUESTS))
+    assert limiter.rate_per_minute < inf
+    dropped = Judgement(LimitKind.CONCURRENCY, dropped=LimitKind.REQUESTS)
+    scope.inference = SureInference(dropped)
+    lease = held(gate.submit(Request(MODEL), 300.0))
+    gate.release(lease, Outcome.RATE_LIMITED, 300.1)
+    assert limiter.rate_per_minute == inf
+
+
+class SureInference(Inference):
+    """Always of the same opinion."""
+
+    def __init__(self, judgement: Judgement) -> None:
+        super().__init__()
+        self._judgement = judgement
+
+    def judge(self, rejection: Rejection, suspects: list[Suspect], now: float) -> Judgement:
+        return self._judgement

@@ -294,3 +294,13 @@ def test_windows_that_let_nothing_through_show_no_quota() -> None:
     assert not window.repeats(0.0)
     assert not window.repeats(40.0)
     assert window.repeats(40.5)
+
+
+def test_a_quota_that_fell_is_asked_for_again_soon() -> None:
+    """It had repeated, and was held for ten minutes; what took half of it away may give it back any moment."""
+    limiter = limiter_of()
+    limiter.restore(LearnedSnapshot(base=10.0, hold_s=600.0), 0.0)
+    stamps = send(limiter, 1.0, 30.0, 4.0)
+    assert reject(limiter, stamps[-1], 31.0)
+    assert limiter.rate_per_minute < 480.0
+    assert limiter.learned().hold_s == 10.0
