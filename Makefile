@@ -3,7 +3,7 @@
 #   make quickstart [ROWS=200]      set up, then run the example
 #   make test [ARGS="-k gate"]      the default tests; make test-deep searches much longer
 #   make check                      format, lint, types, import layers
-#   make bench [ARGS="--help"]      the benchmarks; make bench-admission writes their page about admission anew
+#   make bench [ARGS="--help"]      the benchmarks; make bench-admission, bench-http: write the pages of results
 #
 # PYTHON=python3.12 chooses the interpreter of a new .venv.
 
@@ -37,7 +37,7 @@ endef
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart test test-deep check check-format check-lint check-mypy check-pyright check-imports \
-	bench bench-admission pins clean distclean
+	bench bench-admission bench-http pins clean distclean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -89,6 +89,10 @@ bench: $(STAMP)
 bench-admission: $(STAMP)
 	@$(PY) -m benchmarks --scenario admission \
 	  --markdown benchmarks/RESULTS-admission.md --pictures benchmarks/pictures $(ARGS)
+
+# Real HTTP, so on a quiet machine: some twenty minutes.
+bench-http: $(STAMP)
+	@$(PY) -m benchmarks --scenario unknown-limit --runs 1 --markdown benchmarks/RESULTS-http.md $(ARGS)
 
 # Writes constraints.txt anew from the newest versions that fit together. Commit it after 'make check test'.
 PIN := build/pins/bin/python -m pip --quiet

@@ -5,8 +5,7 @@ requests at once are the most, and nothing else; a 429 does not say which limit 
 server is counted there.
 
 Sizes: OpenAI's client takes some 4 ms of CPU per request. 32 slots and answers of a second make 32 requests/s, a bucket
-of 50/s makes 50, so that neither end is the bottleneck, not even on two cores that others use too. (At 200/s, tried
-first, the client needs a whole core, and is what is measured.) "client CPU" says how near to that it came.
+of 50/s makes 50, so that neither end X
 """
 
 from __future__ import annotations
@@ -48,6 +47,7 @@ US = "headgate"
 TOLD = "openai, told"
 WARM = ProviderSpec(models={"m": ModelSpec(latency=Latency(mean_s=0.01))})
 WARM_ROWS = 8
+FAST_PER_S = 200
 COLUMNS = (
     *("rows done", "rows failed", "rows lost", "requests", "429s", "wall", "bound", "wall over bound"),
     *("wall over oracle", "time to 95 %", "CPU per request", "CPU per row", "client CPU"),
@@ -58,20 +58,24 @@ COLUMNS = (
 class Setting:
     """One case: so many rows, served like this. ``smooth_s`` is how long a mean must be at the limit to count.
 
-    ``over`` (wall over that of an oracle) and ``refused`` (429s per 100 rows) are what headgate is to reach, its ramp
-    included: doubling every second from four slots to 32 costs two seconds, 3 % of a minute.
+    ``over`` (wall over that of an oracle; None where the client is the bound) and ``refused`` (429s per 100 rows) are
+    what headgate is to reach, its ramp included: doubling every second from four slots to 32 costs two seconds, 3 % of
+    a minute.
     """
 
     name: str
     rows: int
     model: ModelSpec
-    over: float
+    over: float | None
     refused: float
     smooth_s: float
 
 
 def settings(effort: Effort) -> tuple[Setting, ...]:
-    """In full a minute of work each: 2,000 rows of a second in 32 slots, or at 50/s; otherwise a second or less."""
+    """In full a minute of work each: 2,000 rows of a second in 32 slots, or at 50/s; otherwise a second or less.
+
+    The bucket of 200/s, the one case too fast for that, is there in full only.
+    """
     slots, rows = effort.pick(4, 8, 32), effort.pick(12, 40, 2_000)
     rate, burst = effort.pick(50, 50, 50), effort.pick(10, 20, 50)
     mean_s, smooth_s = effort.pick(2, 10, 100) / 100, effort.pick(1, 2, 50) / 10
@@ -93,9 +97,11 @@ def settings(effort: Effort) -> tuple[Setting, ...]:
     script = (Change(at_s=halved_s, concurrency=slots // 2), Change(at_s=restored_s, concurrency=slots))
     faults = Faults(error_500=0.02, reset=0.01, slow=0.01, slow_factor=10.0, malformed=0.005)
     changing, faulty = plain.model_copy(update={"script": script}), plain.model_copy(update={"faults": faults})
+    fast = bucket.model_copy(update={"requests_per_minute": 60 * FAST_PER_S, "request_burst": FAST_PER_S})
     return (
         Setting(f"{slots} slots", rows, plain, 1.05, 1.0, smooth_s),
         Setting(f"{rate} requests/s", rows, bucket, 1.05, 1.0, smooth_s),
+        *([Setting(f"{FAST_PER_S} requests/s", rows, fast, None, 1.0, smooth_s)] if effort is Effort.FULL else []),
         Setting(f"{slots} slots, half of them away for a while", rows, changing, 1.08, 1.0, smooth_s),
         Setting(f"{slots} slots, faults", rows, faulty, 1.05, 1.0, smooth_s),
     )
@@ -157,13 +163,13 @@ def _measure(
 
 
 def _goals(setting: Setting) -> dict[str, Goal]:
-    return {
+    goals = {
         "rows done": at_least(setting.rows),
         "rows failed": at_most(0),
         "rows lost": at_most(0),
         "429s per 100 rows": at_most(setting.refused),
-        "wall over oracle": at_most(setting.over),
     }
+    return goals if setting.over is None else {**goals, "wall over oracle": at_most(setting.over)}
 
 
 def _bound_s(model: ModelSpec, stats: ModelStats) -> float:
