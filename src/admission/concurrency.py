@@ -184,7 +184,8 @@ class AdaptiveConcurrency:
         """The request was answered, and not with a capacity rejection: the provider had room for it. ``units`` is
         the work it did (output tokens), None where nobody knows."""
         self._probing.completed(now)
-        self._watch.drop(stamp)
+        if self._watch.stamps:
+            self._watch.drop(stamp)
         self._survived(stamp, now)
         knee = self._ceiling.knee
         if knee is not None and knee.completed(stamp, now, units):
@@ -250,8 +251,8 @@ class AdaptiveConcurrency:
                 self._survived(stamp, now)
         self._in_flight = in_flight
         self._demand = demand
-        self._saturated = demand and self._used()
-        if self._saturated and self._ceiling.rests:
+        self._saturated = saturated = demand and self._used()
+        if saturated and now >= self._probing.next_at:
             self._probe_if_due(now)
 
     def set_bounds(self, minimum: int, maximum: int, now: float) -> None:
@@ -323,8 +324,8 @@ class AdaptiveConcurrency:
         return self._ceiling.next_whole_s(tau=self._silence.tau, creep_per_s=self._probing.creep_per_s(self._at))
 
     def _probe_if_due(self, now: float) -> None:
-        probing, ceiling = self._probing, self._ceiling
-        if now < probing.next_at or ceiling.limit >= ceiling.maximum or probing.contended(now):
+        ceiling = self._ceiling
+        if ceiling.limit >= ceiling.maximum or not ceiling.rests or self._probing.contended(now):
             return
         # The probe asks anew: its rejection is the first in a row, even if nothing was answered before it.
         self.consecutive = 0
@@ -345,7 +346,7 @@ class AdaptiveConcurrency:
                 ceiling.climb()
             else:
                 ceiling.recover(lost)
-        if ceiling.mode is not PROBING:
+        if self._watch.stamps and ceiling.mode is not PROBING:
             self._watch.clear()
 
     # Rejections
@@ -389,7 +390,7 @@ class AdaptiveConcurrency:
         self._probing.plan(ceiling.limit, now)
 
     def _used(self) -> bool:
-        return self._in_flight >= floor(self._ceiling.limit) - 1
+        return self._in_flight + 2 > self._ceiling.limit  # within one of its whole part
 
     def _saturate(self) -> None:
         self._saturated = self._demand and self._used()

@@ -51,9 +51,11 @@ class FairQueue(Generic[K]):
         entries = self._entries
         if key in entries:
             return
-        start = self._finish.pop(key, 0.0)
-        if start < self._virtual_time:
-            start = self._virtual_time
+        start = self._virtual_time
+        if self._finish:
+            owed = self._finish.pop(key, start)
+            if owed > start:
+                start = owed
         self._sequence += 1
         entry = entries[key] = (start, -rank, self._sequence, weight, key)
         heappush(self._heap, entry)
@@ -98,20 +100,31 @@ class FairQueue(Generic[K]):
             self._virtual_time = start
         self._left(entry, start + cost / weight)
 
+    def footprint(self) -> int:
+        """Entries held, rubbish and debts included."""
+        return len(self._heap) + len(self._finish)
+
     def check(self) -> None:
         """Assert that every waiting key has its one live entry, and that the top of the heap is one."""
         live = [entry for entry in self._heap if self._entries.get(entry[4]) is entry]
         assert len(live) == len(self._entries)
         assert not self._heap or self._entries.get(self._heap[0][4]) is self._heap[0]
-        assert len(self._heap) <= 2 * len(self._entries) + _SPARE_ENTRIES + 1
+        most = 2 * len(self._entries) + _SPARE_ENTRIES
+        assert len(self._heap) <= most + 1
+        assert len(self._finish) <= most
+        assert self._entries or not self._finish
         assert self._finish.keys().isdisjoint(self._entries)
 
     def _left(self, entry: tuple[float, float, int, float, K], finish: float) -> None:
         """The live entry of a key was taken out of the table: take it out of the heap, remember its debt."""
-        heap = self._heap
+        heap, entries = self._heap, self._entries
+        if not entries:  # nobody is there to whom anything could be owed
+            heap.clear()
+            self._finish.clear()
+            return
         if heap[0] is entry:
             heappop(heap)
-            if len(heap) > len(self._entries):
+            if len(heap) > len(entries):
                 self._uncover()
         if finish > self._virtual_time:
             self._finish[entry[4]] = finish
@@ -130,5 +143,6 @@ class FairQueue(Generic[K]):
             self._heap = list(entries.values())
             heapify(self._heap)
         if len(self._finish) > most:
-            now = self._virtual_time
-            self._finish = {key: finish for key, finish in self._finish.items() if finish > now}
+            # Where each key comes but once, virtual time stands still: the oldest debts are forgotten.
+            now, latest = self._virtual_time, list(self._finish.items())[-(most // 2) :]
+            self._finish = {key: finish for key, finish in latest if finish > now}

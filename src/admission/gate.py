@@ -93,7 +93,8 @@ class Gate:
         lane = self._lane_for(request, now)
         if isinstance(lane, Denied):
             return lane
-        request = lane.estimated(request)
+        if lane.token_limited:
+            request = lane.estimated(request)
         refusal = self._first_refusal(lane, request, now)
         if refusal is None:
             return self._admit(lane, request, 0.0, now)
@@ -110,7 +111,8 @@ class Gate:
         lane = self._lane_for(request, now)
         if isinstance(lane, Denied):
             return lane
-        request = lane.estimated(request)
+        if lane.token_limited:
+            request = lane.estimated(request)
         refusal = self._first_refusal(lane, request, now)
         if refusal is None:
             return self._admit(lane, request, 0.0, now)
@@ -122,7 +124,7 @@ class Gate:
         parked_at = lane.parked_at
         if parked_at is None:
             self._park(lane, refusal, now)
-        elif lane.head() is waiter and parked_at.waiting.head() is lane:
+        elif parked_at.waiting.head() is lane and lane.head() is waiter:
             self._pump(parked_at, now)  # it goes before the others of its lane, and may need less
         return waiter.id
 
@@ -161,7 +163,7 @@ class Gate:
         result = self._leases.close(lease)
         if result is not _RELEASED:
             return result
-        if self._timers.next_at() <= now:
+        if self._timers.earliest <= now:
             self.tick(now)
         lane = self._registry.lanes[lease.resource]
         for passage in lease.passages:
@@ -214,7 +216,7 @@ class Gate:
 
     def next_tick(self, now: float) -> float:
         """When ``tick`` has something to do if nothing else happens before; ``inf`` for never."""
-        return self._timers.next_at()
+        return self._timers.earliest
 
     def take_effects(self) -> list[Effect]:
         """What became of waiters since the last call, in order. A grant holds whether or not it is read."""
@@ -279,7 +281,7 @@ class Gate:
 
     def _lane_for(self, request: Request, now: float) -> Lane | Denied:
         """Do what is due, then find the lane of ``request``, or deny it for good."""
-        if self._timers.next_at() <= now:
+        if self._timers.earliest <= now:
             self.tick(now)
         lane = self._registry.lane(request.resource)
         if self._closed or lane is None:
@@ -335,13 +337,16 @@ class Gate:
 
     def _pump(self, scope: Scope, now: float) -> None:
         """Serve the lanes that wait for ``scope`` in turn until it refuses."""
-        next_at = inf
+        refusal: Refusal | None = None
         while (lane := scope.waiting.head()) is not None:
-            refusal = self._serve(lane, now)
+            if refusal is None:
+                refusal = self._serve(lane, now)
             if refusal is not None and refusal.scope is scope:
-                next_at = refusal.next_at
-                break
-        self._timers.set(scope, next_at)
+                lane.reason = refusal.reason
+                self._timers.set(scope, refusal.next_at)
+                return
+            # Most of the time that was the only place: then the next one need not be looked at.
+            refusal = scope.full(now) if scope.parked else None
 
     def _serve(self, lane: Lane, now: float) -> Refusal | None:
         """Serve the first waiter of a parked lane; say what refuses it, after parking the lane there."""
@@ -359,9 +364,7 @@ class Gate:
             room.seat(waiter, now)
             lease = self._admit(lane, waiter.request, now - waiter.since, now)
             room.effects.append(Grant(waiter.id, lease))
-        elif refusal.scope is parked_at:
-            lane.reason = refusal.reason
-        else:
+        elif refusal.scope is not parked_at:
             parked_at.advance(now)  # until now somebody waited for it
             self._park(lane, refusal, now)
         return refusal

@@ -154,7 +154,8 @@ class Lane:
         if not self.deadlines:
             return None
         expires, _, waiter = self.deadlines[0]
-        if now + (expires - self._open_s - now + self._marked_at) > now:
+        # In the steps of `open_time`: a rest that only one of them sees would be waited for, for ever.
+        if now + (expires - (self._open_s + (now - self._marked_at))) > now:
             return None  # not even if it was open all the time
         # A rest that is lost in rounding has passed: a timer set for it would be due now, for ever.
         return waiter if now + (expires - self.open_time(now)) <= now else None
@@ -166,8 +167,8 @@ class Lane:
         return max(now, self.blocked_until) + max(0.0, self.deadlines[0][0] - self.open_time(now))
 
     def expires_first(self, waiter: Waiter) -> bool:
-        """Whether ``waiter`` has the earliest deadline of all."""
-        return bool(self.deadlines) and self.deadlines[0][2] is waiter
+        """Whether ``waiter`` has the earliest deadline of all. There must be one."""
+        return self.deadlines[0][2] is waiter
 
     def open_time(self, now: float) -> float:
         """Seconds for which this resource has been open since it was registered."""
@@ -180,8 +181,8 @@ class Lane:
         self.blocked_until = max(scope.cooldown.blocked_until for scope in self.scopes)
 
     def estimated(self, request: Request) -> Request:
-        """``request`` with the tokens that it will probably use, where they are limited."""
-        return self.estimates.reserve(request, self.scopes) if self.token_limited else request
+        """``request`` with the tokens that it will probably use. To be asked where they are limited."""
+        return self.estimates.reserve(request, self.scopes)
 
     def used(self, request: Request, outcome: Outcome, usage: Usage) -> None:
         """An attempt of ``request`` ended; ``usage`` is what it reported."""
@@ -205,7 +206,9 @@ class Lane:
 
     def footprint(self) -> int:
         """Entries held, rubbish included."""
-        return self.queued + self._gone + len(self.deadlines) + self.estimates.footprint() + len(self._usages)
+        flows = sum(rank.fair.footprint() for rank in self._order)
+        held = self.queued + self._gone + len(self.deadlines) + len(self._usages)
+        return held + flows + self.estimates.footprint()
 
     def check(self) -> None:
         """Assert that the counts, the lines, the fair queues and the deadlines tell the same story."""

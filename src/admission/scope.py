@@ -224,6 +224,13 @@ class Scope:
         if law is not None and (law.consecutive or self.limits.adaptive):
             law.advance(now, self.in_flight, self.parked > 0)
 
+    def full(self, now: float) -> Refusal | None:
+        """What any request would hear while the limit is reached; None if its own needs matter, or a cooldown's."""
+        law = self.concurrency
+        if law is None or not self.cooldown.open or self.in_flight + 1 <= law.limit + _ROUNDING:
+            return None
+        return self._no_capacity(law, now)
+
     def refusal(self, request: Request, now: float) -> Refusal | None:
         """Why ``request`` has no room here at ``now``; None when it has."""
         law, cooldown, in_flight = self.concurrency, self.cooldown, self.in_flight
@@ -231,9 +238,8 @@ class Scope:
         if not cooldown.open and in_flight >= cooldown.allowance(now, in_flight, limit):
             reason = DenyReason.COOLDOWN if now < cooldown.blocked_until else DenyReason.NO_CAPACITY
             return Refusal(self, reason, cooldown.next_tick(now, in_flight, limit))
-        if in_flight + 1 > limit + _ROUNDING:
-            next_at = inf if law is None else law.next_tick(now)
-            return self._full if next_at == inf else Refusal(self, DenyReason.NO_CAPACITY, next_at)
+        if law is not None and in_flight + 1 > limit + _ROUNDING:
+            return self._no_capacity(law, now)
         if self.limits.startup_ramp_s:
             refusal = self._ramp_refusal(limit, now)
             if refusal is not None:
@@ -279,6 +285,10 @@ class Scope:
         if self.token_limited:  # from now on its lanes estimate what their requests use
             for lane in self.lanes:
                 lane.limit_tokens()
+
+    def _no_capacity(self, law: AdaptiveConcurrency | FixedConcurrency, now: float) -> Refusal:
+        next_at = law.next_tick(now)
+        return self._full if next_at == inf else Refusal(self, DenyReason.NO_CAPACITY, next_at)
 
     def _rate_refusal(self, request: Request, now: float) -> Refusal | None:
         latest, reason = now, None

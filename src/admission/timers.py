@@ -18,15 +18,17 @@ _SPARE_ENTRIES = 64
 
 
 class Timers(Generic[K]):
-    """At most one moment for each key. Times are seconds on whatever clock the caller uses."""
+    """At most one moment for each key. Times are seconds on whatever clock the caller uses. ``earliest``, to be read
+    only, is the next one, or ``inf``."""
 
     # The heap may hold moments that were replaced or removed, but never at its top: the next one is heap[0].
-    __slots__ = ("_at", "_heap", "_sequence")
+    __slots__ = ("_at", "_heap", "_sequence", "earliest")
 
     def __init__(self) -> None:
         self._at: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
         self._sequence = 0
+        self.earliest = inf
 
     def __len__(self) -> int:
         return len(self._at)
@@ -44,6 +46,8 @@ class Timers(Generic[K]):
         moments[key] = at
         self._sequence += 1
         heappush(self._heap, (at, self._sequence, key))
+        if at < self.earliest:
+            self.earliest = at
         if before is not None:
             self._uncover()
         if len(self._heap) > 2 * len(moments) + _SPARE_ENTRIES:
@@ -53,17 +57,11 @@ class Timers(Generic[K]):
         """The moment of ``key``, or ``inf``."""
         return self._at.get(key, inf)
 
-    def next_at(self) -> float:
-        """The earliest moment, or ``inf``."""
-        heap = self._heap
-        return heap[0][0] if heap else inf
-
     def pop_due(self, now: float) -> K | None:
         """Take out one key whose moment has come, earliest first; None when none has."""
-        heap = self._heap
-        if not heap or heap[0][0] > now:
+        if self.earliest > now or not self._heap:
             return None
-        key = heappop(heap)[2]
+        key = heappop(self._heap)[2]
         del self._at[key]
         self._uncover()
         return key
@@ -77,6 +75,7 @@ class Timers(Generic[K]):
         heap, moments = self._heap, self._at
         while heap and moments.get(heap[0][2]) != heap[0][0]:
             heappop(heap)
+        self.earliest = heap[0][0] if heap else inf
 
     def _rebuild(self) -> None:
         self._heap = []

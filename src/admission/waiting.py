@@ -48,7 +48,7 @@ class WaitingRoom:
         lane = waiter.lane
         self._waiters[waiter.id] = waiter
         lane.push(waiter)
-        if lane.expires_first(waiter):
+        if lane.deadlines and lane.expires_first(waiter):
             self.arm(lane, now)
 
     def leave(self, number: int) -> Waiter | None:
@@ -60,13 +60,17 @@ class WaitingRoom:
 
     def seat(self, waiter: Waiter, now: float) -> None:
         """``waiter`` is about to be admitted: its flow and its lane pay for the turn."""
-        lane, was_first = waiter.lane, waiter.lane.expires_first(waiter)
+        lane = waiter.lane
+        was_first = bool(lane.deadlines) and lane.expires_first(waiter)
         del self._waiters[waiter.id]
         lane.serve(waiter)
-        assert lane.parked_at is not None
-        lane.parked_at.waiting.charge(lane)
-        if not lane.queued:
-            self.unpark(lane)
+        scope = lane.parked_at
+        assert scope is not None
+        if lane.queued:
+            scope.waiting.charge(lane)
+        else:
+            scope.waiting.charge_last(lane)
+            self._left(lane, scope)
         if was_first:
             self.arm(lane, now)
 
@@ -120,11 +124,14 @@ class WaitingRoom:
         """``lane`` waits nowhere."""
         scope = lane.parked_at
         if scope is not None:
-            lane.parked_at = None
             scope.waiting.remove(lane)
-            scope.parked -= 1
-            if not scope.parked:
-                self.timers.set(scope, inf)
+            self._left(lane, scope)
+
+    def _left(self, lane: Lane, scope: Scope) -> None:
+        lane.parked_at = None
+        scope.parked -= 1
+        if not scope.parked:
+            self.timers.set(scope, inf)
 
     def sync(self, scope: Scope, now: float) -> None:
         """The cooldown of ``scope`` may just have changed: let its lanes' clocks stand or run."""

@@ -119,7 +119,7 @@ class Dispatch:
 
     def next_tick(self) -> float:
         """When a blocked local lane opens."""
-        return self._blocked.next_at()
+        return self._blocked.earliest
 
     def ended(self, *, local: bool) -> None:
         """A task gave its worker back."""

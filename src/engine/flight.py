@@ -120,7 +120,7 @@ class Flight:
 
     def next_tick(self) -> float:
         """When the next job times out."""
-        return self._deadlines.next_at()
+        return self._deadlines.earliest
 
     def give_back(self) -> None:
         """Whatever ended the run, no lease stays behind (A2, S7)."""

@@ -8,9 +8,11 @@ from math import inf
 
 import pytest
 
+from headgate.admission.fair_queue import FairQueue
 from headgate.admission.gate import Gate
 from headgate.admission.inference import Inference, Judgement, Rejection, Suspect
-from headgate.admission.scope import ScopeLimits
+from headgate.admission.lane import Lane, Waiter
+from headgate.admission.scope import Scope, ScopeLimits
 from headgate.admission.values import Denied, DenyReason, Expire, Grant, Lease, ReleaseResult, Request
 from headgate.values import Feedback, LimitKind, Outcome, ResourceKey, Usage
 
@@ -102,6 +104,21 @@ def test_t06_history_cost() -> None:
             sizes.append(gate.footprint())
     assert max(sizes) <= 4096 + 500
     assert sizes[-1] <= sizes[0] + 100, "grows with history"
+
+
+@pytest.mark.parametrize("company", [0, 1, 3])
+def test_t06_flows_that_come_but_once(company: int) -> None:
+    """The debts of flows that never come again are forgotten, also where virtual time stands still because of them."""
+    queue = FairQueue[int]()
+    for flow in range(company):
+        queue.add(flow)
+    for flow in range(company, 3_000):
+        queue.add(flow)
+        served = queue.head()
+        assert served is not None
+        queue.charge_last(served)
+        queue.check()
+        assert queue.footprint() < 200, "grows with history"
 
 
 def test_t07_hang_on_a_large_request() -> None:
@@ -212,6 +229,18 @@ def test_a_queue_deadline_counts_open_time_only() -> None:
     gate.tick(62.0)
     assert isinstance(gate.take_effects()[0], Expire)
     assert gate.release(lease, Outcome.SUCCESS, 63.0) is ReleaseResult.RELEASED
+
+
+def test_a_deadline_is_not_waited_for_when_its_rest_is_lost_in_rounding() -> None:
+    """Else the timer of a lane is due at once, for ever, and the gate never comes back from its tick."""
+    rng = random.Random(0)
+    scope = Scope(str(MODEL), ScopeLimits(maximum=1), rng=rng, leaf=True)
+    for _ in range(2_000):
+        lane = Lane(str(MODEL), (scope,), rng.uniform(0.0, 1000.0))
+        now = rng.uniform(1000.0, 2000.0)
+        lane.push(Waiter(1, Request(MODEL), lane, now, lane.open_time(now) + rng.choice([0.1, 5.0, 30.0]), bid=False))
+        due = lane.next_deadline(now)
+        assert lane.overdue(due) is not None or lane.next_deadline(due) > due
 
 
 def test_requests_of_running_tasks_go_before_bids() -> None:
