@@ -73,22 +73,26 @@ class FairQueue(Generic[K]):
 
     def charge(self, key: K, cost: float = 1.0) -> None:
         """``key`` was served work of ``cost`` and has more: it moves back by ``cost / weight``."""
-        entry = self._entries.get(key)
+        entries = self._entries
+        entry = entries.get(key)
         if entry is None:
             return
         start, negative_rank, _, weight, _ = entry
+        turn = cost / weight
+        if len(entries) == 1 and start == self._virtual_time + turn and not self._finish:
+            return  # alone, and a turn behind whoever comes: only differences count, and this one would stay
         if start > self._virtual_time:
             self._virtual_time = start
         self._sequence += 1
-        later = self._entries[key] = (start + cost / weight, negative_rank, self._sequence, weight, key)
+        later = entries[key] = (start + turn, negative_rank, self._sequence, weight, key)
         heap = self._heap
         if heap[0] is entry:
             heapreplace(heap, later)
-            if len(heap) > len(self._entries):
+            if len(heap) > len(entries):
                 self._uncover()
         else:
             heappush(heap, later)
-            self._sweep()
+            self._sweep(2 * len(entries) + _SPARE_ENTRIES)
 
     def charge_last(self, key: K, cost: float = 1.0) -> None:
         """``charge`` and ``remove`` in one: ``key`` was served the last that it had."""
@@ -128,7 +132,9 @@ class FairQueue(Generic[K]):
                 self._uncover()
         if finish > self._virtual_time:
             self._finish[entry[4]] = finish
-        self._sweep()
+        most = 2 * len(entries) + _SPARE_ENTRIES
+        if len(heap) > most or len(self._finish) > most:
+            self._sweep(most)
 
     def _uncover(self) -> None:
         """Drop what is not live from the top of the heap."""
@@ -136,11 +142,9 @@ class FairQueue(Generic[K]):
         while heap and entries.get(heap[0][4]) is not heap[0]:
             heappop(heap)
 
-    def _sweep(self) -> None:
-        entries = self._entries
-        most = 2 * len(entries) + _SPARE_ENTRIES
+    def _sweep(self, most: int) -> None:
         if len(self._heap) > most:
-            self._heap = list(entries.values())
+            self._heap = list(self._entries.values())
             heapify(self._heap)
         if len(self._finish) > most:
             # Where each key comes but once, virtual time stands still: the oldest debts are forgotten.

@@ -16,9 +16,9 @@ __all__ = ["FixedConcurrency"]
 
 
 class FixedConcurrency:
-    """The limit of one scope, ``limit`` until it is set anew."""
+    """The limit of one scope: at most ``limit`` in flight (to be read only) until it is set anew."""
 
-    __slots__ = ("_limit", "_seq", "_silence", "_watch", "consecutive", "generation", "rejections", "stale")
+    __slots__ = ("_seq", "_silence", "_watch", "consecutive", "generation", "limit", "rejections", "stale")
 
     def __init__(self, limit: int) -> None:
         assert limit >= 1, f"a limit of {limit} lets nothing through"
@@ -26,15 +26,10 @@ class FixedConcurrency:
         self.consecutive = 0
         self.rejections = 0
         self.stale = 0
-        self._limit = limit
+        self.limit = limit
         self._seq = 0
         self._silence = Silence()
         self._watch = Watch()
-
-    @property
-    def limit(self) -> float:
-        """How many may be in flight."""
-        return self._limit
 
     @property
     def tau(self) -> float:
@@ -91,7 +86,7 @@ class FixedConcurrency:
     def set_bounds(self, minimum: int, maximum: int, now: float) -> None:
         """Work with ``maximum`` from now on; ``minimum`` has no meaning here."""
         assert maximum >= 1, f"a limit of {maximum} lets nothing through"
-        self._limit = maximum
+        self.limit = maximum
 
     def next_tick(self, now: float) -> float:
         """When time alone changes something; ``inf`` for never. Always later than ``now``."""
@@ -103,7 +98,7 @@ class FixedConcurrency:
         """One look at the limit."""
         return LawSnapshot(
             mode=Mode.HOLD,
-            limit=self._limit,
+            limit=self.limit,
             generation=self.generation,
             consecutive=self.consecutive,
             contended=False,
@@ -116,7 +111,7 @@ class FixedConcurrency:
 
     def check(self) -> None:
         """Assert every invariant."""
-        assert self._limit >= 1
+        assert self.limit >= 1
         assert 0 <= self.stale <= self.rejections
         assert self.generation == self.rejections - self.stale
         assert 0 <= self.consecutive <= self.generation

@@ -117,6 +117,7 @@ class Scope:
 
     # The mutable state of a scope is exactly these slots; `waiting`, `parked` and `lanes` are kept by the gate.
     __slots__ = (
+        "_adaptive",
         "_full",
         "_only_requests",
         "_ramp_started",
@@ -156,6 +157,7 @@ class Scope:
         self.place = Passage(self, None, (), False)  # of every lease that took nothing else here
         self.cooldown = Cooldown(rng=rng, cap_s=limits.cooldown_cap_s)
         self.concurrency = _law(limits, rng)
+        self._adaptive = limits.adaptive
         self.inference = Inference()
         self.limiters: dict[LimitKind, RateLimiter] = {}
         self.estimates = TokenEstimates()  # of the resource that ends here
@@ -204,6 +206,7 @@ class Scope:
             law.set_bounds(limits.minimum, limits.maximum or UNKNOWN_MAXIMUM, now)
         else:
             self.concurrency = _law(limits, self._rng)
+        self._adaptive = limits.adaptive
         self.cooldown.cap_s = limits.cooldown_cap_s
         stated = limits.rates()
         for kind in before.rates().keys() | stated.keys():
@@ -221,7 +224,7 @@ class Scope:
         """Let the concurrency law see the time and the demand before a decision."""
         law = self.concurrency
         # Time means nothing to a fixed limit, but for what it waits for after a rejection.
-        if law is not None and (law.consecutive or self.limits.adaptive):
+        if law is not None and (self._adaptive or law.consecutive):
             law.advance(now, self.in_flight, self.parked > 0)
 
     def full(self, now: float) -> Refusal | None:
@@ -253,6 +256,8 @@ class Scope:
         self.in_flight = others + 1
         if self._ramp_started is None:
             self._ramp_started = now
+        if self.bare:
+            return Passage(self, None, (), canary=True) if self.cooldown.sent(now) else self.place
         law, only = self.concurrency, self._only_requests
         rates: tuple[tuple[LimitKind, RateStamp], ...] = ()
         if only is not None:
@@ -261,8 +266,7 @@ class Scope:
             rates = tuple([(kind, lim.take(cost_of(request, kind), now)) for kind, lim in self.limiters.items()])
         if law is not None:
             return Passage(self, law.sent(now, others), rates, self.cooldown.sent(now, law.tau))
-        canary = self.cooldown.sent(now)
-        return Passage(self, None, rates, canary) if canary or rates else self.place
+        return Passage(self, None, rates, self.cooldown.sent(now))
 
     def check(self) -> None:
         """Assert every invariant of this scope and its parts."""

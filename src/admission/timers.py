@@ -37,7 +37,7 @@ class Timers(Generic[K]):
         """Replace the moment of ``key``; ``inf`` removes it."""
         moments = self._at
         if at == inf:
-            if moments.pop(key, inf) != inf:
+            if moments.pop(key, None) == self.earliest:
                 self._uncover()
             return
         before = moments.get(key)
@@ -48,7 +48,7 @@ class Timers(Generic[K]):
         heappush(self._heap, (at, self._sequence, key))
         if at < self.earliest:
             self.earliest = at
-        if before is not None:
+        if before == self.earliest:
             self._uncover()
         if len(self._heap) > 2 * len(moments) + _SPARE_ENTRIES:
             self._rebuild()
