@@ -30,7 +30,8 @@ from .learning import believable, learn, observe, settle, succeed
 from .leases import LeaseBook
 from .registry import Registry
 from .scope import Refusal, Scope, ScopeLimits
-from .values import Denied, DenyReason, Effect, Grant, Lease, ReleaseResult, Request
+from .serving import Serving
+from .values import Denied, DenyReason, Effect, Lease, ReleaseResult, Request
 from .waiting import WaitingRoom, pressure_of
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Gate:
         self._leases = LeaseBook(generation)
         self._room = WaitingRoom()
         self._timers = self._room.timers
+        self._serving = Serving(self._room, self._leases)
         self._closed = False
 
     # Set-up
@@ -80,7 +82,7 @@ class Gate:
         found = self._registry.scopes[scope]
         found.set_limits(limits, now)
         self._room.refuse_oversized(found, now)
-        self._pump(found, now)
+        self._serving.pump(found, now)
 
     def knows(self, resource: ResourceKey) -> bool:
         """Whether ``resource`` was registered."""
@@ -95,9 +97,9 @@ class Gate:
             return lane
         if lane.token_limited:
             request = lane.estimated(request)
-        refusal = self._first_refusal(lane, request, now)
+        refusal = self._serving.first_refusal(lane, request, now)
         if refusal is None:
-            return self._admit(lane, request, 0.0, now)
+            return self._serving.admit(lane, request, 0.0, now)
         return Denied(refusal.reason, request.resource.name, _wait_s(refusal, now))
 
     def submit(
@@ -113,9 +115,9 @@ class Gate:
             return lane
         if lane.token_limited:
             request = lane.estimated(request)
-        refusal = self._first_refusal(lane, request, now)
+        refusal = self._serving.first_refusal(lane, request, now)
         if refusal is None:
-            return self._admit(lane, request, 0.0, now)
+            return self._serving.admit(lane, request, 0.0, now)
         if timeout_s <= 0 and not bid:
             return Denied(DenyReason.QUEUE_TIMEOUT, lane.name, _wait_s(refusal, now))
         expires = inf if bid or timeout_s == inf else lane.open_time(now) + timeout_s
@@ -123,9 +125,9 @@ class Gate:
         self._room.enter(waiter, now)
         parked_at = lane.parked_at
         if parked_at is None:
-            self._park(lane, refusal, now)
+            self._serving.park(lane, refusal, now)
         elif parked_at.waiting.head() is lane and lane.head() is waiter:
-            self._pump(parked_at, now)  # it goes before the others of its lane, and may need less
+            self._serving.pump(parked_at, now)  # it goes before the others of its lane, and may need less
         return waiter.id
 
     def withdraw(self, waiter: int, now: float) -> bool:
@@ -133,7 +135,7 @@ class Gate:
         found = self._room.leave(waiter)
         if found is None:
             return False
-        self._thinned(found.lane, now)
+        self._serving.thinned(found.lane, now)
         return True
 
     def report(self, lease: Lease, now: float, *, feedback: Feedback | None = None, usage: Usage | None = None) -> None:
@@ -144,7 +146,7 @@ class Gate:
             lease.usage = believable(usage)
         if feedback is not None:
             observe(lease, feedback, now)
-            self._pump_all(self._registry.lanes[lease.resource], now)
+            self._serving.pump_all(self._registry.lanes[lease.resource], now)
 
     def release(
         self,
@@ -181,7 +183,7 @@ class Gate:
                 succeed(lease, now, used)
             else:
                 self._learn(lane, lease, outcome, feedback, now, used)
-        self._pump_all(lane, now)
+        self._serving.pump_all(lane, now)
         return _RELEASED
 
     def block(self, scope: str, until: float, now: float) -> None:
@@ -189,14 +191,14 @@ class Gate:
         found = self._registry.scopes[scope]
         found.cooldown.block(until, now)
         self._room.sync(found, now)
-        self._pump(found, now)
+        self._serving.pump(found, now)
 
     def unblock(self, scope: str, now: float) -> None:
         """End a ``block``; a cooldown that the provider asked for stays."""
         found = self._registry.scopes[scope]
         found.cooldown.unblock(now)
         self._room.sync(found, now)
-        self._pump(found, now)
+        self._serving.pump(found, now)
 
     def shutdown(self, now: float) -> None:
         """Refuse all waiters and every later request. Leases that are out may still be released."""
@@ -209,10 +211,10 @@ class Gate:
         """Do what time has made due: expire waiters, serve those for whom something opened."""
         while (due := self._timers.pop_due(now)) is not None:
             if isinstance(due, Scope):
-                self._pump(due, now)
+                self._serving.pump(due, now)
             else:
                 self._room.expire(due, now)
-                self._thinned(due, now)
+                self._serving.thinned(due, now)
 
     def next_tick(self, now: float) -> float:
         """When ``tick`` has something to do if nothing else happens before; ``inf`` for never."""
@@ -220,7 +222,11 @@ class Gate:
 
     def take_effects(self) -> list[Effect]:
         """What became of waiters since the last call, in order. A grant holds whether or not it is read."""
-        return self._room.take_effects()
+        room = self._room
+        if not room.effects:
+            return []
+        effects, room.effects = room.effects, []
+        return effects
 
     # Views
 
@@ -267,6 +273,7 @@ class Gate:
         """Assert every invariant of the gate and its parts (A1)."""
         self._registry.check(self._leases.leases())
         assert sum(lane.queued for lane in self._registry.lanes.values()) == len(self._room)
+        assert all(scope.parked or self._timers.at(scope) == inf for scope in self._registry.scopes.values())
         self._leases.check()
 
     def check_conserving(self, now: float) -> None:
@@ -291,93 +298,6 @@ class Gate:
             if scope.limiters and scope.too_large(request, now) is not None:
                 return Denied(DenyReason.TOO_LARGE, lane.name)
         return lane
-
-    def _first_refusal(self, lane: Lane, request: Request, now: float) -> Refusal | None:
-        """What keeps ``request``, which only just came, from going now: those that wait already, or a scope."""
-        for scope in lane.scopes:
-            if scope.parked:
-                return scope.waiters_ahead
-        return self._refusal(lane, request, now)
-
-    def _refusal(self, lane: Lane, request: Request, now: float) -> Refusal | None:
-        for scope in lane.scopes:
-            if scope.bare and scope.cooldown.open:
-                continue
-            scope.advance(now)
-            refusal = scope.refusal(request, now)
-            if refusal is not None:
-                return refusal
-        return None
-
-    def _admit(self, lane: Lane, request: Request, waited_s: float, now: float) -> Lease:
-        scopes, book = lane.scopes, self._leases
-        passages = tuple([scope.admit(request, now) for scope in scopes])
-        stamp = passages[-1].stamp
-        epoch = 0 if stamp is None else stamp.generation
-        limit = scopes[-1].limit
-        lane.admitted += 1
-        return book.open(lane.name, request, now, waited_s, limit, epoch, passages)
-
-    def _park(self, lane: Lane, refusal: Refusal, now: float) -> None:
-        """Let ``lane`` wait where it was refused, and ask again if that changed something."""
-        scope = refusal.scope
-        self._room.park(lane, refusal)
-        limit = scope.limit
-        scope.advance(now)  # its law counts the time in which somebody waits, and now somebody does
-        due = scope.limit > limit  # a probe, that only waited for somebody who needs it
-        first = refusal is scope.waiters_ahead and scope.waiting.head() is lane  # and nobody asked the scope itself
-        if due or first:
-            self._pump(scope, now)
-
-    def _pump_all(self, lane: Lane, now: float) -> None:
-        """Something changed in the scopes of ``lane``: serve whoever waits for one of them."""
-        for scope in lane.scopes:
-            if scope.parked:
-                self._pump(scope, now)
-
-    def _pump(self, scope: Scope, now: float) -> None:
-        """Serve the lanes that wait for ``scope`` in turn until it refuses."""
-        refusal: Refusal | None = None
-        while (lane := scope.waiting.head()) is not None:
-            if refusal is None:
-                refusal = self._serve(lane, now)
-            if refusal is not None and refusal.scope is scope:
-                lane.reason = refusal.reason
-                self._timers.set(scope, refusal.next_at)
-                return
-            # Most of the time that was the only place: then the next one need not be looked at.
-            refusal = scope.full(now) if scope.parked else None
-
-    def _serve(self, lane: Lane, now: float) -> Refusal | None:
-        """Serve the first waiter of a parked lane; say what refuses it, after parking the lane there."""
-        room, parked_at = self._room, lane.parked_at
-        assert parked_at is not None
-        if lane.deadlines:
-            room.expire(lane, now)
-        waiter = lane.head()
-        if waiter is None:
-            parked_at.advance(now)
-            room.unpark(lane)
-            return None
-        refusal = self._refusal(lane, waiter.request, now)
-        if refusal is None:
-            room.seat(waiter, now)
-            lease = self._admit(lane, waiter.request, now - waiter.since, now)
-            room.effects.append(Grant(waiter.id, lease))
-        elif refusal.scope is not parked_at:
-            parked_at.advance(now)  # until now somebody waited for it
-            self._park(lane, refusal, now)
-        return refusal
-
-    def _thinned(self, lane: Lane, now: float) -> None:
-        """Waiters left ``lane``: its new head may have room where the old one had none."""
-        self._room.arm(lane, now)
-        parked = lane.parked_at
-        if parked is None:
-            return
-        if not lane.queued:
-            self._room.unpark(lane)
-        self._pump(parked, now)
 
     # Learning
 

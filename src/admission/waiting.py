@@ -21,7 +21,7 @@ __all__ = ["WaitingRoom", "pressure_of"]
 
 
 class WaitingRoom:
-    """The waiters of one gate."""
+    """The waiters of one gate. ``effects`` is what became of them, in order, until the gate takes it out."""
 
     __slots__ = ("_waiters", "effects", "timers")
 
@@ -32,14 +32,6 @@ class WaitingRoom:
 
     def __len__(self) -> int:
         return len(self._waiters)
-
-    def take_effects(self) -> list[Effect]:
-        """What became of waiters since the last call, in order."""
-        effects = self.effects
-        if not effects:
-            return []
-        self.effects = []
-        return effects
 
     # Coming and going
 

@@ -103,7 +103,8 @@ class Dispatch:
         while (lane := self._blocked.pop_due(now)) is not None:
             self._hungry[lane] = None
         while not self._closed:
-            self._take_answers(now)
+            if self.bidder.answers:
+                self._take_answers(now)
             self._hungry.update(self._dispatcher.take_woken())
             if not self._hungry or self._starts >= STARTS_PER_STEP:
                 return

@@ -73,7 +73,9 @@ class Dispatcher:
         entry = flow.queued.pop(task, None)
         if entry is None:
             return False
-        self._taken(flow, entry)
+        if not flow.queued:
+            self._lanes[flow.lane].remove(task.column)
+        self._count_out(flow, entry)
         if len(flow.heap) > 2 * len(flow.queued) + _SPARE_ENTRIES:
             flow.heap = [entry for entry in flow.heap if flow.queued.get(entry[3]) is entry]
             heapify(flow.heap)
@@ -100,8 +102,11 @@ class Dispatcher:
             if flow.queued.get(entry[3]) is entry:
                 break
         del flow.queued[entry[3]]
-        queue.charge(column)
-        self._taken(flow, entry)
+        if flow.queued:
+            queue.charge(column)
+        else:
+            queue.charge_last(column)
+        self._count_out(flow, entry)
         return entry[3]
 
     def take_woken(self) -> dict[str, None]:
@@ -138,8 +143,6 @@ class Dispatcher:
         assert counts == self._ready
         assert fresh == self._fresh
 
-    def _taken(self, flow: _Flow, entry: _Entry) -> None:
+    def _count_out(self, flow: _Flow, entry: _Entry) -> None:
         self._ready[flow.lane] -= 1
         self._fresh[flow.lane] -= entry[0]
-        if not flow.queued:
-            self._lanes[flow.lane].remove(entry[3].column)

@@ -1,0 +1,120 @@
+"""Serving: who of those that wait goes now, and what keeps the others.
+
+Asks the scopes of a request, takes from all of them or from none, and lets lanes wait at the scope that refused. It
+decides nothing about requests that are not admitted in the end, nor what an attempt taught; the gate does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .values import Grant
+
+if TYPE_CHECKING:
+    from .lane import Lane
+    from .leases import LeaseBook
+    from .scope import Refusal, Scope
+    from .values import Lease, Request
+    from .waiting import WaitingRoom
+
+__all__ = ["Serving"]
+
+
+class Serving:
+    """The step from waiting to holding a lease, for one gate."""
+
+    __slots__ = ("_leases", "_room", "_timers")
+
+    def __init__(self, room: WaitingRoom, leases: LeaseBook) -> None:
+        self._room = room
+        self._leases = leases
+        self._timers = room.timers
+
+    def first_refusal(self, lane: Lane, request: Request, now: float) -> Refusal | None:
+        """What keeps ``request``, which only just came, from going now: those that wait already, or a scope."""
+        for scope in lane.scopes:
+            if scope.parked:
+                return scope.waiters_ahead
+        return self.refusal(lane, request, now)
+
+    def refusal(self, lane: Lane, request: Request, now: float) -> Refusal | None:
+        """The first scope that has no room for ``request`` now, widest first; None when all have."""
+        for scope in lane.scopes:
+            if scope.bare and scope.cooldown.open:
+                continue
+            scope.advance(now)
+            refusal = scope.refusal(request, now)
+            if refusal is not None:
+                return refusal
+        return None
+
+    def admit(self, lane: Lane, request: Request, waited_s: float, now: float) -> Lease:
+        """Take what ``request`` needs in every scope. The caller has seen ``refusal`` return None at this ``now``."""
+        scopes, book = lane.scopes, self._leases
+        passages = tuple([scope.admit(request, now) for scope in scopes])
+        stamp = passages[-1].stamp
+        epoch = 0 if stamp is None else stamp.generation
+        limit = scopes[-1].limit
+        lane.admitted += 1
+        return book.open(lane.name, request, now, waited_s, limit, epoch, passages)
+
+    def park(self, lane: Lane, refusal: Refusal, now: float) -> None:
+        """Let ``lane`` wait where it was refused, and ask again if that changed something."""
+        scope = refusal.scope
+        self._room.park(lane, refusal)
+        limit = scope.limit
+        scope.advance(now)  # its law counts the time in which somebody waits, and now somebody does
+        due = scope.limit > limit  # a probe, that only waited for somebody who needs it
+        first = refusal is scope.waiters_ahead and scope.waiting.head() is lane  # and nobody asked the scope itself
+        if due or first:
+            self.pump(scope, now)
+
+    def pump_all(self, lane: Lane, now: float) -> None:
+        """Something changed in the scopes of ``lane``: serve whoever waits for one of them."""
+        for scope in lane.scopes:
+            if scope.parked:
+                self.pump(scope, now)
+
+    def pump(self, scope: Scope, now: float) -> None:
+        """Serve the lanes that wait for ``scope`` in turn until it refuses."""
+        refusal: Refusal | None = None
+        while (lane := scope.waiting.head()) is not None:
+            if refusal is None:
+                refusal = self._serve(lane, now)
+            if refusal is not None and refusal.scope is scope:
+                lane.reason = refusal.reason
+                self._timers.set(scope, refusal.next_at)
+                return
+            # Most of the time that was the only place: then the next one need not be looked at.
+            refusal = scope.full(now) if scope.parked else None
+
+    def thinned(self, lane: Lane, now: float) -> None:
+        """Waiters left ``lane``: its new head may have room where the old one had none."""
+        self._room.arm(lane, now)
+        parked = lane.parked_at
+        if parked is None:
+            return
+        if not lane.queued:
+            self._room.unpark(lane)
+        self.pump(parked, now)
+
+    def _serve(self, lane: Lane, now: float) -> Refusal | None:
+        """Serve the first waiter of a parked lane; say what refuses it, after parking the lane there."""
+        room, parked_at = self._room, lane.parked_at
+        assert parked_at is not None
+        if lane.deadlines:
+            room.expire(lane, now)
+        waiter = lane.head()
+        if waiter is None:
+            parked_at.advance(now)
+            room.unpark(lane)
+            return None
+        refusal = self.refusal(lane, waiter.request, now)
+        if refusal is None:
+            room.seat(waiter, now)
+            lease = self.admit(lane, waiter.request, now - waiter.since, now)
+            room.effects.append(Grant(waiter.id, lease))
+        elif refusal.scope is not parked_at:
+            parked_at.advance(now)  # until now somebody waited for it
+            self.park(lane, refusal, now)
+        return refusal
