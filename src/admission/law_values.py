@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final
 
 __all__ = [
     "CANARY_CONSECUTIVE",
@@ -88,8 +88,10 @@ class Verdict(StrEnum):
     """(d) Rejected again and nothing got through in between: searching downwards."""
 
 
-class Stamp(NamedTuple):
-    """What the law must know of one request when its fate is known. A tuple: one is made for every request.
+@dataclass(slots=True)
+class Stamp:
+    """What the law must know of one request when its fate is known. To be read only, but not frozen: one is made for
+    every request, and frozen classes and named tuples take twice as long to make.
 
     ``generation`` is the law's when it was sent, ``others`` how many others were in flight then, ``sent_at``
     in seconds (monotonic), ``seq`` its number within the law.

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf, nan
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from .bucket import BURST_S, OWED_MAX_S, Bucket
 from .rate_learned import MEASURE_S, LearnedRate, LearnedSnapshot, RateMode
@@ -53,8 +53,10 @@ class RateOrigin(StrEnum):
     LEARNED = "learned"
 
 
-class RateStamp(NamedTuple):
-    """What one send took, kept until its fate is known. A tuple: up to four are made for every request.
+@dataclass(slots=True)
+class RateStamp:
+    """What one send took, kept until its fate is known. To be read only, but not frozen: up to four are made for every
+    request, and frozen classes and named tuples take twice as long to make.
 
     ``cost`` in units, ``sent_at`` in seconds (monotonic), ``seq`` its number, ``units_before`` what was sent before
     it, ``generation`` the learned law's, ``expected`` what the provider should have left after it less the

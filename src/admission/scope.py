@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import floor, inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..values import LimitKind, Rng
 from .concurrency import AdaptiveConcurrency, FixedConcurrency, Stamp
@@ -94,8 +94,10 @@ def least(one: float | None, other: float | None) -> float | None:
     return min(one, other)
 
 
-class Refusal(NamedTuple):
-    """The scope that has no room, why, and the earliest time (seconds, monotonic) at which time alone may help."""
+@dataclass(slots=True, eq=False)
+class Refusal:
+    """The scope that has no room, why, and the earliest time (seconds, monotonic) at which time alone may help. To be
+    read only."""
 
     scope: Scope
     reason: DenyReason

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..values import Outcome, Usage
 
@@ -116,9 +116,10 @@ class Denied:
     retry_after_s: float | None = None
 
 
-class Grant(NamedTuple):
-    """Waiter ``waiter`` got ``lease``. It holds from this moment, whoever reads the effect. A tuple: one is made for
-    every waiter."""
+@dataclass(slots=True)
+class Grant:
+    """Waiter ``waiter`` got ``lease``. It holds from this moment, whoever reads the effect. To be read only, but not
+    frozen: one is made for every waiter, and frozen classes take twice as long to make."""
 
     waiter: int
     lease: Lease

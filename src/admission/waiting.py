@@ -103,14 +103,14 @@ class WaitingRoom:
 
     def park(self, lane: Lane, refusal: Refusal) -> None:
         """``lane`` waits at the scope that refused it."""
-        scope, lane.reason, next_at = refusal
+        scope, lane.reason = refusal.scope, refusal.reason
         if lane.parked_at is not scope:
             self.unpark(lane)
             lane.parked_at = scope
             scope.waiting.add(lane)
             scope.parked += 1
-            if next_at < self.timers.at(scope):
-                self.timers.set(scope, next_at)
+            if refusal.next_at < self.timers.at(scope):
+                self.timers.set(scope, refusal.next_at)
 
     def unpark(self, lane: Lane) -> None:
         """``lane`` waits nowhere."""
