@@ -103,7 +103,6 @@ class Lease:
     epoch: int
     passages: tuple[Passage, ...] = field(repr=False)
     usage: Usage | None = None
-    canary: bool = False
     returned: int = 0
 
 
