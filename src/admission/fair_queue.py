@@ -8,6 +8,9 @@ others, which gives the hierarchical form of the same paper.
 
 Bounds: for two keys that both wait, the service they get, divided by their weights, differs by at most one
 request each (that paper's theorem 1). Costs: O(log waiting keys) an operation.
+
+When nobody waits any more, all debts are void (the end of a busy period, there). While somebody waits, the latest debts
+are remembered, in proportion to the keys that wait: who was forgotten may get one request more than its share.
 """
 
 from __future__ import annotations
