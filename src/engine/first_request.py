@@ -10,7 +10,9 @@ from ..salvage.kinds import FailureKind
 
 if TYPE_CHECKING:
     from ..scheduler.tasks import Task
+    from ..values import ResourceKey
     from .core import RunCore
+    from .values import ColumnPlan
 
 __all__ = ["FirstRequests", "flow_of"]
 
@@ -21,12 +23,13 @@ DISPATCH_PRIORITY = 0
 class FirstRequests:
     """Estimates tokens once per dispatch: when the task's turn comes, not before."""
 
-    __slots__ = ("_core", "_estimates", "_flow")
+    __slots__ = ("_core", "_estimates", "_flow", "_requests")
 
     def __init__(self, core: RunCore, flow: str) -> None:
         self._core = core
         self._flow = flow
         self._estimates: dict[Task, int] = {}
+        self._requests: dict[int, Request] = {}  # by column, where all tasks ask for the same
 
     def estimate(self, task: Task) -> None:
         """Ask the column how many input tokens ``task`` needs. Raises what the user's estimate raises."""
@@ -36,19 +39,17 @@ class FirstRequests:
 
     def of(self, task: Task) -> Request | None:
         """The request of ``task``, which was estimated; None for local work."""
+        request = self._requests.get(task.column)
+        if request is not None:
+            return request
         plan = self._core.plans[task.column]
         column = plan.column
         if plan.resource is None:
             return None
-        tokens = self._estimates.get(task, 0) if callable(column.tokens) else column.tokens or 0
-        return Request(
-            plan.resource,
-            tokens,
-            column.max_output_tokens or 0,
-            flow=self._flow,
-            priority=DISPATCH_PRIORITY,
-            alike=flow_of(self._flow, plan.name),
-        )
+        if callable(column.tokens):
+            return self._request(plan, plan.resource, self._estimates.get(task, 0))
+        request = self._requests[task.column] = self._request(plan, plan.resource, column.tokens or 0)
+        return request
 
     def denial(self, task: Task, denied: Denied) -> Failure:
         """What it means for ``task`` that its request was refused for good."""
@@ -62,6 +63,16 @@ class FirstRequests:
     def forget(self, task: Task) -> None:
         """``task`` has started, or will not."""
         self._estimates.pop(task, None)
+
+    def _request(self, plan: ColumnPlan, resource: ResourceKey, tokens: int) -> Request:
+        return Request(
+            resource,
+            tokens,
+            plan.column.max_output_tokens or 0,
+            flow=self._flow,
+            priority=DISPATCH_PRIORITY,
+            alike=flow_of(self._flow, plan.name),
+        )
 
 
 def flow_of(run: str, column: str) -> str:
