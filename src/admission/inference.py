@@ -7,8 +7,9 @@ that moment, higher than what had been accepted before:
 * a rate: no more was ever accepted within two, five, ... forty seconds.
 
 Concurrency is suspected first: its law measures within one rejection and asks again within seconds. Rejections that
-only a rate explains, and measurements that more was accepted than they allow, add up to a *trial*: what they taught the
-concurrency law is taken back, the rate law paces, and what is in flight is free to vary. That is an experiment. If the
+only a rate explains, measurements that more was accepted than they allow, and above all spans between rejections that
+let through exactly the same (:mod:`.refill`) add up to a *trial*: what they taught the concurrency law is taken back,
+the rate law paces, and what is in flight is free to vary. That is an experiment. If the
 rate is no limit, rejections go on at lower and lower rates than were accepted before: the trial fails, its rate is
 forgotten, and the next trial takes more evidence. Else the rate is *established*. A provider may have both limits, so
 in a trial, too, each rejection is judged by itself, and one that concurrency explains teaches its law. A rate that no
@@ -26,6 +27,7 @@ from math import exp, inf, sqrt
 from typing import Final, NamedTuple
 
 from ..values import LimitKind
+from .refill import Floor, Refill
 
 __all__ = ["Inference", "Judgement", "Rejection", "Stage", "Suspect"]
 
@@ -47,12 +49,27 @@ answer is in transit. With q in transit on average it does so to all but one in 
 TRANSIT_SIGMAS: Final = 3.0
 """What was accepted this many deviations of what is in transit above a measurement does not contradict it."""
 
-TRIAL_AFTER: Final = 2
-TRIAL_AFTER_MOST: Final = 16
-"""Rejections that only a rate explains before it is tried; twice as many after each trial that failed."""
+TRIAL_AFTER: Final = 5.5
+TRIAL_AFTER_MOST: Final = 44.0
+"""What must speak for a rate before it is tried (the logarithm of the odds); twice as much after each trial that
+failed. Clients that share slots reach 5 by chance in half an hour, a rate does within a minute or three."""
 
-UNDECIDED: Final = 3
-"""So much more evidence is waited for while two rates explain the same."""
+ONLY_RATE: Final = 2.1
+"""What a rejection speaks for a rate that only a rate explains: three begin a trial, two and a little more do."""
+
+ALIKE_SHARED: Final = 0.5
+"""Where others seem to use the same slots, that as many in flight were accepted shows half: it may be them."""
+
+FEW: Final = 8
+FEW_WEIGHT: Final = 1.35
+"""With fewer than this in flight two such rejections begin a trial: spans hold too few requests to say anything."""
+
+COLLAPSE: Final = 0.33
+"""Rejected at less than this share of what was in flight at first, with nothing accepted in between: it was not for
+want of slots. Either everything is refused for a while, or a rate is used up."""
+
+UNDECIDED: Final = 5.5
+"""So much more evidence is waited for while two rates explain about the same."""
 
 FAILS_AFTER: Final = 3
 """A trial fails when so many rejections in a row come at less than it had let through before."""
@@ -60,13 +77,6 @@ FAILS_AFTER: Final = 3
 FALLS_AFTER: Final = 4
 """An established rate is given up after so many rejections in a row below what it had let through before. The quota may
 have fallen: then its law finds the new one in less."""
-
-FLOOR_S: Final = 300.0
-FLOOR_SPAN_S: Final = 5.0
-STEADY: Final = 0.93
-SPAN_MIN_S: Final = 1.0
-"""What was let through between two rejections that far apart is expected for so long between later ones, too, within
-this share, if they are further apart than the last."""
 
 ESTABLISHED_AFTER: Final = 2
 """Rejections in a trial that concurrency does not explain, before the rate counts as established."""
@@ -83,8 +93,8 @@ class Stage(StrEnum):
 class Suspect(NamedTuple):
     """One rate: ``record`` says that never was more accepted, ``probing`` that its law has just raised it.
 
-    ``spent`` is what was ever accepted until then, ``cost`` that of the rejected request, both in units of the rate.
-    ``known`` says that its law has a rate, wherever from.
+    ``spent`` is what was ever accepted until then, ``cost`` that of the rejected request or the mean if that is more,
+    both in units of the rate. ``known`` says that its law has a rate, wherever from.
     """
 
     kind: LimitKind
@@ -98,13 +108,15 @@ class Suspect(NamedTuple):
 class Rejection(NamedTuple):
     """What is known of a rejected request: ``others`` in flight when it was sent, ``transit`` of them on the way.
 
-    ``news`` says that something was accepted between the last rejection and this one.
+    ``news`` says that something was accepted between the last rejection and this one, ``shared`` that others seem to
+    use the same slots.
     """
 
     others: int
     sent_at: float
     transit: float
     news: bool
+    shared: bool = False
 
 
 class Judgement(NamedTuple):
@@ -114,31 +126,6 @@ class Judgement(NamedTuple):
     kind: LimitKind
     retract_since: float | None = None
     dropped: LimitKind | None = None
-
-
-class _Floor:
-    """What one rate has shown to let through between rejections."""
-
-    __slots__ = ("_at", "_per_s", "_sent_at", "_spent")
-
-    def __init__(self) -> None:
-        self._sent_at = inf  # of the last rejected request, and what was spent until then
-        self._spent = 0.0
-        self._per_s = 0.0
-        self._at = -inf
-
-    def reached(self, suspect: Suspect, sent_at: float, now: float) -> bool | None:
-        """Whether as much was let through since the last rejection as between earlier ones; None if nobody knows."""
-        span_s, spent = sent_at - self._sent_at, suspect.spent - self._spent
-        self._sent_at, self._spent = sent_at, suspect.spent
-        if not SPAN_MIN_S <= span_s < inf:
-            return None
-        if now - self._at > FLOOR_S:
-            self._per_s = 0.0
-        reached = None if self._per_s == 0.0 else (spent + suspect.cost) / span_s >= STEADY * self._per_s
-        if span_s >= FLOOR_SPAN_S and (spent - suspect.cost) / span_s > self._per_s:
-            self._per_s, self._at = (spent - suspect.cost) / span_s, now
-        return reached
 
 
 class Inference:
@@ -153,16 +140,20 @@ class Inference:
         "_doubted_from",
         "_evidence",
         "_failed_row",
+        "_first",
         "_first_at",
         "_floor",
+        "_height",
         "_judged",
         "_judged_at",
         "_measured",
         "_measured_at",
         "_needed",
         "_older",
+        "_refills",
         "_rotated_at",
         "_seen",
+        "_strange_at",
         "kind",
         "rejected_at",
         "since",
@@ -182,14 +173,18 @@ class Inference:
         self._doubt: list[Suspect] = []  # what would also have explained the last measurement
         self._doubted_from = inf  # others in flight that contradict it, and how many were accepted with so many
         self._above = 0
+        self._strange_at = -inf  # when something was last seen that concurrency does not explain
+        self._height = 0  # others in flight at the last rejection before which something was accepted
+        self._first: list[Suspect] = []  # what would also have explained that one
         self.rejected_at = -inf  # when the last rejected request was sent
         self._judged = LimitKind.CONCURRENCY
         self._judged_at = -inf
         self._counted_at = -inf
-        self._evidence: dict[LimitKind, int] = {}
+        self._evidence: dict[LimitKind, float] = {}
         self._first_at = inf  # the first rejection since concurrency was last in doubt
         self._needed = TRIAL_AFTER
-        self._floor = _Floor()
+        self._refills: dict[LimitKind, Refill] = {}
+        self._floor = Floor()
         self._failed_row = 0
         self._confirmed = 0
 
@@ -201,7 +196,7 @@ class Inference:
         if others >= self._doubted_from and sent_at > self._measured_at:
             self._above += 1
             if self._above == ABOVE:
-                self._contradicted()
+                self._contradicted(sent_at)
 
     def judge(self, rejection: Rejection, suspects: list[Suspect], now: float) -> Judgement:
         """Say which limit an unlabelled ``rejection`` is taken to be about."""
@@ -213,6 +208,9 @@ class Inference:
         self._forget(now)
         fits = self._fits(rejection)
         steady = self._steady(suspects, rejection.sent_at, now)
+        for suspect in suspects:
+            refill = self._refills.setdefault(suspect.kind, Refill())
+            refill.rejected(suspect.spent, suspect.cost, rejection.sent_at)
         counts = rejection.news and now - self._counted_at >= SPACED_S
         if counts:
             self._counted_at = now
@@ -220,7 +218,7 @@ class Inference:
         if self.stage is Stage.NONE and known is not None:  # taught by a label, or by an earlier process
             self.stage, self.kind = Stage.ESTABLISHED, known
         if self.stage is Stage.NONE:
-            judgement = self._unknown(fits, suspects, now, counts=counts)
+            judgement = self._unknown(rejection, suspects, now, fits=fits, counts=counts)
             self._steady(suspects, rejection.sent_at, now)  # where a trial begins, its first span does
         else:
             judgement = self._paced(fits, steady, suspects, news=rejection.news, counts=counts)
@@ -237,17 +235,26 @@ class Inference:
         assert all(count > 0 for count in self._seen.values())
         assert self._armed or not self._seen
 
-    def _unknown(self, fits: bool, suspects: list[Suspect], now: float, *, counts: bool) -> Judgement:
+    def _unknown(
+        self, rejection: Rejection, suspects: list[Suspect], now: float, *, fits: bool, counts: bool
+    ) -> Judgement:
         """No rate is suspected yet."""
         self._first_at = min(self._first_at, now)
-        if counts and not fits:
-            self._weigh(suspects)
-        best = self._best()
+        if not fits:
+            self._strange_at = now
+            if counts:
+                self._weigh(suspects, self._weight(rejection), alone=rejection.others == 0)
+        if rejection.news:
+            self._first, self._height = suspects, rejection.others
+        elif rejection.others < COLLAPSE * self._height:
+            self._weigh(self._first)
+            self._height, self._strange_at = 0, now
+        best = self._best() if now - self._strange_at <= MEMORY_S else None
         if best is None:
             return Judgement(LimitKind.CONCURRENCY)
         self.stage, self.kind = Stage.TRIAL, best
         self._confirmed = self._failed_row = 0
-        self._floor = _Floor()
+        self._floor = Floor()
         self._evidence.clear()
         since, self._first_at = self._first_at, inf
         self._measured = self._doubted_from = inf
@@ -258,24 +265,34 @@ class Inference:
 
         Requests and tokens rise and fall together, and it takes a few rejections more to tell them apart.
         """
-        ranked = sorted(self._evidence, key=self._evidence.__getitem__, reverse=True)
-        if not ranked or self._evidence[ranked[0]] < self._needed:
+        score = {
+            kind: ONLY_RATE * self._evidence.get(kind, 0.0) + refill.evidence for kind, refill in self._refills.items()
+        }
+        ranked = sorted(score, key=score.__getitem__, reverse=True)
+        if not ranked or score[ranked[0]] < self._needed:
             return None
-        best = self._evidence[ranked[0]]
-        tied = len(ranked) > 1 and self._evidence[ranked[1]] == best
+        best = score[ranked[0]]
+        tied = len(ranked) > 1 and score[ranked[1]] > best - ONLY_RATE
         return None if tied and best < self._needed + UNDECIDED else ranked[0]
 
-    def _contradicted(self) -> None:
+    def _contradicted(self, sent_at: float) -> None:
         """More was accepted than the last measurement allows: it was no measurement of a concurrency."""
         self._doubted_from = inf
+        self._strange_at = sent_at
         if self.stage is Stage.NONE:
             self._weigh(self._doubt)
 
-    def _weigh(self, suspects: list[Suspect]) -> None:
-        """Concurrency does not explain a rejection: do the rates?"""
+    def _weight(self, rejection: Rejection) -> float:
+        """How much the rates are weighed by a ``rejection`` that concurrency does not explain."""
+        if rejection.others < FEW:
+            return FEW_WEIGHT
+        return ALIKE_SHARED if rejection.shared and not self._more(rejection) else 1.0
+
+    def _weigh(self, suspects: list[Suspect], weight: float = 1.0, *, alone: bool = False) -> None:
+        """Concurrency does not explain a rejection: do the rates? They do if it came with nothing else in flight."""
         for suspect in suspects:
-            before = self._evidence.get(suspect.kind, 0)
-            self._evidence[suspect.kind] = before + 1 if suspect.record else max(0, before - 1)
+            before = self._evidence.get(suspect.kind, 0.0)
+            self._evidence[suspect.kind] = before + weight if suspect.record or alone else max(0.0, before - weight)
 
     def _paced(
         self, fits: bool, steady: bool | None, suspects: list[Suspect], *, news: bool, counts: bool
@@ -308,12 +325,13 @@ class Inference:
         suspect = next((one for one in suspects if one.kind is self.kind), None)
         if self.stage is Stage.NONE or suspect is None:
             return None
-        return self._floor.reached(suspect, sent_at, now)
+        return self._floor.reached(suspect.spent, suspect.cost, sent_at, now)
 
     def _fail(self) -> None:
         self.stage = Stage.NONE
         self._failed_row = 0
         self._evidence.clear()
+        self._refills.clear()
         self._needed = min(TRIAL_AFTER_MOST, 2 * self._needed)
 
     def _fits(self, rejection: Rejection) -> bool:
@@ -322,7 +340,11 @@ class Inference:
         if others == 0:
             return False
         alike = min(ALIKE_AT_MOST, max(ALIKE_AT_LEAST, ALIKE_TRANSIT * exp(min(transit, 10.0))))
-        return self._accepted_from(_clearly_above(rejection)) < ABOVE and self._accepted_from(others) < alike
+        return not self._more(rejection) and self._accepted_from(others) < alike
+
+    def _more(self, rejection: Rejection) -> bool:
+        """Whether requests were accepted with clearly more in flight."""
+        return self._accepted_from(_clearly_above(rejection)) >= ABOVE
 
     def _accepted_from(self, others: float) -> int:
         """How many were accepted with at least so many others in flight."""

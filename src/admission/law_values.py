@@ -149,7 +149,7 @@ PROBE_COST_WEIGHT: Final = 0.2
 than one rejection, and the share above is of all."""
 
 FALLEN_S: Final = 900.0
-FALLEN_REJECTED_SHARE: Final = 0.0073
+FALLEN_REJECTED_SHARE: Final = 0.007
 FALLEN_PROBE_CAP_S: Final = 60.0
 """What fell is likely to come back: for so long after a fall probes may cost this share, and are at most so far
 apart."""

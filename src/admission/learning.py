@@ -191,7 +191,9 @@ def _kind(passage: Passage, lease: Lease, outcome: Outcome, feedback: Feedback, 
         limiter = scope.limiters[LimitKind.REQUESTS]
         transit = limiter.per_s(requests) * (now - stamp.sent_at)
         news = limiter.accepted_since(inference.rejected_at, requests)
-    rejection = Rejection(stamp.others, stamp.sent_at, transit, news)
+    # Who asks for a pause hardly means slots: nobody knows when one gets free.
+    shared = feedback.retry_after_s is None and scope.concurrency.snapshot(now).contended
+    rejection = Rejection(stamp.others, stamp.sent_at, transit, news, shared)
     judgement = inference.judge(rejection, _suspects(passage, lease, feedback, now), now)
     if judgement.retract_since is not None:
         scope.concurrency.retract(now, judgement.retract_since)
@@ -214,7 +216,7 @@ def _suspects(passage: Passage, lease: Lease, feedback: Feedback, now: float) ->
             limiter = scope.limiters[kind]
             record = limiter.record(stamp, scope.inference.since)
             probing, known = limiter.mode is RateMode.PROBE, limiter.mode is not RateMode.OPEN
-            suspects.append(Suspect(kind, record, probing, limiter.spent(stamp), stamp.cost, known))
+            suspects.append(Suspect(kind, record, probing, limiter.spent(stamp), limiter.grain(stamp), known))
     return suspects
 
 

@@ -236,6 +236,10 @@ class RateLimiter:
         counts = self._learned.counts
         return counts.net - (counts.units - stamp.units_before - stamp.cost)
 
+    def grain(self, stamp: RateStamp) -> float:
+        """The cost of a request of about the size of ``stamp``'s: the larger of that and the mean."""
+        return max(stamp.cost, self._learned.counts.mean_cost)
+
     def accepted_since(self, since: float, stamp: RateStamp) -> bool:
         """Whether anything that was sent after ``since``, and before ``stamp``, was accepted."""
         return self._learned.counts.any_accepted(since, stamp.sent_at)

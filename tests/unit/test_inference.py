@@ -51,14 +51,83 @@ def test_what_concurrency_does_not_explain_twice_puts_the_rate_on_trial() -> Non
 
 def test_without_a_record_of_the_rate_there_is_no_trial() -> None:
     """Others use the same slots: rejections come at any number in flight, and at any rate."""
-    inference = Inference()
+    inference, spent = Inference(), 0.0
     for number in range(20):
         now = 10.0 * number
+        spent += (50.0, 71.0, 62.0, 83.0, 44.0)[number % 5]
         accept(inference, 39, now - 1.0)
-        assert (
-            inference.judge(rejection(39, now), [suspect(50.0 * number, record=False)], now + 0.1).kind is CONCURRENCY
-        )
+        assert inference.judge(rejection(39, now), [suspect(spent, record=False)], now + 0.1).kind is CONCURRENCY
     assert inference.stage is Stage.NONE
+
+
+def test_spans_that_let_through_the_same_put_the_rate_on_trial_without_any_record() -> None:
+    """A bucket of a large burst was full at first, so no later span is a record; but each refill is the same."""
+    inference, now, spent = Inference(), 0.0, 0.0
+    for seconds in (10.0, 7.0, 23.0, 12.0, 31.0, 9.0):
+        now += seconds
+        spent += 4.0 * seconds
+        accept(inference, 19, now - 1.0)
+        judged = inference.judge(rejection(19, now), [suspect(spent, record=False)], now + 0.1)
+    assert judged.kind is REQUESTS
+    assert inference.stage is Stage.TRIAL
+
+
+def test_that_concurrency_explains_every_rejection_is_enough() -> None:
+    """Requests that all take the same time make a concurrency limit let through exactly the same, too."""
+    inference, now = Inference(), 0.0
+    for number in range(12):
+        now += 10.0
+        accept(inference, 31, now - 1.0)
+        assert inference.judge(rejection(32, now), [suspect(64.0 * number)], now + 0.1).kind is CONCURRENCY
+    assert inference.stage is Stage.NONE
+
+
+def strange(inference: Inference, times: int, *, others: int = 39, shared: bool = False) -> None:
+    """So many rejections that a rate explains and concurrency does not, with no two spans alike."""
+    spent = 0.0
+    for number in range(times):
+        now = 10.0 * (number + 1)
+        spent += 50.0 + 30.0 * (number % 2)
+        accept(inference, others, now - 1.0)
+        inference.judge(Rejection(others, now, 0.3, True, shared), [suspect(spent)], now + 0.1)
+
+
+def test_where_others_use_the_same_slots_it_takes_more() -> None:
+    """As many in flight may have been accepted just now: the others had less."""
+    alone, shared = Inference(), Inference()
+    strange(alone, 5)
+    strange(shared, 5, shared=True)
+    assert alone.stage is Stage.TRIAL
+    assert shared.stage is Stage.NONE
+
+
+def test_with_few_in_flight_two_are_enough() -> None:
+    many, few = Inference(), Inference()
+    strange(many, 3)
+    strange(few, 3, others=5)
+    assert many.stage is Stage.NONE
+    assert few.stage is Stage.TRIAL
+
+
+def test_a_recovery_is_no_trial() -> None:
+    """More is accepted than was measured, and the next rejection is at more than ever: the slots came back."""
+    inference = Inference()
+    strange(inference, 2)
+    inference.judge(rejection(32, 100.0), [suspect(700.0)], 100.1)
+    accept(inference, 50, 190.0)
+    assert inference.judge(rejection(64, 200.0), [suspect(2000.0)], 200.1).kind is CONCURRENCY
+
+
+def test_a_window_that_is_used_up_is_tried_at_its_second_end() -> None:
+    """Nothing more is accepted until the next one, however few are in flight."""
+    inference, spent = Inference(), 0.0
+    for end in (30.0, 90.0):
+        accept(inference, 29, end - 20.0)
+        spent += 40.0
+        for number, others in enumerate((30, 26, 19, 8, 3)):
+            at = end + number
+            inference.judge(rejection(others, at, news=number == 0), [suspect(spent, record=number == 0)], at + 0.1)
+        assert (inference.stage is Stage.TRIAL) == (end == 90.0)
 
 
 def test_a_measurement_that_more_is_accepted_than_it_allows_is_evidence_too() -> None:
@@ -137,7 +206,7 @@ def test_with_an_established_rate_more_in_flight_than_ever_is_still_a_matter_of_
 def test_what_is_rejected_alone_is_no_matter_of_concurrency() -> None:
     inference = Inference()
     for number in range(3):
-        inference.judge(rejection(0, 10.0 * number), [suspect()], 10.0 * number + 0.1)
+        inference.judge(rejection(0, 10.0 * number), [suspect(record=False)], 10.0 * number + 0.1)
     assert inference.stage is Stage.TRIAL
 
 
