@@ -228,6 +228,14 @@ class Inference:
         self.rejected_at = rejection.sent_at
         return judgement
 
+    def prove(self, kind: LimitKind) -> float:
+        """A limit of ``kind`` has shown itself. Returns since when rejections were taken for concurrency's instead."""
+        since, self._first_at = min(self._first_at, self._judged_at), inf
+        self.stage, self.kind = Stage.ESTABLISHED, kind
+        self._failed_row = 0
+        self._evidence.clear()
+        return since
+
     def check(self) -> None:
         """Assert every invariant."""
         assert TRIAL_AFTER <= self._needed <= TRIAL_AFTER_MOST

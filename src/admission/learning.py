@@ -128,8 +128,9 @@ def _accepted(passage: Passage, lease: Lease, now: float, usage: Usage | None, *
             scope.cooldown.abandoned(now, lease.acquired_at)
     if scope.paused and well and lease.acquired_at >= scope.cooldown.blocked_until:
         scope.paused = False
-        for limiter in scope.limiters.values():
-            limiter.unblocked(now)
+        proven = [kind for kind, limiter in scope.limiters.items() if limiter.unblocked(now)]
+        if proven and isinstance(law, AdaptiveConcurrency):
+            law.retract(now, scope.inference.prove(proven[0]))
 
 
 def _forget(passage: Passage, lease: Lease, now: float) -> None:
@@ -150,13 +151,16 @@ def _rejected(passage: Passage, lease: Lease, outcome: Outcome, feedback: Feedba
     if rate:
         rate_stamp = _stamp(passage, kind)
         if rate_stamp is None:
-            scope.limiter(kind)  # the next request will carry a stamp of it
+            scope.limiter(kind).exhausted(now)  # the next request will carry a stamp of it
         elif feedback.kind is not None or scope.inference.stage is not Stage.NONE or scope.accepted >= EVIDENCE:
             scope.limiters[kind].rejected(rate_stamp, now, canary=passage.canary and not begins)
         if law is not None and stamp is not None:
             law.abandoned(stamp, now)
     elif law is not None and stamp is not None:
         verdict = law.rejected(stamp, now, hint)
+        if feedback.kind is None:
+            for limited, one in passage.rates:
+                scope.limiters[limited].refused(one)
     if passage.canary:
         cooldown.rejected(now, lease.acquired_at, rate=rate, retry_after_s=hint)
     elif hint is not None and hint > 0:

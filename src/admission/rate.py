@@ -21,7 +21,8 @@ from math import inf, nan
 from typing import TYPE_CHECKING, Final
 
 from .bucket import BURST_S, OWED_MAX_S, Bucket
-from .rate_learned import MEASURE_S, LearnedRate, LearnedSnapshot, RateMode
+from .rate_learned import LearnedRate, LearnedSnapshot, RateMode
+from .rate_measure import MEASURE_S
 from .rate_stated import StatedRate
 
 if TYPE_CHECKING:
@@ -215,8 +216,12 @@ class RateLimiter:
         )
         self._apply(now)
         if fresh:
-            self._bucket.drain(stamp.cost, now)
+            self._bucket.drain(stamp.cost + self._learned.headroom, now)
         return fresh
+
+    def exhausted(self, now: float) -> None:
+        """The provider rejected a request because of this limit, of which nothing had been counted yet."""
+        self._learned.exhausted(now)
 
     def record(self, stamp: RateStamp, since: float) -> bool:
         """Whether no more was ever accepted, since ``since``, than until ``stamp`` was sent."""
@@ -276,11 +281,19 @@ class RateLimiter:
             self._learned.blocked(now, until)
             self._bucket.block(now)
 
-    def unblocked(self, now: float) -> None:
-        """The cooldown is over and a request got through. Without a cooldown nothing happens."""
-        self._learned.unblocked(now)
+    def refused(self, stamp: RateStamp) -> None:
+        """The provider rejected the request, for a limit that is taken to be another one."""
+        self._learned.refused(stamp.cost, stamp.sent_at, stamp.units_before)
+
+    def unblocked(self, now: float) -> bool:
+        """The cooldown is over and a request got through. Without a cooldown nothing happens.
+
+        Returns whether what is over shows a limit where none was known.
+        """
+        proven = self._learned.unblocked(now)
         self._bucket.unblock(now)
         self._apply(now)
+        return proven
 
     def next_tick(self, now: float) -> float:
         """When the rate changes by itself; ``inf`` for never."""

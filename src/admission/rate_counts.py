@@ -11,7 +11,10 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["Mark", "SendCounts"]
 
@@ -20,6 +23,9 @@ BIN_S: Final = 0.1
 
 BINS: Final = 1200
 """Two minutes: the law measures over at most one, which may have ended before a block."""
+
+MOST_S: Final = BINS * BIN_S
+"""What lies further back is forgotten."""
 
 HALF: Final = 0.5
 """Units that are not there but for rounding."""
@@ -94,7 +100,7 @@ class SendCounts:
         self.net += cost
         self.requests += 1
 
-    def corrected(self, delta: float, sent_at: float, units_before: float, *marks: Mark | None) -> None:
+    def corrected(self, delta: float, sent_at: float, units_before: float, marks: Iterable[Mark | None]) -> None:
         """A send turned out ``delta`` units larger than it was counted (negative: smaller, or not spent at all)."""
         self.net += delta
         number = int(sent_at / BIN_S)
@@ -120,6 +126,28 @@ class SendCounts:
             share = 1.0 if self.busy_since >= first * BIN_S else first + 1 - max(begin, first)
             total += self._net[first % BINS] * share
         return max(0.0, total)
+
+    def least(self, holds_s: float, end: float, units_before: float, *, span_min_s: float) -> float:
+        """What the quota of a bucket that holds ``holds_s`` seconds of it is at least, per second.
+
+        In any span until the send at ``end`` it lets through no more than it held and what was refilled.
+        """
+        spans = self._spans(end, units_before, span_min_s)
+        return max([units / (span_s + holds_s) for units, span_s in spans])
+
+    def _spans(self, end: float, units_before: float, least_s: float) -> list[tuple[float, float]]:
+        """Units accepted until the send at ``end``, and in how many seconds, from each bin on."""
+        last = int(end / BIN_S)
+        oldest = max(self._bin - BINS + 1, 0)
+        slot = last % BINS
+        total = max(0.0, min(units_before - self._opened[slot], self._net[slot]))
+        spans: list[tuple[float, float]] = []
+        for number in range(last - 1, oldest - 1, -1):
+            total += self._net[number % BINS]
+            span_s = end - number * BIN_S
+            if span_s >= least_s:
+                spans.append((total, span_s))
+        return spans or [(0.0, MOST_S)]
 
     def record(self, cost: float, end: float, units_before: float, since: float) -> bool:
         """Whether no more was ever accepted, over some span, than in the one until the send of ``cost`` at ``end``.

@@ -5,9 +5,9 @@ what was accepted per second until then. The rate is held there for a while, the
 the next rejection, which measures again. Held ever longer while the quota repeats, so that a known quota costs next to
 no rejections.
 
-A rejection counts once per burst: its request must have been sent under the rate in force (A6). Rejections that
-follow one another belong to one *episode*, in which the provider's bucket is empty: then what was accepted since its
-start is the quota itself, without the burst that hid it before.
+A rejection counts once per burst: its request must have been sent under the rate in force (A6). What it measures is
+decided in :mod:`.rate_measure`. A quota that comes back all at once (:mod:`.rate_window`) is paced evenly, which fits
+into any window wherever it begins, once what is left of the present one is used up.
 
 Pure: ``now`` in seconds (monotonic), units are requests or tokens.
 """
@@ -19,24 +19,18 @@ from enum import StrEnum
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Final
 
-from .rate_counts import Mark, SendCounts
-from .rate_window import PROOF, REPEATS_WITHIN, WINDOW_S, FixedWindow
+from .rate_counts import IDLE_S, Mark, SendCounts
+from .rate_measure import MARGIN, MEASURE_S, SHORTEST_S, RateMeasure
+from .rate_window import REPEATS_WITHIN, WINDOW_S, FixedWindow
 
 if TYPE_CHECKING:
     from ..values import Rng
 
 __all__ = ["LearnedRate", "LearnedSnapshot", "RateMode"]
 
-MARGIN: Final = 0.98
-"""Held below the measured quota: what one probe every so often loses is less than what rejections cost."""
-
-MEASURE_S: Final = 10.0
 MEASURE_LONG_S: Final = 60.0
 MEASURE_REQUESTS: Final = 20
-"""The span of a measurement, and the longer one when it holds too few requests, or a block."""
-
-SHORTEST_S: Final = 1.0
-"""No rate is measured over less than this."""
+"""The span of a measurement that would hold fewer requests than this, or a block."""
 
 HOLD_MIN_S: Final = 10.0
 HOLD_MAX_S: Final = 600.0
@@ -64,21 +58,17 @@ PROBE_SCALE_S: Final = 120.0
 PROBE_MAX_S: Final = 3600.0
 """A probe that ran this long has multiplied the rate by thousands: it stops there."""
 
-EPISODE_QUIET_S: Final = 10.0
-EPISODE_QUIET_REQUESTS: Final = 10.0
-"""An episode ends after so long, or so many requests, without a rejection."""
-
-EPISODE_REQUESTS: Final = 10.0
-"""An episode measures the quota once it has let through so many requests: each end is off by one."""
-
 EXTENDED_S: Final = 1.5
 """A block that went on for longer than this after the promised moment was no wait for a window."""
 
 FIXED_WINDOW_BLOCK_S: Final = 5.0
 """A block at least this long was the wait for the provider's next window."""
 
+WINDOW_MARGIN: Final = 0.995
+"""An even pace this far below a window's quota never sends more than that in any window, wherever it begins."""
+
 WINDOW_HOLD_S: Final = 1200.0
-"""A window whose quota repeats is held for this long: a probe into it costs a chain of canaries until its end."""
+"""The pace of a window is held for this long: a probe into it costs a chain of canaries until its end."""
 
 LATE_S: Final = 0.1
 LATE_SHARE: Final = 0.5
@@ -121,18 +111,18 @@ class LearnedRate:
         "_block",
         "_blocked_until",
         "_counted_at",
-        "_episode",
         "_fallen_until",
         "_hold_s",
         "_hold_until",
-        "_last_rejected",
-        "_last_rejection",
+        "_measure",
         "_open",
         "_probed_s",
         "_promised",
         "_resume",
         "_rng",
         "_settled_base",
+        "_then",
+        "_unblocked_at",
         "_window",
         "base",
         "counts",
@@ -144,6 +134,7 @@ class LearnedRate:
 
     def __init__(self, *, rng: Rng) -> None:
         self.counts = SendCounts()
+        self._measure = RateMeasure(self.counts)
         self.mode = RateMode.OPEN
         self.base = inf
         self.generation = 0
@@ -155,15 +146,14 @@ class LearnedRate:
         self._fallen_until = -inf
         self._probed_s = 0.0  # seconds of probing in which the rate was used
         self._settled_base = inf  # what was held when the last probe began
-        self._last_rejection = -inf
         self._counted_at = -inf  # when the last rejected request that was no burst's was sent
         self._promised = -inf  # the end of the block that runs, as it was first said
-        self._episode: Mark | None = None  # its first rejected send
         self._open: Mark | None = None  # the last unblock, or the start of the busy spell
         self._block: Mark | None = None  # the start of the block that runs
         self._resume: Mark | None = None  # the first send after it
         self._blocked_until = -inf
-        self._last_rejected: Mark | None = None  # when it was sent, and its cost
+        self._then: float | None = None  # what will be held once a window is used up
+        self._unblocked_at = -inf
         self._window = FixedWindow()
 
     @property
@@ -177,6 +167,9 @@ class LearnedRate:
     def advance(self, now: float) -> None:
         """Begin the probe that is due; a quota that repeats is held longer first."""
         if self.mode is not RateMode.HOLD or now < self._hold_until:
+            return
+        if self._then is not None:
+            self._hold(self._then, now)
             return
         if abs(self.base / self._settled_base - 1.0) <= REPEATS_WITHIN:
             most = FALLEN_HOLD_S if now < self._fallen_until else HOLD_MAX_S
@@ -206,13 +199,14 @@ class LearnedRate:
             if self._resume is None and now >= self._blocked_until:
                 self._resume = Mark(now, self.counts.units)
         counts, opened = self.counts, self._open
-        if counts.idle(now, pause_s):
+        if now - self._unblocked_at > IDLE_S and counts.idle(now, pause_s):
             opened = self._open = Mark(now, counts.units)
         counts.sent(cost, now, idle=opened is not None and opened.at == now)
 
     def corrected(self, delta: float, sent_at: float, units_before: float) -> None:
         """A send turned out ``delta`` units larger than it was counted (negative: smaller, or rejected)."""
-        self.counts.corrected(delta, sent_at, units_before, self._episode, self._open, self._block, self._resume)
+        marks = (*self._measure.marks, self._open, self._block, self._resume, self._window.first)
+        self.counts.corrected(delta, sent_at, units_before, marks)
 
     def rejected(
         self, cost: float, sent_at: float, units_before: float, generation: int, *, canary: bool, now: float
@@ -224,32 +218,40 @@ class LearnedRate:
         one, the rate stays as it is.
         """
         self.rejections += 1
-        if self._last_rejected is None or sent_at >= self._last_rejected.at:
-            self._last_rejected = Mark(sent_at, cost)
-        quiet_s = max(EPISODE_QUIET_S, EPISODE_QUIET_REQUESTS * cost / self.base)
-        if self._block is None and now - self._last_rejection > quiet_s:
-            self._episode = None
-        self._last_rejection = now
+        self.refused(cost, sent_at, units_before)
+        measure = self._measure
+        measure.heard(cost, self.base, now, blocked=self._block is not None)
         if canary:
             return False
         if generation != self.generation:
             self.stale += 1
             return False
+        rejected = (cost, sent_at, units_before, self._span_s(sent_at))
+        held = measure.first(*rejected) if self.mode is RateMode.OPEN else inf
+        if held == 0.0:
+            return False
+        explained = self._window.explains(self.counts, sent_at, units_before)
         before, self._counted_at = self._counted_at, sent_at
         self.generation += 1
         if self.mode is not RateMode.OPEN and not self.counts.any_accepted(before, sent_at):
             return True  # all is refused: that measures no rate
-        held = MARGIN * self._measured(cost, sent_at, units_before)
+        if self._then is not None:
+            self.base = self._then
         if self.mode is RateMode.PROBE:
-            held = min(held, (self.base + self.rate) / 2.0)
+            held = min(measure.after_probe(*rejected, self.base, self.rate), (self.base + self.rate) / 2.0)
+            held = self.base if explained else held
         elif self.mode is RateMode.HOLD:
+            held = measure.while_holding(*rejected, self.base)
             held = min(max(held, FALL_MOST * self.base), STEP_DOWN * self.base)
             if held < FALLEN * self.base and self._hold_s > HOLD_MIN_S:
                 self._hold_s, self._fallen_until = HOLD_MIN_S, now + FALLEN_S
-        if self._episode is None:
-            self._episode = Mark(sent_at, units_before)
+        measure.counted(sent_at, units_before, probed=self.mode is RateMode.PROBE)
         self._hold(max(held, cost / SLOWEST_S, self.counts.mean_cost / SLOWEST_S), now)
         return True
+
+    def exhausted(self, now: float) -> None:
+        """A request that was not counted met this limit: nothing was left then."""
+        self._measure.exhausted(now)
 
     def retract(self) -> None:
         """The rejections so far were about something else."""
@@ -260,7 +262,9 @@ class LearnedRate:
         self._hold_until = inf
         self._probed_s = 0.0
         self._settled_base = inf
-        self._episode = None
+        self._then = None
+        self._measure.forget()
+        self._window.quota = None
 
     def blocked(self, now: float, until: float) -> None:
         """A cooldown begins, or goes on."""
@@ -270,24 +274,42 @@ class LearnedRate:
         self._blocked_until = until
         self._resume = None
 
-    def unblocked(self, now: float) -> None:
-        """The cooldown is over: a request that was sent after it got through."""
+    def refused(self, cost: float, sent_at: float, units_before: float) -> None:
+        """A send came back rejected, for whatever limit it is taken to be."""
+        self._window.refused(cost, sent_at, units_before)
+        if self.mode is RateMode.OPEN:
+            self._measure.refused(sent_at)
+
+    def unblocked(self, now: float) -> bool:
+        """The cooldown is over: a request that was sent after it got through.
+
+        Returns whether what is over shows a limit where none was known.
+        """
         block, opened = self._block, self._open
         if block is None:
-            return
+            return False
         reopened = self._open = self._resume or Mark(now, self.counts.units)
         self._block = self._resume = None
-        if self.mode is RateMode.OPEN or opened is None:
-            return
-        measured = self._window_quota(reopened)
+        known = self.mode is not RateMode.OPEN
         kept = self._blocked_until <= self._promised + EXTENDED_S
-        if measured is None and kept and opened.at < block.at <= self._promised - FIXED_WINDOW_BLOCK_S:
+        measured, self._unblocked_at = None, now
+        if self._window.ended(self.counts, opened, reopened):
+            self._use_up(reopened, now)
+            return not known
+        if known and kept and opened is not None and opened.at < block.at <= self._promised - FIXED_WINDOW_BLOCK_S:
             spent = block.units - opened.units + opened.corrected - block.corrected
             measured = spent / (reopened.at - opened.at)
-        if measured is not None and measured > 0.0:
-            self.generation += 1
-            self._episode = None
-            self._hold(MARGIN * measured, now)
+        if measured is None or measured <= 0.0:
+            return False
+        self.generation += 1
+        self._measure.ended()
+        self._hold(MARGIN * measured, now)
+        return False
+
+    @property
+    def headroom(self) -> float:
+        """Units to leave in the provider's bucket after a rejection: requests cost more and less than expected."""
+        return self._measure.headroom
 
     def next_tick(self, now: float) -> float:
         """When the rate changes by itself; ``inf`` for never."""
@@ -295,7 +317,8 @@ class LearnedRate:
 
     def snapshot(self) -> LearnedSnapshot:
         """What is worth keeping across a restart."""
-        return LearnedSnapshot(None if self.mode is RateMode.OPEN else self.base, self._hold_s)
+        base = self.base if self._then is None else self._then
+        return LearnedSnapshot(None if self.mode is RateMode.OPEN else base, self._hold_s)
 
     def restore(self, kept: LearnedSnapshot, now: float) -> None:
         """Go on from what an earlier process learned: hold its rate, then probe."""
@@ -315,42 +338,32 @@ class LearnedRate:
     def _hold(self, base: float, now: float) -> None:
         self.mode = RateMode.HOLD
         self.base = max(RATE_MIN, base)
+        self._then = None
         self._probed_s = 0.0
         self._hold_until = now + self._hold_s * self._rng.uniform(1.0 - HOLD_JITTER, 1.0 + HOLD_JITTER)
 
-    def _measured(self, cost: float, sent_at: float, units_before: float) -> float:
-        """Units accepted per second until the send that was rejected."""
-        episode = self._episode
-        if episode is not None and sent_at > episode.at:
-            # Both ends found the provider's bucket short of one cost: what was refilled is known to within one.
-            refilled = units_before - episode.units + episode.corrected + cost
-            if refilled < EPISODE_REQUESTS * max(cost, self.counts.mean_cost):
-                return self.base
-            return refilled / (sent_at - episode.at)
-        # A rate is not measured as less than what was just tried, once in the span.
+    def _use_up(self, reopened: Mark, now: float) -> None:
+        """Go on at the pace of the window that has shown itself, once what is left of it now is used up."""
+        quota = self._window.quota
+        assert quota is not None
+        pace = WINDOW_MARGIN * quota / WINDOW_S
+        self.generation += 1
+        self._measure.ended()
+        self._hold_s = WINDOW_HOLD_S
+        self._hold(pace, now)
+        low, high = self._window.next_edge(now)
+        used = self.counts.units - reopened.units + reopened.corrected + self.counts.mean_cost
+        left = quota - used - pace * (high - low)
+        if low - now >= SHORTEST_S and left > pace * (low - now):
+            self._then, self.base, self._hold_until = self.base, left / (low - now), low
+
+    def _span_s(self, sent_at: float) -> float:
+        """Over how many seconds until then to measure."""
         busy_s = sent_at - self.counts.busy_since
         steady = self.counts.sends(MEASURE_S, sent_at) >= MEASURE_REQUESTS and not self._blocked_since(
             sent_at - MEASURE_S
         )
-        span_s = max(SHORTEST_S, min(busy_s, MEASURE_S if steady else MEASURE_LONG_S))
-        return max(cost, self.counts.accepted(span_s, sent_at, units_before)) / span_s
-
-    def _window_quota(self, reopened: Mark) -> float | None:
-        """Units a second of a fixed window that just ended; None unless the rejections prove that there is one."""
-        episode, rejected = self._episode, self._last_rejected
-        if episode is None or rejected is None:
-            return None
-        accepted = reopened.units - episode.units + episode.corrected - reopened.corrected
-        if self.base * (rejected.at - episode.at) - accepted < PROOF * rejected.units:
-            return None
-        began = max(self._window.began(rejected.at, reopened.at), self.counts.busy_since)
-        if began > episode.at:
-            return None
-        spent = self.counts.accepted(episode.at - began, episode.at, episode.units) + accepted
-        if not self._window.repeats(spent):
-            return None  # one such block may have been an outage
-        self._hold_s = WINDOW_HOLD_S
-        return spent / WINDOW_S
+        return max(SHORTEST_S, min(busy_s, MEASURE_S if steady else MEASURE_LONG_S))
 
     def _blocked_since(self, since: float) -> bool:
         return self._block is not None or (

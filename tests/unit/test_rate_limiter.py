@@ -157,7 +157,7 @@ def test_after_a_long_block_the_rate_is_what_the_whole_window_took() -> None:
     limiter.blocked(2.1, 60.0)
     limiter.take(1.0, 60.0)
     limiter.unblocked(61.0)
-    assert limiter.rate_per_minute == pytest.approx(0.98 * 40.0, rel=0.01)
+    assert limiter.rate_per_minute == pytest.approx(0.995 * 40.0, rel=0.01)
 
 
 def test_when_the_gate_tells_of_the_end_of_a_block_does_not_matter() -> None:

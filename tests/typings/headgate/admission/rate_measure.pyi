@@ -1,0 +1,1 @@
+from src.admission.rate_measure import *
