@@ -138,6 +138,7 @@ class Inference:
         "_counted_at",
         "_doubt",
         "_doubted_from",
+        "_either",
         "_evidence",
         "_failed_row",
         "_first",
@@ -187,6 +188,7 @@ class Inference:
         self._floor = Floor()
         self._failed_row = 0
         self._confirmed = 0
+        self._either = -1  # others in flight at the last rejection that both the rate and concurrency explained
 
     def accepted(self, others: int, sent_at: float) -> None:
         """A request that was sent at ``sent_at`` with ``others`` in flight was answered, and not with a rejection."""
@@ -221,7 +223,7 @@ class Inference:
             judgement = self._unknown(rejection, suspects, now, fits=fits, counts=counts)
             self._steady(suspects, rejection.sent_at, now)  # where a trial begins, its first span does
         else:
-            judgement = self._paced(fits, steady, suspects, news=rejection.news, counts=counts)
+            judgement = self._paced(rejection, steady, suspects, fits=fits, counts=counts)
         if judgement.kind is LimitKind.CONCURRENCY:
             self._measure(rejection, suspects if fits else [])
         self._judged, self._judged_at = judgement.kind, now
@@ -303,15 +305,18 @@ class Inference:
             self._evidence[suspect.kind] = before + weight if suspect.record or alone else max(0.0, before - weight)
 
     def _paced(
-        self, fits: bool, steady: bool | None, suspects: list[Suspect], *, news: bool, counts: bool
+        self, rejection: Rejection, steady: bool | None, suspects: list[Suspect], *, fits: bool, counts: bool
     ) -> Judgement:
         """A rate is on trial, or established."""
         suspect = next((one for one in suspects if one.kind is self.kind), None)
-        if not news and self._judged is not LimitKind.CONCURRENCY:
+        if not rejection.news and self._judged is not LimitKind.CONCURRENCY:
             return Judgement(self.kind)  # nothing was accepted since: it is the same again
         if fits:
             explained = suspect is not None and suspect.record and suspect.probing
-            return Judgement(self.kind if explained else LimitKind.CONCURRENCY)
+            if not explained or rejection.others == self._either:
+                return Judgement(LimitKind.CONCURRENCY)  # a rate is not reached at the same number in flight twice
+            self._either = rejection.others
+            return Judgement(self.kind)
         if counts and steady is True:
             self._confirmed += 1
             self._failed_row = 0

@@ -164,11 +164,11 @@ class RateLimiter:
 
     def ready_at(self, cost: float, now: float) -> float:
         """The earliest time at which to ask again for ``cost``; not after ``now`` means that it may go now."""
-        if now - self._reviewed_at >= REVIEW_S or now >= self._learned.next_tick(now):
+        if now - self._reviewed_at >= REVIEW_S or now >= self._learned.next_tick(now) or self._stated.lapsed(now):
             self._apply(now)
         at = max(self._bucket.ready_at(cost, now), self._stated.room_at(cost, now))
         if at > now and self._climbs():
-            return min(at, now + min(REVIEW_MAX_S, max(REVIEW_S, REVIEW_SHARE * (at - now))))
+            return min(at, self._stated.lapses_at, now + min(REVIEW_MAX_S, max(REVIEW_S, REVIEW_SHARE * (at - now))))
         return at
 
     def take(self, cost: float, now: float) -> RateStamp:

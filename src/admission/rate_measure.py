@@ -63,6 +63,9 @@ DEEP_BELOW: Final = 0.93
 DEEP_RISE: Final = 4.0
 """A probe that raised the rate to so much of itself has used up a minute's worth, and more: that was another quota."""
 
+DEEP_DOUBT: Final = 2.0
+"""If it raised the rate to so much of itself, a shallow bucket would explain it, too: that is tried, once."""
+
 DEEP_REQUESTS: Final = 3.0
 """So many requests' worth is left in a deep bucket after a rejection: what goes on then may cost more than expected."""
 
@@ -70,7 +73,7 @@ DEEP_REQUESTS: Final = 3.0
 class RateMeasure:
     """What was accepted, and between which rejections. The caller counts sends and says what became of them."""
 
-    __slots__ = ("_counts", "_empty", "_episode", "_heard_at", "_probed", "_refused", "deep")
+    __slots__ = ("_counts", "_doubted", "_empty", "_episode", "_heard_at", "_probed", "_proven", "_refused", "deep")
 
     def __init__(self, counts: SendCounts) -> None:
         self.deep = False  # the provider's bucket has hidden its quota after a probe
@@ -79,6 +82,8 @@ class RateMeasure:
         self._empty: Mark | None = None  # the last rejected send that counted
         self._heard_at = -inf
         self._probed = False  # that one ended a probe
+        self._doubted = False  # whether the bucket is deep, once, since a probe rose by far
+        self._proven = False  # it was so all the same
         self._refused: deque[float] = deque(maxlen=REFUSED_KEPT)  # when, while nothing was known
 
     @property
@@ -99,7 +104,7 @@ class RateMeasure:
     def exhausted(self, now: float) -> None:
         """Counting begins with an empty bucket, which may be a deep one."""
         if self._empty is None:
-            self._empty, self.deep = Mark(now, self._counts.units), True
+            self._empty, self.deep, self._proven = Mark(now, self._counts.units), True, True
 
     def heard(self, cost: float, base: float, now: float, *, blocked: bool) -> None:
         """A rejection came, under the rate ``base``. After a quiet spell it begins another episode."""
@@ -111,7 +116,7 @@ class RateMeasure:
     def counted(self, sent_at: float, units_before: float, *, probed: bool) -> None:
         """The rejection was measured, and nothing was left then. ``probed``: it ended a probe."""
         self._empty = Mark(sent_at, units_before)
-        self._episode = self._episode or self._empty
+        self._episode = self._episode or Mark(sent_at, units_before)  # marks gather corrections each for itself
         self._probed = probed
 
     def ended(self) -> None:
@@ -121,7 +126,7 @@ class RateMeasure:
     def forget(self) -> None:
         """The rejections were about something else."""
         self._episode = self._empty = None
-        self._probed = self.deep = False
+        self._probed = self.deep = self._doubted = self._proven = False
 
     def first(self, cost: float, sent_at: float, units_before: float, span_s: float) -> float:
         """What to hold after the first rejection; 0 if too little is known."""
@@ -135,7 +140,8 @@ class RateMeasure:
         self, cost: float, sent_at: float, units_before: float, span_s: float, base: float, reached: float
     ) -> float:
         """What to hold after a rejection in a probe of the rate ``base``: that at least, if as much was refilled."""
-        self.deep = self.deep and reached < DEEP_RISE * base
+        if self.deep and reached >= (DEEP_RISE if self._proven else DEEP_DOUBT) * base:
+            self._doubted, self.deep, self._proven = not self._proven, False, False
         held = self._margin * self._measured(cost, sent_at, units_before, span_s, base)
         return max(held, min(base, self._refilled(cost, sent_at, units_before)))
 
@@ -144,7 +150,7 @@ class RateMeasure:
         held = self._margin * self._measured(cost, sent_at, units_before, span_s, base)
         refilled, empty = self._refilled(cost, sent_at, units_before), self._empty
         if self._probed and (refilled < DEEP_BELOW * base if refilled else self._episode is not None):
-            self.deep = True
+            self._proven, self.deep = self._doubted or refilled > 0.0, True
         if self.deep and refilled and empty is not None:  # of what it may have been, the most
             held = max(held, DEEP_MARGIN * (refilled + cost / (sent_at - empty.at)))
         return held

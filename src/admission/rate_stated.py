@@ -125,6 +125,15 @@ class StatedRate:
         return self.left is not None
 
     @property
+    def lapses_at(self) -> float:
+        """When it is too old to go by, if nothing is stated until then."""
+        return self._heard_at + max(STALE_AT_LEAST_S, min(STALE_AT_MOST_S, STALE_WINDOWS * self.window_s))
+
+    def lapsed(self, now: float) -> bool:
+        """Whether there is a statement that has become too old, and nobody noticed yet."""
+        return self.left is not None and now >= self.lapses_at
+
+    @property
     def fixed_window(self) -> bool:
         """Whether the provider seems to refill all at once."""
         return self._fixed >= FIXED_VOTES
@@ -239,7 +248,7 @@ class StatedRate:
         left = self.left
         if left is None or now <= self._at:
             return left
-        if now - self._heard_at > max(STALE_AT_LEAST_S, min(STALE_AT_MOST_S, STALE_WINDOWS * self.window_s)):
+        if self.lapsed(now):
             self.left = None
             return None
         if not self.fixed_window:

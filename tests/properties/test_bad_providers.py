@@ -88,6 +88,14 @@ FINE = Phase(Mood(slots=32), 30.0, 400)
     )
 )
 @example((FINE, Phase(Mood(per_minute=0.5, burst=1.0, label=True), 3600.0, 10_000)))
+@example(
+    (
+        Phase(Mood(slots=1, rejects=0.1, retry_after="any"), 1.0, 5),
+        Phase(Mood(slots=64, latency_s=0.1, reject_s=1.0, rejects=0.1, retry_after="1"), 70.0, 200),
+        Phase(Mood(slots=4, per_minute=30.0, reject_s=1.0, rejects=0.1), 1.0, 40, 2),
+        Phase(Mood(slots=4, per_minute=600.0, latency_s=0.1, reject_s=1.0, rejects=0.1, retry_after="any"), 0.2, 1, 2),
+    )
+)
 def test_no_provider_stalls_the_gate_for_good(script: tuple[Phase, ...]) -> None:
     world = played(script)
     world.gate.watch(20)
@@ -100,8 +108,21 @@ def test_no_provider_stalls_the_gate_for_good(script: tuple[Phase, ...]) -> None
     assert found.to_most_s <= MOST_WITHIN_S, f"limps: {found}"
 
 
+# Answers are few, and none of the last ones states anything: the statement lapses while somebody waits for it.
+LAPSING = Mood(
+    burst=1.0,
+    latency_s=0.1,
+    spread=1.0,
+    reject_s=1.0,
+    overloads=0.1,
+    resets=0.95,
+    claims=(Claim(), Claim(raw=("", "", "1s")), Claim(limit=1.0)),
+)
+
+
 @given(scripts)
 @example((Phase(Mood(slots=1.0), 1.0), Phase(Mood(slots=0.0, burst=1.0, retry_after="36000"), 1.0)))
+@example((Phase(LAPSING, 1500.0, 40, 2),))
 def test_no_provider_makes_the_gate_overshoot_for_good(script: tuple[Phase, ...]) -> None:
     world = played(script)
     world.gate.watch(20)

@@ -216,3 +216,16 @@ def test_a_rate_that_is_known_needs_no_trial() -> None:
     known = Suspect(TOKENS, record=True, probing=False, spent=0.0, cost=1.0, known=True)
     inference.judge(rejection(32, 5.0), [suspect(), known], 5.1)
     assert (inference.stage, inference.kind) == (Stage.ESTABLISHED, TOKENS)
+
+
+def test_a_rate_is_not_reached_at_the_same_number_in_flight_twice() -> None:
+    """Both explain a rejection that ends a probe at a height never seen before. The first time it is the rate's; if it
+    comes at exactly that height again, the slots are used up, and the rate may rise on.
+    """
+    inference = tried()
+    ends = suspect(1_000.0, probing=True)
+    assert inference.judge(rejection(50, 60.0), [ends], 60.1).kind is REQUESTS
+    accept(inference, 30, 90.0)
+    assert inference.judge(rejection(53, 120.0), [suspect(2_000.0, probing=True)], 120.1).kind is REQUESTS
+    accept(inference, 30, 150.0)
+    assert inference.judge(rejection(53, 180.0), [suspect(3_000.0, probing=True)], 180.1).kind is CONCURRENCY

@@ -256,3 +256,40 @@ def test_edges_narrow_down() -> None:
     found.began(75.0, 100.0)
     low, high = found.next_edge(101.0)
     assert (low, high) == (135.0, 150.0)
+
+
+def test_a_bucket_called_deep_on_thin_evidence_is_tried_as_a_shallow_one_once() -> None:
+    """A few requests between two rejections look alike under a small quota, whatever its bucket holds. Held for deep, a
+    shallow one would be kept at a fraction of its quota.
+    """
+    counts = SendCounts()
+    measure = RateMeasure(counts)
+
+    def pass_time(start: int, end: int) -> None:
+        for second in range(start, end):
+            counts.sent(1.0, float(second), idle=False)
+
+    def rejected_while_holding_soon_after(probe_end: float) -> None:
+        measure.counted(probe_end, counts.units, probed=True)
+        measure.while_holding(1.0, probe_end + 3.0, counts.units, 10.0, 1.0)
+        measure.counted(probe_end + 3.0, counts.units, probed=False)
+
+    rejected_while_holding_soon_after(0.0)
+    assert measure.deep
+    pass_time(4, 60)
+    measure.after_probe(1.0, 60.0, counts.units, 10.0, base=0.5, reached=1.0)
+    assert not measure.deep
+    rejected_while_holding_soon_after(60.0)
+    assert measure.deep
+    pass_time(64, 120)
+    measure.after_probe(1.0, 120.0, counts.units, 10.0, base=0.5, reached=1.0)
+    assert measure.deep
+
+
+def test_two_marks_at_one_rejection_count_a_correction_once_each() -> None:
+    counts = SendCounts()
+    measure = RateMeasure(counts)
+    measure.counted(0.0, 0.0, probed=False)
+    counts.sent(1.0, 1.0, idle=False)
+    counts.corrected(-1.0, 1.0, 0.0, measure.marks)
+    assert [mark.corrected for mark in measure.marks if mark is not None] == [-1.0, -1.0]
