@@ -56,7 +56,7 @@ class Dispatch:
         *,
         start: Callable[[Task, Lease | None, float], None],
         request_of: Callable[[Task], Request | None],
-        refused: Callable[[Task], bool],
+        refused: Callable[[Task, float], bool],
         denied: Callable[[Task, Denied], None],
         model_workers: int,
         local_workers: int,
@@ -185,7 +185,7 @@ class Dispatch:
             task = self._dispatcher.pop(lane)
             if task is None:
                 return _Served.EMPTY
-            if self._refused(task) or self._closed:
+            if self._refused(task, now) or self._closed:
                 continue
             request = self._request_of(task)
             if request is None:
@@ -230,7 +230,7 @@ class Dispatch:
 
     def _settle(self, answer: Grant | Refuse, task: Task | None, now: float) -> None:
         match answer:
-            case Grant(lease=lease) if task is not None and not self._refused(task) and not self._closed:
+            case Grant(lease=lease) if task is not None and not self._refused(task, now) and not self._closed:
                 self.model_running += 1
                 self._run(task, lease, now)
             case Grant(lease=lease):

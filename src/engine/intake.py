@@ -57,6 +57,8 @@ class Intake:
         # Above this load no row is wanted, whatever else changes, as long as the capacity stays.
         self._refill_below = inf
         self._looks = 0
+        self._closings = -1  # how many the gate had counted when all resources were, or were not, open
+        self._all_open = False
         self._source = source
         self._core = core
         self._handle = handle
@@ -118,7 +120,11 @@ class Intake:
 
     def _open_load(self, load: int) -> int:
         """``load`` without what only waits for a closed resource: that is no reason to keep the others idle (T26)."""
-        gate, dispatcher, now = self._controller.gate, self._core.dispatcher, anyio.current_time()
+        gate, dispatcher = self._controller.gate, self._core.dispatcher
+        if gate.closings == self._closings and self._all_open:
+            return load
+        self._closings, self._all_open = gate.closings, all(map(gate.is_open, self.resources.values()))
+        now = anyio.current_time()
         closed = {lane for lane, resource in self.resources.items() if gate.is_cooling(resource, now)}
         if not any(dispatcher.ready(lane) for lane in closed):
             return load

@@ -45,8 +45,8 @@ class Journal:
 
     def cell(self, record: CellRecord) -> None:
         """A cell reached its outcome; it is held no more."""
-        key = (record.row, record.column)
-        self._held.pop(key, None)
+        if self._held:
+            self._held.pop((record.row, record.column), None)
         self._cells.append(record)
         self._outstanding[record.row] = self._outstanding.get(record.row, 0) + 1
 

@@ -19,7 +19,7 @@ from ..salvage.classify import Classifier, Failure
 from ..salvage.kinds import FailureKind
 from ..salvage.stall import StallClock
 from ..values import Usage
-from ..wakeup import Wakeup
+from ..wakeup import Wakeup, loop_clock
 from .committer import Committer
 from .dispatch import Dispatch
 from .first_request import FirstRequests
@@ -75,7 +75,8 @@ class RunLoop:
         self._options = options
         self._read = read
         self._resume_hint = resume_hint
-        now = anyio.current_time()
+        self._clock = loop_clock()
+        now = self._clock()
         self.meter = Meter(now)
         self._stall = StallClock(now, stall_timeout_s=options.stall_timeout, deadline_at=now + options.deadline)
         self._requests = FirstRequests(core, name)
@@ -96,6 +97,7 @@ class RunLoop:
             classifier,
             self.meter,
             threads,
+            clock=self._clock,
             wall_clock=wall_clock,
             ended=self._job_ended,
         )
@@ -214,18 +216,20 @@ class RunLoop:
     def _step(self, now: float | None = None) -> None:
         """Decide and perform, until nothing more follows from what is known now."""
         if now is None:
-            now = anyio.current_time()
+            now = self._clock()
         bidder = self._dispatch.bidder
         bidder.attending = True
         core = self.core
         core.tick(now)
         self.flight.time_out(now)
         self._look_at_bounds(now)
-        self._performer.perform(core.drain_effects())
+        if core.effects:
+            self._performer.perform(core.drain_effects())
         if self.stopping.status is None:
             self._take_rows_now()
             self._dispatch.step(now)
-            self._performer.perform(core.drain_effects())
+            if core.effects:
+                self._performer.perform(core.drain_effects())
         bidder.attending = False
         if core.ledger.total and self._options.on_failure == "raise" and self.error is None:
             entry = next(iter(core.ledger))
@@ -286,10 +290,10 @@ class RunLoop:
 
     # Jobs
 
-    def _refused(self, task: Task) -> bool:
+    def _refused(self, task: Task, now: float) -> bool:
         """Whether ``task`` may not start: its column was stopped, or cannot say how many tokens it needs."""
-        core, now = self.core, anyio.current_time()
-        if core.refused(task, now):
+        core = self.core
+        if core.stopped and core.refused(task, now):
             return True
         try:
             self._requests.estimate(task)
