@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from ..scheduler.dispatcher import Dispatcher
     from ..scheduler.frontier import Task
 
-__all__ = ["Dispatch"]
+__all__ = ["STARTS_PER_JOB", "STARTS_PER_STEP", "Dispatch"]
 
-STARTS_PER_STEP = 128
+STARTS_PER_STEP = 64
 """Tasks started before the loop gets a turn: at some 60 us each, far below a stall that anyone notices (T25)."""
+
+STARTS_PER_JOB = 2
+"""Tasks that the end of a job may start. Usually it makes room for one; many ends in one turn must not add up."""
 
 
 _FOR_GOOD = 1e300  # a time that never comes, told apart from "not blocked", which Timers calls inf
@@ -80,7 +83,7 @@ class Dispatch:
         self._lane_of_bid: dict[int, str] = {}
         self._lane_of_task: dict[Task, str] = {}
         self._blocked: Timers[str] = Timers()
-        self._starts = 0
+        self._left = 0
         self._closed = False
 
     @property
@@ -97,16 +100,16 @@ class Dispatch:
         """Whether a lane has yet to be looked at: ``step`` had started enough, or its bid was taken back since."""
         return bool(self._hungry)
 
-    def step(self, now: float) -> None:
-        """Place what can be placed now."""
-        self._starts = 0
+    def step(self, now: float, most: int = STARTS_PER_STEP) -> None:
+        """Place what can be placed now, up to ``most`` tasks."""
+        self._left = most
         while (lane := self._blocked.pop_due(now)) is not None:
             self._hungry[lane] = None
         while not self._closed:
             if self.bidder.answers:
                 self._take_answers(now)
             self._hungry.update(self._dispatcher.take_woken())
-            if not self._hungry or self._starts >= STARTS_PER_STEP:
+            if not self._hungry or self._left <= 0:
                 return
             lane = next(iter(self._hungry))
             served = self._serve(lane, now)
@@ -179,7 +182,7 @@ class Dispatch:
             return _Served.BID
         if now < self._blocked.at(lane) < inf:
             return _Served.BLOCKED
-        while self._starts < STARTS_PER_STEP and not self._closed:
+        while self._left > 0 and not self._closed:
             if self._short_of_workers(lane):
                 return _Served.NO_WORKER
             task = self._dispatcher.pop(lane)
@@ -240,7 +243,7 @@ class Dispatch:
                     self._denied(task, denied)
 
     def _run(self, task: Task, lease: Lease | None, now: float) -> None:
-        self._starts += 1
+        self._left -= 1
         self._start(task, lease, now)
 
 

@@ -156,6 +156,17 @@ class Flight:
         else:
             ended = body_results(job, returned, self.classify)
         assert self._workers is not None
+        turnstile = self._workers.turnstile
+        if turnstile.enter(worker.ticket):
+            self._done(job, worker, ended)
+            return
+        try:
+            await turnstile.wait(worker.ticket)
+        finally:
+            self._done(job, worker, ended)  # cancelled while it waited: what it got was paid for
+
+    def _done(self, job: Job, worker: Worker[Job], ended: list[CellResult] | Failure) -> None:
+        assert self._workers is not None
         self._workers.retire(worker)
         self._finish(job, ended, TABLE[ended.kind].outcome if isinstance(ended, Failure) else Outcome.SUCCESS)
 

@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from .rows import RowSeed, RowSource
     from .values import ColumnPlan
 
-__all__ = ["Intake"]
+__all__ = ["ROWS_PER_JOB", "ROWS_PER_PULL", "Intake"]
 
 LOOKS_BETWEEN_CAPACITIES = 16
 """How often the window is asked before the capacity, which changes slowly, is summed up again."""
 
-ROWS_PER_PULL = 64
+ROWS_PER_PULL = 32
 """Rows taken in before the loop gets a turn: checking and encoding one costs some 20 us."""
+
+ROWS_PER_JOB = 2
+"""Rows that the end of a job may take in. Many ends in one turn must not add up."""
 
 
 class Intake:
@@ -90,7 +93,7 @@ class Intake:
 
     def pull_now(self, room: int) -> None:
         """``pull`` without waiting, where ``immediate`` allows it; it stops at the row that fills the bytes."""
-        for _ in range(min(room, ROWS_PER_PULL)):
+        for _ in range(room):
             self._take(self._source.pull_now(1), {})
             begun = self.group_rows > 1 and self._core.owed
             if self.ended or (self._window.full(self._core.open.bytes) and not begun):
