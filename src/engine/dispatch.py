@@ -68,6 +68,7 @@ class Dispatch:
         self.local_running = 0
         self.model_running = 0
         self._dispatcher = dispatcher
+        self._local = frozenset(lane for lane in dispatcher.lanes() if lane.startswith(LOCAL))
         self._controller = controller
         self._start = start
         self._request_of = request_of
@@ -117,9 +118,9 @@ class Dispatch:
                 return
             del self._hungry[lane]
             if served is _Served.NO_WORKER:
-                self._starved[_is_local(lane)][lane] = None
+                self._starved[lane in self._local][lane] = None
             else:
-                self._feed(_is_local(lane))
+                self._feed(lane in self._local)
 
     def next_tick(self) -> float:
         """When a blocked local lane opens."""
@@ -199,7 +200,7 @@ class Dispatch:
         return _Served.ENOUGH
 
     def _short_of_workers(self, lane: str) -> bool:
-        if _is_local(lane):
+        if lane in self._local:
             return self.local_running >= self._local_workers
         # A standing bid keeps no worker from others: its lane may be blocked for ever (T26). Its grant starts all the
         # same, so that up to one task per lane may run beyond the bound.
@@ -245,7 +246,3 @@ class Dispatch:
     def _run(self, task: Task, lease: Lease | None, now: float) -> None:
         self._left -= 1
         self._start(task, lease, now)
-
-
-def _is_local(lane: str) -> bool:
-    return lane.startswith(LOCAL)

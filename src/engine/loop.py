@@ -206,7 +206,7 @@ class RunLoop:
             if core.effects:
                 self._performer.perform(core.drain_effects())
         bidder.attending = False
-        if core.ledger.total and self._options.on_failure == "raise" and self.error is None:
+        if self._options.on_failure == "raise" and self.error is None and core.ledger.total:
             entry = next(iter(core.ledger))
             self._break(RowFailed(f"row {entry.row}, {entry.column}: {entry.kind.value}: {entry.message}"), 0.0)
         if core.journal.waiting:
@@ -216,12 +216,16 @@ class RunLoop:
 
     def _wake_if_due(self) -> None:
         """The loop sleeps until a time that may have come nearer, or waits for an end that has come."""
-        if self._dispatch.unfinished or self._feeder.more or self._next_tick() < self._armed or self._over():
+        if self._dispatch.unfinished or self._feeder.more or self._next_event() < self._armed or self._over():
             self._dispatch.bidder.wakeup.set()
 
+    def _next_event(self) -> float:
+        """The next of the moments that may come nearer; those of the run as a whole only move away."""
+        return min(self.core.salvage.next_tick(0.0), self.flight.next_tick(), self._dispatch.next_tick())
+
     def _next_tick(self) -> float:
-        tick = min(self.core.salvage.next_tick(0.0), self.flight.next_tick(), self._dispatch.next_tick())
-        return min(tick, self._stall.next_tick(-inf) if self.stopping.status is None else self.stopping.next_tick())
+        whole = self._stall.next_tick(-inf) if self.stopping.status is None else self.stopping.next_tick()
+        return min(whole, self._next_event())
 
     def _over(self) -> bool:
         core = self.core
