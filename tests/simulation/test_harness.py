@@ -177,11 +177,11 @@ def test_s4_an_idle_slot_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     step = RunLoop._step  # pyright: ignore[reportPrivateUsage]
     steps = 0
 
-    def lazy(self: RunLoop, now: float | None = None) -> None:
+    def lazy(self: RunLoop, now: float | None = None, *, alone: bool = True) -> None:
         nonlocal steps
         steps += 1
         if steps % 3:
-            step(self, now)
+            step(self, now, alone=alone)
 
     monkeypatch.setattr(RunLoop, "_step", lazy)
     with pytest.raises((PromiseBroken, DeadlockError)) as caught:
