@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .journal import Journal
     from .keeping import Keeper
 
-__all__ = ["Committer"]
+__all__ = ["CELLS_PER_TURN", "Committer"]
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
