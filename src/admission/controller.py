@@ -6,7 +6,6 @@ clock task per controller, no lock: everything runs on the loop that entered the
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections import deque
@@ -14,11 +13,10 @@ from math import inf
 from typing import TYPE_CHECKING, Self, assert_never
 
 import anyio
-import anyio.lowlevel
 
 from ..errors import AdmissionError, ConfigError
 from ..values import Feedback, Outcome, Pressure, ResourceKey, Usage
-from ..wakeup import Wakeup
+from ..wakeup import Wakeup, loop_clock
 from .gate import Gate
 from .headers import parse_feedback
 from .limits import Limits, LimitsBook, LimitsSource, load_limits, parse_limits
@@ -97,7 +95,7 @@ class AdmissionController:
         self._tasks: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
-        self._now = _loop_clock()
+        self._now = loop_clock()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._run_clock)
@@ -343,9 +341,3 @@ class AdmissionController:
         if denied.reason is DenyReason.UNKNOWN_RESOURCE:
             return unknown(resource, self.book.suggest(str(resource)))
         return refused(denied, request, waited_s, self._gate.pressure(resource, self._now()))
-
-
-def _loop_clock() -> Callable[[], float]:
-    """The clock of the running loop. anyio finds out anew at every call which loop that is: ten times as slow."""
-    token = anyio.lowlevel.current_token().native_token
-    return token.time if isinstance(token, asyncio.AbstractEventLoop) else anyio.current_time

@@ -55,6 +55,8 @@ class Gate:
         self._timers = self._room.timers
         self._serving = Serving(self._room, self._leases)
         self._closed = False
+        self.closings = 0
+        """Counts what may have put a resource that ``is_open`` into a cooldown."""
 
     # Set-up
 
@@ -189,6 +191,7 @@ class Gate:
     def block(self, scope: str, until: float, now: float) -> None:
         """Close ``scope`` until ``until`` (may be ``inf``); it reopens with one canary, then gradually."""
         found = self._registry.scopes[scope]
+        self.closings += 1
         found.cooldown.block(until, now)
         self._room.sync(found, now)
         self._serving.pump(found, now)
@@ -243,10 +246,17 @@ class Gate:
         """The end of the latest cooldown over ``resource`` (seconds, monotonic; -inf when it never had one)."""
         return self._known(resource).blocked_until
 
+    def is_open(self, resource: ResourceKey) -> bool:
+        """Whether no cooldown, nor what is left of one, concerns ``resource``: ``is_cooling`` need not be asked."""
+        return all(scope.cooldown.open for scope in self._known(resource).scopes)
+
     def is_cooling(self, resource: ResourceKey, now: float) -> bool:
         """Whether a cooldown lets no request of ``resource`` out now, or waits to see what becomes of one."""
-        scopes = self._known(resource).scopes
-        return any(scope.cooldown.allowance(now, scope.in_flight, scope.limit) == 0.0 for scope in scopes)
+        for scope in self._known(resource).scopes:
+            cooldown = scope.cooldown
+            if not cooldown.open and cooldown.allowance(now, scope.in_flight, scope.limit) == 0.0:
+                return True
+        return False
 
     def scope_of(self, resource: ResourceKey) -> str:
         """The name of the narrowest scope of ``resource``, aliases resolved."""
@@ -307,6 +317,7 @@ class Gate:
         if outcome in _LIMITED:
             lane.limited += 1
         for scope in learn(lease, outcome, feedback, now, used):
+            self.closings += 1
             self._room.sync(scope, now)
 
     def _known(self, resource: ResourceKey) -> Lane:

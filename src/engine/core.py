@@ -68,7 +68,7 @@ class RunCore:
         self.cells_closed = 0  # by an attempt of their own; what follows from them is not counted
         self._records = records
         self._groups = Grouping(group_size)
-        self._effects: list[CoreEffect] = []
+        self.effects: list[CoreEffect] = []
         self._left = LeftLanes(patience_s)
         self._again: set[Task] = set()
         self._fresh: set[str] = set()
@@ -204,9 +204,7 @@ class RunCore:
             self._records.held(item, self.live_rows(item.task), _wait_s(item, now))
             if self._left.leave(item.lane, now):
                 self._leave_lane(item.lane)
-                self._effects.append(
-                    Abandoned(item.lane, f"{item.reason.value} {item.history['last_message']}".strip())
-                )
+                self.effects.append(Abandoned(item.lane, f"{item.reason.value} {item.history['last_message']}".strip()))
         for task in salvage.due(now, fresh_work=fresh):
             if self.frontier.resume(task):
                 self._again.add(task)
@@ -215,7 +213,7 @@ class RunCore:
 
     def drain_effects(self) -> list[CoreEffect]:
         """What the shell has to perform since the last call."""
-        effects, self._effects = self._effects, []
+        effects, self.effects = self.effects, []
         return effects
 
     def leave_open(self) -> None:
@@ -305,7 +303,7 @@ class RunCore:
             if isinstance(effect, LaneParked):
                 self._left.park(effect.lane)
                 self._leave_lane(effect.lane)
-            self._effects.append(effect)
+            self.effects.append(effect)
 
     def _queue(self, task: Task, *, again: bool = False) -> None:
         if self.plans[task.column].lane in self._left:
@@ -317,7 +315,7 @@ class RunCore:
     def _cancel(self, task: Task) -> None:
         self._given_up.discard(task)
         if not self.dispatcher.discard(task):
-            self._effects.append(Cancel(task))
+            self.effects.append(Cancel(task))
 
     def _fail(self, task: Task, fail: Fail, usage: Usage, traceback: str | None) -> Progress:
         plan = self.plans[task.column]
@@ -350,7 +348,7 @@ class RunCore:
         if verdict is not None:
             why = f"{verdict.failures} of {verdict.rows} rows failed for good, the last one with: {fail.message}"
             self.stopped[plan.index] = why
-            self._effects.append(ColumnHalted(plan.name, why))
+            self.effects.append(ColumnHalted(plan.name, why))
 
     def _group_ended(
         self, task: Task, plan: ColumnPlan, results: Sequence[CellResult], usage: Usage, attempts: int

@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from ..scheduler.dispatcher import Dispatcher
     from ..scheduler.frontier import Task
 
-__all__ = ["Dispatch"]
+__all__ = ["STARTS_PER_JOB", "STARTS_PER_STEP", "Dispatch"]
 
-STARTS_PER_STEP = 128
+STARTS_PER_STEP = 64
 """Tasks started before the loop gets a turn: at some 60 us each, far below a stall that anyone notices (T25)."""
+
+STARTS_PER_JOB = 2
+"""Tasks that the end of a job may start. Usually it makes room for one; many ends in one turn must not add up."""
 
 
 _FOR_GOOD = 1e300  # a time that never comes, told apart from "not blocked", which Timers calls inf
@@ -56,7 +59,7 @@ class Dispatch:
         *,
         start: Callable[[Task, Lease | None, float], None],
         request_of: Callable[[Task], Request | None],
-        refused: Callable[[Task], bool],
+        refused: Callable[[Task, float], bool],
         denied: Callable[[Task, Denied], None],
         model_workers: int,
         local_workers: int,
@@ -65,6 +68,7 @@ class Dispatch:
         self.local_running = 0
         self.model_running = 0
         self._dispatcher = dispatcher
+        self._local = frozenset(lane for lane in dispatcher.lanes() if lane.startswith(LOCAL))
         self._controller = controller
         self._start = start
         self._request_of = request_of
@@ -80,7 +84,7 @@ class Dispatch:
         self._lane_of_bid: dict[int, str] = {}
         self._lane_of_task: dict[Task, str] = {}
         self._blocked: Timers[str] = Timers()
-        self._starts = 0
+        self._left = 0
         self._closed = False
 
     @property
@@ -97,16 +101,16 @@ class Dispatch:
         """Whether a lane has yet to be looked at: ``step`` had started enough, or its bid was taken back since."""
         return bool(self._hungry)
 
-    def step(self, now: float) -> None:
-        """Place what can be placed now."""
-        self._starts = 0
+    def step(self, now: float, most: int = STARTS_PER_STEP) -> None:
+        """Place what can be placed now, up to ``most`` tasks."""
+        self._left = most
         while (lane := self._blocked.pop_due(now)) is not None:
             self._hungry[lane] = None
         while not self._closed:
             if self.bidder.answers:
                 self._take_answers(now)
             self._hungry.update(self._dispatcher.take_woken())
-            if not self._hungry or self._starts >= STARTS_PER_STEP:
+            if not self._hungry or self._left <= 0:
                 return
             lane = next(iter(self._hungry))
             served = self._serve(lane, now)
@@ -114,9 +118,9 @@ class Dispatch:
                 return
             del self._hungry[lane]
             if served is _Served.NO_WORKER:
-                self._starved[_is_local(lane)][lane] = None
+                self._starved[lane in self._local][lane] = None
             else:
-                self._feed(_is_local(lane))
+                self._feed(lane in self._local)
 
     def next_tick(self) -> float:
         """When a blocked local lane opens."""
@@ -179,13 +183,13 @@ class Dispatch:
             return _Served.BID
         if now < self._blocked.at(lane) < inf:
             return _Served.BLOCKED
-        while self._starts < STARTS_PER_STEP and not self._closed:
+        while self._left > 0 and not self._closed:
             if self._short_of_workers(lane):
                 return _Served.NO_WORKER
             task = self._dispatcher.pop(lane)
             if task is None:
                 return _Served.EMPTY
-            if self._refused(task) or self._closed:
+            if self._refused(task, now) or self._closed:
                 continue
             request = self._request_of(task)
             if request is None:
@@ -196,7 +200,7 @@ class Dispatch:
         return _Served.ENOUGH
 
     def _short_of_workers(self, lane: str) -> bool:
-        if _is_local(lane):
+        if lane in self._local:
             return self.local_running >= self._local_workers
         # A standing bid keeps no worker from others: its lane may be blocked for ever (T26). Its grant starts all the
         # same, so that up to one task per lane may run beyond the bound.
@@ -230,7 +234,7 @@ class Dispatch:
 
     def _settle(self, answer: Grant | Refuse, task: Task | None, now: float) -> None:
         match answer:
-            case Grant(lease=lease) if task is not None and not self._refused(task) and not self._closed:
+            case Grant(lease=lease) if task is not None and not self._refused(task, now) and not self._closed:
                 self.model_running += 1
                 self._run(task, lease, now)
             case Grant(lease=lease):
@@ -240,9 +244,5 @@ class Dispatch:
                     self._denied(task, denied)
 
     def _run(self, task: Task, lease: Lease | None, now: float) -> None:
-        self._starts += 1
+        self._left -= 1
         self._start(task, lease, now)
-
-
-def _is_local(lane: str) -> bool:
-    return lane.startswith(LOCAL)

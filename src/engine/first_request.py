@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..admission.values import Denied, DenyReason, Request
@@ -10,7 +11,6 @@ from ..salvage.kinds import FailureKind
 
 if TYPE_CHECKING:
     from ..scheduler.tasks import Task
-    from ..values import ResourceKey
     from .core import RunCore
     from .values import ColumnPlan
 
@@ -21,35 +21,31 @@ DISPATCH_PRIORITY = 0
 
 
 class FirstRequests:
-    """Estimates tokens once per dispatch: when the task's turn comes, not before."""
+    """Estimates tokens once per dispatch: when the task's turn comes, not before.
 
-    __slots__ = ("_core", "_estimates", "_flow", "_requests")
+    Where a column names no estimate, all its tasks ask for the same, and share one request.
+    """
+
+    __slots__ = ("_core", "_estimated", "_estimates", "_requests")
 
     def __init__(self, core: RunCore, flow: str) -> None:
         self._core = core
-        self._flow = flow
+        self._estimated = frozenset(plan.index for plan in core.plans if callable(plan.column.tokens))
         self._estimates: dict[Task, int] = {}
-        self._requests: dict[int, Request] = {}  # by column, where all tasks ask for the same
+        self._requests = [_request(plan, flow) for plan in core.plans]
 
     def estimate(self, task: Task) -> None:
         """Ask the column how many input tokens ``task`` needs. Raises what the user's estimate raises."""
-        core, column = self._core, self._core.plans[task.column].column
-        if callable(column.tokens):
+        if task.column in self._estimated:
+            core, column = self._core, self._core.plans[task.column].column
             self._estimates[task] = column.estimate(core.arguments(task, core.live_rows(task)))
 
     def of(self, task: Task) -> Request | None:
         """The request of ``task``, which was estimated; None for local work."""
-        request = self._requests.get(task.column)
-        if request is not None:
+        request = self._requests[task.column]
+        if request is None or task.column not in self._estimated:
             return request
-        plan = self._core.plans[task.column]
-        column = plan.column
-        if plan.resource is None:
-            return None
-        if callable(column.tokens):
-            return self._request(plan, plan.resource, self._estimates.get(task, 0))
-        request = self._requests[task.column] = self._request(plan, plan.resource, column.tokens or 0)
-        return request
+        return replace(request, input_tokens=self._estimates.get(task, 0))
 
     def denial(self, task: Task, denied: Denied) -> Failure:
         """What it means for ``task`` that its request was refused for good."""
@@ -62,22 +58,28 @@ class FirstRequests:
 
     def forget(self, task: Task) -> None:
         """``task`` has started, or will not."""
-        self._estimates.pop(task, None)
-
-    def _request(self, plan: ColumnPlan, resource: ResourceKey, tokens: int) -> Request:
-        return Request(
-            resource,
-            tokens,
-            plan.column.max_output_tokens or 0,
-            flow=self._flow,
-            priority=DISPATCH_PRIORITY,
-            alike=flow_of(self._flow, plan.name),
-        )
+        if self._estimates:
+            self._estimates.pop(task, None)
 
 
 def flow_of(run: str, column: str) -> str:
     """The flow of the requests that bodies of ``column`` make; the first request of each costs the same."""
     return f"{run}/{column}"
+
+
+def _request(plan: ColumnPlan, run: str) -> Request | None:
+    """The request of every task of the column, but for tokens that are estimated for each."""
+    if plan.resource is None:
+        return None
+    tokens = plan.column.tokens
+    return Request(
+        plan.resource,
+        0 if callable(tokens) else tokens or 0,
+        plan.column.max_output_tokens or 0,
+        flow=run,
+        priority=DISPATCH_PRIORITY,
+        alike=flow_of(run, plan.name),
+    )
 
 
 _DENIALS = {

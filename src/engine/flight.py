@@ -5,8 +5,9 @@ Decides nothing: it runs column bodies on workers and reports how each job ended
 
 from __future__ import annotations
 
+from functools import partial
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 
@@ -15,12 +16,12 @@ from ..salvage.classify import Failure
 from ..salvage.kinds import TABLE, FailureKind
 from ..values import Outcome
 from .first_request import flow_of
-from .jobs import Job, ThreadRunner, body_results, call_body
+from .jobs import Job, ThreadRunner, body_results
 from .requests import requester
 from .workers import Worker, Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from anyio.abc import TaskGroup
 
@@ -50,15 +51,17 @@ class Flight:
         meter: Meter,
         threads: ThreadRunner,
         *,
+        clock: Callable[[], float],
         wall_clock: Callable[[], float],
         ended: Callable[[Job, list[CellResult] | Failure | None, float], None],
     ) -> None:
-        self._run = run
+        self._flows = [flow_of(run, plan.name) for plan in core.plans]
         self._core = core
         self._controller = controller
         self._classifier = classifier
         self._meter = meter
         self._threads = threads
+        self._clock = clock
         self._wall_clock = wall_clock
         self._ended = ended
         self._workers: Workers[Job] | None = None
@@ -86,7 +89,7 @@ class Flight:
             controller=self._controller,
             classifier=self._classifier,
             meter=self._meter,
-            flow=flow_of(self._run, plan.name),
+            flow=self._flows[plan.index],
         )
         self._jobs[task] = job
         core.sent(task, now)
@@ -136,7 +139,11 @@ class Flight:
         requester.set(job)
         ended: list[CellResult] | Failure
         try:
-            returned = await call_body(job, self._threads)
+            column = job.plan.column
+            if column.is_async:
+                returned = await cast("Awaitable[object]", column.fn(**job.arguments))
+            else:
+                returned = await self._threads(partial(column.fn, **job.arguments))
         except Exception as error:
             if _is_cancelled():
                 await anyio.sleep_forever()  # the body made an error of our cancellation, which goes on here
@@ -148,6 +155,17 @@ class Flight:
             ended = Failure(FailureKind.CONNECTION_ERROR, f"{job.plan.name}: something that it awaited was cancelled")
         else:
             ended = body_results(job, returned, self.classify)
+        assert self._workers is not None
+        turnstile = self._workers.turnstile
+        if turnstile.enter(worker.ticket):
+            self._done(job, worker, ended)
+            return
+        try:
+            await turnstile.wait(worker.ticket)
+        finally:
+            self._done(job, worker, ended)  # cancelled while it waited: what it got was paid for
+
+    def _done(self, job: Job, worker: Worker[Job], ended: list[CellResult] | Failure) -> None:
         assert self._workers is not None
         self._workers.retire(worker)
         self._finish(job, ended, TABLE[ended.kind].outcome if isinstance(ended, Failure) else Outcome.SUCCESS)
@@ -161,9 +179,10 @@ class Flight:
         self._finish(job, failure, Outcome.LOCAL_TIMEOUT)
 
     def _finish(self, job: Job, ended: list[CellResult] | Failure | None, outcome: Outcome) -> None:
-        now = anyio.current_time()
+        now = self._clock()
         del self._jobs[job.task]
-        self._deadlines.set(job.task, inf)
+        if job.plan.column.timeout is not None:
+            self._deadlines.set(job.task, inf)
         self._settle(job, ended if isinstance(ended, Failure) else None, outcome, now)
         self._ended(job, ended, now)
 

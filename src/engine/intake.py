@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from .rows import RowSeed, RowSource
     from .values import ColumnPlan
 
-__all__ = ["Intake"]
+__all__ = ["ROWS_PER_JOB", "ROWS_PER_PULL", "Intake"]
 
 LOOKS_BETWEEN_CAPACITIES = 16
 """How often the window is asked before the capacity, which changes slowly, is summed up again."""
 
-ROWS_PER_PULL = 64
+ROWS_PER_PULL = 32
 """Rows taken in before the loop gets a turn: checking and encoding one costs some 20 us."""
+
+ROWS_PER_JOB = 2
+"""Rows that the end of a job may take in. Many ends in one turn must not add up."""
 
 
 class Intake:
@@ -57,6 +60,8 @@ class Intake:
         # Above this load no row is wanted, whatever else changes, as long as the capacity stays.
         self._refill_below = inf
         self._looks = 0
+        self._closings = -1  # how many the gate had counted when all resources were, or were not, open
+        self._all_open = False
         self._source = source
         self._core = core
         self._handle = handle
@@ -88,7 +93,7 @@ class Intake:
 
     def pull_now(self, room: int) -> None:
         """``pull`` without waiting, where ``immediate`` allows it; it stops at the row that fills the bytes."""
-        for _ in range(min(room, ROWS_PER_PULL)):
+        for _ in range(room):
             self._take(self._source.pull_now(1), {})
             begun = self.group_rows > 1 and self._core.owed
             if self.ended or (self._window.full(self._core.open.bytes) and not begun):
@@ -118,7 +123,11 @@ class Intake:
 
     def _open_load(self, load: int) -> int:
         """``load`` without what only waits for a closed resource: that is no reason to keep the others idle (T26)."""
-        gate, dispatcher, now = self._controller.gate, self._core.dispatcher, anyio.current_time()
+        gate, dispatcher = self._controller.gate, self._core.dispatcher
+        if gate.closings == self._closings and self._all_open:
+            return load
+        self._closings, self._all_open = gate.closings, all(map(gate.is_open, self.resources.values()))
+        now = anyio.current_time()
         closed = {lane for lane, resource in self.resources.items() if gate.is_cooling(resource, now)}
         if not any(dispatcher.ready(lane) for lane in closed):
             return load

@@ -7,7 +7,7 @@ not a failure and passes through.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 import anyio.to_thread
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .meter import Meter
     from .workers import Worker
 
-__all__ = ["Job", "ThreadRunner", "body_results", "call_body", "worker_threads"]
+__all__ = ["Job", "ThreadRunner", "body_results", "worker_threads"]
 
 ThreadRunner = Callable[[Callable[[], object]], Awaitable[object]]
 """Runs a blocking function elsewhere and returns what it returns. Virtual time hands in one that does not."""
@@ -41,6 +41,9 @@ def worker_threads(most: int) -> ThreadRunner:
         return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=limiters[0])
 
     return run
+
+
+NOTHING_SPENT: Final = Usage()
 
 
 class Job:
@@ -89,7 +92,7 @@ class Job:
         self.classifier = classifier
         self.meter = meter
         self.flow = flow
-        self.usage = Usage()
+        self.usage = NOTHING_SPENT
         self.timed_out = False
         self.unwanted = False
         self.worker: Worker[Job] | None = None
@@ -97,14 +100,6 @@ class Job:
     def spent(self, usage: Usage) -> None:
         """Count tokens that a request of this job used."""
         self.usage = self.usage + usage
-
-
-async def call_body(job: Job, threads: ThreadRunner) -> object:
-    """Run the body of ``job`` once and return what it returns."""
-    column = job.plan.column
-    if column.is_async:
-        return await cast("Awaitable[object]", column.fn(**job.arguments))
-    return await threads(lambda: column.fn(**job.arguments))
 
 
 def body_results(

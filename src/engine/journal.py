@@ -6,11 +6,16 @@ Pure: the committing is in :mod:`headgate.engine.committer`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from ..storage.ports import Batch, CellRecord, HeldRecord, RowRecord, SpentRecord
 
-__all__ = ["Journal"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Journal", "parts"]
 
 
 class Journal:
@@ -45,8 +50,8 @@ class Journal:
 
     def cell(self, record: CellRecord) -> None:
         """A cell reached its outcome; it is held no more."""
-        key = (record.row, record.column)
-        self._held.pop(key, None)
+        if self._held:
+            self._held.pop((record.row, record.column), None)
         self._cells.append(record)
         self._outstanding[record.row] = self._outstanding.get(record.row, 0) + 1
 
@@ -72,14 +77,14 @@ class Journal:
             spent=tuple(self._spent),
             learned=learned,
         )
-        self.in_commit = self.waiting
+        self.in_commit += self.waiting
         self._rows, self._cells, self._spent = [], [], []
         self._held, self._unheld = {}, {}
         return batch
 
     def committed(self, batch: Batch) -> list[int]:
-        """``batch`` is durable. Returns the rows of which nothing is outstanding any more, in order of mention."""
-        self.in_commit = 0
+        """``batch``, or a part of one, is durable. Returns the rows of which nothing is outstanding any more."""
+        self.in_commit -= _records(batch)
         settled: list[int] = []
         outstanding = self._outstanding
         for row in chain((record.row for record in batch.rows), (record.row for record in batch.cells)):
@@ -90,3 +95,15 @@ class Journal:
                 del outstanding[row]
                 settled.append(row)
         return settled
+
+
+def parts(batch: Batch, most: int) -> Iterator[Batch]:
+    """``batch`` in parts of up to ``most`` cells, the first with everything else in it."""
+    cells = batch.cells
+    yield replace(batch, cells=cells[:most])
+    for start in range(most, len(cells), most):
+        yield Batch(cells=cells[start : start + most])
+
+
+def _records(batch: Batch) -> int:
+    return len(batch.rows) + len(batch.cells) + len(batch.unheld) + len(batch.held) + len(batch.spent)

@@ -19,12 +19,14 @@ from ..salvage.classify import Classifier, Failure
 from ..salvage.kinds import FailureKind
 from ..salvage.stall import StallClock
 from ..values import Usage
-from ..wakeup import Wakeup
+from ..wakeup import Wakeup, loop_clock
 from .committer import Committer
-from .dispatch import Dispatch
+from .dispatch import STARTS_PER_JOB, STARTS_PER_STEP, Dispatch
+from .feeding import Feeder
 from .first_request import FirstRequests
 from .flight import Flight
 from .halt import Halt, cause_of
+from .intake import ROWS_PER_JOB, ROWS_PER_PULL
 from .keeping import Keeper
 from .meter import Meter
 from .pace import PaceReader
@@ -75,7 +77,8 @@ class RunLoop:
         self._options = options
         self._read = read
         self._resume_hint = resume_hint
-        now = anyio.current_time()
+        self._clock = loop_clock()
+        now = self._clock()
         self.meter = Meter(now)
         self._stall = StallClock(now, stall_timeout_s=options.stall_timeout, deadline_at=now + options.deadline)
         self._requests = FirstRequests(core, name)
@@ -96,6 +99,7 @@ class RunLoop:
             classifier,
             self.meter,
             threads,
+            clock=self._clock,
             wall_clock=wall_clock,
             ended=self._job_ended,
         )
@@ -112,13 +116,11 @@ class RunLoop:
         self._committer = Committer(handle, core.journal, Keeper(controller, wall_clock, now), self._committed)
         self._armed = inf
         self._paces = PaceReader(intake.resources, core, self._dispatch, controller, self.meter)
-        self._room = Wakeup()
-        self._wants_room = False
-        self._more_rows = False  # there is room for more than the last step took in
         self.rows_ready = Wakeup()
         self.streaming = False
         self.dropped_rows = False
         self.stopping = Halt()
+        self._feeder = Feeder(intake, self.stopping, came=self._rows_came, broke=self._break)
         self.error: BaseException | None = None
         self.report: RunReport | None = None
         self.done = anyio.Event()
@@ -139,7 +141,7 @@ class RunLoop:
                 self.flight.open(tasks, most)
                 tasks.start_soon(self._committer.run)
                 if not self._intake.immediate:
-                    tasks.start_soon(self._take_rows)
+                    tasks.start_soon(self._feed)
                 await self._loop()
                 tasks.cancel_scope.cancel()
             if self.error is None:
@@ -165,85 +167,65 @@ class RunLoop:
             self._step()
             if self._over():
                 return
-            if self._dispatch.unfinished or self._more_rows:
+            if self._dispatch.unfinished or self._feeder.more:
                 await anyio.lowlevel.checkpoint()
                 continue
             self._armed = self._next_tick()
             await self._dispatch.bidder.wakeup.wait(self._armed)
             self._armed = -inf
 
-    def _take_rows_now(self) -> None:
-        """Rows that need no waiting come in within the step that made room for them: no task has to be woken."""
-        intake = self._intake
-        self._more_rows = False
-        if intake.immediate and not intake.ended and (room := intake.room()) > 0:
-            try:
-                intake.pull_now(room)
-            except Exception as error:
-                self._break(error)
-            else:
-                self._more_rows = self.stopping.status is None and not intake.ended and intake.room() > 0
-
-    async def _take_rows(self) -> None:
-        try:
-            while not self._intake.ended and self.stopping.status is None:
-                await self._take_some_rows()
-        finally:
-            await self._intake.aclose()
+    async def _feed(self) -> None:
+        await self._feeder.run()
         self._dispatch.bidder.wakeup.set()
 
-    async def _take_some_rows(self) -> None:
-        room = self._intake.room()
-        if room <= 0:
-            self._wants_room = True
-            await self._room.wait()
-            self._wants_room = False
-            return
-        try:
-            await self._intake.pull(room)
-        except Exception as error:
-            self._break(error)
-            return
+    def _rows_came(self) -> None:
         self._hand_out()  # rows that an earlier run finished need no commit
         self._step()
         self._wake_if_due()
-        await anyio.lowlevel.checkpoint()
 
     # Steps
 
-    def _step(self, now: float | None = None) -> None:
-        """Decide and perform, until nothing more follows from what is known now."""
+    def _step(self, now: float | None = None, *, alone: bool = True) -> None:
+        """Decide and perform, until nothing more follows from what is known now.
+
+        Not ``alone``: one of many steps in this turn of the loop, so a small one. The loop does what it leaves.
+        """
         if now is None:
-            now = anyio.current_time()
+            now = self._clock()
         bidder = self._dispatch.bidder
         bidder.attending = True
         core = self.core
         core.tick(now)
         self.flight.time_out(now)
         self._look_at_bounds(now)
-        self._performer.perform(core.drain_effects())
-        if self.stopping.status is None:
-            self._take_rows_now()
-            self._dispatch.step(now)
+        if core.effects:
             self._performer.perform(core.drain_effects())
+        if self.stopping.status is None:
+            self._feeder.take_now(ROWS_PER_PULL if alone else ROWS_PER_JOB)
+            self._dispatch.step(now, STARTS_PER_STEP if alone else STARTS_PER_JOB)
+            if core.effects:
+                self._performer.perform(core.drain_effects())
         bidder.attending = False
-        if core.ledger.total and self._options.on_failure == "raise" and self.error is None:
+        if self._options.on_failure == "raise" and self.error is None and core.ledger.total:
             entry = next(iter(core.ledger))
             self._break(RowFailed(f"row {entry.row}, {entry.column}: {entry.kind.value}: {entry.message}"), 0.0)
         if core.journal.waiting:
             self._committer.wakeup.set()
-        if self._wants_room and self._intake.room() > 0:
-            self._room.set()
+        self._feeder.look()
         self._paces.read(now)
 
     def _wake_if_due(self) -> None:
         """The loop sleeps until a time that may have come nearer, or waits for an end that has come."""
-        if self._dispatch.unfinished or self._more_rows or self._next_tick() < self._armed or self._over():
+        if self._dispatch.unfinished or self._feeder.more or self._next_event() < self._armed or self._over():
             self._dispatch.bidder.wakeup.set()
 
+    def _next_event(self) -> float:
+        """The next of the moments that may come nearer; those of the run as a whole only move away."""
+        return min(self.core.salvage.next_tick(0.0), self.flight.next_tick(), self._dispatch.next_tick())
+
     def _next_tick(self) -> float:
-        tick = min(self.core.salvage.next_tick(0.0), self.flight.next_tick(), self._dispatch.next_tick())
-        return min(tick, self._stall.next_tick(-inf) if self.stopping.status is None else self.stopping.next_tick())
+        whole = self._stall.next_tick(-inf) if self.stopping.status is None else self.stopping.next_tick()
+        return min(whole, self._next_event())
 
     def _over(self) -> bool:
         core = self.core
@@ -271,12 +253,11 @@ class RunLoop:
 
     def halt(self, status: RunStatus, grace: float | None = None) -> None:
         """Start nothing more; what is in flight has ``grace`` seconds (None: the run's option)."""
-        now = anyio.current_time()
-        self._more_rows = False
+        now = self._clock()
         if self.stopping.begin(status, now + (self._options.grace if grace is None else grace)):
             for task in self._dispatch.close(now):
                 self.core.cancelled(task, now)
-        self._room.set()
+        self._feeder.stop()
         self._dispatch.bidder.wakeup.set()
 
     def _break(self, error: Exception, grace: float | None = None) -> None:
@@ -286,10 +267,10 @@ class RunLoop:
 
     # Jobs
 
-    def _refused(self, task: Task) -> bool:
+    def _refused(self, task: Task, now: float) -> bool:
         """Whether ``task`` may not start: its column was stopped, or cannot say how many tokens it needs."""
-        core, now = self.core, anyio.current_time()
-        if core.refused(task, now):
+        core = self.core
+        if core.stopped and core.refused(task, now):
             return True
         try:
             self._requests.estimate(task)
@@ -313,7 +294,7 @@ class RunLoop:
             self.core.succeeded(job.task, ended, job.usage, now, sent_at=job.started_at)
         if self.core.cells_closed != closed:
             self._stall.progress(now)
-        self._step(now)
+        self._step(now, alone=False)
         self._wake_if_due()
 
     def _failed(self, job: Job, failure: Failure, now: float) -> None:
@@ -357,10 +338,10 @@ class RunLoop:
             if not self.core.finished and self._over():
                 self._dispatch.bidder.wakeup.set()  # the run waited for nothing else
             return
-        if self._wants_room:
-            self._room.set()
-        elif self._intake.immediate:
+        if self._intake.immediate:
             self._dispatch.bidder.wakeup.set()
+        else:
+            self._feeder.look()
 
     # The end
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..values import Done
 
@@ -39,8 +39,7 @@ class ColumnPlan:
     column: Column
 
 
-@dataclass(frozen=True, slots=True)
-class CellResult:
+class CellResult(NamedTuple):
     """What a task yields for one row: a value and its stored form, or the failure of this row's part."""
 
     row: int

@@ -54,7 +54,7 @@ class Lanes(Generic[K]):
 
     def touch(self, lane: Lane[K], now: float) -> None:
         """Put the lane where it now belongs: after every change to it."""
-        at = self._ready_at(lane, now)
+        at = self._ready_at(lane, now) if lane.held else inf
         if at < inf:
             self._agenda.set(lane.name, at)
         else:

@@ -28,7 +28,8 @@ class SlidingCount:
 
     def add(self, now: float) -> None:
         """Count one event."""
-        self.advance(now)
+        if self._second is None or now >= self._second + 1:  # almost every event is in the running second
+            self.advance(now)
         self._buckets[(self._second or 0) % len(self._buckets)] += 1
         self.total += 1
 

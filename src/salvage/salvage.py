@@ -173,6 +173,8 @@ class Salvage(Generic[K]):
 
     def next_tick(self, now: float) -> float:
         """When time alone changes anything again; inf for never, and not after ``now`` if it already has."""
+        if not self._entries:
+            return inf
         head = self._expiry.head()
         return min(self._lanes.next_tick(), inf if head is None else head[0])
 

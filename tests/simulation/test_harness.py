@@ -177,13 +177,17 @@ def test_s4_an_idle_slot_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     step = RunLoop._step  # pyright: ignore[reportPrivateUsage]
     steps = 0
 
-    def lazy(self: RunLoop, now: float | None = None) -> None:
+    def lazy(self: RunLoop, now: float | None = None, *, alone: bool = True) -> None:
         nonlocal steps
         steps += 1
         if steps % 3:
-            step(self, now)
+            step(self, now, alone=alone)
+
+    def unwoken(_: RunLoop) -> None:
+        """The loop sleeps on."""
 
     monkeypatch.setattr(RunLoop, "_step", lazy)
+    monkeypatch.setattr(RunLoop, "_wake_if_due", unwoken)
     with pytest.raises((PromiseBroken, DeadlockError)) as caught:
         check()
     assert getattr(caught.value, "promise", "S4") == "S4"

@@ -233,7 +233,7 @@ def yields_of(monkeypatch: pytest.MonkeyPatch, rows: int, concurrency: int) -> i
     limits = {"acme/m": {"concurrency": concurrency}}
     with monkeypatch.context() as patch:
         patch.setattr(anyio.lowlevel, "checkpoint", counted)
-        patch.setattr("headgate.engine.workers.checkpoint", counted)
+        patch.setattr("headgate.engine.turnstile.checkpoint", counted)
         report = run_virtual(lambda: headgate.amap(asking(provider), rows, model="acme/m", limits=limits))
     assert report.done == rows
     return count
@@ -241,7 +241,7 @@ def yields_of(monkeypatch: pytest.MonkeyPatch, rows: int, concurrency: int) -> i
 
 def test_t29_unconditional_yield(monkeypatch: pytest.MonkeyPatch) -> None:
     """Elsewhere sleep(0) followed every dispatched batch, whatever the pressure. Here only a step that had to stop
-    before it was finished yields, and workers together after a bounded number of jobs.
+    before it was finished yields, and those that wait for the next turn at the turnstile, all together.
     """
     assert yields_of(monkeypatch, rows=60, concurrency=4) <= 1  # the first intake of rows
     start = yields_of(monkeypatch, rows=2000, concurrency=1000)

@@ -1,0 +1,81 @@
+"""Letting rows into a run: at once where nothing has to be waited for, otherwise from a task of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio.lowlevel
+
+from ..wakeup import Wakeup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .halt import Halt
+    from .intake import Intake
+
+__all__ = ["Feeder"]
+
+
+class Feeder:
+    """Pulls rows while the intake has room and the run goes on.
+
+    ``came`` is called when rows came in that had to be waited for, ``broke`` with what the source or the store raised.
+    """
+
+    __slots__ = ("_broke", "_came", "_intake", "_room", "_stopping", "_waits", "more")
+
+    def __init__(
+        self, intake: Intake, stopping: Halt, *, came: Callable[[], None], broke: Callable[[Exception], None]
+    ) -> None:
+        self._intake = intake
+        self._stopping = stopping
+        self._came = came
+        self._broke = broke
+        self._room = Wakeup()
+        self._waits = False
+        self.more = False
+        """Whether there is room for more than ``take_now`` took in."""
+
+    def take_now(self, most: int) -> None:
+        """Rows that need no waiting come in within the step that made room for them: no task has to be woken."""
+        intake = self._intake
+        self.more = False
+        if intake.immediate and not intake.ended and (room := intake.room()) > 0:
+            try:
+                intake.pull_now(min(room, most))
+            except Exception as error:
+                self._broke(error)
+            else:
+                self.more = self._stopping.status is None and not intake.ended and intake.room() > 0
+
+    async def run(self) -> None:
+        """Take in rows that have to be waited for, until there are no more."""
+        intake = self._intake
+        try:
+            while not intake.ended and self._stopping.status is None:
+                room = intake.room()
+                if room <= 0:
+                    self._waits = True
+                    await self._room.wait()
+                    self._waits = False
+                    continue
+                try:
+                    await intake.pull(room)
+                except Exception as error:
+                    self._broke(error)
+                    continue
+                self._came()
+                await anyio.lowlevel.checkpoint()
+        finally:
+            await intake.aclose()
+
+    def look(self) -> None:
+        """There may be room again."""
+        if self._waits and self._intake.room() > 0:
+            self._room.set()
+
+    def stop(self) -> None:
+        """No more rows are wanted."""
+        self.more = False
+        self._room.set()
