@@ -63,8 +63,8 @@ DEEP_BELOW: Final = 0.93
 DEEP_RISE: Final = 4.0
 """A probe that raised the rate to so much of itself has used up a minute's worth, and more: that was another quota."""
 
-DEEP_DOUBT: Final = 2.0
-"""If it raised the rate to so much of itself, a shallow bucket would explain it, too: that is tried, once."""
+DEEP_DOUBT: Final = 1.5
+"""Where a minute's worth is too few requests to tell, this is enough: a shallow one is tried, once."""
 
 DEEP_REQUESTS: Final = 3.0
 """So many requests' worth is left in a deep bucket after a rejection: what goes on then may cost more than expected."""
@@ -140,7 +140,8 @@ class RateMeasure:
         self, cost: float, sent_at: float, units_before: float, span_s: float, base: float, reached: float
     ) -> float:
         """What to hold after a rejection in a probe of the rate ``base``: that at least, if as much was refilled."""
-        if self.deep and reached >= (DEEP_RISE if self._proven else DEEP_DOUBT) * base:
+        thin = not self._proven and DEEP_S * base < self._enough(cost, EPISODE_REQUESTS)
+        if self.deep and reached >= (DEEP_DOUBT if thin else DEEP_RISE) * base:
             self._doubted, self.deep, self._proven = not self._proven, False, False
         held = self._margin * self._measured(cost, sent_at, units_before, span_s, base)
         return max(held, min(base, self._refilled(cost, sent_at, units_before)))

@@ -266,23 +266,23 @@ def test_a_bucket_called_deep_on_thin_evidence_is_tried_as_a_shallow_one_once() 
     measure = RateMeasure(counts)
 
     def pass_time(start: int, end: int) -> None:
-        for second in range(start, end):
+        for second in range(start, end, 10):
             counts.sent(1.0, float(second), idle=False)
 
     def rejected_while_holding_soon_after(probe_end: float) -> None:
         measure.counted(probe_end, counts.units, probed=True)
-        measure.while_holding(1.0, probe_end + 3.0, counts.units, 10.0, 1.0)
-        measure.counted(probe_end + 3.0, counts.units, probed=False)
+        measure.while_holding(1.0, probe_end + 9.0, counts.units, 60.0, 0.1)
+        measure.counted(probe_end + 9.0, counts.units, probed=False)
 
     rejected_while_holding_soon_after(0.0)
     assert measure.deep
-    pass_time(4, 60)
-    measure.after_probe(1.0, 60.0, counts.units, 10.0, base=0.5, reached=1.0)
+    pass_time(20, 300)
+    measure.after_probe(1.0, 300.0, counts.units, 60.0, base=0.1, reached=0.16)
     assert not measure.deep
-    rejected_while_holding_soon_after(60.0)
+    rejected_while_holding_soon_after(300.0)
     assert measure.deep
-    pass_time(64, 120)
-    measure.after_probe(1.0, 120.0, counts.units, 10.0, base=0.5, reached=1.0)
+    pass_time(320, 600)
+    measure.after_probe(1.0, 600.0, counts.units, 60.0, base=0.1, reached=0.16)
     assert measure.deep
 
 
