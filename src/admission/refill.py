@@ -82,6 +82,8 @@ class Refill:
 
     def rejected(self, spent: float, cost: float, sent_at: float) -> None:
         """A request of ``cost`` units that was sent at ``sent_at`` was rejected; ``spent`` were accepted before."""
+        if cost <= 0.0:
+            return  # it asked for nothing of this
         seconds, units, short = sent_at - self._sent_at, spent - self._spent, max(cost, self._cost)
         if seconds > 0.0 and units < SPAN_COSTS * short:
             return

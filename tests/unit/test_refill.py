@@ -76,3 +76,14 @@ def test_slots_are_not_taken_for_a_rate() -> None:
     for seed in range(20):
         for share in (0.0, 0.1):
             assert slots(Random(seed), 32, share=share).evidence < ENOUGH, (seed, share)
+
+
+def test_requests_that_cost_nothing_say_nothing() -> None:
+    """Requests without tokens under a suspected token limit: nothing spent, nothing missing, for however long."""
+    refill = Refill()
+    for number in range(20):
+        refill.rejected(0.0, 0.0, 4.0 * number)
+    assert refill.evidence == 0.0
+    for number in range(20):
+        refill.rejected(10.0 * number, float(number % 2), 100.0 + 10.0 * number)
+    assert refill.evidence > 0.0
