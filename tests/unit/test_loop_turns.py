@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,8 @@ from headgate.testing.clock import run_virtual
 from headgate.wakeup import Wakeup
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from headgate.storage import Batch
 
 IN_FLIGHT = 512
@@ -63,11 +66,9 @@ def test_t25_stalls_of_the_loop(backend: Literal["asyncio", "trio"], model: str 
     assert max(between) <= 8 * PER_TURN  # bodies that begin; ends are half of them
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_t25_answers_that_come_at_once(backend: Literal["asyncio", "trio"]) -> None:
-    """A thousand answers in one turn of the loop are not dealt with in that turn, and none is lost for it."""
-    rows = 1_000
-    ended: list[int] = []
+@asynccontextmanager
+async def salvo(rows: int) -> AsyncGenerator[headgate.Run]:
+    """A run whose bodies all return at the present moment."""
     pipeline = headgate.Pipeline("salvo")
 
     @pipeline.column(model="openai/gpt-x")
@@ -75,10 +76,20 @@ def test_t25_answers_that_come_at_once(backend: Literal["asyncio", "trio"]) -> N
         await anyio.sleep_until(10.0)
         return row
 
+    async with headgate.Engine(limits={"*": headgate.Limits(concurrency=rows)}, seed=1) as engine:
+        run = await engine.start(pipeline, rows, max_open_rows=rows, max_workers=rows)
+        await anyio.sleep_until(10.0)
+        yield run
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_t25_answers_that_come_at_once(backend: Literal["asyncio", "trio"]) -> None:
+    """A thousand answers in one turn of the loop are not dealt with in that turn, and none is lost for it."""
+    rows = 1_000
+    ended: list[int] = []
+
     async def main() -> headgate.RunReport:
-        async with headgate.Engine(limits={"*": headgate.Limits(concurrency=rows)}, seed=1) as engine:
-            run = await engine.start(pipeline, rows, max_open_rows=rows, max_workers=rows)
-            await anyio.sleep_until(10.0)
+        async with salvo(rows) as run:
             while not run.done:
                 ended.append(run.core.cells_closed)
                 await anyio.lowlevel.checkpoint()
@@ -93,17 +104,9 @@ def test_t25_answers_that_come_at_once(backend: Literal["asyncio", "trio"]) -> N
 def test_an_answer_that_waits_for_its_turn_survives_the_end_of_the_run(backend: Literal["asyncio", "trio"]) -> None:
     """It was paid for: a run that is stopped that moment without any grace keeps it."""
     rows = 500
-    pipeline = headgate.Pipeline("salvo")
-
-    @pipeline.column(model="openai/gpt-x")
-    async def body(row: int) -> int:
-        await anyio.sleep_until(10.0)
-        return row
 
     async def main() -> headgate.RunReport:
-        async with headgate.Engine(limits={"*": headgate.Limits(concurrency=rows)}, seed=1) as engine:
-            run = await engine.start(pipeline, rows, max_open_rows=rows, max_workers=rows)
-            await anyio.sleep_until(10.0)
+        async with salvo(rows) as run:
             while not run.core.cells_closed:
                 await anyio.lowlevel.checkpoint()
             await anyio.lowlevel.checkpoint()  # the others have their answers by now, and wait

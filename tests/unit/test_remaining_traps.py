@@ -11,7 +11,8 @@ import re
 import stat
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import anyio.lowlevel
@@ -304,3 +305,43 @@ def test_t50_rename_without_fsync_of_the_directory(tmp_path: Path, monkeypatch: 
     assert headgate.write_jsonl(tmp_path / "out.jsonl", iter([{"row": 0}])) == 1
     assert done == ["file", "rename", "folder"]
     assert [file.name for file in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+@pytest.mark.parametrize("how", ["rejected", "blocked"])
+def test_t26_a_resource_that_closes_later_leaves_the_window_to_the_others(how: Literal["rejected", "blocked"]) -> None:
+    """T26: what waits for a closed resource is no load, also when it closes long after the run began."""
+    rows = 400
+    good: list[float] = []
+
+    class RefusedError(Exception):
+        status_code = 429
+        response = SimpleNamespace(status_code=429, headers={"retry-after": "500"})
+
+    async def main() -> headgate.RunReport:
+        limits = {"*": headgate.Limits(concurrency=4)}
+        async with headgate.Engine(limits=limits, seed=1) as engine:
+            pipeline = headgate.Pipeline("two")
+
+            @pipeline.column(model="acme/good")
+            async def fine(row: int) -> int:
+                await anyio.sleep(0.1)
+                good.append(anyio.current_time())
+                return row
+
+            @pipeline.column(model="acme/bad")
+            async def poor(row: int) -> int:
+                await anyio.sleep(0.1)
+                if how == "rejected" and 2 < anyio.current_time() < 400:
+                    raise RefusedError
+                return row
+
+            run = await engine.start(pipeline, rows)
+            await anyio.sleep(2)
+            if how == "blocked":
+                engine.admission.block("acme/bad", 500.0)
+            return await run.wait()
+
+    report = run_virtual(main)
+    assert report.done == rows
+    assert len(good) == rows
+    assert max(good) < 100
