@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ..values import RateWindow
 
-__all__ = ["PATIENCE_MAX_S", "PATIENCE_S", "STALE_AT_MOST_S", "StatedRate"]
+__all__ = ["PATIENCE_MAX_S", "PATIENCE_S", "STALE_AT_LEAST_S", "STALE_AT_MOST_S", "StatedRate"]
 
 FLOOR: Final = 0.05
 """Never below this share of the limit: an answer is needed to learn that there is room again."""

@@ -12,7 +12,7 @@ import pytest
 
 from headgate.admission.gate import Gate
 from headgate.admission.rate import RateLimiter
-from headgate.admission.rate_stated import PATIENCE_MAX_S, PATIENCE_S, STALE_AT_MOST_S
+from headgate.admission.rate_stated import PATIENCE_MAX_S, PATIENCE_S, STALE_AT_LEAST_S, STALE_AT_MOST_S
 from headgate.admission.scope import ScopeLimits
 from headgate.admission.values import Lease, ReleaseResult, Request
 from headgate.values import Outcome, RateWindow, ResourceKey, Usage
@@ -61,6 +61,16 @@ def test_a_statement_about_a_day_lapses_within_the_hour() -> None:
         assert sends < 1000
     assert waits_s(limiter, 1.0, now) <= PATIENCE_S
     assert limiter.rate_per_minute == inf
+
+
+def test_who_waits_when_a_statement_lapses_is_told_to_ask_at_that_moment() -> None:
+    """A10: the next review came up to half a minute later, and meanwhile nothing kept the request any more."""
+    limiter = limiter_of()
+    limiter.observed(RateWindow(60.0, 60.0), limiter.take(1.0, 0.0), 0.0)
+    limiter.take(60.0, STALE_AT_LEAST_S - 1.0)
+    asked = STALE_AT_LEAST_S - 0.5
+    assert asked < limiter.ready_at(60.0, asked) <= STALE_AT_LEAST_S
+    assert limiter.ready_at(60.0, STALE_AT_LEAST_S) <= STALE_AT_LEAST_S
 
 
 def test_a_bill_beyond_all_reason_is_owed_for_a_minute() -> None:
