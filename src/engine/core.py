@@ -124,9 +124,8 @@ class RunCore:
             self.salvage.dropped(task, now)
             return
         self.cells_closed += len(results)
-        attempts = 1 + self.salvage.tries(task)
         self._left.worked(plan.lane, now)
-        self.salvage.succeeded(task, plan.lane, now, sent_at=sent_at)
+        attempts = 1 + self.salvage.succeeded(task, plan.lane, now, sent_at=sent_at)
         if plan.group:
             self._group_ended(task, plan, results, usage, attempts)
             return

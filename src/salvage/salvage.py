@@ -104,18 +104,22 @@ class Salvage(Generic[K]):
         self._lanes.touch(place, now)
         return decision
 
-    def succeeded(self, task: K, lane: str, now: float, *, sent_at: float | None = None) -> None:
-        """The task is done. ``sent_at``: when its request was let out, where known."""
+    def succeeded(self, task: K, lane: str, now: float, *, sent_at: float | None = None) -> int:
+        """The task is done. Return how often it had failed. ``sent_at``: when its request was let out, where known."""
         place = self._lanes.at(lane, now)
         place.budget.deposit(now)
-        self._note_worked(place, task, now, sent_at)
-        entry = self._entries.get(task)
-        if entry is not None:
+        if place.breaker.worked(task, now, sent_at):
+            self._effects.reopened(place.name)
+        tries = 0
+        if self._entries and (entry := self._entries.get(task)) is not None:
             assert not entry.held, f"{task!r} succeeded while it was held"
+            tries = entry.history.tries
             self._settle_token(entry, now, refund=True)
             self._forget(task)
             self._counts["recovered"] += 1
-        self._lanes.touch(place, now)
+        if self._held:  # the agenda is about held tasks only: while there are none, it is empty
+            self._lanes.touch(place, now)
+        return tries
 
     def dropped(self, task: K, now: float) -> None:
         """Nobody wants the task any more, whether it is held, released or unknown here."""
@@ -133,8 +137,10 @@ class Salvage(Generic[K]):
         """One request was let out. ``fresh``: its task never failed. Naming the task makes probing exact."""
         place = self._lanes.at(lane, now)
         place.pace.sent(now, fresh=fresh)
-        place.breaker.probe_sent(task, now)
-        self._lanes.touch(place, now)
+        if place.breaker.is_open:
+            place.breaker.probe_sent(task, now)
+        if self._held:
+            self._lanes.touch(place, now)
 
     # When to try again
 
@@ -226,11 +232,6 @@ class Salvage(Generic[K]):
         """How many held tasks will be let go without anybody's help: those whose lane is not parked."""
         return self._held - self._lanes.parked_tasks()
 
-    def tries(self, task: K) -> int:
-        """How often ``task`` has failed, for whatever reason."""
-        entry = self._entries.get(task)
-        return 0 if entry is None else entry.history.tries
-
     def held_on(self, lane: str) -> int:
         """How many tasks are held on ``lane``."""
         place = self._lanes.find(lane)
@@ -286,8 +287,8 @@ class Salvage(Generic[K]):
             blocked_until = breaker.pressed(task, now)
         if blocked_until is not None:
             self._effects.block(place.name, blocked_until)
-        if rule.answered:
-            self._note_worked(place, task, now, attempt.sent_at)
+        if rule.answered and breaker.worked(task, now, attempt.sent_at):
+            self._effects.reopened(place.name)
         breaker.probe_lost(task)
 
     def _decide(self, task: K, entry: Entry, attempt: Attempt) -> Decision:
@@ -344,10 +345,6 @@ class Salvage(Generic[K]):
         self._place(task, entry, max(now + backoff_s, attempt.cooldown_until), now)
         breaker = self._lanes[entry.lane].breaker
         return Hold(max(entry.not_before, breaker.opens_at) if breaker.is_open else entry.not_before, kind)
-
-    def _note_worked(self, place: Lane[K], task: K, now: float, sent_at: float | None) -> None:
-        if place.breaker.worked(task, now, sent_at):
-            self._effects.reopened(place.name)
 
     # Places
 
