@@ -7,7 +7,6 @@ that it drains after each step. Times are seconds on the run's monotonic clock.
 
 from __future__ import annotations
 
-from collections import deque
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,8 @@ from ..salvage.decisions import Fail, HeldItem, LaneParked
 from ..salvage.kinds import FailureKind
 from ..salvage.ledger import FailureLedger
 from ..scheduler.dispatcher import Dispatcher
-from ..scheduler.frontier import CellState, Frontier, Progress, Task
+from ..scheduler.frontier import Frontier, Progress, Task
+from ..scheduler.tasks import FAILED, READY, SKIPPED
 from ..values import Failed, Skipped, Usage
 from .conditions import arguments_of, condition_holds
 from .effects import Abandoned, Cancel, ColumnHalted, CoreEffect
@@ -119,8 +119,9 @@ class RunCore:
         """``task`` yielded ``results``: one for its row, or one for each live row of its group."""
         self._now = now
         plan = self.plans[task.column]
-        self._again.discard(task)
-        if self.frontier.task_state(task) != CellState.READY:
+        if self._again:
+            self._again.discard(task)
+        if self.frontier.task_state(task) != READY:
             self.salvage.dropped(task, now)
             return
         self.cells_closed += len(results)
@@ -146,7 +147,7 @@ class RunCore:
     ) -> None:
         """An attempt of ``task`` failed on ``lane``, usually that of its column."""
         self._now = now
-        if self.frontier.task_state(task) != CellState.READY:
+        if self.frontier.task_state(task) != READY:
             self.cancelled(task, now)
             return
         decision = self.salvage.failed(task, lane, failure, now, cooldown_until=cooldown_until, sent_at=sent_at)
@@ -187,7 +188,8 @@ class RunCore:
     # Time
 
     def tick(self, now: float) -> None:
-        """Bring back held tasks whose time has come, give up those held for too long."""
+        """Bring back held tasks whose time has come, give up those held for too long. Only needed while any is known
+        to salvage."""
         self._now = now
         salvage = self.salvage
         due = salvage.next_tick(now) <= now
@@ -222,13 +224,15 @@ class RunCore:
 
     # Questions
 
-    def arguments(self, task: Task, rows: Sequence[int]) -> dict[str, object]:
-        """The keyword arguments for the body of ``task``; ``rows`` are the live rows of a group task, in order."""
-        plan = self.plans[task.column]
+    def inputs(self, task: Task) -> tuple[Sequence[int], dict[str, object]]:
+        """The rows that ``task`` is about, in order, and the keyword arguments for its body."""
+        column, unit = task
+        plan = self.plans[column]
         if not plan.group:
-            return arguments_of(plan.arguments, plan.optional, self.rows[rows[0]])
+            return (unit,), arguments_of(plan.arguments, plan.optional, self.rows[unit])
+        rows = self.frontier.live_rows(task)
         each = [arguments_of(plan.arguments, plan.optional, self.rows[row]) for row in rows]
-        return {name: [one[name] for one in each] for name, _ in plan.arguments if name in each[0]}
+        return rows, {name: [one[name] for one in each] for name, _ in plan.arguments if name in each[0]}
 
     def live_rows(self, task: Task) -> list[int]:
         """The rows that ``task`` is about."""
@@ -237,7 +241,7 @@ class RunCore:
     @property
     def pending(self) -> int:
         """Tasks that will run without anybody's help: ready ones, and held ones whose lane is not parked."""
-        return self.dispatcher.total() + self.salvage.waiting
+        return self.dispatcher.total + self.salvage.waiting
 
     def check(self) -> None:
         """Assert the invariants of every part, and those between them."""
@@ -251,27 +255,27 @@ class RunCore:
 
     def _follow(self, progress: Progress, *, known: Mapping[int, int] | None = None) -> None:
         """Carry out what the frontier concluded, and what that leads to. ``known`` cells are on record already."""
-        todo = deque((progress,))
-        while todo:
-            step = todo.popleft()
+        todo = [progress]
+        for step in todo:  # it grows meanwhile
             for row, column, state, reason in step.closed:
-                if state == CellState.SKIPPED and not (known and column in known):
+                if state == SKIPPED and not (known and column in known):
                     self._records.skipped(row, column, reason)
                     self.rows[row].problems[self.plans[column].name] = Skipped(reason)
             for task in step.cancel:
                 self._cancel(task)
             for task in step.ready:
-                further = self._ready(task)
-                if further is not None:
+                if len(todo) > 1 and self.frontier.task_state(task) != READY:
+                    continue  # an earlier failure in the same step closed it
+                plan = self.plans[task.column]
+                if plan.column.when_fn is None and not plan.group:
+                    self._queue(task)
+                elif (further := self._ready(task, plan)) is not None:
                     todo.append(further)
             for index in step.finished_rows:
                 self.frontier.forget_row(index)
                 self.open.finish(index)
 
-    def _ready(self, task: Task) -> Progress | None:
-        plan = self.plans[task.column]
-        if self.frontier.task_state(task) != CellState.READY:
-            return None  # an earlier failure in the same step closed it
+    def _ready(self, task: Task, plan: ColumnPlan) -> Progress | None:
         if plan.column.when_fn is not None:
             holds = condition_holds(plan, self.rows[task.unit])
             if isinstance(holds, Failure):
@@ -305,10 +309,11 @@ class RunCore:
             self.effects.append(effect)
 
     def _queue(self, task: Task, *, again: bool = False) -> None:
-        if self.plans[task.column].lane in self._left:
+        plan = self.plans[task.column]
+        if self._left.lanes and plan.lane in self._left.lanes:
             self.give_up(task)
             return
-        order = task.unit * self._groups.size if self.plans[task.column].group else task.unit
+        order = task.unit * self._groups.size if plan.group else task.unit
         self.dispatcher.push(task, order, again=again)
 
     def _cancel(self, task: Task) -> None:
@@ -362,7 +367,7 @@ class RunCore:
                 self._done_cell(plan, result, usage, attempts)
             else:
                 failure = result.failure
-                states[result.row] = CellState.FAILED
+                states[result.row] = FAILED
                 reasons[result.row] = failure.kind.value
                 fail = Fail(failure.kind, failure.message, attempts, failure.status, failure.kind)
                 self._fail_cell(result.row, plan, fail, usage, failure.traceback)

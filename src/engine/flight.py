@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, cast
 
 import anyio
 
-from ..admission.timers import Timers
 from ..salvage.classify import Failure
 from ..salvage.kinds import TABLE, FailureKind
 from ..values import Outcome
+from .deadlines import Deadlines
 from .first_request import flow_of
 from .jobs import Job, ThreadRunner, body_results
-from .requests import requester
+from .requests import Sender, requester
 from .workers import Worker, Workers
 
 if TYPE_CHECKING:
@@ -33,14 +33,15 @@ if TYPE_CHECKING:
     from .meter import Meter
     from .values import CellResult
 
-__all__ = ["Flight", "JobEnd"]
-
-JobEnd = "list[CellResult] | Failure | None"
-"""How a job ended: its results, why it failed, or None when it was cancelled."""
+__all__ = ["Flight"]
 
 
 class Flight:
-    """Every job between its start and its end. ``ended`` is told of each end after its lease was given back."""
+    """Every job between its start and its end.
+
+    ``ended`` is told of each end after its lease was given back, with the results, or why it failed; with neither when
+    it was cancelled.
+    """
 
     def __init__(
         self,
@@ -53,23 +54,22 @@ class Flight:
         *,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
-        ended: Callable[[Job, list[CellResult] | Failure | None, float], None],
+        ended: Callable[[Job, list[CellResult] | None, Failure | None, float], None],
     ) -> None:
-        self._flows = [flow_of(run, plan.name) for plan in core.plans]
         self._core = core
         self._controller = controller
         self._classifier = classifier
-        self._meter = meter
+        # By column: how the requests of its bodies go out, and the meter of its model, if it has one.
+        self._senders = [Sender(controller, classifier, meter, flow_of(run, plan.name)) for plan in core.plans]
+        self._meters = [None if plan.resource is None else meter.of(plan.lane) for plan in core.plans]
         self._threads = threads
         self._clock = clock
         self._wall_clock = wall_clock
         self._ended = ended
         self._workers: Workers[Job] | None = None
-        self._jobs: dict[Task, Job] = {}
-        self._deadlines: Timers[Task] = Timers()
-
-    def __len__(self) -> int:
-        return len(self._jobs)
+        self.jobs: dict[Task, Job] = {}
+        """What runs, to be read only."""
+        self.deadlines: Deadlines[Task] = Deadlines()
 
     def open(self, tasks: TaskGroup, most: int) -> None:
         """Run up to ``most`` jobs at once in ``tasks`` from now on."""
@@ -77,32 +77,21 @@ class Flight:
 
     def start(self, task: Task, lease: Lease | None, now: float) -> None:
         """Run ``task``; its lease, if it has a model, is held already."""
-        core, plan = self._core, self._core.plans[task.column]
-        rows = core.live_rows(task)
-        job = Job(
-            task,
-            plan,
-            rows,
-            core.arguments(task, rows),
-            lease,
-            now,
-            controller=self._controller,
-            classifier=self._classifier,
-            meter=self._meter,
-            flow=self._flows[plan.index],
-        )
-        self._jobs[task] = job
+        core, column = self._core, task.column
+        plan = core.plans[column]
+        rows, arguments = core.inputs(task)
+        job = self.jobs[task] = Job(task, plan, rows, arguments, lease, now, self._senders[column])
         core.sent(task, now)
-        if lease is not None:
-            self._meter.of(plan.lane).started(lease.waited_s)
-        if plan.column.timeout is not None and plan.column.timeout != inf:
-            self._deadlines.set(task, now + plan.column.timeout)
+        if lease is not None and (meter := self._meters[column]) is not None:
+            meter.started(lease.waited_s)
+        if plan.column.timeout is not None:
+            self.deadlines.begin(task, plan.column.timeout, now)
         assert self._workers is not None
         job.worker = self._workers.start(job)
 
     def cancel(self, task: Task) -> bool:
         """Stop ``task``, whose result nobody wants any more. False if it does not run."""
-        job = self._jobs.get(task)
+        job = self.jobs.get(task)
         if job is None:
             return False
         job.unwanted = True
@@ -111,25 +100,21 @@ class Flight:
 
     def cancel_all(self) -> None:
         """Stop everything that runs; the tasks are left for a later run."""
-        for job in list(self._jobs.values()):
+        for job in list(self.jobs.values()):
             self._cancel(job)
 
     def time_out(self, now: float) -> None:
         """Stop what has run for longer than its column allows."""
-        while (task := self._deadlines.pop_due(now)) is not None:
-            job = self._jobs[task]
+        while (task := self.deadlines.pop_due(now)) is not None:
+            job = self.jobs[task]
             job.timed_out = True
             self._cancel(job)
 
-    def next_tick(self) -> float:
-        """When the next job times out."""
-        return self._deadlines.earliest
-
     def give_back(self) -> None:
         """Whatever ended the run, no lease stays behind (A2, S7)."""
-        for job in self._jobs.values():
+        for job in self.jobs.values():
             self._settle(job, None, Outcome.CANCELLED, anyio.current_time())
-        self._jobs.clear()
+        self.jobs.clear()
 
     def classify(self, error: BaseException) -> Failure:
         """What ``error`` means."""
@@ -155,45 +140,42 @@ class Flight:
             ended = Failure(FailureKind.CONNECTION_ERROR, f"{job.plan.name}: something that it awaited was cancelled")
         else:
             ended = body_results(job, returned, self.classify)
-        assert self._workers is not None
-        turnstile = self._workers.turnstile
-        if turnstile.enter(worker.ticket):
-            self._done(job, worker, ended)
-            return
+        workers = self._workers
+        assert workers is not None
         try:
-            await turnstile.wait(worker.ticket)
-        finally:
-            self._done(job, worker, ended)  # cancelled while it waited: what it got was paid for
-
-    def _done(self, job: Job, worker: Worker[Job], ended: list[CellResult] | Failure) -> None:
-        assert self._workers is not None
-        self._workers.retire(worker)
-        self._finish(job, ended, TABLE[ended.kind].outcome if isinstance(ended, Failure) else Outcome.SUCCESS)
+            if not workers.turnstile.enter(worker.ticket):
+                await workers.turnstile.wait(worker.ticket)
+        finally:  # also when it was cancelled while it waited: what it got was paid for
+            workers.retire(worker)
+            if isinstance(ended, Failure):
+                self._finish(job, None, ended, TABLE[ended.kind].outcome)
+            else:
+                self._finish(job, ended, None, Outcome.SUCCESS)
 
     def _job_cancelled(self, job: Job) -> None:
         if not job.timed_out:
-            self._finish(job, None, Outcome.CANCELLED)
+            self._finish(job, None, None, Outcome.CANCELLED)
             return
         timeout = job.plan.column.timeout
         failure = Failure(FailureKind.PROVIDER_TIMEOUT, f"{job.plan.name}: no answer within {timeout:g} s")
-        self._finish(job, failure, Outcome.LOCAL_TIMEOUT)
+        self._finish(job, None, failure, Outcome.LOCAL_TIMEOUT)
 
-    def _finish(self, job: Job, ended: list[CellResult] | Failure | None, outcome: Outcome) -> None:
-        now = self._clock()
-        del self._jobs[job.task]
-        if job.plan.column.timeout is not None:
-            self._deadlines.set(job.task, inf)
-        self._settle(job, ended if isinstance(ended, Failure) else None, outcome, now)
-        self._ended(job, ended, now)
+    def _finish(self, job: Job, results: list[CellResult] | None, failure: Failure | None, outcome: Outcome) -> None:
+        now, task, timeout = self._clock(), job.task, job.plan.column.timeout
+        del self.jobs[task]
+        if timeout is not None:
+            self.deadlines.end(task, timeout)
+        if job.lease is not None:
+            self._settle(job, failure, outcome, now)
+        self._ended(job, results, failure, now)
 
     def _settle(self, job: Job, failure: Failure | None, outcome: Outcome, now: float) -> None:
-        lease = job.lease
-        if lease is None:
+        lease, meter = job.lease, self._meters[job.task.column]
+        if lease is None or meter is None:
             return
         job.lease = None
-        feedback = None if failure is None else failure.feedback
-        self._meter.of(job.plan.lane).ended(outcome, now - lease.acquired_at, lease.usage)
-        self._controller.release(lease, outcome, feedback=feedback, now=now)
+        meter.ended(outcome, now - lease.acquired_at, lease.usage)
+        self._controller.release(lease, outcome, feedback=None if failure is None else failure.feedback, now=now)
 
     def _cancel(self, job: Job) -> None:
         assert self._workers is not None

@@ -15,7 +15,6 @@ import anyio.lowlevel
 
 from ..admission.values import DenyReason
 from ..errors import RowFailed
-from ..salvage.classify import Classifier, Failure
 from ..salvage.kinds import FailureKind
 from ..salvage.stall import StallClock
 from ..values import Usage
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
     from ..admission.controller import AdmissionController
     from ..admission.values import Denied, Lease
+    from ..salvage.classify import Classifier, Failure
     from ..scheduler.frontier import Task
     from ..storage.ports import Batch, RunHandle
     from ..values import ResourceKey
@@ -195,13 +195,16 @@ class RunLoop:
         bidder = self._dispatch.bidder
         bidder.attending = True
         core = self.core
-        core.tick(now)
-        self.flight.time_out(now)
-        self._look_at_bounds(now)
+        if core.salvage.known:
+            core.tick(now)
+        if now >= self.flight.deadlines.earliest:
+            self.flight.time_out(now)
+        if now >= self._stall.ends_at or core.finished or self._intake.pulling or self.stopping.status is not None:
+            self._look_at_bounds(now)
         if core.effects:
             self._performer.perform(core.drain_effects())
         if self.stopping.status is None:
-            self._feeder.take_now(ROWS_PER_PULL if alone else ROWS_PER_JOB)
+            self._feeder.take_now(ROWS_PER_PULL if alone else ROWS_PER_JOB, now)
             self._dispatch.step(now, STARTS_PER_STEP if alone else STARTS_PER_JOB)
             if core.effects:
                 self._performer.perform(core.drain_effects())
@@ -209,19 +212,27 @@ class RunLoop:
         if self._options.on_failure == "raise" and self.error is None and core.ledger.total:
             entry = next(iter(core.ledger))
             self._break(RowFailed(f"row {entry.row}, {entry.column}: {entry.kind.value}: {entry.message}"), 0.0)
-        if core.journal.waiting:
+        if core.journal.waiting and not self._committer.wakeup.pending:
             self._committer.wakeup.set()
-        self._feeder.look()
-        self._paces.read(now)
+        if self._feeder.waits:
+            self._feeder.look()
+        if now >= self._paces.due_at:
+            self._paces.read(now)
 
     def _wake_if_due(self) -> None:
         """The loop sleeps until a time that may have come nearer, or waits for an end that has come."""
+        wakeup = self._dispatch.bidder.wakeup
+        if wakeup.pending:
+            return
         if self._dispatch.unfinished or self._feeder.more or self._next_event() < self._armed or self._over():
-            self._dispatch.bidder.wakeup.set()
+            wakeup.set()
 
     def _next_event(self) -> float:
         """The next of the moments that may come nearer; those of the run as a whole only move away."""
-        return min(self.core.salvage.next_tick(0.0), self.flight.next_tick(), self._dispatch.next_tick())
+        soonest = self.flight.deadlines.earliest
+        if self.core.salvage.known:
+            soonest = min(soonest, self.core.salvage.next_tick(0.0))
+        return min(soonest, self._dispatch.next_tick())
 
     def _next_tick(self) -> float:
         whole = self._stall.next_tick(-inf) if self.stopping.status is None else self.stopping.next_tick()
@@ -229,7 +240,7 @@ class RunLoop:
 
     def _over(self) -> bool:
         core = self.core
-        if len(self.flight) or self._dispatch.bids or core.journal.backlog:
+        if self.flight.jobs or self._dispatch.bids or core.journal.backlog:
             return False
         if self.stopping.status is not None:
             return True
@@ -243,7 +254,7 @@ class RunLoop:
             if self.stopping.cuts(now):
                 self.flight.cancel_all()
             return
-        if self.core.finished or (self._intake.pulling and not self.core.pending and not len(self.flight)):
+        if self.core.finished or (self._intake.pulling and not self.core.pending and not self.flight.jobs):
             self._stall.progress(now)  # it waits for its consumer, or for its source
         verdict = self._stall.verdict(now)
         if verdict == "stalled":
@@ -272,6 +283,8 @@ class RunLoop:
         core = self.core
         if core.stopped and core.refused(task, now):
             return True
+        if task.column not in self._requests.estimated:
+            return False
         try:
             self._requests.estimate(task)
         except Exception as error:
@@ -283,16 +296,19 @@ class RunLoop:
         self._requests.forget(task)
         self.flight.start(task, lease, now)
 
-    def _job_ended(self, job: Job, ended: list[CellResult] | Failure | None, now: float) -> None:
-        closed = self.core.cells_closed
+    def _job_ended(self, job: Job, results: list[CellResult] | None, failure: Failure | None, now: float) -> None:
+        core = self.core
+        closed = core.cells_closed
         self._dispatch.ended(local=job.plan.resource is None)
-        if ended is None or job.unwanted:
-            self.core.cancelled(job.task, now)
-        elif isinstance(ended, Failure):
-            self._failed(job, ended, now)
+        if job.unwanted:
+            core.cancelled(job.task, now)
+        elif results is not None:
+            core.succeeded(job.task, results, job.usage, now, sent_at=job.started_at)
+        elif failure is not None:
+            self._failed(job, failure, now)
         else:
-            self.core.succeeded(job.task, ended, job.usage, now, sent_at=job.started_at)
-        if self.core.cells_closed != closed:
+            core.cancelled(job.task, now)
+        if core.cells_closed != closed:
             self._stall.progress(now)
         self._step(now, alone=False)
         self._wake_if_due()
@@ -349,7 +365,7 @@ class RunLoop:
         await self._committer.conclude()
         self.core.leave_open()
         now, status = anyio.current_time(), self._status()
-        self._paces.read(now, last=True)
+        self._paces.read(now)
         await self._handle.finish(status.value)
         hint = self._resume_hint if status in _RESUMABLE else ""
         self.report = summarize(

@@ -79,8 +79,7 @@ class OpenRows:
 
     def committed(self, batch: Batch) -> None:
         """``batch`` is durable."""
-        for cell in batch.cells:
-            self.tally.cell(cell.column, cell.status)
+        self.tally.cells(batch.cells)
         for index in self.journal.committed(batch):
             row = self.rows.get(index)
             if row is not None and row.finished:

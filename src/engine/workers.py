@@ -33,12 +33,13 @@ some more, since a wait costs as much as a job that does nothing."""
 class Worker(Generic[J]):
     """One task that runs jobs. ``job`` is what it runs, or is about to run."""
 
-    __slots__ = ("condemned", "job", "scope", "ticket", "wakeup")
+    __slots__ = ("cancelled", "condemned", "job", "scope", "ticket", "wakeup")
 
     def __init__(self) -> None:
         self.job: J | None = None
         self.condemned: J | None = None  # a job that was cancelled before the worker could take it up
         self.scope: anyio.CancelScope | None = None
+        self.cancelled = False  # whether its scope is: asking the scope itself costs a call for every job
         self.wakeup = Wakeup()
         self.ticket = Ticket()
 
@@ -89,7 +90,7 @@ class Workers(Generic[J]):
     def retire(self, worker: Worker[J]) -> None:
         """``worker`` is done with its job: it may be given another, also before its ``run`` returns."""
         worker.job = None
-        if worker.scope is None or not worker.scope.cancel_called:
+        if not worker.cancelled:
             self._idle.append(worker)
         else:
             self._all.discard(worker)  # cancelled as it finished: its task ends, and another may take its place
@@ -101,16 +102,18 @@ class Workers(Generic[J]):
         if worker.scope is None:
             worker.condemned = job
         else:
+            worker.cancelled = True
             worker.scope.cancel()
 
     async def _work(self, worker: Worker[J]) -> None:
         while True:
             with anyio.CancelScope() as scope:
                 worker.scope = scope
-                if worker.job is not None and worker.job is worker.condemned:
+                worker.cancelled = worker.job is not None and worker.job is worker.condemned
+                if worker.cancelled:
                     scope.cancel()
                 worker.condemned = None
-                await self._serve(worker, scope)
+                await self._serve(worker)
             if worker not in self._all:
                 return
             job, worker.job = worker.job, None
@@ -119,8 +122,8 @@ class Workers(Generic[J]):
             if job is not None:
                 self._cancelled(job)
 
-    async def _serve(self, worker: Worker[J], scope: anyio.CancelScope) -> None:
-        while not scope.cancel_called:
+    async def _serve(self, worker: Worker[J]) -> None:
+        while not worker.cancelled:
             job = worker.job
             if job is None:
                 await worker.wakeup.wait()

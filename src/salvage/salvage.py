@@ -65,7 +65,8 @@ class Salvage(Generic[K]):
     def __init__(self, policy: SalvagePolicy | None = None, *, rng: Rng) -> None:
         self._policy = policy or SalvagePolicy()
         self._rng = rng
-        self._entries: dict[K, Entry] = {}
+        self.known: dict[K, Entry] = {}
+        """The tasks that failed and are not finished. To be read only: while there are none, nothing is to be done."""
         self._lanes: Lanes[K] = Lanes(self._policy, rng)
         self._expiry: Timetable[K] = Timetable()
         self._effects = PendingEffects()
@@ -94,7 +95,7 @@ class Salvage(Generic[K]):
         """
         attempt = Attempt(failure, TABLE[failure.kind], now, cooldown_until, sent_at)
         place = self._lanes.at(lane, now)
-        entry = self._entries.get(task) or self._begin(task, lane)
+        entry = self.known.get(task) or self._begin(task, lane)
         assert not entry.held, f"{task!r} failed while it was held"
         self._settle_token(entry, now, refund=not attempt.rule.reached)
         entry.lane = lane
@@ -111,7 +112,7 @@ class Salvage(Generic[K]):
         if place.breaker.worked(task, now, sent_at):
             self._effects.reopened(place.name)
         tries = 0
-        if self._entries and (entry := self._entries.get(task)) is not None:
+        if self.known and (entry := self.known.get(task)) is not None:
             assert not entry.held, f"{task!r} succeeded while it was held"
             tries = entry.history.tries
             self._settle_token(entry, now, refund=True)
@@ -123,7 +124,7 @@ class Salvage(Generic[K]):
 
     def dropped(self, task: K, now: float) -> None:
         """Nobody wants the task any more, whether it is held, released or unknown here."""
-        entry = self._entries.get(task)
+        entry = self.known.get(task)
         if entry is not None:
             self._settle_token(entry, now, refund=True)
             self._forget(task)
@@ -162,7 +163,7 @@ class Salvage(Generic[K]):
         gone: list[HeldItem[K]] = []
         while (head := self._expiry.head()) is not None and head[0] <= now:
             task = self._expiry.pop()
-            entry = self._entries[task]
+            entry = self.known[task]
             if not entry.held:
                 continue  # it is being tried; a new failure puts it back
             waits_for_turn = entry.not_before <= now and self._lanes[entry.lane].well
@@ -179,7 +180,7 @@ class Salvage(Generic[K]):
 
     def next_tick(self, now: float) -> float:
         """When time alone changes anything again; inf for never, and not after ``now`` if it already has."""
-        if not self._entries:
+        if not self.known:
             return inf
         head = self._expiry.head()
         return min(self._lanes.next_tick(), inf if head is None else head[0])
@@ -204,16 +205,16 @@ class Salvage(Generic[K]):
 
     def held_items(self) -> Iterator[HeldItem[K]]:
         """Return all held tasks, for the journal."""
-        return (self._item(task, entry) for task, entry in self._entries.items() if entry.held)
+        return (self._item(task, entry) for task, entry in self.known.items() if entry.held)
 
     def item(self, task: K) -> HeldItem[K] | None:
         """Return one held task, for the commit that holds it; None if it is not held."""
-        entry = self._entries.get(task)
+        entry = self.known.get(task)
         return self._item(task, entry) if entry is not None and entry.held else None
 
     def restore(self, task: K, lane: str, history: Mapping[str, object], not_before: float, now: float) -> None:
         """Hold a task of an earlier cycle again, with what :class:`HeldItem` said. Patience starts anew."""
-        assert task not in self._entries, f"{task!r} is already known"
+        assert task not in self.known, f"{task!r} is already known"
         self._lanes.at(lane, now)
         entry = self._begin(task, lane)
         entry.history = History.from_dict(history)
@@ -241,7 +242,7 @@ class Salvage(Generic[K]):
         """Return counters and what is held now."""
         return SalvageStatistics(
             held=self._held,
-            released=len(self._entries) - self._held,
+            released=len(self.known) - self._held,
             outages=tuple(place.name for place in self._lanes if place.breaker.is_open),
             parked=tuple(place.name for place in self._lanes if place.parked is not None),
             holds=MappingProxyType(dict(self._holds)),
@@ -256,12 +257,12 @@ class Salvage(Generic[K]):
     def check(self) -> None:
         """Assert the invariants."""
         in_lanes = {task: place.name for place in self._lanes for task in place.held}
-        assert in_lanes == {task: entry.lane for task, entry in self._entries.items() if entry.held}
+        assert in_lanes == {task: entry.lane for task, entry in self.known.items() if entry.held}
         assert self._held == len(in_lanes) == sum(len(place.held) for place in self._lanes)
         assert all(task in self._expiry for task in in_lanes), "a held task that patience cannot reach"
-        assert all(task in self._entries for task in self._expiry)
+        assert all(task in self.known for task in self._expiry)
         self._lanes.check()
-        for entry in self._entries.values():
+        for entry in self.known.values():
             entry.history.check()
         self._expiry.check()
 
@@ -349,7 +350,7 @@ class Salvage(Generic[K]):
     # Places
 
     def _begin(self, task: K, lane: str) -> Entry:
-        entry = self._entries[task] = Entry(lane, History())
+        entry = self.known[task] = Entry(lane, History())
         return entry
 
     def _place(self, task: K, entry: Entry, not_before: float, now: float) -> None:
@@ -361,7 +362,7 @@ class Salvage(Generic[K]):
             self._expiry.set(task, entry.patient_until)
 
     def _forget(self, task: K) -> None:
-        entry = self._entries.pop(task)
+        entry = self.known.pop(task)
         self._expiry.discard(task)
         if entry.held:
             self._held -= 1
@@ -369,7 +370,7 @@ class Salvage(Generic[K]):
 
     def _release(self, place: Lane[K], now: float) -> K:
         task, token = place.take(now)
-        entry = self._entries[task]
+        entry = self.known[task]
         entry.held, entry.token = False, token
         self._held -= 1
         self._counts["releases"] += 1

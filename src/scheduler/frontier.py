@@ -88,7 +88,8 @@ class Frontier:
         for column in self._roots:
             if record.states[column] == WAITING:
                 self._unlock(record, column, progress)
-        self._conclude(record, progress)
+        if not record.open:
+            self._conclude(record, progress)
         return progress
 
     def seal_group(self, group: int) -> Progress:
@@ -112,7 +113,24 @@ class Frontier:
 
     def finish(self, task: Task) -> Progress:
         """``task`` is done; a group task for all its live rows."""
-        return self._report(task, DONE, "")
+        column, unit = task
+        row = self._rows.get(unit) if self._slots[column] is None else None
+        if row is None or row.states[column] != READY:
+            return self._report(task, DONE, "")
+        # What almost every report says, of one cell that ran: `_end` for it, without the questions.
+        progress = Progress()
+        row.states[column] = DONE
+        row.open -= 1
+        row.ready -= 1
+        self._closed[DONE] += 1
+        self._ready_tasks -= 1
+        self._busy_rows -= not row.ready
+        progress.closed.append(Closed(unit, column, DONE, ""))
+        if self._graph.children[column]:
+            self._arrive(row, column, progress)
+        if not row.open:
+            self._conclude(row, progress)
+        return progress
 
     def fail(self, task: Task, reason: str) -> Progress:
         """``task`` has failed for good; a group task for all its live rows."""
@@ -231,7 +249,8 @@ class Frontier:
     def _end(self, row: OpenRow, column: int, state: int, reason: str, progress: Progress) -> None:
         self._close(row, column, state, reason, progress)
         self._follow(row, column, state, progress)
-        self._conclude(row, progress)
+        if not row.open:
+            self._conclude(row, progress)
 
     def _follow(self, row: OpenRow, column: int, state: int, progress: Progress) -> None:
         """Do to the rest of the row what the end of ``column`` means for it."""
@@ -291,11 +310,13 @@ class Frontier:
         self._start(row.group, column, progress)
 
     def _conclude(self, row: OpenRow, progress: Progress) -> None:
-        if not row.open:
-            progress.finished_rows.append(row.position)
-            self._open_rows -= 1
-            row.group.open -= 1
-            self._conclude_group(row.group, progress)
+        """Every cell of the row is closed."""
+        group = row.group
+        progress.finished_rows.append(row.position)
+        self._open_rows -= 1
+        group.open -= 1
+        if not group.open:
+            self._conclude_group(group, progress)
 
     def _restore(self, row: OpenRow, done: Mapping[int, int], progress: Progress) -> None:
         """Take over what an earlier run closed and what follows, losses first: nothing is ready in vain."""

@@ -8,6 +8,7 @@ two awaits.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,9 @@ class _Run:
     fingerprints: dict[str, str] = field(default_factory=dict[str, str])
     rows: dict[int, RowRecord] = field(default_factory=dict[int, "RowRecord"])
     positions: dict[str, int] = field(default_factory=dict[str, int])
-    cells: dict[int, dict[str, CellRecord]] = field(default_factory=dict[int, "dict[str, CellRecord]"])
+    cells: defaultdict[int, dict[str, CellRecord]] = field(
+        default_factory=lambda: defaultdict[int, "dict[str, CellRecord]"](dict)
+    )
     held: dict[int, dict[str, HeldRecord]] = field(default_factory=dict[int, "dict[str, HeldRecord]"])
     spent: dict[tuple[int, int, str, int], SpentRecord] = field(
         default_factory=dict[tuple[int, int, str, int], "SpentRecord"]
@@ -208,10 +211,15 @@ class MemoryRun:
     def _new_cells(self, batch: Batch, rows: dict[int, RowRecord]) -> dict[tuple[int, str], CellRecord]:
         """Return the outcomes that are not stored yet. Raises for one that contradicts a stored one."""
         fresh: dict[tuple[int, str], CellRecord] = {}
+        stored_rows, stored_cells, columns = self._state.rows, self._state.cells, self._info.fingerprints
         for cell in batch.cells:
-            self._check_known(cell.row, cell.column, rows)
-            key = (cell.row, cell.column)
-            known = self._state.cells.get(cell.row, {}).get(cell.column) or fresh.get(key)
+            row, column = cell.row, cell.column
+            if column not in columns or (row not in stored_rows and row not in rows):
+                self._check_known(row, column, rows)
+            key = (row, column)
+            known = stored_cells[row].get(column) if row in stored_cells else None
+            if known is None and key in fresh:
+                known = fresh[key]
             if known is None:
                 fresh[key] = cell
             elif refusal := rules.cell_refusal(self._info.run, cell, known.status, known.payload):
@@ -237,9 +245,10 @@ class MemoryRun:
             state.rows[record.row] = record
             state.positions[record.row_id] = record.row
         for (row, column), cell in cells.items():
-            state.cells.setdefault(row, {})[column] = cell
-        for row, column in (*cells, *batch.unheld):
-            state.held.get(row, {}).pop(column, None)
+            state.cells[row][column] = cell
+        if state.held:
+            for row, column in (*cells, *batch.unheld):
+                state.held.get(row, {}).pop(column, None)
         for held in batch.held:
             if held.column not in state.cells.get(held.row, {}):
                 state.held.setdefault(held.row, {})[held.column] = held

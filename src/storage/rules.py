@@ -18,6 +18,8 @@ from ..errors import (
     UnknownRun,
 )
 
+from .ports import CellStatus
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -90,25 +92,42 @@ def check_fingerprints(run: str, stored: Mapping[str, str], given: Mapping[str, 
 
 
 def check_sizes(run: str, batch: Batch, limit: int) -> int:
-    """Return the bytes in the batch. Raises PayloadTooLarge that names the part above ``limit`` bytes."""
+    """Return the bytes in the batch. Raises PayloadTooLarge that names the part above ``limit`` bytes.
+
+    Asserts what every record must hold: this is the one place that looks at each of them.
+    """
     total = 0
     for record in batch.rows:
-        total += _sized(len(record.data), limit, run, record.row, "the input row")
+        assert record.row >= 0, f"row {record.row}: positions count from 0"
+        size = len(record.data)
+        if size > limit:
+            raise _too_large(f"row {record.row} of run {run!r}: the input row", size, limit)
+        total += size
     for cell in batch.cells:
-        total += _sized(len(cell.payload or b""), limit, run, cell.row, f"column {cell.column!r}")
-    for held in batch.held:
-        total += _sized(len(held.history), limit, run, held.row, f"the history of column {held.column!r}")
-    return total + _sized(len(batch.learned or b""), limit, run, None, "what was learned")
-
-
-def _sized(size: int, limit: int, run: str, row: int | None, what: str) -> int:
-    if size > limit:
-        place = f"run {run!r}" if row is None else f"row {row} of run {run!r}"
-        raise PayloadTooLarge(
-            f"{place}: {what} has {size} bytes, the store takes {limit}: keep the bulk in a "
-            "file and its name in the cell, or raise max_payload of the store"
+        payload = cell.payload
+        assert (payload is None) != (cell.status is CellStatus.DONE), (
+            f"cell ({cell.row}, {cell.column}): a payload belongs to a done cell, and to no other"
         )
-    return size
+        size = 0 if payload is None else len(payload)
+        if size > limit:
+            raise _too_large(f"row {cell.row} of run {run!r}: column {cell.column!r}", size, limit)
+        total += size
+    for held in batch.held:
+        size = len(held.history)
+        if size > limit:
+            raise _too_large(f"row {held.row} of run {run!r}: the history of column {held.column!r}", size, limit)
+        total += size
+    size = len(batch.learned or b"")
+    if size > limit:
+        raise _too_large(f"run {run!r}: what was learned", size, limit)
+    return total + size
+
+
+def _too_large(what: str, size: int, limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"{what} has {size} bytes, the store takes {limit}: keep the bulk in a "
+        "file and its name in the cell, or raise max_payload of the store"
+    )
 
 
 def fenced_out(run: str, epoch: int, current: int | None) -> StoreError:

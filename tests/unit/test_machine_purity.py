@@ -27,6 +27,7 @@ SHELL_FOLDERS = ("observe/", "testing/")
 MACHINES = {
     "engine/conditions.py",
     "engine/core.py",
+    "engine/deadlines.py",
     "engine/effects.py",
     "engine/grouping.py",
     "engine/halt.py",
