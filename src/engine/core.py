@@ -22,6 +22,7 @@ from ..values import Failed, Skipped, Usage
 from .conditions import arguments_of, condition_holds
 from .effects import Abandoned, Cancel, ColumnHalted, CoreEffect
 from .grouping import Grouping
+from .held_before import HeldBefore
 from .left_lanes import LeftLanes
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ..scheduler.graph import Graph
     from .open_rows import OpenRows
     from .records import Records
-    from .restore import HeldCell, Restored
+    from .restore import Restored
     from .rows import RowSeed
     from .values import CellResult, ColumnPlan
 
@@ -73,7 +74,7 @@ class RunCore:
         self._again: set[Task] = set()
         self._fresh: set[str] = set()
         self._given_up: set[Task] = set()
-        self._held_groups: dict[Task, tuple[HeldCell, float]] = {}
+        self._held_before = HeldBefore(plans, self.frontier, salvage)
         self._spent = 0  # numbers the attempts that used tokens and failed
         self._now = -inf  # the time of the event that is being handled
         for plan in self.plans:
@@ -93,11 +94,11 @@ class RunCore:
             return
         self.open.open(seed, restored)
         states: Mapping[int, int] = {} if restored is None else restored.states
-        progress = self.frontier.add_row(seed.index, self._groups.place(), states)
+        progress = self.frontier.add_row(seed.position, self._groups.place(), states)
         if restored is not None:
-            self._hold_again(progress, restored.held)
+            self._held_before.take_from(progress.ready, restored.held, self._groups.number, now)
         self._follow(progress, known=states)
-        if not self.owed:
+        if not self._groups.owed:
             self.seal()
 
     def seal(self) -> None:
@@ -118,21 +119,21 @@ class RunCore:
     ) -> None:
         """``task`` yielded ``results``: one for its row, or one for each live row of its group."""
         self._now = now
-        plan = self.plans[task.column]
         if self._again:
             self._again.discard(task)
-        if self.frontier.task_state(task) != READY:
+        plan = self.plans[task.column]
+        if plan.group:
+            self._group_succeeded(task, plan, results, usage, sent_at)
+            return
+        progress = self.frontier.finish(task)
+        if not progress.closed:  # it came too late
             self.salvage.dropped(task, now)
             return
-        self.cells_closed += len(results)
+        self.cells_closed += 1
         self._left.worked(plan.lane, now)
         attempts = 1 + self.salvage.succeeded(task, plan.lane, now, sent_at=sent_at)
-        if plan.group:
-            self._group_ended(task, plan, results, usage, attempts)
-            return
-        (result,) = results
-        self._done_cell(plan, result, usage, attempts)
-        self._follow(self.frontier.finish(task))
+        self._done_cell(plan, results[0], usage, attempts)
+        self._follow(progress)
 
     def failed(
         self,
@@ -255,7 +256,7 @@ class RunCore:
 
     def _follow(self, progress: Progress, *, known: Mapping[int, int] | None = None) -> None:
         """Carry out what the frontier concluded, and what that leads to. ``known`` cells are on record already."""
-        todo = [progress]
+        todo, grown = [progress], False
         for step in todo:  # it grows meanwhile
             for row, column, state, reason in step.closed:
                 if state == SKIPPED and not (known and column in known):
@@ -264,13 +265,14 @@ class RunCore:
             for task in step.cancel:
                 self._cancel(task)
             for task in step.ready:
-                if len(todo) > 1 and self.frontier.task_state(task) != READY:
+                if grown and self.frontier.task_state(task) != READY:
                     continue  # an earlier failure in the same step closed it
                 plan = self.plans[task.column]
                 if plan.column.when_fn is None and not plan.group:
                     self._queue(task)
                 elif (further := self._ready(task, plan)) is not None:
                     todo.append(further)
+                    grown = True
             for index in step.finished_rows:
                 self.frontier.forget_row(index)
                 self.open.finish(index)
@@ -283,10 +285,7 @@ class RunCore:
                 return self._fail(task, fail, Usage(), holds.traceback)
             if not holds:
                 return self.frontier.skip(task)
-        waiting = self._held_groups.pop(task, None) if plan.group else None
-        if waiting is not None:
-            self._hold_restored(task, *waiting)
-        else:
+        if not plan.group or not self._held_before.group(task, self._now):
             self._queue(task)
         return None
 
@@ -354,9 +353,15 @@ class RunCore:
             self.stopped[plan.index] = why
             self.effects.append(ColumnHalted(plan.name, why))
 
-    def _group_ended(
-        self, task: Task, plan: ColumnPlan, results: Sequence[CellResult], usage: Usage, attempts: int
+    def _group_succeeded(
+        self, task: Task, plan: ColumnPlan, results: Sequence[CellResult], usage: Usage, sent_at: float | None
     ) -> None:
+        if self.frontier.task_state(task) != READY:  # it came too late
+            self.salvage.dropped(task, self._now)
+            return
+        self.cells_closed += len(results)
+        self._left.worked(plan.lane, self._now)
+        attempts = 1 + self.salvage.succeeded(task, plan.lane, self._now, sent_at=sent_at)
         states: dict[int, int] = {}
         reasons: dict[int, str] = {}
         live = set(self.frontier.live_rows(task))
@@ -373,26 +378,6 @@ class RunCore:
                 self._fail_cell(result.row, plan, fail, usage, failure.traceback)
             usage = Usage()  # one request, counted once
         self._follow(self.frontier.finish_group(task, states, reasons))
-
-    # What an earlier run left
-
-    def _hold_again(self, progress: Progress, held: Mapping[int, HeldCell]) -> None:
-        """Cells that were held when the earlier run ended wait on, instead of being ready at once (V4, D6)."""
-        for column, before in held.items():
-            if self.plans[column].group:
-                self._held_groups[Task(column, self._groups.number)] = (before, self._now + before.wait_s)
-        waiting: list[Task] = []
-        for task in progress.ready:
-            cell = held.get(task.column)
-            if cell is None or self.plans[task.column].group:
-                waiting.append(task)
-            else:
-                self._hold_restored(task, cell, self._now + cell.wait_s)
-        progress.ready[:] = waiting
-
-    def _hold_restored(self, task: Task, cell: HeldCell, until: float) -> None:
-        self.frontier.hold(task)
-        self.salvage.restore(task, self.plans[task.column].lane, cell.history, until, self._now)
 
 
 def _wait_s(item: HeldItem[Task], now: float) -> float:

@@ -59,8 +59,7 @@ class FirstRequests:
 
     def forget(self, task: Task) -> None:
         """``task`` has started, or will not."""
-        if self._estimates:
-            self._estimates.pop(task, None)
+        self._estimates.pop(task, None)
 
 
 def flow_of(run: str, column: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -21,7 +21,7 @@ from .requests import Sender, requester
 from .workers import Worker, Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from anyio.abc import TaskGroup
 
@@ -39,8 +39,8 @@ __all__ = ["Flight"]
 class Flight:
     """Every job between its start and its end.
 
-    ``ended`` is told of each end after its lease was given back, with the results, or why it failed; with neither when
-    it was cancelled.
+    ``ended`` is told of each end: the results, or why it failed, neither when it was cancelled; and the outcome with
+    which it has to :meth:`settle` the job.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Flight:
         *,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
-        ended: Callable[[Job, list[CellResult] | None, Failure | None, float], None],
+        ended: Callable[[Job, list[CellResult] | None, Failure | None, Outcome, float], None],
     ) -> None:
         self._core = core
         self._controller = controller
@@ -113,8 +113,17 @@ class Flight:
     def give_back(self) -> None:
         """Whatever ended the run, no lease stays behind (A2, S7)."""
         for job in self.jobs.values():
-            self._settle(job, None, Outcome.CANCELLED, anyio.current_time())
+            self.settle(job, None, Outcome.CANCELLED, anyio.current_time())
         self.jobs.clear()
+
+    def settle(self, job: Job, failure: Failure | None, outcome: Outcome, now: float) -> None:
+        """Give back the lease of ``job``, if it still has it."""
+        lease, meter = job.lease, self._meters[job.task.column]
+        if lease is None or meter is None:
+            return
+        job.lease = None
+        meter.ended(outcome, now - lease.acquired_at, lease.usage)
+        self._controller.release(lease, outcome, feedback=None if failure is None else failure.feedback, now=now)
 
     def classify(self, error: BaseException) -> Failure:
         """What ``error`` means."""
@@ -126,7 +135,7 @@ class Flight:
         try:
             column = job.plan.column
             if column.is_async:
-                returned = await cast("Awaitable[object]", column.fn(**job.arguments))
+                returned = await column.fn(**job.arguments)
             else:
                 returned = await self._threads(partial(column.fn, **job.arguments))
         except Exception as error:
@@ -165,17 +174,7 @@ class Flight:
         del self.jobs[task]
         if timeout is not None:
             self.deadlines.end(task, timeout)
-        if job.lease is not None:
-            self._settle(job, failure, outcome, now)
-        self._ended(job, results, failure, now)
-
-    def _settle(self, job: Job, failure: Failure | None, outcome: Outcome, now: float) -> None:
-        lease, meter = job.lease, self._meters[job.task.column]
-        if lease is None or meter is None:
-            return
-        job.lease = None
-        meter.ended(outcome, now - lease.acquired_at, lease.usage)
-        self._controller.release(lease, outcome, feedback=None if failure is None else failure.feedback, now=now)
+        self._ended(job, results, failure, outcome, now)
 
     def _cancel(self, job: Job) -> None:
         assert self._workers is not None

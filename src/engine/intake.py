@@ -164,9 +164,9 @@ class Intake:
         """What the store has of ``seeds``. A run that begins has nothing, and is not asked."""
         if not seeds or not self._handle.info.rows:
             return {}
-        rows = await self._handle.load(seeds[0].index, seeds[-1].index + 1)
+        rows = await self._handle.load(seeds[0].position, seeds[-1].position + 1)
         found = {row.record.row: row for row in rows}
-        fresh = [seed.id for seed in seeds if seed.index not in found]
+        fresh = [seed.id for seed in seeds if seed.position not in found]
         if fresh:
             for row_id, position in (await self._handle.find(fresh)).items():
                 raise ConflictingResult(
@@ -176,7 +176,7 @@ class Intake:
         return found
 
     def _restored(self, seed: RowSeed, stored: Mapping[int, StoredRow]) -> Restored | None:
-        row = stored.get(seed.index)
+        row = stored.get(seed.position)
         if row is None:
             return None
         return restore_row(seed, row, self._plans, self._index, self._wall_clock())

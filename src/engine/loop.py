@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ..salvage.classify import Classifier, Failure
     from ..scheduler.frontier import Task
     from ..storage.ports import Batch, RunHandle
-    from ..values import ResourceKey
+    from ..values import Outcome, ResourceKey
     from .core import RunCore
     from .intake import Intake
     from .jobs import Job, ThreadRunner
@@ -293,12 +293,18 @@ class RunLoop:
         return False
 
     def _start(self, task: Task, lease: Lease | None, now: float) -> None:
-        self._requests.forget(task)
+        if task.column in self._requests.estimated:
+            self._requests.forget(task)
         self.flight.start(task, lease, now)
 
-    def _job_ended(self, job: Job, results: list[CellResult] | None, failure: Failure | None, now: float) -> None:
+    def _job_ended(
+        self, job: Job, results: list[CellResult] | None, failure: Failure | None, outcome: Outcome, now: float
+    ) -> None:
         core = self.core
         closed = core.cells_closed
+        self._dispatch.bidder.attending = True  # the step below takes whatever bid the lease goes to
+        if job.lease is not None:
+            self.flight.settle(job, failure, outcome, now)
         self._dispatch.ended(local=job.plan.resource is None)
         if job.unwanted:
             core.cancelled(job.task, now)

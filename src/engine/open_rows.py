@@ -44,7 +44,7 @@ class OpenRows:
 
     def open(self, seed: RowSeed, restored: Restored | None) -> None:
         """A row begins, with what an earlier run committed of it."""
-        row = self.rows[seed.index] = OpenRow(seed)
+        row = self.rows[seed.position] = OpenRow(seed)
         row.bytes = len(seed.data)
         self.bytes += row.bytes
         if restored is not None:
@@ -67,7 +67,7 @@ class OpenRows:
         self.tally.row(restored.status)
         values, problems = self._by_name(restored.values), self._by_name(restored.problems)
         self.finished.append(
-            FinishedRow(seed.index, seed.id, restored.status, seed.fields, values, problems, restored=True)
+            FinishedRow(seed.position, seed.id, restored.status, seed.fields, values, problems, restored=True)
         )
 
     def finish(self, index: int) -> None:
@@ -81,8 +81,7 @@ class OpenRows:
         """``batch`` is durable."""
         self.tally.cells(batch.cells)
         for index in self.journal.committed(batch):
-            row = self.rows.get(index)
-            if row is not None and row.finished:
+            if index in self.rows and (row := self.rows[index]).finished:
                 self._hand_out(row)
 
     def leave(self, index: int, columns: Iterable[int]) -> None:
@@ -99,11 +98,11 @@ class OpenRows:
 
     def _hand_out(self, row: OpenRow) -> None:
         seed = row.seed
-        del self.rows[seed.index]
+        del self.rows[seed.position]
         self.bytes -= row.bytes
         self.tally.row(row.status)
         values = {plan.name: row.values[plan.index] for plan in self._plans if plan.index in row.values}
-        self.finished.append(FinishedRow(seed.index, seed.id, row.status, seed.fields, values, row.problems))
+        self.finished.append(FinishedRow(seed.position, seed.id, row.status, seed.fields, values, row.problems))
 
     def _by_name(self, cells: Mapping[int, V]) -> dict[str, V]:
         return {self._plans[column].name: value for column, value in cells.items()}

@@ -35,7 +35,7 @@ COUNT_FIELD = "row"
 class RowSeed(NamedTuple):
     """One accepted row: its position, its identity, its fields, and its stored form."""
 
-    index: int
+    position: int
     id: str
     fields: Mapping[str, object]
     data: bytes
@@ -121,10 +121,11 @@ class RowSource:
         return RowSeed(index, row_id, fields, data, digest)
 
     def _fields(self, row: object, index: int) -> Mapping[str, object]:
-        if type(row) is not dict and not isinstance(row, Mapping):  # the abstract class takes 20 times as long to ask
+        kind = type(row)
+        if kind is not dict and not isinstance(row, Mapping):  # to ask the abstract class takes 20 times as long
             if self._argument is None:
                 raise InputError(
-                    f"row {index} is a {type(row).__name__}; every row must be a mapping of field names to values"
+                    f"row {index} is a {kind.__name__}; every row must be a mapping of field names to values"
                 )
             return {self._argument: row}
         fields = cast("Mapping[str, object]", row)

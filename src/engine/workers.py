@@ -33,13 +33,14 @@ some more, since a wait costs as much as a job that does nothing."""
 class Worker(Generic[J]):
     """One task that runs jobs. ``job`` is what it runs, or is about to run."""
 
-    __slots__ = ("cancelled", "condemned", "job", "scope", "ticket", "wakeup")
+    __slots__ = ("cancelled", "condemned", "job", "parked", "scope", "ticket", "wakeup")
 
     def __init__(self) -> None:
         self.job: J | None = None
         self.condemned: J | None = None  # a job that was cancelled before the worker could take it up
         self.scope: anyio.CancelScope | None = None
         self.cancelled = False  # whether its scope is: asking the scope itself costs a call for every job
+        self.parked = False
         self.wakeup = Wakeup()
         self.ticket = Ticket()
 
@@ -78,7 +79,8 @@ class Workers(Generic[J]):
         if self._idle:
             worker = self._idle.pop()
             worker.job = job
-            worker.wakeup.set()
+            if worker.parked:  # else it reports its last job just now, and looks for the next one by itself
+                worker.wakeup.set()
             return worker
         assert len(self._all) < self._most
         worker = Worker[J]()
@@ -126,6 +128,10 @@ class Workers(Generic[J]):
         while not worker.cancelled:
             job = worker.job
             if job is None:
-                await worker.wakeup.wait()
+                worker.parked = True
+                try:
+                    await worker.wakeup.wait()
+                finally:
+                    worker.parked = False
                 continue
             await self._run(job, worker)

@@ -31,8 +31,7 @@ class StallClock:
         """A cell finished somewhere."""
         if now > self._progress_at:
             self._progress_at = now
-            stalls_at = now + self._stall_timeout_s
-            self.ends_at = stalls_at if stalls_at < self.deadline_at else self.deadline_at
+            self.ends_at = min(self.deadline_at, self._stalls_at())
 
     def verdict(self, now: float) -> StallVerdict | None:
         """Which limit has passed, the deadline first; None while neither has."""

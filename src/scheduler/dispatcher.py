@@ -90,7 +90,9 @@ class Dispatcher:
             return False
         if not flow.queued:
             flow.lane.queue.remove(task.column)
-        self._count_out(flow.lane, entry)
+        flow.lane.ready -= 1
+        flow.lane.fresh -= entry[0]
+        self.total -= 1
         if len(flow.heap) > 2 * len(flow.queued) + _SPARE_ENTRIES:
             flow.heap = [entry for entry in flow.heap if flow.queued.get(entry[3]) is entry]
             heapify(flow.heap)
@@ -122,7 +124,9 @@ class Dispatcher:
             place.queue.charge(column)
         else:
             place.queue.charge_last(column)
-        self._count_out(place, entry)
+        place.ready -= 1
+        place.fresh -= entry[0]
+        self.total -= 1
         return task
 
     def take_woken(self) -> dict[str, None]:
@@ -156,8 +160,3 @@ class Dispatcher:
         assert counts == {name: lane.ready for name, lane in self._lanes.items()}
         assert fresh == {name: lane.fresh for name, lane in self._lanes.items()}
         assert self.total == sum(counts.values())
-
-    def _count_out(self, lane: _Lane, entry: _Entry) -> None:
-        lane.ready -= 1
-        lane.fresh -= entry[0]
-        self.total -= 1

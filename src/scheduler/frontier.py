@@ -56,9 +56,10 @@ class Frontier:
         # All mutable state: rows until they are forgotten, groups until they are finished, and the counts.
         self._rows: dict[int, OpenRow] = {}
         self._groups: dict[int, RowGroup] = {}
+        self.load = 0
+        """Rows that have a ready cell, plus ready group tasks: what keeps the resources busy. To be read only."""
         self._added = 0
         self._open_rows = 0
-        self._busy_rows = 0
         self._ready_tasks = 0
         self._ready_groups = 0
         self._held_tasks = 0
@@ -124,7 +125,7 @@ class Frontier:
         row.ready -= 1
         self._closed[DONE] += 1
         self._ready_tasks -= 1
-        self._busy_rows -= not row.ready
+        self.load -= not row.ready
         progress.closed.append(Closed(unit, column, DONE, ""))
         if self._graph.children[column]:
             self._arrive(row, column, progress)
@@ -168,33 +169,11 @@ class Frontier:
 
     # Questions.
 
-    @property
-    def load(self) -> int:
-        """Rows that have a ready cell, plus ready group tasks: what keeps the resources busy."""
-        return self._busy_rows + self._ready_groups
-
-    @property
-    def open_rows(self) -> int:
-        """Rows with a cell that is not closed."""
-        return self._open_rows
-
-    @property
-    def idle_rows(self) -> int:
-        """Open rows without a ready cell of their own: held back, or waiting for their group."""
-        return self._open_rows - self._busy_rows
-
     def counts(self) -> Counts:
         """Return all counts at this moment."""
-        return Counts(
-            rows=self._added,
-            open_rows=self._open_rows,
-            idle_rows=self.idle_rows,
-            ready_tasks=self._ready_tasks,
-            held_tasks=self._held_tasks,
-            done=self._closed[DONE],
-            failed=self._closed[FAILED],
-            skipped=self._closed[SKIPPED],
-        )
+        idle_rows = self._open_rows - (self.load - self._ready_groups)
+        rows, tasks = (self._added, self._open_rows, idle_rows), (self._ready_tasks, self._held_tasks)
+        return Counts(*rows, *tasks, *self._closed[DONE:])
 
     def live_rows(self, task: Task) -> list[int]:
         """Rows for which group ``task`` is to run: all they need is done. In order of arrival."""
@@ -234,7 +213,7 @@ class Frontier:
         assert self._ready_groups == tasks.count(READY)
         assert self._ready_tasks == tasks.count(READY) + sum(row.ready for row in rows)
         assert self._held_tasks == tasks.count(HELD) + sum(row.states.count(HELD) for row in rows)
-        assert self._busy_rows == sum(row.ready > 0 for row in rows)
+        assert self.load == self._ready_groups + sum(row.ready > 0 for row in rows)
         assert self._open_rows == sum(row.open > 0 for row in rows)
         assert self._added * len(self._blank) == sum(self._closed) + sum(row.open for row in rows)
 
@@ -283,7 +262,7 @@ class Frontier:
         elif before == READY:
             self._ready_tasks -= 1
             row.ready -= 1
-            self._busy_rows -= not row.ready
+            self.load -= not row.ready
         elif before == HELD:
             self._held_tasks -= 1
 
@@ -301,7 +280,7 @@ class Frontier:
         slot = self._slots[column]
         if slot is None:
             self._ready_tasks += 1
-            self._busy_rows += not row.ready
+            self.load += not row.ready
             row.ready += 1
             progress.ready.append(Task(column, row.position))
             return
@@ -343,6 +322,7 @@ class Frontier:
         if group.start(slot):
             self._ready_tasks += 1
             self._ready_groups += 1
+            self.load += 1
             progress.ready.append(Task(column, group.number))
 
     def _leave(self, group: RowGroup, column: int, live: bool, progress: Progress) -> None:
@@ -367,6 +347,7 @@ class Frontier:
         if group.tasks[slot] == READY:
             self._ready_tasks -= 1
             self._ready_groups -= 1
+            self.load -= 1
         else:
             self._held_tasks -= 1
         group.tasks[slot] = DONE
@@ -404,10 +385,11 @@ class Frontier:
         if slot is not None:
             self._groups[task.unit].tasks[slot] = after
             self._ready_groups += change
+            self.load += change
             return True
         row = self._rows[task.unit]
         row.states[task.column] = after
         busy = row.ready > 0
         row.ready += change
-        self._busy_rows += (row.ready > 0) - busy
+        self.load += (row.ready > 0) - busy
         return True

@@ -72,7 +72,8 @@ def digest_of(row: Mapping[str, object] | bytes) -> bytes:
 
 def stored_form(row: Mapping[str, object]) -> tuple[bytes, bytes]:
     """Return ``encode_row(row)`` and its ``digest_of``. Raises as they do."""
-    if type(row) is not dict or not (_TEXT.issuperset(map(type, row)) and _EXACT.issuperset(map(type, row.values()))):
+    kind = type(row)
+    if kind is not dict or not (_TEXT.issuperset(map(type, row)) and _EXACT.issuperset(map(type, row.values()))):
         data = encode_row(row)
         return data, digest_of(data)
     # Text, whole numbers, booleans and None are written in one way only: in the order of its keys the row is canonical.

@@ -196,7 +196,13 @@ class MemoryRun:
         """Return the rows that are not stored yet. Raises for one that contradicts a stored one."""
         fresh: dict[int, RowRecord] = {}
         ids: dict[str, int] = {}
+        stored, positions = self._state.rows, self._state.positions
         for record in batch.rows:
+            row, row_id = record.row, record.row_id
+            if not (row in stored or row in fresh or row_id in positions or row_id in ids):
+                fresh[row] = record
+                ids[row_id] = row
+                continue
             here = self._state.rows.get(record.row) or fresh.get(record.row)
             place = self._state.positions.get(record.row_id, ids.get(record.row_id))
             same_id = None if place is None else rules.Row(place, record.row_id, record.digest)

@@ -17,7 +17,6 @@ from ..errors import (
     StoreError,
     UnknownRun,
 )
-
 from .ports import CellStatus
 
 if TYPE_CHECKING:

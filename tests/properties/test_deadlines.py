@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from math import inf
 
-from headgate.engine.deadlines import Deadlines
 from hypothesis import given
 from hypothesis import strategies as st
+
+from headgate.engine.deadlines import Deadlines
 
 TIMEOUTS = (0.5, 1.0, 5.0)
 EVENTS = st.lists(
@@ -33,9 +34,9 @@ def test_whoever_is_due_is_found_and_nobody_else(events: list[tuple[float, str, 
         assert deadlines.earliest <= min(due_at.values(), default=inf)
         if event == "look":
             found: list[float] = []
-            while (job := deadlines.pop_due(now)) is not None:
-                found.append(due_at.pop(job))
-                deadlines.end(job, _timeout_of(events, job))  # the job that was cut ends as every other
+            while (due := deadlines.pop_due(now)) is not None:
+                found.append(due_at.pop(due))
+                deadlines.end(due, _timeout_of(events, due))  # the job that was cut ends as every other
             assert found == sorted(found)
             assert now < deadlines.earliest <= min(due_at.values(), default=inf)
 

@@ -18,7 +18,6 @@ from headgate.engine.intake import Intake
 from headgate.engine.journal import Journal
 from headgate.engine.loop import RunLoop
 from headgate.salvage.salvage import Salvage
-from headgate.scheduler.tasks import Task
 from headgate.scheduler.window import Window
 from headgate.testing import (
     Cancel,
@@ -44,7 +43,9 @@ from headgate.values import Outcome
 from tests.simulation.simulated import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from headgate.scheduler.tasks import Task
 
 SPEC = ProviderSpec(models={"small": ModelSpec(concurrency=4, latency=Latency(mean_s=1, sigma=0.5))}, seed=3)
 

@@ -31,6 +31,7 @@ MACHINES = {
     "engine/effects.py",
     "engine/grouping.py",
     "engine/halt.py",
+    "engine/held_before.py",
     "engine/journal.py",
     "engine/left_lanes.py",
     "engine/meter.py",

@@ -72,7 +72,7 @@ def test_the_form_of_a_row_and_its_digest_are_the_same_by_either_way(row: dict[s
 
 def test_digests_stay_what_they_were() -> None:
     """Runs that are resumed compare them with what another version stored."""
-    row = {"b": "ü\x7f\u2028\n\"/", "a": -(10**30), "c": None, "d": True}
+    row = {"b": 'ü\x7f\u2028\n"/', "a": -(10**30), "c": None, "d": True}
     assert stored_form(row)[1].hex() == digest_of(encode_row(row)).hex() == "e2a875bcb2950a12df5e8d2d7336d604"
     assert stored_form({**row, "e": 1e16})[1].hex() == "42176ec3e3a22662f6eae220da08e068"
 
