@@ -66,7 +66,7 @@ class Intake:
         self._source = source
         self._core = core
         self._handle = handle
-        self._controller = controller
+        self._gate = controller.gate
         self._options = options
         self._wall_clock = wall_clock
         self.immediate = not source.waits and not handle.info.rows
@@ -102,7 +102,8 @@ class Intake:
         core, options = self._core, self._options
         untaken = len(core.finished) if core.finished else 0
         load = core.frontier.load
-        if load + untaken > self._refill_below:
+        all_open = self._all_open and self._gate.closings == self._closings
+        if not all_open and load + untaken > self._refill_below:
             load = self._open_load(load)
         load += untaken
         self._looks -= 1
@@ -121,9 +122,7 @@ class Intake:
 
     def _open_load(self, load: int) -> int:
         """``load`` without what only waits for a closed resource: that is no reason to keep the others idle (T26)."""
-        gate, dispatcher = self._controller.gate, self._core.dispatcher
-        if gate.closings == self._closings and self._all_open:
-            return load
+        gate, dispatcher = self._gate, self._core.dispatcher
         self._closings, self._all_open = gate.closings, all(map(gate.is_open, self.resources.values()))
         now = anyio.current_time()
         closed = {lane for lane, resource in self.resources.items() if gate.is_cooling(resource, now)}
@@ -146,7 +145,7 @@ class Intake:
 
     def _look_at_capacity(self) -> None:
         """How many tasks of this run could be in flight at once as things stand."""
-        options, gate = self._options, self._controller.gate
+        options, gate = self._options, self._gate
         most = float(options.max_workers)
         capacity = sum(min(most, gate.capacity(resource)) for resource in self.resources.values())
         if self._local:
@@ -158,7 +157,7 @@ class Intake:
     def scope_of(self, lane: str) -> str | None:
         """The admission scope that a lane's blocks apply to; None for local work."""
         resource = self.resources.get(lane)
-        return None if resource is None else self._controller.gate.scope_of(resource)
+        return None if resource is None else self._gate.scope_of(resource)
 
     async def _stored(self, seeds: Sequence[RowSeed]) -> Mapping[int, StoredRow]:
         """What the store has of ``seeds``. A run that begins has nothing, and is not asked."""

@@ -224,15 +224,18 @@ class RunLoop:
         wakeup = self._dispatch.bidder.wakeup
         if wakeup.pending:
             return
-        if self._dispatch.unfinished or self._feeder.more or self._next_event() < self._armed or self._over():
+        if self._dispatch.unfinished or self._feeder.more or self._next_event() < self._armed:
+            wakeup.set()
+        elif not self.flight.jobs and self._over():
             wakeup.set()
 
     def _next_event(self) -> float:
         """The next of the moments that may come nearer; those of the run as a whole only move away."""
+        salvage, lane_opens = self.core.salvage, self._dispatch.next_tick()
         soonest = self.flight.deadlines.earliest
-        if self.core.salvage.known:
-            soonest = min(soonest, self.core.salvage.next_tick(0.0))
-        return min(soonest, self._dispatch.next_tick())
+        if lane_opens < soonest:
+            soonest = lane_opens
+        return min(soonest, salvage.next_tick(0.0)) if salvage.known else soonest
 
     def _next_tick(self) -> float:
         whole = self._stall.next_tick(-inf) if self.stopping.status is None else self.stopping.next_tick()

@@ -31,7 +31,9 @@ class StallClock:
         """A cell finished somewhere."""
         if now > self._progress_at:
             self._progress_at = now
-            self.ends_at = min(self.deadline_at, self._stalls_at())
+            self.ends_at = now + self._stall_timeout_s
+            if self.deadline_at < self.ends_at:
+                self.ends_at = self.deadline_at
 
     def verdict(self, now: float) -> StallVerdict | None:
         """Which limit has passed, the deadline first; None while neither has."""
