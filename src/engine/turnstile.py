@@ -40,16 +40,18 @@ class _Batch:
 class Turnstile:
     """``per_turn`` jobs a turn, ``chain`` of them by each who had to wait: waiting costs more than a small job.
 
-    ``run`` turns it, in a task of its own that sleeps while nobody waits.
+    ``run`` turns it, in a task of its own that sleeps until half of a turn's jobs have ended: it wakes in a later turn,
+    so that a stream of answers, a few in each turn, never waits.
     """
 
-    __slots__ = ("_chain", "_left", "_per_turn", "_turn", "_waiting", "_wanted")
+    __slots__ = ("_chain", "_left", "_low", "_per_turn", "_turn", "_waiting", "_wanted")
 
     def __init__(self, per_turn: int, chain: int) -> None:
         assert 1 <= chain <= per_turn
         self._per_turn = per_turn
         self._chain = chain
         self._left = per_turn
+        self._low = per_turn // 2
         self._turn = 0
         self._waiting: deque[_Batch] = deque()
         self._wanted = Wakeup()
@@ -62,6 +64,8 @@ class Turnstile:
         if self._left <= 0:
             return False
         self._left -= 1
+        if self._left == self._low:
+            self._wanted.set()
         return True
 
     async def wait(self, ticket: Ticket) -> None:
@@ -78,9 +82,15 @@ class Turnstile:
         """Begin a new turn whenever somebody waits for one. Runs until it is cancelled."""
         while True:
             await self._wanted.wait()
+            self._begin_turn()
             while self._waiting:
                 await checkpoint()
-                self._turn += 1
-                batch = self._waiting.popleft()
-                self._left = self._per_turn - batch.jobs
-                batch.event.set()
+                self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        self._turn += 1
+        self._left = self._per_turn
+        if self._waiting:
+            batch = self._waiting.popleft()
+            self._left -= batch.jobs
+            batch.event.set()

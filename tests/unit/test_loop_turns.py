@@ -12,6 +12,7 @@ import pytest
 
 import headgate
 from headgate.engine.committer import CELLS_PER_TURN
+from headgate.engine.turnstile import Ticket, Turnstile
 from headgate.storage.memory import MemoryRun
 from headgate.testing.clock import run_virtual
 from headgate.wakeup import Wakeup
@@ -98,6 +99,23 @@ def test_t25_answers_that_come_at_once(backend: Literal["asyncio", "trio"]) -> N
     report = run_virtual(main, backend=backend)
     assert report.done == rows
     assert max(after - before for before, after in pairwise(ended)) <= 2 * PER_TURN
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_answers_that_come_a_few_at_a_time_do_not_wait(backend: Literal["asyncio", "trio"]) -> None:
+    """Waiting costs as much as the rest of a cell. Jobs of former turns do not count, also when nobody ever waited."""
+
+    async def main() -> None:
+        turnstile, ticket = Turnstile(32, 8), Ticket()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(turnstile.run)
+            await anyio.lowlevel.checkpoint()
+            for _ in range(200):
+                assert all(turnstile.enter(ticket) for _ in range(4))
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+
+    run_virtual(main, backend=backend)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
