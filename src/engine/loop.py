@@ -221,13 +221,12 @@ class RunLoop:
 
     def _wake_if_due(self) -> None:
         """The loop sleeps until a time that may have come nearer, or waits for an end that has come."""
-        wakeup = self._dispatch.bidder.wakeup
-        if wakeup.pending:
+        dispatch = self._dispatch
+        if dispatch.bidder.wakeup.pending:
             return
-        if self._dispatch.unfinished or self._feeder.more or self._next_event() < self._armed:
-            wakeup.set()
-        elif not self.flight.jobs and self._over():
-            wakeup.set()
+        over = not self.flight.jobs and self._over()
+        if over or dispatch.unfinished or self._feeder.more or self._next_event() < self._armed:
+            dispatch.bidder.wakeup.set()
 
     def _next_event(self) -> float:
         """The next of the moments that may come nearer; those of the run as a whole only move away."""

@@ -119,6 +119,44 @@ def test_answers_that_come_a_few_at_a_time_do_not_wait(backend: Literal["asyncio
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize(("suspends", "waits_at_most"), [(True, 1.0), (False, 0.3)])
+def test_who_waits_goes_on_with_as_many_jobs_as_it_has(
+    backend: Literal["asyncio", "trio"], suspends: bool, waits_at_most: float
+) -> None:
+    """Far too many jobs for one turn: whether they suspend or not, each turn ends as many of them as it may."""
+    workers, jobs, ended, waits, turns = 200, 40, 0, 0, 0
+
+    async def work(turnstile: Turnstile) -> None:
+        nonlocal ended, waits
+        ticket = Ticket()
+        for _ in range(jobs):
+            if suspends:
+                await anyio.lowlevel.checkpoint()
+            if not turnstile.enter(ticket):
+                waits += 1
+                await turnstile.wait(ticket)
+            ended += 1
+
+    async def main() -> None:
+        nonlocal turns
+        turnstile = Turnstile(PER_TURN, 8)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(turnstile.run)
+            for _ in range(workers):
+                tasks.start_soon(work, turnstile)
+            while ended < workers * jobs:
+                before = ended
+                await anyio.lowlevel.checkpoint()
+                assert ended - before <= (2 if backend == "asyncio" else 4) * PER_TURN  # trio shuffles who is first
+                turns += 1
+            tasks.cancel_scope.cancel()
+
+    run_virtual(main, backend=backend)
+    assert waits <= waits_at_most * ended
+    assert ended / turns >= (0.75 if backend == "asyncio" else 0.25) * PER_TURN
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_an_answer_that_waits_for_its_turn_survives_the_end_of_the_run(backend: Literal["asyncio", "trio"]) -> None:
     """It was paid for: a run that is stopped that moment without any grace keeps it."""
     rows = 500
