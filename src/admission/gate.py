@@ -52,7 +52,10 @@ class Gate:
         self._registry = Registry(rng)
         self._leases = LeaseBook(generation)
         self._room = WaitingRoom()
-        self._timers = self._room.timers
+        self.timers = self._room.timers
+        """What ``tick`` waits for, to be read only."""
+        self.effects = self._room.effects
+        """What ``take_effects`` would give out, to be read only."""
         self._serving = Serving(self._room, self._leases)
         self._closed = False
         self.closings = 0
@@ -167,13 +170,14 @@ class Gate:
         result = self._leases.close(lease)
         if result is not _RELEASED:
             return result
-        if self._timers.earliest <= now:
+        if self.timers.earliest <= now:
             self.tick(now)
         lane = self._registry.lanes[lease.resource]
         for passage in lease.passages:
             scope = passage.scope
-            if not scope.bare:
-                scope.advance(now)
+            law = scope.concurrency
+            if law is not None and (scope.adaptive or law.consecutive):  # as Scope.advance
+                law.advance(now, scope.in_flight, scope.parked > 0)
             scope.in_flight -= 1
         used = lease.usage if usage is None else believable(usage) or lease.usage
         if used is not None or outcome is not _SUCCESS or not sent:  # else it used what it reserved
@@ -212,8 +216,9 @@ class Gate:
 
     def tick(self, now: float) -> None:
         """Do what time has made due: expire waiters, serve those for whom something opened."""
-        while (due := self._timers.pop_due(now)) is not None:
+        while (due := self.timers.pop_due(now)) is not None:
             if isinstance(due, Scope):
+                due.asks_at = inf
                 self._serving.pump(due, now)
             else:
                 self._room.expire(due, now)
@@ -221,14 +226,12 @@ class Gate:
 
     def next_tick(self, now: float) -> float:
         """When ``tick`` has something to do if nothing else happens before; ``inf`` for never."""
-        return self._timers.earliest
+        return self.timers.earliest
 
     def take_effects(self) -> list[Effect]:
         """What became of waiters since the last call, in order. A grant holds whether or not it is read."""
-        room = self._room
-        if not room.effects:
-            return []
-        effects, room.effects = room.effects, []
+        effects = self.effects[:]
+        self.effects.clear()
         return effects
 
     # Views
@@ -283,7 +286,7 @@ class Gate:
         """Assert every invariant of the gate and its parts (A1)."""
         self._registry.check(self._leases.leases())
         assert sum(lane.queued for lane in self._registry.lanes.values()) == len(self._room)
-        assert all(scope.parked or self._timers.at(scope) == inf for scope in self._registry.scopes.values())
+        assert all(self.timers.at(scope) == scope.asks_at for scope in self._registry.scopes.values())
         self._leases.check()
 
     def check_conserving(self, now: float) -> None:
@@ -292,13 +295,13 @@ class Gate:
 
     def footprint(self) -> int:
         """How many entries its queues, timers and histories hold, rubbish included: bounded whatever has passed."""
-        return self._registry.footprint() + self._timers.footprint() + self._leases.footprint()
+        return self._registry.footprint() + self.timers.footprint() + self._leases.footprint()
 
     # Decisions
 
     def _lane_for(self, request: Request, now: float) -> Lane | Denied:
         """Do what is due, then find the lane of ``request``, or deny it for good."""
-        if self._timers.earliest <= now:
+        if self.timers.earliest <= now:
             self.tick(now)
         lane = self._registry.lane(request.resource)
         if self._closed or lane is None:

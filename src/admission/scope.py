@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..values import LimitKind, Rng
 from .concurrency import AdaptiveConcurrency, FixedConcurrency, Stamp
-from .cooldown import Cooldown
+from .cooldown import SETTLE_S, Cooldown
 from .estimates import TokenEstimates
 from .fair_queue import FairQueue
 from .inference import Inference
@@ -117,14 +117,15 @@ class Passage:
 class Scope:
     """The counts, limits, rate buckets and cooldown of one scope, and the queue of resources that wait for it."""
 
-    # The mutable state of a scope is exactly these slots; `waiting`, `parked` and `lanes` are kept by the gate.
+    # The mutable state of a scope is exactly these slots; `waiting`, `parked`, `asks_at` and `lanes` are kept by the gate.
     __slots__ = (
-        "_adaptive",
         "_full",
         "_only_requests",
         "_ramp_started",
         "_rng",
         "accepted",
+        "adaptive",
+        "asks_at",
         "bare",
         "concurrency",
         "cooldown",
@@ -154,12 +155,13 @@ class Scope:
         self.paused = False  # a cooldown ran, and nothing has got through since
         self.waiting: FairQueue[Lane] = FairQueue()
         self.parked = 0  # how many lanes are in `waiting`
+        self.asks_at = inf  # when time alone may let the first of them in: the scope's timer
         self.waiters_ahead = Refusal(self, DenyReason.WAITERS_AHEAD, inf)
         self._full = Refusal(self, DenyReason.NO_CAPACITY, inf)
         self.place = Passage(self, None, (), False)  # of every lease that took nothing else here
         self.cooldown = Cooldown(rng=rng, cap_s=limits.cooldown_cap_s)
         self.concurrency = _law(limits, rng)
-        self._adaptive = limits.adaptive
+        self.adaptive = limits.adaptive
         self.inference = Inference()
         self.limiters: dict[LimitKind, RateLimiter] = {}
         self.estimates = TokenEstimates()  # of the resource that ends here
@@ -208,7 +210,7 @@ class Scope:
             law.set_bounds(limits.minimum, limits.maximum or UNKNOWN_MAXIMUM, now)
         else:
             self.concurrency = _law(limits, self._rng)
-        self._adaptive = limits.adaptive
+        self.adaptive = limits.adaptive
         self.cooldown.cap_s = limits.cooldown_cap_s
         stated = limits.rates()
         for kind in before.rates().keys() | stated.keys():
@@ -226,7 +228,7 @@ class Scope:
         """Let the concurrency law see the time and the demand before a decision."""
         law = self.concurrency
         # Time means nothing to a fixed limit, but for what it waits for after a rejection.
-        if law is not None and (self._adaptive or law.consecutive):
+        if law is not None and (self.adaptive or law.consecutive):
             law.advance(now, self.in_flight, self.parked > 0)
 
     def full(self, now: float) -> Refusal | None:
@@ -254,21 +256,20 @@ class Scope:
 
     def admit(self, request: Request, now: float) -> Passage:
         """Take what ``request`` needs. The caller has seen ``refusal`` return None at this ``now``."""
-        others = self.in_flight
+        law, cooldown, only, others = self.concurrency, self.cooldown, self._only_requests, self.in_flight
         self.in_flight = others + 1
         if self._ramp_started is None:
             self._ramp_started = now
+        settle_s = SETTLE_S if law is None else law.silence.tau
+        canary = not (cooldown.quiet and cooldown.settle_s == settle_s) and cooldown.sent(now, settle_s)
         if self.bare:
-            return Passage(self, None, (), canary=True) if self.cooldown.sent(now) else self.place
-        law, only = self.concurrency, self._only_requests
+            return Passage(self, None, (), canary) if canary else self.place
         rates: tuple[tuple[LimitKind, RateStamp], ...] = ()
         if only is not None:
             rates = ((_REQUESTS, only.take(1.0, now)),)
         elif self.limiters:
             rates = tuple([(kind, lim.take(cost_of(request, kind), now)) for kind, lim in self.limiters.items()])
-        if law is not None:
-            return Passage(self, law.sent(now, others), rates, self.cooldown.sent(now, law.tau))
-        return Passage(self, None, rates, self.cooldown.sent(now))
+        return Passage(self, None if law is None else law.sent(now, others), rates, canary)
 
     def check(self) -> None:
         """Assert every invariant of this scope and its parts."""

@@ -6,6 +6,7 @@ decides nothing about requests that are not admitted in the end, nor what an att
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from .values import Grant
@@ -13,7 +14,7 @@ from .values import Grant
 if TYPE_CHECKING:
     from .lane import Lane
     from .leases import LeaseBook
-    from .scope import Refusal, Scope
+    from .scope import Passage, Refusal, Scope
     from .values import Lease, Request
     from .waiting import WaitingRoom
 
@@ -23,12 +24,11 @@ __all__ = ["Serving"]
 class Serving:
     """The step from waiting to holding a lease, for one gate."""
 
-    __slots__ = ("_leases", "_room", "_timers")
+    __slots__ = ("_leases", "_room")
 
     def __init__(self, room: WaitingRoom, leases: LeaseBook) -> None:
         self._room = room
         self._leases = leases
-        self._timers = room.timers
 
     def first_refusal(self, lane: Lane, request: Request, now: float) -> Refusal | None:
         """What keeps ``request``, which only just came, from going now: those that wait already, or a scope."""
@@ -42,7 +42,9 @@ class Serving:
         for scope in lane.scopes:
             if scope.bare and scope.cooldown.open:
                 continue
-            scope.advance(now)
+            law = scope.concurrency
+            if law is not None and (scope.adaptive or law.consecutive):  # as Scope.advance
+                law.advance(now, scope.in_flight, scope.parked > 0)
             refusal = scope.refusal(request, now)
             if refusal is not None:
                 return refusal
@@ -50,13 +52,14 @@ class Serving:
 
     def admit(self, lane: Lane, request: Request, waited_s: float, now: float) -> Lease:
         """Take what ``request`` needs in every scope. The caller has seen ``refusal`` return None at this ``now``."""
-        scopes, book = lane.scopes, self._leases
-        passages = tuple([scope.admit(request, now) for scope in scopes])
-        stamp = passages[-1].stamp
+        passages: list[Passage] = []
+        for scope in lane.scopes:
+            passages.append(scope.admit(request, now))
+        law, stamp = scope.concurrency, passages[-1].stamp
+        limit = inf if law is None else law.limit
         epoch = 0 if stamp is None else stamp.generation
-        limit = scopes[-1].limit
         lane.admitted += 1
-        return book.open(lane.name, request, now, waited_s, limit, epoch, passages)
+        return self._leases.open(lane.name, request, now, waited_s, limit, epoch, tuple(passages))
 
     def park(self, lane: Lane, refusal: Refusal, now: float) -> None:
         """Let ``lane`` wait where it was refused, and ask again if that changed something."""
@@ -78,12 +81,14 @@ class Serving:
     def pump(self, scope: Scope, now: float) -> None:
         """Serve the lanes that wait for ``scope`` in turn until it refuses."""
         refusal: Refusal | None = None
-        while (lane := scope.waiting.head()) is not None:
+        while scope.parked:
+            lane = scope.waiting.head()
+            assert lane is not None
             if refusal is None:
                 refusal = self._serve(lane, now)
             if refusal is not None and refusal.scope is scope:
                 lane.reason = refusal.reason
-                self._timers.set(scope, refusal.next_at)
+                self._room.ask_at(scope, refusal.next_at)
                 return
             # Most of the time that was the only place: then the next one need not be looked at.
             refusal = scope.full(now) if scope.parked else None

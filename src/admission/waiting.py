@@ -104,13 +104,15 @@ class WaitingRoom:
     def park(self, lane: Lane, refusal: Refusal) -> None:
         """``lane`` waits at the scope that refused it."""
         scope, lane.reason = refusal.scope, refusal.reason
-        if lane.parked_at is not scope:
+        if lane.parked_at is scope:
+            return
+        if lane.parked_at is not None:
             self.unpark(lane)
-            lane.parked_at = scope
-            scope.waiting.add(lane)
-            scope.parked += 1
-            if refusal.next_at < self.timers.at(scope):
-                self.timers.set(scope, refusal.next_at)
+        lane.parked_at = scope
+        scope.waiting.add(lane)
+        scope.parked += 1
+        if refusal.next_at < scope.asks_at:
+            self.ask_at(scope, refusal.next_at)
 
     def unpark(self, lane: Lane) -> None:
         """``lane`` waits nowhere."""
@@ -122,8 +124,14 @@ class WaitingRoom:
     def _left(self, lane: Lane, scope: Scope) -> None:
         lane.parked_at = None
         scope.parked -= 1
-        if not scope.parked:
-            self.timers.set(scope, inf)
+        if not scope.parked and scope.asks_at < inf:
+            self.ask_at(scope, inf)
+
+    def ask_at(self, scope: Scope, at: float) -> None:
+        """Time alone may let in whoever is first at ``scope`` at ``at``; ``inf``: nobody, or it cannot."""
+        if at != scope.asks_at:
+            scope.asks_at = at
+            self.timers.set(scope, at)
 
     def sync(self, scope: Scope, now: float) -> None:
         """The cooldown of ``scope`` may just have changed: let its lanes' clocks stand or run."""
