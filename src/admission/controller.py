@@ -215,7 +215,8 @@ class AdmissionController:
         answer = self._gate.submit(request, now, bid=True)
         if isinstance(answer, int):
             self._waiting[answer] = bidder
-        self._perform()
+        if self._gate.effects or self._timers.earliest < self._clock_due:  # asked here too: mostly there is neither
+            self._perform()
         return answer
 
     def withdraw(self, bid: int) -> bool:

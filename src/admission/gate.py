@@ -50,6 +50,7 @@ class Gate:
 
     def __init__(self, *, rng: Rng, generation: int = 1) -> None:
         self._registry = Registry(rng)
+        self._lanes = self._registry.named
         self._leases = LeaseBook(generation)
         self._room = WaitingRoom()
         self.timers = self._room.timers
@@ -303,7 +304,7 @@ class Gate:
         """Do what is due, then find the lane of ``request``, or deny it for good."""
         if self.timers.earliest <= now:
             self.tick(now)
-        lane = self._registry.lane(request.resource)
+        lane = self._lanes.get(request.resource.name)
         if self._closed or lane is None:
             reason = DenyReason.SHUTDOWN if self._closed else DenyReason.UNKNOWN_RESOURCE
             return Denied(reason, request.resource.name)

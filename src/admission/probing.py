@@ -59,8 +59,10 @@ class ProbingState(NamedTuple):
 
 
 class Probing:
-    """The plan of probes: ``every_s`` seconds apart, the next at ``next_at`` (seconds, monotonic). ``throughput`` counts
-    the answers, ``creeps`` says that a hold may grow by itself."""
+    """The plan of probes: ``every_s`` seconds apart, the next at ``next_at`` (seconds, monotonic).
+
+    ``throughput`` counts the answers; ``creeps`` says that a hold may grow by itself.
+    """
 
     # The mutable state is exactly these slots.
     __slots__ = (

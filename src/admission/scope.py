@@ -117,7 +117,7 @@ class Passage:
 class Scope:
     """The counts, limits, rate buckets and cooldown of one scope, and the queue of resources that wait for it."""
 
-    # The mutable state of a scope is exactly these slots; `waiting`, `parked`, `asks_at` and `lanes` are kept by the gate.
+    # The mutable state of a scope is these slots; `waiting`, `parked`, `asks_at` and `lanes` are kept by the gate.
     __slots__ = (
         "_full",
         "_only_requests",
@@ -294,6 +294,8 @@ class Scope:
                 lane.limit_tokens()
 
     def _no_capacity(self, law: AdaptiveConcurrency | FixedConcurrency, now: float) -> Refusal:
+        if not self.adaptive and not law.consecutive:
+            return self._full
         next_at = law.next_tick(now)
         return self._full if next_at == inf else Refusal(self, DenyReason.NO_CAPACITY, next_at)
 

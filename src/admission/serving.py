@@ -65,9 +65,11 @@ class Serving:
         """Let ``lane`` wait where it was refused, and ask again if that changed something."""
         scope = refusal.scope
         self._room.park(lane, refusal)
-        limit = scope.limit
-        scope.advance(now)  # its law counts the time in which somebody waits, and now somebody does
-        due = scope.limit > limit  # a probe, that only waited for somebody who needs it
+        law, due = scope.concurrency, False
+        if law is not None and (scope.adaptive or law.consecutive):  # as Scope.advance
+            limit = law.limit
+            law.advance(now, scope.in_flight, demand=True)  # it counts the time in which somebody waits
+            due = law.limit > limit  # a probe, that only waited for somebody who needs it
         first = refusal is scope.waiters_ahead and scope.waiting.head() is lane  # and nobody asked the scope itself
         if due or first:
             self.pump(scope, now)
