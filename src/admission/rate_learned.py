@@ -26,7 +26,7 @@ from .rate_window import REPEATS_WITHIN, WINDOW_S, FixedWindow
 if TYPE_CHECKING:
     from ..values import Rng
 
-__all__ = ["LearnedRate", "LearnedSnapshot", "RateMode"]
+__all__ = ["PROBE", "LearnedRate", "LearnedSnapshot", "RateMode"]
 
 MEASURE_LONG_S: Final = 60.0
 MEASURE_REQUESTS: Final = 20
@@ -93,7 +93,7 @@ class RateMode(StrEnum):
     PROBE = "probe"
 
 
-_PROBE: Final = RateMode.PROBE  # asked for every request, and looking up an enum's member is slow
+PROBE: Final = RateMode.PROBE  # asked for every request, and looking up an enum's member is slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ class LearnedRate:
 
         A probe goes on only through sends that came as fast as the rate allows: it never climbs unused (T4).
         """
-        if self.mode is _PROBE and lateness_s <= max(LATE_S, LATE_SHARE * pace_s):
+        if self.mode is PROBE and lateness_s <= max(LATE_S, LATE_SHARE * pace_s):
             since = max(self.counts.last_sent, self._hold_until)
             self._probed_s = min(PROBE_MAX_S, self._probed_s + max(0.0, now - since))
         counts = self.counts

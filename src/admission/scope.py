@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Passage", "Refusal", "Scope", "ScopeLimits"]
 
-_REQUESTS = LimitKind.REQUESTS  # asked for every request, and looking up an enum's member is slow
+# Named once: they are asked for every request, and looking up an enum's member is slow.
+_REQUESTS = LimitKind.REQUESTS
+_INPUT = LimitKind.INPUT_TOKENS
+_OUTPUT = LimitKind.OUTPUT_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,9 +336,9 @@ def cost_of(request: Request, kind: LimitKind) -> float:
     """What ``request`` takes from the limit of ``kind``: requests or estimated tokens."""
     if kind is _REQUESTS:
         return 1.0
-    if kind is LimitKind.INPUT_TOKENS:
+    if kind is _INPUT:
         return float(request.input_tokens)
-    if kind is LimitKind.OUTPUT_TOKENS:
+    if kind is _OUTPUT:
         return float(request.output_tokens)
     return float(request.input_tokens + request.output_tokens)
 
