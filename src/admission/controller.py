@@ -284,9 +284,11 @@ class AdmissionController:
 
     def _perform(self) -> None:
         """Tell those who wait what became of them, and the clock when it is due earlier."""
-        if self._gate.effects:
-            for effect in self._gate.take_effects():
+        effects = self._gate.effects
+        if effects:
+            for effect in effects:
                 self._waiting.pop(effect.waiter).deliver(effect)
+            effects.clear()
         if self._timers.earliest < self._clock_due:
             self._clock_due = -inf
             self._clock.set()

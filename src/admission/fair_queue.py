@@ -66,10 +66,13 @@ class FairQueue(Generic[K]):
     def remove(self, key: K) -> None:
         """``key`` has no more work; what it owes is remembered until the others have caught up."""
         entry = self._entries.pop(key, None)
-        if self._entries and entry is not None:
+        if entry is None:
+            return
+        if self._entries:
             self._left(entry, entry[0])
-        elif entry is not None:
-            self._ended()
+        else:  # nobody is there to whom anything could be owed
+            self._heap.clear()
+            self._finish.clear()
 
     def head(self) -> K | None:
         """The key whose turn it is, or None. It stays in the queue until it is charged and removed."""
@@ -111,7 +114,8 @@ class FairQueue(Generic[K]):
         if entries:
             self._left(entry, start + cost / entry[3])
         else:
-            self._ended()
+            self._heap.clear()
+            self._finish.clear()
 
     def footprint(self) -> int:
         """Entries held, rubbish and debts included."""
@@ -129,7 +133,7 @@ class FairQueue(Generic[K]):
         assert self._finish.keys().isdisjoint(self._entries)
 
     def _left(self, entry: tuple[float, float, int, float, K], finish: float) -> None:
-        """The live entry of a key was taken out of the table: take it out of the heap, remember its debt."""
+        """The live entry of a key left the table, and others wait: take it out of the heap, remember its debt."""
         heap, entries = self._heap, self._entries
         if heap[0] is entry:
             heappop(heap)
@@ -140,11 +144,6 @@ class FairQueue(Generic[K]):
         most = 2 * len(entries) + _SPARE_ENTRIES
         if len(heap) > most or len(self._finish) > most:
             self._sweep(most)
-
-    def _ended(self) -> None:
-        """Nobody waits any more: there is nobody to whom anything could be owed."""
-        self._heap.clear()
-        self._finish.clear()
 
     def _uncover(self) -> None:
         """Drop what is not live from the top of the heap."""

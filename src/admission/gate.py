@@ -56,7 +56,7 @@ class Gate:
         self.timers = self._room.timers
         """What ``tick`` waits for, to be read only."""
         self.effects = self._room.effects
-        """What ``take_effects`` would give out, to be read only."""
+        """What became of waiters, in order, for the shell to perform and clear."""
         self._serving = Serving(self._room, self._leases)
         self._closed = False
         self.closings = 0
@@ -103,7 +103,7 @@ class Gate:
             return lane
         if lane.token_limited:
             request = lane.estimated(request)
-        refusal = self._serving.first_refusal(lane, request, now)
+        refusal = self._serving.refusal(lane, request, now, newcomer=True)
         if refusal is None:
             return self._serving.admit(lane, request, 0.0, now)
         return Denied(refusal.reason, request.resource.name, _wait_s(refusal, now))
@@ -121,7 +121,7 @@ class Gate:
             return lane
         if lane.token_limited:
             request = lane.estimated(request)
-        refusal = self._serving.first_refusal(lane, request, now)
+        refusal = self._serving.refusal(lane, request, now, newcomer=True)
         if refusal is None:
             return self._serving.admit(lane, request, 0.0, now)
         if timeout_s <= 0 and not bid:
@@ -152,7 +152,9 @@ class Gate:
             lease.usage = believable(usage)
         if feedback is not None:
             observe(lease, feedback, now)
-            self._serving.pump_all(self._registry.lanes[lease.resource], now)
+            for scope in self._registry.lanes[lease.resource].scopes:
+                if scope.parked:
+                    self._serving.pump(scope, now)
 
     def release(
         self,
@@ -190,7 +192,9 @@ class Gate:
                 succeed(lease, now, used)
             else:
                 self._learn(lane, lease, outcome, feedback, now, used)
-        self._serving.pump_all(lane, now)
+        for scope in lane.scopes:
+            if scope.parked:
+                self._serving.pump(scope, now)
         return _RELEASED
 
     def block(self, scope: str, until: float, now: float) -> None:
@@ -230,7 +234,7 @@ class Gate:
         return self.timers.earliest
 
     def take_effects(self) -> list[Effect]:
-        """What became of waiters since the last call, in order. A grant holds whether or not it is read."""
+        """Empty ``effects`` and return what was in them. A grant holds whether or not it is read."""
         effects = self.effects[:]
         self.effects.clear()
         return effects
@@ -309,7 +313,8 @@ class Gate:
             reason = DenyReason.SHUTDOWN if self._closed else DenyReason.UNKNOWN_RESOURCE
             return Denied(reason, request.resource.name)
         for scope in lane.scopes:
-            if scope.limiters and scope.too_large(request, now) is not None:
+            only = scope.only_requests
+            if (only is None or not only.free) and scope.limiters and scope.too_large(request, now) is not None:
                 return Denied(DenyReason.TOO_LARGE, lane.name)
         return lane
 

@@ -142,32 +142,38 @@ class Lane:
         """Take out ``waiter``, the head, because it was admitted; its flow pays for it."""
         if waiter is self._lone:
             self._lone = None
-            self._left(waiter)
-            return
-        rank, flow = self._ranks[waiter.request.priority], waiter.request.flow
-        line = rank.lines[flow]
-        assert line[0] is waiter, "only the first of a flow is served"
-        if self._shorten(line):
-            rank.fair.charge(flow)
         else:
-            del rank.lines[flow]
-            rank.fair.charge_last(flow)
-        self._left(waiter)
+            rank, flow = self._ranks[waiter.request.priority], waiter.request.flow
+            line = rank.lines[flow]
+            assert line[0] is waiter, "only the first of a flow is served"
+            if self._shorten(line):
+                rank.fair.charge(flow)
+            else:
+                del rank.lines[flow]
+                rank.fair.charge_last(flow)
+        waiter.queued = False
+        self.queued -= 1
+        self.bids -= waiter.bid
+        if waiter.expires < inf:
+            self._tidy_deadlines()
 
     def drop(self, waiter: Waiter) -> None:
         """Take ``waiter`` out at no cost to its flow."""
         if waiter is self._lone:
             self._lone = None
-            self._left(waiter)
-            return
-        rank, flow = self._ranks[waiter.request.priority], waiter.request.flow
-        line = rank.lines[flow]
-        if line[0] is not waiter:
-            self._gone += 1
-        elif not self._shorten(line):
-            del rank.lines[flow]
-            rank.fair.remove(flow)
-        self._left(waiter)
+        else:
+            rank, flow = self._ranks[waiter.request.priority], waiter.request.flow
+            line = rank.lines[flow]
+            if line[0] is not waiter:
+                self._gone += 1
+            elif not self._shorten(line):
+                del rank.lines[flow]
+                rank.fair.remove(flow)
+        waiter.queued = False
+        self.queued -= 1
+        self.bids -= waiter.bid
+        if waiter.expires < inf:
+            self._tidy_deadlines()
         if self._gone > self.queued + _SPARE_ENTRIES:
             self._sweep()
 
@@ -269,12 +275,8 @@ class Lane:
             self._gone -= 1
         return bool(line)
 
-    def _left(self, waiter: Waiter) -> None:
-        waiter.queued = False
-        self.queued -= 1
-        self.bids -= waiter.bid
-        if waiter.expires == inf:
-            return
+    def _tidy_deadlines(self) -> None:
+        """Somebody who has one left."""
         deadlines = self.deadlines
         while deadlines and not deadlines[0][2].queued:
             heappop(deadlines)

@@ -123,7 +123,6 @@ class Scope:
     # The mutable state of a scope is these slots; `waiting`, `parked`, `asks_at` and `lanes` are kept by the gate.
     __slots__ = (
         "_full",
-        "_only_requests",
         "_ramp_started",
         "_rng",
         "accepted",
@@ -140,6 +139,7 @@ class Scope:
         "limiters",
         "limits",
         "name",
+        "only_requests",
         "parked",
         "paused",
         "place",
@@ -175,7 +175,7 @@ class Scope:
             self.limiters[kind] = RateLimiter(configured_per_minute=rate, rng=rng, share=limits.share)
         if leaf and LimitKind.REQUESTS not in self.limiters:
             self.limiters[LimitKind.REQUESTS] = RateLimiter(configured_per_minute=None, rng=rng, share=limits.share)
-        self._only_requests: RateLimiter | None = None
+        self.only_requests: RateLimiter | None = None
         self.token_limited = False
         self.lanes: list[Lane] = []
         self._review()
@@ -249,17 +249,19 @@ class Scope:
             reason = DenyReason.COOLDOWN if now < cooldown.blocked_until else DenyReason.NO_CAPACITY
             return Refusal(self, reason, cooldown.next_tick(now, in_flight, limit))
         if law is not None and in_flight + 1 > limit + _ROUNDING:
+            if not self.adaptive and not law.consecutive:
+                return self._full  # as next_tick would say
             return self._no_capacity(law, now)
         if self.limits.startup_ramp_s:
             refusal = self._ramp_refusal(limit, now)
             if refusal is not None:
                 return refusal
-        only = self._only_requests
+        only = self.only_requests
         return None if only is not None and only.free else self._rate_refusal(request, now)
 
     def admit(self, request: Request, now: float) -> Passage:
         """Take what ``request`` needs. The caller has seen ``refusal`` return None at this ``now``."""
-        law, cooldown, only, others = self.concurrency, self.cooldown, self._only_requests, self.in_flight
+        law, cooldown, only, others = self.concurrency, self.cooldown, self.only_requests, self.in_flight
         self.in_flight = others + 1
         if self._ramp_started is None:
             self._ramp_started = now
@@ -288,17 +290,16 @@ class Scope:
 
     def _review(self) -> None:
         """The limits changed: note what most scopes are, so that it need not be found out for each request."""
+        self.cooldown.quiet = False  # what it is told with a request may have changed
         # Whether nothing but a cooldown can ever refuse here.
         self.bare = self.concurrency is None and not self.limiters and not self.limits.startup_ramp_s
-        self._only_requests = self.limiters.get(_REQUESTS) if len(self.limiters) == 1 else None
+        self.only_requests = self.limiters.get(_REQUESTS) if len(self.limiters) == 1 else None
         self.token_limited = any(kind is not _REQUESTS for kind in self.limiters)
         if self.token_limited:  # from now on its lanes estimate what their requests use
             for lane in self.lanes:
                 lane.limit_tokens()
 
     def _no_capacity(self, law: AdaptiveConcurrency | FixedConcurrency, now: float) -> Refusal:
-        if not self.adaptive and not law.consecutive:
-            return self._full
         next_at = law.next_tick(now)
         return self._full if next_at == inf else Refusal(self, DenyReason.NO_CAPACITY, next_at)
 

@@ -30,15 +30,15 @@ class Serving:
         self._room = room
         self._leases = leases
 
-    def first_refusal(self, lane: Lane, request: Request, now: float) -> Refusal | None:
-        """What keeps ``request``, which only just came, from going now: those that wait already, or a scope."""
-        for scope in lane.scopes:
-            if scope.parked:
-                return scope.waiters_ahead
-        return self.refusal(lane, request, now)
+    def refusal(self, lane: Lane, request: Request, now: float, *, newcomer: bool = False) -> Refusal | None:
+        """What keeps ``request`` from going now: the first scope without room for it, widest first; None if all have it.
 
-    def refusal(self, lane: Lane, request: Request, now: float) -> Refusal | None:
-        """The first scope that has no room for ``request`` now, widest first; None when all have."""
+        A ``newcomer`` is kept by those that wait already, too.
+        """
+        if newcomer:
+            for scope in lane.scopes:
+                if scope.parked:
+                    return scope.waiters_ahead
         for scope in lane.scopes:
             if scope.bare and scope.cooldown.open:
                 continue
@@ -54,7 +54,11 @@ class Serving:
         """Take what ``request`` needs in every scope. The caller has seen ``refusal`` return None at this ``now``."""
         passages: list[Passage] = []
         for scope in lane.scopes:
-            passages.append(scope.admit(request, now))
+            if scope.bare and scope.cooldown.quiet:
+                scope.in_flight += 1
+                passages.append(scope.place)
+            else:
+                passages.append(scope.admit(request, now))
         law, stamp = scope.concurrency, passages[-1].stamp
         limit = inf if law is None else law.limit
         epoch = 0 if stamp is None else stamp.generation
@@ -63,8 +67,15 @@ class Serving:
 
     def park(self, lane: Lane, refusal: Refusal, now: float) -> None:
         """Let ``lane`` wait where it was refused, and ask again if that changed something."""
-        scope = refusal.scope
-        self._room.park(lane, refusal)
+        room, scope, lane.reason = self._room, refusal.scope, refusal.reason
+        if lane.parked_at is not scope:
+            if lane.parked_at is not None:
+                room.unpark(lane)
+            lane.parked_at = scope
+            scope.waiting.add(lane)
+            scope.parked += 1
+            if refusal.next_at < scope.asks_at:
+                room.ask_at(scope, refusal.next_at)
         law, due = scope.concurrency, False
         if law is not None and (scope.adaptive or law.consecutive):  # as Scope.advance
             limit = law.limit
@@ -73,12 +84,6 @@ class Serving:
         first = refusal is scope.waiters_ahead and scope.waiting.head() is lane  # and nobody asked the scope itself
         if due or first:
             self.pump(scope, now)
-
-    def pump_all(self, lane: Lane, now: float) -> None:
-        """Something changed in the scopes of ``lane``: serve whoever waits for one of them."""
-        for scope in lane.scopes:
-            if scope.parked:
-                self.pump(scope, now)
 
     def pump(self, scope: Scope, now: float) -> None:
         """Serve the lanes that wait for ``scope`` in turn until it refuses."""
