@@ -31,7 +31,7 @@ class Serving:
         self._leases = leases
 
     def refusal(self, lane: Lane, request: Request, now: float, *, newcomer: bool = False) -> Refusal | None:
-        """What keeps ``request`` from going now: the first scope without room for it, widest first; None if all have it.
+        """What keeps ``request`` from going now: the first scope without room, widest first; None if all have room.
 
         A ``newcomer`` is kept by those that wait already, too.
         """
