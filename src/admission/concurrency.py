@@ -159,11 +159,6 @@ class AdaptiveConcurrency:
         return self._ceiling.knee is not None
 
     @property
-    def tau(self) -> float:
-        """Seconds without a rejection after which a request counts as accepted."""
-        return self.silence.tau
-
-    @property
     def wants_canary(self) -> bool:
         """Whether so many were rejected in a row that requests should stop but for one."""
         return self.consecutive >= CANARY_CONSECUTIVE

@@ -16,7 +16,10 @@ __all__ = ["FixedConcurrency"]
 
 
 class FixedConcurrency:
-    """The limit of one scope: at most ``limit`` in flight (to be read only) until it is set anew."""
+    """The limit of one scope: at most ``limit`` in flight (to be read only) until it is set anew.
+
+    ``silence.tau`` is the time without a rejection after which a request counts as accepted (seconds).
+    """
 
     __slots__ = ("_seq", "_watch", "consecutive", "generation", "limit", "rejections", "silence", "stale")
 
@@ -30,11 +33,6 @@ class FixedConcurrency:
         self._seq = 0
         self.silence = Silence()
         self._watch = Watch()
-
-    @property
-    def tau(self) -> float:
-        """Seconds without a rejection after which a request counts as accepted."""
-        return self.silence.tau
 
     @property
     def wants_canary(self) -> bool:

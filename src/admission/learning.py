@@ -74,13 +74,11 @@ def observe(lease: Lease, feedback: Feedback, now: float) -> None:
 def succeed(lease: Lease, now: float, usage: Usage | None) -> None:
     """``learn`` for almost every attempt: a success, and the response stated nothing."""
     for passage in lease.passages:
-        scope, stamp = passage.scope, passage.stamp
-        if passage.canary or scope.paused or scope.inference.armed:
+        scope = passage.scope
+        if passage is scope.place and not scope.paused:
+            scope.accepted += 1  # nothing else was taken, so there is nothing else to learn
+        else:
             _accepted(passage, lease, now, usage, well=True)
-            continue
-        scope.accepted += 1
-        if stamp is not None and scope.concurrency is not None:
-            scope.concurrency.succeeded(stamp, now, None if usage is None else usage.output_tokens)
 
 
 def learn(
