@@ -59,7 +59,7 @@ class Serving:
                 passages.append(scope.place)
             else:
                 passages.append(scope.admit(request, now))
-        law, stamp = scope.concurrency, passages[-1].stamp
+        law, stamp = lane.scopes[-1].concurrency, passages[-1].stamp
         limit = inf if law is None else law.limit
         epoch = 0 if stamp is None else stamp.generation
         lane.admitted += 1

@@ -70,8 +70,8 @@ class PlainLane:
     """The waiters of one resource: flows by priority, lines of numbers by flow."""
 
     scopes: tuple[str, ...]
-    ranks: dict[int, Turns[str]] = field(default_factory=dict)
-    lines: dict[tuple[int, str], list[int]] = field(default_factory=dict)
+    ranks: dict[int, Turns[str]] = field(default_factory=dict[int, Turns[str]])
+    lines: dict[tuple[int, str], list[int]] = field(default_factory=dict[tuple[int, str], list[int]])
     at: str | None = None
 
     def push(self, number: int, priority: int, flow: str) -> None:
