@@ -1,4 +1,4 @@
-"""What others take for as many calls that do nothing: one task each, so many at once, no retry, no order, no result kept.
+"""What others take for as many calls that do nothing: one task each, so many at once, no retry, no order, no bound.
 
 Measured in the same minute as headgate, so that a quotient says something on a machine that is fast today and slow
 tomorrow. Each is used as its documentation shows.

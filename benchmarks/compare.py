@@ -1,8 +1,8 @@
 """Two results side by side: what got better, what got worse, and which differences mean anything.
 
 A metric is judged by its quotient new over old, where it is known which way it is to go. What depends on the machine's
-mood (absolute CPU, wall time) is judged by how it changed in relation to its baseline of the same minute; without one it
-is shown and not judged. Pure: reads no file, measures nothing.
+mood (absolute CPU, wall time) is judged by how it changed in relation to its baseline of the same minute; without one
+it is shown and not judged. Pure: reads no file, measures nothing.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def read_result(text: str, name: str) -> Result:
 
 
 def share_scenarios(old: Result, names: Iterable[str]) -> None:
-    """Make sure that measuring ``names`` can be compared with ``old``, before minutes are spent. Raises NotComparable."""
+    """Make sure that ``names`` can be compared with ``old`` before minutes are spent on them. Raises NotComparable."""
     there = {scenario.name for scenario in old.scenarios}
     wanted = set(names)
     if not there & wanted:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["exponent"]
 
 
-def exponent(costs: Mapping[float, float]) -> float:
+def exponent(costs: Mapping[int, float]) -> float:
     """The ``b`` of ``cost = a * size ** b`` by least squares of log cost over log size: 0 is flat, 1 is linear.
 
     ``costs`` by size, at least two, all above zero.

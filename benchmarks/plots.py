@@ -1,4 +1,4 @@
-"""Small pictures of results: curves over a size, and what happened over time. Files that differ only if the data does."""
+"""Small pictures of results: curves over a size, and what happened over time. The same data gives the same file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .admission.svg import compact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 __all__ = ["Curve", "over_size", "over_time"]
@@ -21,23 +22,13 @@ Curve = tuple["Sequence[float]", "Sequence[float]"]
 
 COLOURS: Final = ("#1f6fb4", "#e08a1e", "#2f8f6f", "#8250a8", "#9aa3ad", "#c92a2a")
 TEXT: Final = "#24292f"
-STYLE: Final = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "headgate",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.labelcolor": TEXT,
-    "text.color": TEXT,
-    "xtick.color": TEXT,
-    "ytick.color": TEXT,
-}
 
 
 def over_size(
     path: Path, title: str, across: str, up: str, curves: Mapping[str, Curve], bound: float | None = None
 ) -> Path:
     """``curves`` over a logarithmic size, with ``bound`` as a line that they are to stay below."""
-    with mpl.rc_context(STYLE):
+    with _style():
         figure = Figure(figsize=(6.4, 3.4), facecolor="white")
         axes = figure.add_subplot()
         for colour, (name, (xs, ys)) in zip(COLOURS, curves.items(), strict=False):
@@ -59,7 +50,7 @@ def over_size(
 
 def over_time(path: Path, title: str, up: str, panels: Mapping[str, Mapping[str, Curve]], most: float) -> Path:
     """Steps over seconds, one panel below the other on one scale, of which ``most`` is the top."""
-    with mpl.rc_context(STYLE):
+    with _style():
         figure = Figure(figsize=(8, 1.4 * len(panels) + 0.7), facecolor="white")
         end = max(xs[-1] for curves in panels.values() for xs, _ in curves.values())
         shared = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
@@ -76,6 +67,21 @@ def over_time(path: Path, title: str, up: str, panels: Mapping[str, Mapping[str,
         figure.suptitle(title, x=0.02, ha="left", fontsize=10, fontweight="bold")
         figure.tight_layout()
         return _save(figure, path)
+
+
+def _style() -> AbstractContextManager[None]:
+    return mpl.rc_context(
+        {
+            "svg.fonttype": "none",
+            "svg.hashsalt": "headgate",
+            "font.family": "sans-serif",
+            "font.size": 9,
+            "axes.labelcolor": TEXT,
+            "text.color": TEXT,
+            "xtick.color": TEXT,
+            "ytick.color": TEXT,
+        }
+    )
 
 
 def _save(figure: Figure, path: Path) -> Path:

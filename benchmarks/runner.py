@@ -30,13 +30,13 @@ def run_scenario(scenario: Scenario, plan: Plan, *, tell: Callable[[str], None] 
         result = _run_case(case, case.runs or plan.runs)
         cases.append(result)
         tell(f"{scenario.name} / {case.name}: " + ", ".join(f"{m.name} {m.median:.4g}{m.unit}" for m in result.metrics))
-    result = ScenarioResult(
+    found = ScenarioResult(
         name=scenario.name, what=scenario.what, seconds=time.perf_counter() - began, cases=tuple(cases)
     )
     if scenario.draw is None or plan.pictures is None:
-        return result
-    drawn = scenario.draw(plan, result)
-    return result.model_copy(update={"pictures": {name: path.as_posix() for name, path in drawn.items()}})
+        return found
+    drawn = scenario.draw(plan, found)
+    return found.model_copy(update={"pictures": {name: path.as_posix() for name, path in drawn.items()}})
 
 
 def _run_case(case: Case, runs: int) -> CaseResult:

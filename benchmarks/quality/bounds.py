@@ -43,8 +43,8 @@ def makespan_bound(flows: Sequence[Flow], slots: Mapping[str, int], group_rows: 
 def rows_bound(flow: Flow, slots: int, counts: Iterable[int]) -> list[float]:
     """When so many rows can be complete at the earliest, on one model's ``slots``.
 
-    Whichever rows they are, all their cells must have been done: the ``k`` rows with the least work take their work over
-    the slots, and the quickest row takes at least its longest chain. A depth-first schedule comes near both.
+    Whichever rows they are, all their cells must have been done: the ``k`` rows with the least work take their work
+    over the slots, and the quickest row takes at least its longest chain. A depth-first schedule comes near both.
     """
     work = sorted(sum(column.seconds(row) for column in _needed(flow.columns, row)) for row in range(flow.rows))
     chains = sorted(_longest_chain(flow.columns, row) for row in range(flow.rows))

@@ -1,7 +1,7 @@
-"""A long run has all slots of a model when a short one comes: does it get its share at once, and is no slot lost by that?
+"""A long run has all slots of a model when a short one comes: does that get its share, and is no slot lost by it?
 
 Eight slots; a run of 512 tasks of 0.5 s at time 0, and at 0.05 s another run of 256 tasks of 0.05 s on the same model,
-both in one engine with equal weights. The long run has borrowed every slot by then. All durations are known, so all that
+both in one engine with equal weights. The long run has borrowed every slot by then. All durations are known, so what
 could be is computed: the work over the slots, what the short run waits if it is served first, and what it waits first
 come, first served.
 """

@@ -1,7 +1,7 @@
 """What the engine itself costs: cells whose body does nothing.
 
-CPU time of the whole process per cell, with 64 requests in flight. Beside it, in the same minute, what asyncio, anyio and
-aiometer take for calls that do nothing: see ``benchmarks/baselines.py``.
+CPU time of the whole process per cell, with 64 requests in flight. Beside it, in the same minute, what asyncio, anyio
+and aiometer take for calls that do nothing: see ``benchmarks/baselines.py``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How well the work is ordered, in virtual time: each case against what no schedule can beat.
 
-Durations are lognormal where nothing else is said, and drawn from the seed, so bounds are exact and nothing here depends
-on the machine. ``idle though there was work`` is the share of a model's slot seconds in which a slot was empty while a
+Durations are lognormal where nothing else is said, and drawn from the seed, so bounds are exact and nothing depends on
+the machine. ``idle though there was work`` is the share of a model's slot seconds in which a slot was empty while a
 cell that could have run was not running, cells of rows that had not been let in yet included (S4). What is between it
 and the bound of the makespan is the end of a run, when fewer cells are left than slots, and the durations decide.
 """

@@ -265,8 +265,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         """Slots are free in every lane. A closed one is not asked, and nothing of it may be lost by that."""
         for lane in LANES:
             for _ in range(0 if lane in self.closed_lanes else most):
-                task = self.plain.next(lane)
-                assert self.fast.next(lane) == task
+                assert self.fast.next(lane) == self.plain.next(lane)
 
     def _give_up(self, lane: str) -> None:
         """Nothing worked there for too long: all that is ready there is held instead."""
@@ -358,8 +357,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             for task in sorted(self.plain.held):
                 self._resume(task)
             for lane in LANES:
-                task = self.plain.next(lane)
-                assert self.fast.next(lane) == task
+                assert self.fast.next(lane) == self.plain.next(lane)
             for task in sorted(self.plain.running):
                 self._end_if_wanted(task)
         assert self.fast.frontier.open_rows == 0
