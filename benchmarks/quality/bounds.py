@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from .stage import Column, Flow, Played, Span
 
-__all__ = ["idle_share", "in_order", "makespan_bound", "percentile", "rows_bound"]
+__all__ = ["idle_share", "in_order", "in_use", "makespan_bound", "percentile", "rows_bound"]
 
 
 def makespan_bound(flows: Sequence[Flow], slots: Mapping[str, int], group_rows: int = 1) -> float:
@@ -90,6 +90,17 @@ def idle_share(played: Played, flows: Sequence[Flow], slots: Mapping[str, int], 
         running, waiting, last = running + run, waiting + wait, at
     whole = slots[model] * max(span.began for span in mine)
     return lost / whole if whole else 0.0
+
+
+def in_use(spans: Iterable[Span], each_s: float) -> tuple[list[float], list[float]]:
+    """How many tasks ran at once: the mean of every ``each_s`` seconds, and when those began."""
+    busy: dict[int, float] = {}
+    for span in spans:
+        for number in range(int(span.began / each_s), int(span.ended / each_s) + 1):
+            overlap = min(span.ended, (number + 1) * each_s) - max(span.began, number * each_s)
+            busy[number] = busy.get(number, 0.0) + max(0.0, overlap)
+    numbers = range(max(busy, default=0) + 1)
+    return [number * each_s for number in numbers], [busy.get(number, 0.0) / each_s for number in numbers]
 
 
 def percentile(values: Iterable[float], share: float) -> float:

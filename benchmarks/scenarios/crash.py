@@ -1,6 +1,6 @@
 """``kill -9`` at random instants, and again: what was said to be done stays, and what is paid for twice was in flight.
 
-A program with the whole engine in it runs 8 requests at once on a ``SqliteStore`` at FULL durability. It is killed after
+A program with the whole engine in it runs 8 requests at once on a ``SqliteStore`` at FULL durability. It is killed at
 a random time, begun again on the same store, killed again, and in the end left alone. Each request is noted outside of
 the process before it is sent. A cell is in flight from its request until its result is committed.
 """

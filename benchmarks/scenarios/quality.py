@@ -14,13 +14,15 @@ from math import exp
 from typing import TYPE_CHECKING, Final
 
 from ..measure import Better, Case, Effort, Sample, Scenario, at_most
-from ..quality.bounds import idle_share, makespan_bound, rows_bound
+from ..quality.bounds import idle_share, in_use, makespan_bound, rows_bound
 from ..quality.stage import Column, Flow, Played, play
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from ..measure import Plan
+    from ..result import ScenarioResult
 
 __all__ = ["SCENARIO"]
 
@@ -32,6 +34,8 @@ DEPTH: Final = 8
 FIRST_ROWS: Final = 1.5
 FAST_S, SLOW_S = 0.1, 1.0
 GROUP_ROWS: Final = 16
+LOOKED_AT: Final = 400
+EACH_S: Final = 0.25
 
 
 def cases(plan: Plan) -> Iterator[Case]:
@@ -91,13 +95,7 @@ def _routes(rows: int) -> Iterator[tuple[str, Callable[[int], bool]]]:
 
 
 def _head_of_line(rows: int, slow: Callable[[int], bool], seed: int) -> Iterable[Sample]:
-    def quick(row: int) -> bool:
-        return not slow(row)
-
-    columns = [
-        Column("fast", "fast", lambda _: FAST_S, when=quick),
-        Column("slow", "slow", lambda _: SLOW_S, when=slow),
-    ]
+    columns = _fast_and_slow(slow)
     flow, slots = Flow(columns, rows), {"fast": 8, "slow": 8}
     played = play([flow], slots, seed=seed)
     big = rows >= 1_000
@@ -110,6 +108,31 @@ def _head_of_line(rows: int, slow: Callable[[int], bool], seed: int) -> Iterable
         yield Sample(f"{name}: idle though there was work", "x", idle, at_most(HEAD_OF_LINE_IDLE) if big else None)
     yield from _makespan(played, makespan_bound([flow], slots), HEAD_OF_LINE if big else None)
     yield Sample("open rows, most", "", played.open_rows_max, better=Better.LOWER)
+
+
+def draw(plan: Plan, result: ScenarioResult) -> Mapping[str, Path]:
+    """The slots in use of the fast and the slow model, in the three orders of rows."""
+    from ..plots import over_time  # matplotlib takes a second to import
+
+    assert plan.pictures is not None
+    rows = max(LOOKED_AT, 100 * plan.effort.pick(1, 4, 20))
+    panels: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
+    for name, slow in _routes(rows):
+        flow = Flow(_fast_and_slow(slow), rows)
+        played = play([flow], {"fast": 8, "slow": 8}, seed=plan.seed)
+        panels[name] = {model: in_use(played.of(model), EACH_S) for model in ("fast", "slow")}
+    title = "Slots in use of a fast model and of one ten times slower"
+    return {title: over_time(plan.pictures / "fast-and-slow.svg", title, "of 8 slots", panels, 8)}
+
+
+def _fast_and_slow(slow: Callable[[int], bool]) -> list[Column]:
+    def quick(row: int) -> bool:
+        return not slow(row)
+
+    return [
+        Column("fast", "fast", lambda _: FAST_S, when=quick),
+        Column("slow", "slow", lambda _: SLOW_S, when=slow),
+    ]
 
 
 def _deep(rows: int, wide: int, slots: int, plan: Plan) -> Iterable[Sample]:
@@ -157,4 +180,5 @@ SCENARIO = Scenario(
     "quality",
     "Order of work against computable bounds, in virtual time: slots in use, head of line, deep chains, first rows.",
     cases,
+    draw=draw,
 )

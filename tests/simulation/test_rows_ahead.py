@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
 import headgate
 from headgate.testing import run_virtual
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SLOTS = 8
 HORIZON = 2 * 2 * SLOTS
@@ -19,8 +22,9 @@ FAST_S, SLOW_S = 0.1, 1.0
 class Refused(Exception):
     """As a provider says it."""
 
-    status_code = 429
-    headers = {"retry-after": "60"}
+    def __init__(self) -> None:
+        self.status_code = 429
+        self.headers = {"retry-after": "60"}
 
 
 @dataclass
