@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # matplotlib's own annotations leave keywords without types.
 # pyright: reportUnknownMemberType=false
+from itertools import cycle
 from typing import TYPE_CHECKING, Final
 
 import matplotlib as mpl
@@ -20,7 +21,8 @@ __all__ = ["Curve", "over_size", "over_time"]
 
 Curve = tuple["Sequence[float]", "Sequence[float]"]
 
-COLOURS: Final = ("#1f6fb4", "#e08a1e", "#2f8f6f", "#8250a8", "#9aa3ad", "#c92a2a")
+COLOURS: Final = ("#1f6fb4", "#e08a1e", "#2f8f6f", "#8250a8", "#9aa3ad", "#b5651d", "#d16ba5")
+BOUND: Final = "#c92a2a"
 TEXT: Final = "#24292f"
 
 
@@ -31,10 +33,10 @@ def over_size(
     with _style():
         figure = Figure(figsize=(6.4, 3.4), facecolor="white")
         axes = figure.add_subplot()
-        for colour, (name, (xs, ys)) in zip(COLOURS, curves.items(), strict=False):
+        for colour, (name, (xs, ys)) in zip(cycle(COLOURS), curves.items(), strict=False):
             axes.plot(xs, ys, color=colour, marker="o", markersize=4, linewidth=1.6, label=name)
         if bound is not None:
-            axes.axhline(bound, color=COLOURS[-1], linewidth=1.0, linestyle=(0, (4, 3)), label=f"to reach: {bound:g}")
+            axes.axhline(bound, color=BOUND, linewidth=1.0, linestyle=(0, (4, 3)), label=f"to reach: {bound:g}")
         axes.set_xscale("log")
         sizes = sorted({x for xs, _ in curves.values() for x in xs})
         axes.set_xticks(sizes, labels=[f"{size:,.0f}" for size in sizes])
@@ -55,8 +57,9 @@ def over_time(path: Path, title: str, up: str, panels: Mapping[str, Mapping[str,
         end = max(xs[-1] for curves in panels.values() for xs, _ in curves.values())
         shared = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
         for axes, (name, curves) in zip(shared[:, 0], panels.items(), strict=True):
-            for colour, (label, (xs, ys)) in zip(COLOURS, curves.items(), strict=False):
-                axes.step(xs, ys, where="post", color=colour, linewidth=1.2, label=label)
+            for colour, (label, (xs, ys)) in zip(cycle(COLOURS), curves.items(), strict=False):
+                first = label == next(iter(curves))  # broad, so that one on top of it hides nothing
+                axes.step(xs, ys, where="post", color=colour, linewidth=4.0 if first else 1.2, label=label)
             axes.set_xlim(0, end)
             axes.set_ylim(0, 1.15 * most)
             axes.set_title(name, loc="left", fontsize=8, pad=3)

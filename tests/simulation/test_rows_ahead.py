@@ -46,9 +46,9 @@ class Two:
             run = await engine.start(pipeline, rows, **options)  # type: ignore[arg-type]
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._watch, run)
-                report = await run.wait()
+                await run.wait()
                 tasks.cancel_scope.cancel()
-        return report
+            return await run.wait()
 
     async def _fast(self, row: int) -> int:
         await anyio.sleep(FAST_S)

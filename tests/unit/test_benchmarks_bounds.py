@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 
 import hypothesis.strategies as st
 import pytest
@@ -15,6 +15,10 @@ from benchmarks.quality.stage import Column, Flow, Played, Span, play
 
 def lasting(seconds: float) -> Column:
     return Column("a", "m", lambda _: seconds)
+
+
+def _growing(seconds: float, row: int) -> float:
+    return seconds * (1 + row % 3 / 7)
 
 
 CHAIN = [Column(f"c{n}", "m", lambda _: 1.0, (f"c{n - 1}",) if n else ()) for n in range(4)]
@@ -43,8 +47,8 @@ def test_a_group_task_is_counted_once_for_its_rows() -> None:
 
 
 def test_rows_that_skip_a_column_have_less_to_do() -> None:
-    odd = [replace(lasting(1.0), when=lambda row: row % 2 == 1)]
-    assert makespan_bound([Flow(odd, 10)], {"m": 1}) == 5.0
+    odd = Column("a", "m", lambda _: 1.0, when=lambda row: row % 2 == 1)
+    assert makespan_bound([Flow([odd], 10)], {"m": 1}) == 5.0
 
 
 def test_the_first_rows_take_their_own_work_and_the_longest_chain() -> None:
@@ -93,7 +97,7 @@ def test_no_schedule_that_is_played_beats_its_bound(
 ) -> None:
     """S4: nor is a slot idle while a cell could run, whatever the shape."""
     columns = [
-        Column(f"c{n}", "m", lambda row, s=s: s * (1 + row % 3 / 7), (f"c{n - 1}",) if n and chained[n] else ())
+        Column(f"c{n}", "m", partial(_growing, s), (f"c{n - 1}",) if n and chained[n] else ())
         for n, s in enumerate(seconds)
     ]
     flow = Flow(columns, rows)
