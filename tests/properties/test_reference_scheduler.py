@@ -284,7 +284,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def _room(self) -> int:
         frontier = self.fast.frontier
         room = self.window.room(
-            capacity=self.capacity, load=frontier.load, open_rows=frontier.open_rows, owed=self.owed
+            capacity=self.capacity, load=frontier.load, open_rows=frontier.counts().open_rows, owed=self.owed
         )
         open_rows = len(self.plain.open_rows())
         assert room == self.plain_window.room(self.capacity, self.plain.load(), open_rows, self.owed)
@@ -346,7 +346,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             held = task in self.plain.held
             assert self.fast.frontier.task_state(task) == (CellState.HELD if held else CellState.READY)
         assert self.fast.frontier.load == self.plain.load()
-        assert self.fast.frontier.open_rows == len(self.plain.open_rows())
+        assert self.fast.frontier.counts().open_rows == len(self.plain.open_rows())
 
     def teardown(self) -> None:
         """Everything comes back and everything works: the same task is next each time, and every cell ends."""
@@ -360,8 +360,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert self.fast.next(lane) == self.plain.next(lane)
             for task in sorted(self.plain.running):
                 self._end_if_wanted(task)
-        assert self.fast.frontier.open_rows == 0
-        assert self.fast.dispatcher.total() == 0
+        assert self.fast.frontier.counts().open_rows == 0
+        assert not any(self.fast.dispatcher.ready(lane) for lane in LANES)
 
     def _end_if_wanted(self, task: Task) -> None:
         if task in self.plain.running:

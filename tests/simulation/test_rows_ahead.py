@@ -64,7 +64,7 @@ class Two:
 
     async def _watch(self, run: headgate.Run) -> None:
         while True:
-            self.open_rows_max = max(self.open_rows_max, run.core.frontier.open_rows)
+            self.open_rows_max = max(self.open_rows_max, run.core.frontier.counts().open_rows)
             await anyio.sleep(FAST_S / 3)
 
 
