@@ -47,20 +47,20 @@ def cases(plan: Plan) -> Iterator[Case]:
     for cells in sizes:
         for columns in wide:
             name = f"{columns} model columns, {cells} cells, memory"
-            runs = plan.runs if cells < 100_000 else min(plan.runs, 2)
+            runs = min(plan.runs, {10_000: 3, 100_000: 2}.get(cells, plan.runs))
             yield Case(name, partial(_engine, columns, cells, seed, models=True, durable=False), runs)
     some = effort.pick(200, 2_000, 20_000)
     for columns in (wide[0], wide[-1]) if effort is Effort.QUICK else wide:
         yield Case(
             f"{columns} local columns, {some} cells, memory",
             partial(_engine, columns, some, seed, models=False, durable=False),
-            min(plan.runs, 3),
+            min(plan.runs, 2),
         )
     for columns in wide:
         yield Case(
             f"{columns} model columns, {some} cells, SQLite",
             partial(_engine, columns, some, seed, models=True, durable=True),
-            min(plan.runs, 3),
+            min(plan.runs, 2),
         )
 
 

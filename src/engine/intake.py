@@ -66,7 +66,7 @@ class Intake:
         # Above this load no row is wanted, whatever else changes, as long as the capacity stays.
         self._refill_below = inf
         self._looks = 0  # how often the window may still be asked with this capacity
-        self._closings = -1  # how many the gate had counted when all resources were, or were not, open
+        self._closings: int = -1  # how many the gate had counted when all resources were, or were not, open
         self._all_open = False
         self._source = source
         self._core = core
