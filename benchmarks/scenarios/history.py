@@ -92,7 +92,7 @@ def _queue(concurrency: int | str, past: int, timed: int, seed: int) -> Iterable
 def _samples(first: float, last: float, past: int) -> Iterable[Sample]:
     yield Sample(AT_START, "us", first, noisy=True)
     yield Sample(f"after {past} requests", "us", last, at_most(PAIR_US), noisy=True)
-    yield Sample("growth", "x", last / first, better=Better.LOWER)
+    yield Sample("growth", "x", last / first, better=Better.LOWER, noisy=True)
 
 
 SCENARIO = Scenario("history", "CPU time of an acquire and a release, at the start and after many requests.", cases)

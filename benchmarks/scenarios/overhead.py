@@ -79,7 +79,7 @@ def _engine(columns: int, cells: int, seed: int, *, models: bool, durable: bool)
     for name, other_us in others.items():
         yield Sample(name, "us", other_us, noisy=True)
     for name, other_us in others.items():
-        yield Sample(f"ratio to {name}", "x", own_us / other_us, better=Better.LOWER, noisy=name != ASYNCIO)
+        yield Sample(f"ratio to {name}", "x", own_us / other_us, better=Better.LOWER, noisy=True)
     yield Sample("cells per second", "/s", count / watch.wall_s, better=Better.HIGHER, noisy=True)
     if durable:
         yield Sample("longest stall of the loop", "ms", stall_s * 1e3, at_most(STALL_MS), noisy=True)
