@@ -56,7 +56,7 @@ def _borrow(long: int, short: int, spread: float, seed: int) -> Iterable[Sample]
     at_best = in_order(first + peers, SLOTS)[SLOTS:]
     queued = in_order(first + others + peers, SLOTS)[long:]
     whole = long == LONG
-    yield Sample("wall", "s", played.makespan, at_most(WALL_S) if whole else None)
+    yield Sample("wall", "s", played.makespan, at_most(WALL_S) if whole and not spread else None)
     yield Sample("bound: work over slots", "s", makespan_bound(flows, {"m": SLOTS}))
     yield Sample(
         "peer wait p95", "s", _p95(span.began for span in played.of("short")), at_most(WAIT_S) if whole else None
