@@ -110,7 +110,8 @@ class Dispatch:
         while not self._closed:
             if self.bidder.answers:
                 self._take_answers(now)
-            self._hungry.update(self._dispatcher.take_woken())
+            if self._dispatcher.woken:
+                self._hungry.update(self._dispatcher.take_woken())
             if not self._hungry or self._left <= 0:
                 return
             lane = next(iter(self._hungry))

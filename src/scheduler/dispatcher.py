@@ -48,16 +48,19 @@ class _Flow:
 
 
 class Dispatcher:
-    """The ready tasks of one run. ``total``, to be read only, is how many there are in all lanes."""
+    """The ready tasks of one run.
 
-    __slots__ = ("_flows", "_lanes", "_sequence", "_woken", "total")
+    To be read only: ``total`` is how many there are in all lanes, ``woken`` the lanes to which tasks came lately.
+    """
+
+    __slots__ = ("_flows", "_lanes", "_sequence", "total", "woken")
 
     def __init__(self) -> None:
         self.total = 0
         self._flows: dict[int, _Flow] = {}
         self._lanes: dict[str, _Lane] = {}
         self._sequence = 0
-        self._woken: dict[str, None] = {}
+        self.woken: dict[str, None] = {}
 
     def add_flow(self, column: int, lane: str, *, weight: float = 1.0, rank: float = 0.0) -> None:
         """Tasks of ``column`` belong to ``lane``; a higher ``rank`` (longest remaining path) wins ties."""
@@ -80,7 +83,7 @@ class Dispatcher:
         lane.ready += 1
         lane.fresh += fresh
         self.total += 1
-        self._woken[lane.name] = None
+        self.woken[lane.name] = None
 
     def discard(self, task: Task) -> bool:
         """``task`` is not wanted any more. False if it was not ready (any more)."""
@@ -131,7 +134,7 @@ class Dispatcher:
 
     def take_woken(self) -> dict[str, None]:
         """The lanes to which tasks came since the last call, in that order: the caller may want to serve them."""
-        woken, self._woken = self._woken, {}
+        woken, self.woken = self.woken, {}
         return woken
 
     def ready(self, lane: str) -> int:

@@ -33,6 +33,7 @@ _INSERT_HELD: Final = """INSERT OR REPLACE INTO held SELECT ?1, ?2, ?3, ?4, ?5, 
     WHERE NOT EXISTS (SELECT 1 FROM cell WHERE run = ?1 AND position = ?2 AND col = ?3)"""
 _REPLACE_LEARNED: Final = "INSERT OR REPLACE INTO learned (run, epoch, checksum, data) VALUES (?, ?, ?, ?)"
 _DELETE_HELD: Final = "DELETE FROM held WHERE run = ? AND position = ? AND col = ?"
+_ANY_HELD: Final = "SELECT EXISTS (SELECT 1 FROM held WHERE run = ?)"
 
 _ROW_AT: Final = "SELECT position, row_id, digest FROM input_row WHERE run = ? AND position = ?"
 _ROW_CALLED: Final = "SELECT position, row_id, digest FROM input_row WHERE run = ? AND row_id = ?"
@@ -231,7 +232,8 @@ def _write_cells(connection: sqlite3.Connection, opened: Opened, batch: Batch) -
     ]
     if connection.executemany(_INSERT_CELL, fresh).rowcount != len(fresh):
         _compare_cells(connection, opened, batch.cells)
-    connection.executemany(_DELETE_HELD, [record[:3] for record in fresh])
+    if _holds_any(connection, run):
+        connection.executemany(_DELETE_HELD, [record[:3] for record in fresh])
 
 
 def _compare_cells(connection: sqlite3.Connection, opened: Opened, cells: Iterable[CellRecord]) -> None:
@@ -252,6 +254,11 @@ def _write_held(connection: sqlite3.Connection, opened: Opened, batch: Batch) ->
         for h in batch.held
     ]
     connection.executemany(_INSERT_HELD, held)
+
+
+def _holds_any(connection: sqlite3.Connection, run: int) -> bool:
+    """Whether a cell of the run is held: one question instead of a deletion for every cell."""
+    return bool(connection.execute(_ANY_HELD, (run,)).fetchone()[0])
 
 
 def _write_spent(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:

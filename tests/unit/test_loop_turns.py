@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +13,7 @@ import pytest
 
 import headgate
 from headgate.engine.committer import CELLS_PER_TURN
+from headgate.engine.loop import RunLoop
 from headgate.engine.turnstile import Ticket, Turnstile
 from headgate.storage.memory import MemoryRun
 from headgate.testing.clock import run_virtual
@@ -154,6 +156,32 @@ def test_who_waits_goes_on_with_as_many_jobs_as_it_has(
     run_virtual(main, backend=backend)
     assert waits <= waits_at_most * ended
     assert ended / turns >= (0.75 if backend == "asyncio" else 0.25) * PER_TURN
+
+
+def test_the_end_of_a_job_leaves_the_loop_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease that it gives back goes to a standing bid, and the job's own step starts what that was for."""
+    step = RunLoop._step  # pyright: ignore[reportPrivateUsage]
+    rng = random.Random(1)
+    loop_steps = 0
+
+    def counted(self: RunLoop, now: float | None = None, *, alone: bool = True) -> None:
+        nonlocal loop_steps
+        loop_steps += alone
+        step(self, now, alone=alone)
+
+    monkeypatch.setattr(RunLoop, "_step", counted)
+    pipeline = headgate.Pipeline("sleepers")
+
+    @pipeline.column(model="openai/gpt-x")
+    async def body(row: int) -> int:
+        await anyio.sleep(rng.uniform(1.0, 2.0))
+        return row
+
+    async def main() -> headgate.RunReport:
+        return await headgate.arun(pipeline, 400, limits={"*": headgate.Limits(concurrency=8)}, seed=1)
+
+    assert run_virtual(main).done == 400
+    assert loop_steps <= 40
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

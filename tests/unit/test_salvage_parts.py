@@ -80,6 +80,36 @@ def test_v3_wasted_retries_never_pass_the_budget(steps: list[tuple[str, float]],
         assert wasted + out <= 5.0 + ratio * successes + 0.1 * now + 1e-3
 
 
+def test_every_success_counts_until_the_budget_is_full() -> None:
+    budget = RetryBudget(0.0, ratio=0.5, reserve_per_s=1e-9, burst=4.0)
+
+    def spendable() -> int:
+        spent = 0
+        while budget.ready_at(0.0) <= 0.0:
+            budget.spend(0.0)
+            spent += 1
+        return spent
+
+    budget.deposit(0.0)
+    assert spendable() == 4  # it was full
+    for _ in range(6):
+        budget.deposit(0.0)
+    assert spendable() == 3
+    for _ in range(100):
+        budget.deposit(0.0)
+    assert spendable() == 4
+
+
+def test_only_first_tries_count_as_fresh_sends() -> None:
+    pace = ReleasePace(share=0.2, minimum=3)
+    pace.sent(0.5, fresh=False)
+    assert not pace.has_fresh_sends(0.5)
+    pace.sent(1.0, fresh=True)
+    pace.sent(30.0, fresh=False)
+    assert pace.has_fresh_sends(59.0)
+    assert not pace.has_fresh_sends(61.0)
+
+
 def test_an_empty_budget_delays_and_says_until_when() -> None:
     budget = RetryBudget(1e9, ratio=0.2, reserve_per_s=0.5, burst=2.0)
     budget.spend(1e9)
