@@ -14,11 +14,13 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from .fair_queue import FairQueue
+from .slot_time import SlotTime
+from .values import DenyReason
 
 if TYPE_CHECKING:
     from ..values import Outcome, Usage
     from .scope import Scope
-    from .values import DenyReason, Request
+    from .values import Request
 
 __all__ = ["Lane", "Waiter"]
 
@@ -74,6 +76,7 @@ class Lane:
         "queued",
         "reason",
         "scopes",
+        "slot_time",
         "token_limited",
     )
 
@@ -91,6 +94,8 @@ class Lane:
         self._usages: deque[tuple[Request, Outcome, Usage]] = deque(maxlen=USAGES_KEPT)
         self.bids = 0
         self.blocked_until = -inf
+        # What turns cost, from when on two flows have waited side by side.
+        self.slot_time: SlotTime[str] | None = None
         # Who waits alone needs no order: it stands in no line until somebody joins it.
         self._lone: Waiter | None = None
         self._ranks: dict[int, _Rank] = {}
@@ -123,6 +128,8 @@ class Lane:
             rank = self._add_rank(request.priority)
         line = rank.lines.get(request.flow)
         if line is None:
+            if rank.lines and self.slot_time is None:
+                self.slot_time = SlotTime()
             rank.lines[request.flow] = deque((waiter,))
             rank.fair.add(request.flow, request.weight)
         else:
@@ -146,11 +153,13 @@ class Lane:
             rank, flow = self._ranks[waiter.request.priority], waiter.request.flow
             line = rank.lines[flow]
             assert line[0] is waiter, "only the first of a flow is served"
+            slots_are_short = self.slot_time is not None and self.reason is DenyReason.NO_CAPACITY
+            cost = self.slot_time.turn(flow) if slots_are_short else 1.0
             if self._shorten(line):
-                rank.fair.charge(flow)
+                rank.fair.charge(flow, cost)
             else:
                 del rank.lines[flow]
-                rank.fair.charge_last(flow)
+                rank.fair.charge_last(flow, cost)
         waiter.queued = False
         self.queued -= 1
         self.bids -= waiter.bid

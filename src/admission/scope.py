@@ -20,6 +20,7 @@ from .rate import RateLimiter, RateStamp
 from .values import DenyReason, Request
 
 if TYPE_CHECKING:
+    from .slot_time import SlotTime
     from .lane import Lane
     from .memory import ScopeMemory
 
@@ -144,6 +145,7 @@ class Scope:
         "paused",
         "place",
         "recalled",
+        "slot_time",
         "token_limited",
         "waiters_ahead",
         "waiting",
@@ -158,6 +160,7 @@ class Scope:
         self.paused = False  # a cooldown ran, and nothing has got through since
         self.waiting: FairQueue[Lane] = FairQueue()
         self.parked = 0  # how many lanes are in `waiting`
+        self.slot_time: SlotTime[Lane] | None = None  # what turns cost, from when on two lanes have waited side by side
         self.asks_at = inf  # when time alone may let the first of them in: the scope's timer
         self.waiters_ahead = Refusal(self, DenyReason.WAITERS_AHEAD, inf)
         self._full = Refusal(self, DenyReason.NO_CAPACITY, inf)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
+from .slot_time import SlotTime
 from .values import Grant
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Serving:
             lane.parked_at = scope
             scope.waiting.add(lane)
             scope.parked += 1
+            if scope.parked > 1 and scope.slot_time is None:
+                scope.slot_time = SlotTime()
             if refusal.next_at < scope.asks_at:
                 room.ask_at(scope, refusal.next_at)
         law, due = scope.concurrency, False

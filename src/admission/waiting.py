@@ -58,10 +58,12 @@ class WaitingRoom:
         lane.serve(waiter)
         scope = lane.parked_at
         assert scope is not None
+        slots_are_short = scope.slot_time is not None and lane.reason is DenyReason.NO_CAPACITY
+        cost = scope.slot_time.turn(lane) if slots_are_short else 1.0
         if lane.queued:
-            scope.waiting.charge(lane)
+            scope.waiting.charge(lane, cost)
         else:
-            scope.waiting.charge_last(lane)
+            scope.waiting.charge_last(lane, cost)
             lane.parked_at = None
             scope.parked -= 1
             if not scope.parked and scope.asks_at < inf:

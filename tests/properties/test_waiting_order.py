@@ -16,6 +16,7 @@ from hypothesis import given
 
 from headgate.admission.gate import Gate
 from headgate.admission.scope import ScopeLimits
+from headgate.admission.slot_time import SlotTime
 from headgate.admission.values import Grant, Lease, Request
 from headgate.values import Outcome, ResourceKey
 
@@ -43,13 +44,13 @@ class Turns(Generic[K]):
     def first(self) -> K | None:
         return min(self.waiting, key=self.waiting.__getitem__, default=None)
 
-    def serve(self, key: K, *, more: bool) -> None:
+    def serve(self, key: K, *, more: bool, cost: float) -> None:
         start, _, weight = self.waiting.pop(key)
         self.virtual_time = max(self.virtual_time, start)
         if more:
-            self._enter(key, start + 1.0 / weight, weight)
+            self._enter(key, start + cost / weight, weight)
         else:
-            self._owe(key, start + 1.0 / weight)
+            self._owe(key, start + cost / weight)
 
     def leave(self, key: K) -> None:
         self._owe(key, self.waiting.pop(key)[0])
@@ -73,8 +74,13 @@ class PlainLane:
     ranks: dict[int, Turns[str]] = field(default_factory=dict[int, Turns[str]])
     lines: dict[tuple[int, str], list[int]] = field(default_factory=dict[tuple[int, str], list[int]])
     at: str | None = None
+    for_slots: bool = False  # what it waits for, as of the last look
+    slot_time: SlotTime[str] | None = None
 
     def push(self, number: int, priority: int, flow: str) -> None:
+        others = {one for (rank, one), line in self.lines.items() if line and rank == priority} - {flow}
+        if others and self.slot_time is None:
+            self.slot_time = SlotTime()
         self.lines.setdefault((priority, flow), []).append(number)
         self.ranks.setdefault(priority, Turns()).add(flow, WEIGHTS[flow])
 
@@ -91,7 +97,8 @@ class PlainLane:
         priority, flow, number = turn
         line = self.lines[priority, flow]
         line.pop(0)
-        self.ranks[priority].serve(flow, more=bool(line))
+        cost = self.slot_time.turn(flow) if self.slot_time is not None and self.for_slots else 1.0
+        self.ranks[priority].serve(flow, more=bool(line), cost=cost)
         return number
 
     def drop(self, number: int) -> None:
@@ -110,6 +117,7 @@ class PlainGate:
         self.in_flight = dict.fromkeys(SCOPES, 0)
         self.lanes = {resource.name: PlainLane(resource.scopes()) for resource in RESOURCES}
         self.parked: dict[str, Turns[str]] = {scope: Turns() for scope in SCOPES}
+        self.slot_time: dict[str, SlotTime[str]] = {}
         self.granted: list[int] = []
 
     def submit(self, number: int, resource: str, priority: int, flow: str) -> bool:
@@ -123,7 +131,7 @@ class PlainGate:
         lane.push(number, priority, flow)
         turn = lane.first()
         if lane.at is None:
-            self.park(resource, place)
+            self.park(resource, place, for_slots=ahead is None)
             if ahead and self.parked[place].first() == resource:
                 self.pump(place)
         elif self.parked[lane.at].first() == resource and turn is not None and turn[2] == number:
@@ -140,10 +148,14 @@ class PlainGate:
             self.parked[place].leave(resource)
         self.pump(place)
 
-    def release(self, resource: str) -> None:
+    def release(self, resource: str, flow: str, held_s: float) -> None:
         lane = self.lanes[resource]
         for scope in lane.scopes:
             self.in_flight[scope] -= 1
+            if scope in self.slot_time:
+                self.slot_time[scope].learn(resource, held_s)
+        if lane.slot_time is not None:
+            lane.slot_time.learn(flow, held_s)
         for scope in lane.scopes:
             self.pump(scope)
 
@@ -161,30 +173,38 @@ class PlainGate:
         for scope in lane.scopes:
             self.in_flight[scope] += 1
 
-    def park(self, resource: str, place: str) -> None:
+    def park(self, resource: str, place: str, *, for_slots: bool) -> None:
         lane = self.lanes[resource]
+        lane.for_slots = for_slots
         if lane.at is not None:
             self.parked[lane.at].leave(resource)
         lane.at = place
         self.parked[place].add(resource)
+        if len(self.parked[place].waiting) > 1:
+            self.slot_time.setdefault(place, SlotTime())
 
     def pump(self, scope: str) -> None:
         looked = False
         while (resource := self.parked[scope].first()) is not None:
+            lane = self.lanes[resource]
             if looked and self.full(scope):
+                lane.for_slots = True
                 return  # the next one need not be looked at
-            looked, lane = True, self.lanes[resource]
+            looked = True
             place = self.refusing(lane)
             if place == scope:
+                lane.for_slots = True
                 return
             if place is not None:
-                self.park(resource, place)
+                self.park(resource, place, for_slots=True)
                 continue
             self.granted.append(lane.serve())
             self.take(lane)
             if lane.first() is None:
                 lane.at = None
-            self.parked[scope].serve(resource, more=lane.at is not None)
+            known = self.slot_time.get(scope)
+            cost = known.turn(resource) if known is not None and lane.for_slots else 1.0
+            self.parked[scope].serve(resource, more=lane.at is not None, cost=cost)
 
 
 def script(dice: random.Random) -> tuple[dict[str, int], list[tuple[object, ...]]]:
@@ -223,7 +243,7 @@ def test_waiters_are_served_in_the_order_of_the_plain_rules(seed: int) -> None:
             case ("release", _, _, _, int(pick), _) if held:
                 lease = held.pop(pick % len(held))
                 gate.release(lease, Outcome.SUCCESS, float(now))
-                plain.release(lease.resource)
+                plain.release(lease.resource, lease.request.flow, now - lease.acquired_at)
             case ("withdraw", _, _, _, int(pick), _) if waiting:
                 number = sorted(waiting)[pick % len(waiting)]
                 assert gate.withdraw(number, float(now))

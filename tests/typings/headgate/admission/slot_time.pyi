@@ -1,0 +1,1 @@
+from src.admission.slot_time import *
