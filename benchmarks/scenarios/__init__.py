@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import admission, history, outage, overhead, parked, pressure, unknown_limit
+from . import admission, history, lag, outage, overhead, parked, pressure, unknown_limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         history.SCENARIO,
         parked.SCENARIO,
         outage.SCENARIO,
+        lag.SCENARIO,
         admission.SCENARIO,
         unknown_limit.SCENARIO,
     )

@@ -5,6 +5,7 @@ Decides nothing: it runs column bodies on workers and reports how each job ended
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, cast
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
     from .meter import Meter
     from .values import CellResult
 
-__all__ = ["Flight", "JobEnd"]
+__all__ = ["CANCELS_PER_TURN", "Flight", "JobEnd"]
+
+CANCELS_PER_TURN = 64
+"""Jobs that are cancelled in one turn of the loop. All of them end in the next one, whatever the turnstile says (T25);
+so the end of a job cancels none by itself."""
 
 JobEnd = "list[CellResult] | Failure | None"
 """How a job ended: its results, why it failed, or None when it was cancelled."""
@@ -67,6 +72,7 @@ class Flight:
         self._workers: Workers[Job] | None = None
         self._jobs: dict[Task, Job] = {}
         self._deadlines: Timers[Task] = Timers()
+        self._condemned: deque[Job] = deque()
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -106,24 +112,42 @@ class Flight:
         if job is None:
             return False
         job.unwanted = True
-        self._cancel(job)
+        self._condemned.append(job)
         return True
 
     def cancel_all(self) -> None:
         """Stop everything that runs; the tasks are left for a later run."""
-        for job in list(self._jobs.values()):
-            self._cancel(job)
+        self._condemned.extend(self._jobs.values())
 
-    def time_out(self, now: float) -> None:
-        """Stop what has run for longer than its column allows."""
-        while (task := self._deadlines.pop_due(now)) is not None:
+    @property
+    def condemned(self) -> bool:
+        """Whether there are jobs that are to be stopped, and have not been told yet."""
+        return bool(self._condemned)
+
+    def cut(self, now: float, most: int = CANCELS_PER_TURN) -> None:
+        """Stop up to ``most`` jobs: those that nobody wants, then those that run for longer than their columns allow.
+
+        One that ends before its turn has come has ended; what it got counts unless nobody wants it.
+        """
+        while most and self._condemned:
+            job = self._condemned.popleft()
+            if self._jobs.get(job.task) is job:
+                self._cancel(job)
+                most -= 1
+        while most and (task := self._deadlines.pop_due(now)) is not None:
             job = self._jobs[task]
             job.timed_out = True
             self._cancel(job)
+            most -= 1
 
     def next_tick(self) -> float:
-        """When the next job times out."""
-        return self._deadlines.earliest
+        """When the next job is to be stopped."""
+        return -inf if self._condemned else self._deadlines.earliest
+
+    async def dismiss(self) -> None:
+        """No more jobs will be started."""
+        assert self._workers is not None
+        await self._workers.dismiss()
 
     def give_back(self) -> None:
         """Whatever ended the run, no lease stays behind (A2, S7)."""
@@ -137,35 +161,41 @@ class Flight:
 
     async def _run_job(self, job: Job, worker: Worker[Job]) -> None:
         requester.set(job)
-        ended: list[CellResult] | Failure
+        returned: object = None
+        error: Exception | Failure | None = None
         try:
             column = job.plan.column
             if column.is_async:
                 returned = await cast("Awaitable[object]", column.fn(**job.arguments))
             else:
                 returned = await self._threads(partial(column.fn, **job.arguments))
-        except Exception as error:
+        except Exception as raised:
             if _is_cancelled():
                 await anyio.sleep_forever()  # the body made an error of our cancellation, which goes on here
-            ended = self.classify(error)
+            error = raised
         except anyio.get_cancelled_exc_class():
             if _is_cancelled():
                 raise
             # Not ours: a future or task that the body awaited was cancelled by somebody else (T62).
-            ended = Failure(FailureKind.CONNECTION_ERROR, f"{job.plan.name}: something that it awaited was cancelled")
-        else:
-            ended = body_results(job, returned, self.classify)
+            error = Failure(FailureKind.CONNECTION_ERROR, f"{job.plan.name}: something that it awaited was cancelled")
+        # What the answer means is found out behind the turnstile: it costs more than all that came before.
         assert self._workers is not None
         turnstile = self._workers.turnstile
-        if turnstile.enter(worker.ticket):
-            self._done(job, worker, ended)
-            return
         try:
-            await turnstile.wait(worker.ticket)
-        finally:
-            self._done(job, worker, ended)  # cancelled while it waited: what it got was paid for
+            if not turnstile.enter(worker.ticket):
+                await turnstile.wait(worker.ticket)
+        finally:  # cancelled while it waited: what it got was paid for
+            try:
+                self._done(job, worker, returned, error)
+            finally:
+                error = None  # its traceback holds this frame, and this frame it: only a collection would free the two
 
-    def _done(self, job: Job, worker: Worker[Job], ended: list[CellResult] | Failure) -> None:
+    def _done(self, job: Job, worker: Worker[Job], returned: object, error: Exception | Failure | None) -> None:
+        ended: list[CellResult] | Failure
+        if error is None:
+            ended = body_results(job, returned, self.classify)
+        else:
+            ended = error if isinstance(error, Failure) else self.classify(error)
         assert self._workers is not None
         self._workers.retire(worker)
         self._finish(job, ended, TABLE[ended.kind].outcome if isinstance(ended, Failure) else Outcome.SUCCESS)

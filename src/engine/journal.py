@@ -21,7 +21,7 @@ __all__ = ["Journal", "parts"]
 class Journal:
     """The records that wait for the next commit, and for each row how many it still waits for."""
 
-    __slots__ = ("_cells", "_held", "_outstanding", "_rows", "_spent", "_unheld", "in_commit")
+    __slots__ = ("_cells", "_held", "_outstanding", "_rows", "_spent", "_unheld", "_unit", "_units", "in_commit")
 
     def __init__(self) -> None:
         self._rows: list[RowRecord] = []
@@ -32,11 +32,18 @@ class Journal:
         self._spent: list[SpentRecord] = []
         self._outstanding: dict[int, int] = {}
         self.in_commit = 0
+        self._unit = False  # records are coming that have to be committed together
+        self._units = 0  # of such records, since the last commit began
 
     @property
     def waiting(self) -> int:
         """How many records wait for the next commit."""
         return len(self._rows) + len(self._cells) + len(self._held) + len(self._unheld) + len(self._spent)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to commit, and it is in one piece."""
+        return self.waiting > 0 and not self._unit
 
     @property
     def backlog(self) -> int:
@@ -63,12 +70,28 @@ class Journal:
         """An attempt that failed used tokens."""
         self._spent.append(record)
 
+    def begin_unit(self) -> bool:
+        """From now on nothing is ready until ``end_unit``. False, and nothing, if no commit began since the last one:
+        else unit after unit could keep everything from being committed.
+        """
+        assert not self._unit, "a unit is in the making"
+        self._unit = not self._units
+        return self._unit
+
+    def end_unit(self) -> None:
+        """The records that belong together are all here."""
+        assert self._unit
+        self._unit = False
+        self._units += 1
+
     def settled(self, row: int) -> bool:
         """Whether everything known about ``row`` is committed."""
         return row not in self._outstanding
 
     def take(self, learned: bytes | None = None) -> Batch:
         """All that waits, as one batch, with what was ``learned``. It stays outstanding until ``committed``."""
+        assert not self._unit, "half of a unit would be committed"
+        self._units = 0
         batch = Batch(
             rows=tuple(self._rows),
             cells=tuple(self._cells),

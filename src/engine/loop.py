@@ -21,6 +21,7 @@ from ..salvage.stall import StallClock
 from ..values import Usage
 from ..wakeup import Wakeup, loop_clock
 from .committer import Committer
+from .core import HELD_PER_JOB, HELD_PER_STEP
 from .dispatch import STARTS_PER_JOB, STARTS_PER_STEP, Dispatch
 from .feeding import Feeder
 from .first_request import FirstRequests
@@ -143,6 +144,7 @@ class RunLoop:
                 if not self._intake.immediate:
                     tasks.start_soon(self._feed)
                 await self._loop()
+                await self.flight.dismiss()
                 tasks.cancel_scope.cancel()
             if self.error is None:
                 await self._conclude()
@@ -167,7 +169,7 @@ class RunLoop:
             self._step()
             if self._over():
                 return
-            if self._dispatch.unfinished or self._feeder.more:
+            if self._dispatch.unfinished or self._feeder.more or self.flight.condemned or self.core.unfinished:
                 await anyio.lowlevel.checkpoint()
                 continue
             self._armed = self._next_tick()
@@ -195,11 +197,14 @@ class RunLoop:
         bidder = self._dispatch.bidder
         bidder.attending = True
         core = self.core
-        core.tick(now)
-        self.flight.time_out(now)
+        core.tick(now, HELD_PER_STEP if alone else HELD_PER_JOB)
+        if alone and core.unfinished:
+            core.go_on()
         self._look_at_bounds(now)
         if core.effects:
             self._performer.perform(core.drain_effects())
+        if alone:
+            self.flight.cut(now)
         if self.stopping.status is None:
             self._feeder.take_now(ROWS_PER_PULL if alone else ROWS_PER_JOB)
             self._dispatch.step(now, STARTS_PER_STEP if alone else STARTS_PER_JOB)
@@ -221,6 +226,8 @@ class RunLoop:
 
     def _next_event(self) -> float:
         """The next of the moments that may come nearer; those of the run as a whole only move away."""
+        if self.core.unfinished:
+            return -inf
         return min(self.core.salvage.next_tick(0.0), self.flight.next_tick(), self._dispatch.next_tick())
 
     def _next_tick(self) -> float:
@@ -229,7 +236,7 @@ class RunLoop:
 
     def _over(self) -> bool:
         core = self.core
-        if len(self.flight) or self._dispatch.bids or core.journal.backlog:
+        if len(self.flight) or self._dispatch.bids or core.journal.backlog or core.unfinished:
             return False
         if self.stopping.status is not None:
             return True
@@ -270,7 +277,7 @@ class RunLoop:
     def _refused(self, task: Task, now: float) -> bool:
         """Whether ``task`` may not start: its column was stopped, or cannot say how many tokens it needs."""
         core = self.core
-        if core.stopped and core.refused(task, now):
+        if (core.stopped or core.unfinished) and core.refused(task, now):
             return True
         try:
             self._requests.estimate(task)
@@ -347,7 +354,8 @@ class RunLoop:
 
     async def _conclude(self) -> None:
         await self._committer.conclude()
-        self.core.leave_open()
+        for _ in self.core.leave_open():
+            await anyio.lowlevel.checkpoint()
         now, status = anyio.current_time(), self._status()
         self._paces.read(now, last=True)
         await self._handle.finish(status.value)
