@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import admission, history, lag, outage, overhead, parked, pressure, unknown_limit
+from . import admission, history, lag, memory, outage, overhead, parked, pressure, unknown_limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         parked.SCENARIO,
         outage.SCENARIO,
         lag.SCENARIO,
+        memory.SCENARIO,
         admission.SCENARIO,
         unknown_limit.SCENARIO,
     )

@@ -76,7 +76,7 @@ class Intake:
         """Take in up to ``room`` rows; ``ended`` is set when there are no more. Raises InputError."""
         self.pulling = True
         try:
-            seeds = await self._source.pull(min(room, ROWS_PER_PULL))
+            seeds = await self._source.pull(min(room, ROWS_PER_PULL), self._window.left(self._core.open.bytes))
             stored = await self._stored(seeds)
         finally:
             self.pulling = False

@@ -69,6 +69,7 @@ class RunLoop:
         wall_clock: Callable[[], float],
         read: Callable[[], Iterator[dict[str, object]]],
         resume_hint: str,
+        forget: Callable[[int], None] | None = None,
     ) -> None:
         self.name = name
         self.core = core
@@ -78,6 +79,7 @@ class RunLoop:
         self._options = options
         self._read = read
         self._resume_hint = resume_hint
+        self.forget = forget
         self._clock = loop_clock()
         now = self._clock()
         self.meter = Meter(now)
@@ -337,7 +339,7 @@ class RunLoop:
             self.rows_ready.set()
         else:
             self.dropped_rows = True
-            self.core.finished.clear()
+            self.core.open.let_go()
 
     def offer_room(self) -> None:
         """A finished row was taken, or a commit made room: let more rows in."""

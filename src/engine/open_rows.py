@@ -27,9 +27,12 @@ V = TypeVar("V")
 
 
 class OpenRows:
-    """Open rows by position, their bytes, the records that wait for a commit, and the finished rows not yet taken."""
+    """Open rows by position, the records that wait for a commit, and the finished rows not yet taken.
 
-    __slots__ = ("_plans", "bytes", "finished", "journal", "rows", "tally")
+    ``bytes`` counts both sorts of rows with the values of their done cells, as they are stored.
+    """
+
+    __slots__ = ("_plans", "_sizes", "bytes", "finished", "journal", "rows", "tally")
 
     def __init__(self, plans: Sequence[ColumnPlan]) -> None:
         self._plans = plans
@@ -38,6 +41,7 @@ class OpenRows:
         self.rows: dict[int, OpenRow] = {}
         self.bytes = 0
         self.finished: deque[FinishedRow] = deque()
+        self._sizes: deque[int] = deque()  # of the finished rows, in the same order
 
     def __getitem__(self, index: int) -> OpenRow:
         return self.rows[index]
@@ -51,6 +55,8 @@ class OpenRows:
             row.values.update(restored.values)
             row.problems.update(self._by_name(restored.problems))
             row.failed = restored.failed
+            row.bytes += restored.size
+            self.bytes += restored.size
             self._count(restored)
 
     def keep(self, index: int, column: int, value: object, size: int) -> None:
@@ -66,6 +72,9 @@ class OpenRows:
         self.tally.restored += 1
         self.tally.row(restored.status)
         values, problems = self._by_name(restored.values), self._by_name(restored.problems)
+        size = len(seed.data) + restored.size
+        self.bytes += size
+        self._sizes.append(size)
         self.finished.append(
             FinishedRow(seed.index, seed.id, restored.status, seed.fields, values, problems, restored=True)
         )
@@ -86,6 +95,17 @@ class OpenRows:
             if row is not None and row.finished:
                 self._hand_out(row)
 
+    def take(self) -> FinishedRow:
+        """The finished row that has waited longest; it takes up no room any more."""
+        self.bytes -= self._sizes.popleft()
+        return self.finished.popleft()
+
+    def let_go(self) -> None:
+        """Nobody wants the finished rows."""
+        self.bytes -= sum(self._sizes)
+        self._sizes.clear()
+        self.finished.clear()
+
     def leave(self, index: int, columns: Iterable[int]) -> None:
         """The run ends and the row is not finished: the cells of ``columns`` are held for a later run."""
         assert not self.rows[index].finished, "a finished row was not committed before the run ended"
@@ -95,13 +115,14 @@ class OpenRows:
 
     def check(self) -> None:
         """Assert the invariants."""
-        assert self.bytes == sum(row.bytes for row in self.rows.values())
+        assert self.bytes == sum(row.bytes for row in self.rows.values()) + sum(self._sizes)
+        assert len(self._sizes) == len(self.finished)
         assert self.tally.accepted == self.tally.closed + len(self.rows)
 
     def _hand_out(self, row: OpenRow) -> None:
         seed = row.seed
         del self.rows[seed.index]
-        self.bytes -= row.bytes
+        self._sizes.append(row.bytes)
         self.tally.row(row.status)
         values = {plan.name: row.values[plan.index] for plan in self._plans if plan.index in row.values}
         self.finished.append(FinishedRow(seed.index, seed.id, row.status, seed.fields, values, row.problems))

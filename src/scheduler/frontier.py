@@ -22,6 +22,7 @@ matching store.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from .graph import Scope
@@ -123,7 +124,12 @@ class Frontier:
         return self._report(task, SKIPPED, reason)
 
     def finish_group(
-        self, task: Task, outcomes: Mapping[int, int], reasons: Mapping[int, str], *, among: Sequence[int] | None = None
+        self,
+        task: Task,
+        outcomes: Mapping[int, int] = MappingProxyType({}),
+        reasons: Mapping[int, str] = MappingProxyType({}),
+        *,
+        among: Sequence[int] | None = None,
     ) -> Progress:
         """Group ``task`` has ended, row by row: rows that ``outcomes`` does not name are DONE.
 

@@ -60,6 +60,10 @@ class Window:
         """Whether the open rows already hold all the bytes that they may."""
         return open_bytes >= self._max_bytes
 
+    def left(self, open_bytes: int) -> int:
+        """How many bytes the open rows may still grow by."""
+        return self._max_bytes - open_bytes
+
     def _wanted(self, capacity: float, load: int) -> int:
         assert capacity >= 0
         horizon = max(1, ceil(min(HORIZON_FACTOR * capacity, self._max_rows)))

@@ -14,6 +14,7 @@ from ..errors import (
     FencedOut,
     FingerprintMismatch,
     PayloadTooLarge,
+    ResultExpired,
     StoreError,
     UnknownRun,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "check_fingerprints",
     "check_sizes",
     "closed",
+    "expired",
     "fenced_out",
     "row_refusal",
     "unknown_column",
@@ -109,6 +111,14 @@ def _sized(size: int, limit: int, run: str, row: int | None, what: str) -> int:
             "file and its name in the cell, or raise max_payload of the store"
         )
     return size
+
+
+def expired(run: str, rows: int) -> ResultExpired:
+    """Build the error for a run of which ``rows`` rows were handed out and not kept."""
+    return ResultExpired(
+        f"run {run!r}: {rows} rows were handed out by rows(), and without a store they are kept nowhere else: give a "
+        "store= to read results again or to resume, or another name to run again"
+    )
 
 
 def fenced_out(run: str, epoch: int, current: int | None) -> StoreError:
