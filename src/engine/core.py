@@ -17,7 +17,7 @@ from ..salvage.kinds import FailureKind
 from ..scheduler.dispatcher import Dispatcher
 from ..scheduler.frontier import CellState, Frontier, Progress, Task
 from ..values import Skipped, Usage
-from .conditions import arguments_of, condition_holds
+from .conditions import arguments_of, arguments_of_all, condition_holds
 from .effects import Abandoned, Cancel, CoreEffect
 from .group_ends import GroupEnd, GroupEnds
 from .grouping import Grouping
@@ -257,8 +257,7 @@ class RunCore:
         plan = self.plans[task.column]
         if not plan.group:
             return arguments_of(plan.arguments, plan.optional, self.rows[rows[0]])
-        each = [arguments_of(plan.arguments, plan.optional, self.rows[row]) for row in rows]
-        return {name: [one[name] for one in each] for name, _ in plan.arguments if name in each[0]}
+        return arguments_of_all(plan.arguments, plan.optional, [self.rows[row] for row in rows])
 
     def live_rows(self, task: Task) -> list[int]:
         """The rows that ``task`` is about."""

@@ -11,13 +11,14 @@ from math import inf
 from typing import TYPE_CHECKING, cast
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from ..admission.timers import Timers
 from ..salvage.classify import Failure
 from ..salvage.kinds import TABLE, FailureKind
 from ..values import Outcome
 from .first_request import flow_of
-from .jobs import Job, ThreadRunner, body_results
+from .jobs import GroupResults, Job, ThreadRunner, body_results
 from .requests import requester
 from .workers import Worker, Workers
 
@@ -34,11 +35,14 @@ if TYPE_CHECKING:
     from .meter import Meter
     from .values import CellResult
 
-__all__ = ["CANCELS_PER_TURN", "Flight", "JobEnd"]
+__all__ = ["CANCELS_PER_TURN", "RESULTS_PER_TURN", "Flight", "JobEnd"]
 
 CANCELS_PER_TURN = 64
 """Jobs that are cancelled in one turn of the loop. All of them end in the next one, whatever the turnstile says (T25);
 so the end of a job cancels none by itself."""
+
+RESULTS_PER_TURN = 1024
+"""Values of one group body that are validated and encoded in one turn of the loop, at some 4 us each."""
 
 JobEnd = "list[CellResult] | Failure | None"
 """How a job ended: its results, why it failed, or None when it was cancelled."""
@@ -181,9 +185,13 @@ class Flight:
         # What the answer means is found out behind the turnstile: it costs more than all that came before.
         assert self._workers is not None
         turnstile = self._workers.turnstile
+        if error is None and len(job.rows) > RESULTS_PER_TURN:
+            returned = GroupResults(job, returned, self.classify)
         try:
             if not turnstile.enter(worker.ticket):
                 await turnstile.wait(worker.ticket)
+            while isinstance(returned, GroupResults) and returned.judge(RESULTS_PER_TURN):
+                await checkpoint()
         finally:  # cancelled while it waited: what it got was paid for
             try:
                 self._done(job, worker, returned, error)
@@ -192,7 +200,9 @@ class Flight:
 
     def _done(self, job: Job, worker: Worker[Job], returned: object, error: Exception | Failure | None) -> None:
         ended: list[CellResult] | Failure
-        if error is None:
+        if isinstance(returned, GroupResults):
+            ended = returned.ended()
+        elif error is None:
             ended = body_results(job, returned, self.classify)
         else:
             ended = error if isinstance(error, Failure) else self.classify(error)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-__all__ = ["Worker", "Workers"]
+__all__ = ["DISMISSED_PER_TURN", "JOBS_PER_TURN", "Worker", "Workers"]
 
 J = TypeVar("J")
 

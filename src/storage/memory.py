@@ -236,10 +236,12 @@ class MemoryRun:
     def _new_cells(self, batch: Batch, rows: dict[int, RowRecord]) -> dict[tuple[int, str], CellRecord]:
         """Return the outcomes that are not stored yet. Raises for one that contradicts a stored one."""
         fresh: dict[tuple[int, str], CellRecord] = {}
+        stored, columns = self._state.cells, self._info.fingerprints
         for cell in batch.cells:
-            self._check_known(cell.row, cell.column, rows)
-            key = (cell.row, cell.column)
-            known = self._state.cells.get(cell.row, {}).get(cell.column) or fresh.get(key)
+            key = row, column = cell.row, cell.column
+            if column not in columns or (row not in rows and row not in self._state.rows):
+                self._check_known(row, column, rows)
+            known = fresh.get(key) or (stored[row].get(column) if row in stored else None)
             if known is None:
                 fresh[key] = cell
             elif refusal := rules.cell_refusal(self._info.run, cell, known.status, known.payload):
@@ -265,9 +267,13 @@ class MemoryRun:
             state.rows[record.row] = record
             state.positions[record.row_id] = record.row
         for (row, column), cell in cells.items():
-            state.cells.setdefault(row, {})[column] = cell
-        for row, column in (*cells, *batch.unheld):
-            state.held.get(row, {}).pop(column, None)
+            if row in state.cells:
+                state.cells[row][column] = cell
+            else:
+                state.cells[row] = {column: cell}
+        if state.held:
+            for row, column in (*cells, *batch.unheld):
+                state.held.get(row, {}).pop(column, None)
         for held in batch.held:
             if held.column not in state.cells.get(held.row, {}):
                 state.held.setdefault(held.row, {})[held.column] = held

@@ -95,22 +95,28 @@ def check_sizes(run: str, batch: Batch, limit: int) -> int:
     """Return the bytes in the batch. Raises PayloadTooLarge that names the part above ``limit`` bytes."""
     total = 0
     for record in batch.rows:
-        total += _sized(len(record.data), limit, run, record.row, "the input row")
+        total += (size := len(record.data))
+        if size > limit:
+            raise _too_large(size, limit, f"row {record.row} of run {run!r}: the input row")
     for cell in batch.cells:
-        total += _sized(len(cell.payload or b""), limit, run, cell.row, f"column {cell.column!r}")
+        total += (size := len(cell.payload or b""))
+        if size > limit:
+            raise _too_large(size, limit, f"row {cell.row} of run {run!r}: column {cell.column!r}")
     for held in batch.held:
-        total += _sized(len(held.history), limit, run, held.row, f"the history of column {held.column!r}")
-    return total + _sized(len(batch.learned or b""), limit, run, None, "what was learned")
-
-
-def _sized(size: int, limit: int, run: str, row: int | None, what: str) -> int:
+        total += (size := len(held.history))
+        if size > limit:
+            raise _too_large(size, limit, f"row {held.row} of run {run!r}: the history of column {held.column!r}")
+    size = len(batch.learned or b"")
     if size > limit:
-        place = f"run {run!r}" if row is None else f"row {row} of run {run!r}"
-        raise PayloadTooLarge(
-            f"{place}: {what} has {size} bytes, the store takes {limit}: keep the bulk in a "
-            "file and its name in the cell, or raise max_payload of the store"
-        )
-    return size
+        raise _too_large(size, limit, f"run {run!r}: what was learned")
+    return total + size
+
+
+def _too_large(size: int, limit: int, what: str) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"{what} has {size} bytes, the store takes {limit}: keep the bulk in a file and its name in the cell, or raise "
+        "max_payload of the store"
+    )
 
 
 def expired(run: str, rows: int) -> ResultExpired:
