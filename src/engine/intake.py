@@ -117,7 +117,8 @@ class Intake:
             capacity=capacity,
             load=load,
             open_rows=min(len(core.rows) + untaken, options.max_open_rows - owed),
-            open_bytes=core.open.bytes,
+            open_bytes=core.open.expected_bytes,
+            row_bytes=core.open.row_bytes,
             owed=owed,
         )
 

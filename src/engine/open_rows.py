@@ -25,14 +25,18 @@ __all__ = ["OpenRows"]
 
 V = TypeVar("V")
 
+_LATELY = 16
+"""Rows over which the size of a finished row is averaged."""
+
 
 class OpenRows:
     """Open rows by position, the records that wait for a commit, and the finished rows not yet taken.
 
-    ``bytes`` counts both sorts of rows with the values of their done cells, as they are stored.
+    ``bytes`` counts both sorts of rows with the values of their done cells, as they are stored; ``row_bytes`` is what
+    finished rows weighed of late.
     """
 
-    __slots__ = ("_plans", "_sizes", "bytes", "finished", "journal", "rows", "tally")
+    __slots__ = ("_plans", "_sizes", "_untaken", "bytes", "finished", "journal", "row_bytes", "rows", "tally")
 
     def __init__(self, plans: Sequence[ColumnPlan]) -> None:
         self._plans = plans
@@ -40,6 +44,8 @@ class OpenRows:
         self.tally = Tally(tuple(plan.name for plan in plans))
         self.rows: dict[int, OpenRow] = {}
         self.bytes = 0
+        self.row_bytes = 0.0
+        self._untaken = 0
         self.finished: deque[FinishedRow] = deque()
         self._sizes: deque[int] = deque()  # of the finished rows, in the same order
 
@@ -74,7 +80,7 @@ class OpenRows:
         values, problems = self._by_name(restored.values), self._by_name(restored.problems)
         size = len(seed.data) + restored.size
         self.bytes += size
-        self._sizes.append(size)
+        self._wait(size)
         self.finished.append(
             FinishedRow(seed.index, seed.id, restored.status, seed.fields, values, problems, restored=True)
         )
@@ -95,14 +101,22 @@ class OpenRows:
             if row is not None and row.finished:
                 self._hand_out(row)
 
+    @property
+    def expected_bytes(self) -> float:
+        """``bytes`` once those that are open now have all their values, if they are like others before them."""
+        return self._untaken + max(self.bytes - self._untaken, len(self.rows) * self.row_bytes)
+
     def take(self) -> FinishedRow:
         """The finished row that has waited longest; it takes up no room any more."""
-        self.bytes -= self._sizes.popleft()
+        size = self._sizes.popleft()
+        self.bytes -= size
+        self._untaken -= size
         return self.finished.popleft()
 
     def let_go(self) -> None:
         """Nobody wants the finished rows."""
-        self.bytes -= sum(self._sizes)
+        self.bytes -= self._untaken
+        self._untaken = 0
         self._sizes.clear()
         self.finished.clear()
 
@@ -115,17 +129,24 @@ class OpenRows:
 
     def check(self) -> None:
         """Assert the invariants."""
-        assert self.bytes == sum(row.bytes for row in self.rows.values()) + sum(self._sizes)
+        assert self.bytes == sum(row.bytes for row in self.rows.values()) + self._untaken
+        assert self._untaken == sum(self._sizes)
         assert len(self._sizes) == len(self.finished)
         assert self.tally.accepted == self.tally.closed + len(self.rows)
 
     def _hand_out(self, row: OpenRow) -> None:
         seed = row.seed
         del self.rows[seed.index]
-        self._sizes.append(row.bytes)
+        self.row_bytes += (row.bytes - self.row_bytes) / (_LATELY if self.row_bytes else 1)
+        self._wait(row.bytes)
         self.tally.row(row.status)
         values = {plan.name: row.values[plan.index] for plan in self._plans if plan.index in row.values}
         self.finished.append(FinishedRow(seed.index, seed.id, row.status, seed.fields, values, row.problems))
+
+    def _wait(self, size: int) -> None:
+        """A finished row of ``size`` bytes waits for somebody to take it."""
+        self._sizes.append(size)
+        self._untaken += size
 
     def _by_name(self, cells: Mapping[int, V]) -> dict[str, V]:
         return {self._plans[column].name: value for column, value in cells.items()}

@@ -194,10 +194,11 @@ class MemoryRun:
     def forget(self, row: int) -> None:
         """Keep a row no more, with all about it: somebody else has it. No other store does this.
 
-        From then on the run cannot be read or opened again: that is ResultExpired.
+        From then on the run cannot be read or opened again: that is ResultExpired. Also a handle that was given up may
+        forget, as long as nobody else has opened the run.
         """
-        self._check_open()
-        self._state.forget(row)
+        if self._state.epoch == self._info.epoch:
+            self._state.forget(row)
 
     async def finish(self, status: str) -> None:
         """See :meth:`headgate.storage.ports.RunHandle.finish`."""
