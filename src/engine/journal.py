@@ -21,7 +21,7 @@ __all__ = ["Journal", "parts"]
 class Journal:
     """The records that wait for the next commit, and for each row how many it still waits for."""
 
-    __slots__ = ("_cells", "_held", "_outstanding", "_rows", "_spent", "_unheld", "_unit", "_units", "in_commit")
+    __slots__ = ("_cells", "_held", "_outstanding", "_rows", "_spent", "_unheld", "_unit", "in_commit")
 
     def __init__(self) -> None:
         self._rows: list[RowRecord] = []
@@ -33,7 +33,6 @@ class Journal:
         self._outstanding: dict[int, int] = {}
         self.in_commit = 0
         self._unit = False  # records are coming that have to be committed together
-        self._units = 0  # of such records, since the last commit began
 
     @property
     def waiting(self) -> int:
@@ -70,19 +69,15 @@ class Journal:
         """An attempt that failed used tokens."""
         self._spent.append(record)
 
-    def begin_unit(self) -> bool:
-        """From now on nothing is ready until ``end_unit``. False, and nothing, if no commit began since the last one:
-        else unit after unit could keep everything from being committed.
-        """
+    def begin_unit(self) -> None:
+        """The records that come now belong together: nothing is ready until ``end_unit``."""
         assert not self._unit, "a unit is in the making"
-        self._unit = not self._units
-        return self._unit
+        self._unit = True
 
     def end_unit(self) -> None:
         """The records that belong together are all here."""
         assert self._unit
         self._unit = False
-        self._units += 1
 
     def settled(self, row: int) -> bool:
         """Whether everything known about ``row`` is committed."""
@@ -91,7 +86,6 @@ class Journal:
     def take(self, learned: bytes | None = None) -> Batch:
         """All that waits, as one batch, with what was ``learned``. It stays outstanding until ``committed``."""
         assert not self._unit, "half of a unit would be committed"
-        self._units = 0
         batch = Batch(
             rows=tuple(self._rows),
             cells=tuple(self._cells),
