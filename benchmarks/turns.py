@@ -55,7 +55,7 @@ class _WatchedLoop(asyncio.SelectorEventLoop):
         self._turns.longest_s = max(self._turns.longest_s, took - self._collected_s)
         self._turns.collected_s = max(self._turns.collected_s, self._collected_s)
 
-    def collecting(self, phase: str, _: dict[str, int]) -> None:
+    def collecting(self, phase: str) -> None:
         """Note a garbage collection; one in another thread stops this one as well."""
         if phase == "start":
             self._collection_began = time.thread_time()
@@ -102,7 +102,7 @@ def run_watched(fn: Callable[[], Awaitable[T]]) -> tuple[T, Turns]:
         return made[0]
 
     made: list[_WatchedLoop] = []
-    with measured(), _collections(lambda *what: made[0].collecting(*what) if made else None):
+    with measured(), _collections(lambda phase, _: made[0].collecting(phase) if made else None):
         return anyio.run(watched, backend_options={"loop_factory": loop}), turns
 
 

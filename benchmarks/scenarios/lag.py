@@ -141,8 +141,7 @@ async def _at_once(rows: int, status: int | None) -> None:
 
     async with _engine(rows) as engine:
         run = await engine.start(pipeline, rows, max_open_rows=rows, max_workers=rows)
-        while waiting[0] < rows:
-            await anyio.sleep(0.01)
+        await _until(lambda: waiting[0] >= rows)
         answers.set()
         report = await run.wait()
     assert report.done + report.failed == rows, report
@@ -164,8 +163,7 @@ async def _all_ready(rows: int, answer: Answer) -> headgate.RunReport:
 
     async with _engine() as engine:
         run = await engine.start(pipeline, rows, max_open_rows=rows, min_open_rows=rows)
-        while run.core.frontier.open_rows < 0.9 * rows:
-            await anyio.sleep(0.01)
+        await _until(lambda: run.core.frontier.open_rows >= 0.9 * rows)
         answers.set()
         return await run.wait()
 
@@ -184,8 +182,7 @@ async def _due(rows: int) -> None:
 
     async with _engine(rows) as engine:
         run = await engine.start(pipeline, rows, max_open_rows=rows, max_workers=rows)
-        while waiting[0] < rows:
-            await anyio.sleep(0.01)
+        await _until(lambda: waiting[0] >= rows)
         refusals.set()
         await anyio.sleep(4.0)  # the way back is paced: one look at it is enough
         run.stop(grace=0.0)
@@ -239,11 +236,16 @@ async def _stopped(rows: int, in_flight: int) -> None:
         run = await engine.start(
             pipeline, rows, max_open_rows=rows, min_open_rows=rows, max_workers=in_flight or IN_FLIGHT
         )
-        while run.core.frontier.open_rows < 0.9 * rows or begun[0] < in_flight:
-            await anyio.sleep(0.01)
+        await _until(lambda: run.core.frontier.open_rows >= 0.9 * rows and begun[0] >= in_flight)
         run.stop(grace=0.0)
         report = await run.wait()
     assert report.held == report.accepted, report
+
+
+async def _until(so: Callable[[], bool]) -> None:
+    """A look from time to time: whoever reported it would be part of what is measured."""
+    while not so():  # noqa: ASYNC110
+        await anyio.sleep(0.01)
 
 
 def _resume(rows: int) -> Iterable[Sample]:

@@ -23,7 +23,9 @@ import headgate
 from ..measure import Case, Effort, Plan, Sample, Scenario, at_most
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+
+    Row = Mapping[str, object]
 
 __all__ = ["SCENARIO"]
 
@@ -87,33 +89,33 @@ class _Memory:
         return int(STATM.read_text(encoding="ascii").split()[1]) * self._page
 
 
-async def _stream(way: str, rows: int, store: str) -> dict[str, float]:
+async def _stream(way: str, rows: int, store: str, memory: _Memory | None) -> dict[str, float]:
     """One run, as a user would stream it; what it took."""
-    slow, reading = way == "a slow consumer", way != "no consumer"
-    memory = _Memory() if STATM.exists() else None
+    seen, cpu = 0, time.process_time()
     limits = {"*": headgate.Limits(concurrency=IN_FLIGHT)}
-    seen = 0
-    async with headgate.Engine(limits=limits, store=store or None, seed=1) as engine, anyio.create_task_group() as watch:
-        if memory is not None:
-            watch.start_soon(memory.watch)
-        cpu = time.process_time()
+    async with headgate.Engine(limits=limits, store=store or None, seed=1) as engine:
         run = await engine.start(
             _pipeline(way, memory), _rows(way, rows), group_size=1 if way == "groups of one" else 32
         )
-        if reading:
+        if way != "no consumer":
             async for _ in run.rows():
                 seen += 1
-                if slow and not seen % 100:
+                if way == "a slow consumer" and not seen % 100:
                     await anyio.sleep(0.001)
         report = await run.wait()
-        cpu = time.process_time() - cpu
-        watch.cancel_scope.cancel()
     assert report.accepted == rows, report
-    found = {"cpu_s": cpu, "seen": float(seen if reading else report.done + report.failed)}
-    if memory is not None:
-        memory.look()
-        found |= {"first": memory.first or 0.0, "peak": memory.peak}
-    return found
+    ended = report.done + report.failed if way == "no consumer" else seen
+    return {"cpu_s": time.process_time() - cpu, "seen": float(ended)}
+
+
+async def _watched(way: str, rows: int, store: str, memory: _Memory) -> dict[str, float]:
+    found: dict[str, float] = {}
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(memory.watch)
+        found |= await _stream(way, rows, store, memory)
+        tasks.cancel_scope.cancel()
+    memory.look()
+    return found | {"first": memory.first or 0.0, "peak": memory.peak}
 
 
 def _pipeline(way: str, memory: _Memory | None) -> headgate.Pipeline:
@@ -136,12 +138,12 @@ def _pipeline(way: str, memory: _Memory | None) -> headgate.Pipeline:
     return pipeline
 
 
-def _rows(way: str, rows: int) -> AsyncIterator[dict[str, object]] | Iterator[dict[str, object]]:
-    one_by_one = ({"row": row, "text": f"the text of row {row}"} for row in range(rows))
+def _rows(way: str, rows: int) -> AsyncIterator[Row] | Iterator[Row]:
+    one_by_one: Iterator[Row] = ({"row": row, "text": f"the text of row {row}"} for row in range(rows))
     if way == "an iterable":
         return one_by_one
 
-    async def stream() -> AsyncIterator[dict[str, object]]:
+    async def stream() -> AsyncIterator[Row]:
         for row in one_by_one:
             yield row
 
@@ -151,8 +153,11 @@ def _rows(way: str, rows: int) -> AsyncIterator[dict[str, object]] | Iterator[di
 def main() -> None:
     """One way of streaming in this process; prints what it took."""
     way, rows, store = sys.argv[1:]
-    print(json.dumps(anyio.run(_stream, way, int(rows), store)))
+    if STATM.exists():
+        found = anyio.run(_watched, way, int(rows), store, _Memory())
+    else:
+        found = anyio.run(_stream, way, int(rows), store, None)
+    print(json.dumps(found))
 
 
 SCENARIO = Scenario("memory", "Resident memory and CPU time while rows are streamed in and out.", cases)
-

@@ -9,7 +9,7 @@ from ..salvage.classify import Failure
 from ..salvage.kinds import FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from .values import ColumnPlan, OpenRow
 
@@ -33,7 +33,7 @@ def arguments_of_all(
     sources: Iterable[tuple[str, int]], optional: frozenset[str], rows: Sequence[OpenRow]
 ) -> dict[str, object]:
     """The same of a group body: a list each, in the order of ``rows``."""
-    first = rows[0].seed.fields if rows else {}
+    first: Mapping[str, object] = rows[0].seed.fields if rows else {}
     return {
         name: [row.seed.fields[name] for row in rows] if column == INPUT else [row.values[column] for row in rows]
         for name, column in sources

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .rows import RowSeed
     from .values import CellResult, ColumnPlan
 
-__all__ = ["HELD_PER_JOB", "HELD_PER_STEP", "RunCore"]
+__all__ = ["HELD_PER_JOB", "HELD_PER_STEP", "LEFT_PER_STEP", "RunCore"]
 
 HELD_PER_STEP = 64
 HELD_PER_JOB = 2

@@ -41,7 +41,7 @@ class Run:
         Call it before anything else is awaited. A slow consumer slows the run down instead of filling memory. Ends
         when the run does; raises what :meth:`wait` raises. Rows that an earlier run finished come too.
 
-        Without a store a row that was handed out is kept nowhere else, so that a run of any length takes bounded memory:
+        Without a store a row that was handed out is kept nowhere else, so a run of any length takes bounded memory:
         ``report.results()`` then raises ResultExpired, and so does a later run of the same name in this engine.
         """
         loop = self._loop

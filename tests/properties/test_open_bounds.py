@@ -1,4 +1,4 @@
-"""S6: what is open stays within its bounds, whatever rows weigh and however slowly somebody takes them; and all ends."""
+"""S6: what is open stays within its bounds, whatever rows weigh and however slowly they are taken; and all ends."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Watch:
         assert sum(self.open.values()) < self.stream.most_bytes or not self.open or begun
 
     def give(self, size: int) -> dict[str, object]:
-        row = {"row": self.pulled, "text": "x" * size}
+        row: dict[str, object] = {"row": self.pulled, "text": "x" * size}
         self.open[self.pulled] = len(encode_row(row))
         self.pulled += 1
         return row

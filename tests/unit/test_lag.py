@@ -16,15 +16,15 @@ from headgate.engine.core import HELD_PER_JOB, HELD_PER_STEP, LEFT_PER_STEP
 from headgate.engine.dispatch import STARTS_PER_JOB, STARTS_PER_STEP
 from headgate.engine.flight import CANCELS_PER_TURN
 from headgate.engine.group_ends import CELLS_PER_PART
+from headgate.engine.jobs import Job
 from headgate.engine.workers import DISMISSED_PER_TURN, JOBS_PER_TURN, Worker, Workers
 from headgate.salvage import Classifier
 from headgate.storage.memory import MemoryRun
 from headgate.testing.clock import VirtualLoop, run_virtual
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from headgate.engine.jobs import Job
     from headgate.storage import Batch
 
 MODEL = "openai/gpt-x"
@@ -107,7 +107,7 @@ def test_t25_failures_that_come_at_once_are_understood_in_turns(turns: Turns, mo
     judged = [0]
     classify = Classifier.classify
 
-    def counted(self: Classifier, error: BaseException, *, wall_now: float | None = None) -> object:
+    def counted(self: Classifier, error: BaseException, *, wall_now: float = 0.0) -> object:
         judged[0] += 1
         return classify(self, error, wall_now=wall_now)
 
@@ -191,7 +191,7 @@ def test_t25_thousands_of_requests_time_out(turns: Turns) -> None:
 def test_t25_workers_go_home(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that ends has as many idle workers as were busy at once; they end in turns too."""
     gone, rows = [0], 1_200
-    serve = Workers._work  # pyright: ignore[reportPrivateUsage]
+    serve: Callable[[Workers[Job], Worker[Job]], Awaitable[None]] = Workers[Job]._work  # pyright: ignore[reportPrivateUsage]
 
     async def work(self: Workers[Job], worker: Worker[Job]) -> None:
         try:
