@@ -22,22 +22,23 @@ __all__ = ["Wakeup", "loop_clock"]
 class Wakeup:
     """Level-triggered and coalescing: any number of ``set`` before a ``wait`` end that one wait at once."""
 
-    __slots__ = ("_event", "_pending")
+    __slots__ = ("_event", "pending")
 
     def __init__(self) -> None:
-        self._pending = False
+        self.pending = False
+        """Whether it is set and nobody has waited since, to be read only: setting it again would change nothing."""
         self._event: anyio.Event | None = None
 
     def set(self) -> None:
         """Wake the waiter, or the next one to wait."""
-        self._pending = True
+        self.pending = True
         if self._event is not None:
             self._event.set()
 
     async def wait(self, until: float = inf) -> None:
         """Return once set, or at ``until`` (seconds, ``anyio.current_time``). Only one task may wait at a time."""
         assert self._event is None, "a wake-up has one waiter"
-        if not self._pending:
+        if not self.pending:
             self._event = anyio.Event()
             try:
                 if until == inf:
@@ -47,7 +48,7 @@ class Wakeup:
                         await self._event.wait()
             finally:
                 self._event = None
-        self._pending = False
+        self.pending = False
 
 
 def loop_clock() -> Callable[[], float]:

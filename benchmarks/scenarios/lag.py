@@ -163,7 +163,7 @@ async def _all_ready(rows: int, answer: Answer) -> headgate.RunReport:
 
     async with _engine() as engine:
         run = await engine.start(pipeline, rows, max_open_rows=rows, min_open_rows=rows)
-        await _until(lambda: run.core.frontier.open_rows >= 0.9 * rows)
+        await _until(lambda: len(run.core.rows) >= 0.9 * rows)
         answers.set()
         return await run.wait()
 
@@ -236,7 +236,7 @@ async def _stopped(rows: int, in_flight: int) -> None:
         run = await engine.start(
             pipeline, rows, max_open_rows=rows, min_open_rows=rows, max_workers=in_flight or IN_FLIGHT
         )
-        await _until(lambda: run.core.frontier.open_rows >= 0.9 * rows and begun[0] >= in_flight)
+        await _until(lambda: len(run.core.rows) >= 0.9 * rows and begun[0] >= in_flight)
         run.stop(grace=0.0)
         report = await run.wait()
     assert report.held == report.accepted, report

@@ -29,27 +29,23 @@ class Bucket:
     """Lets out ``rate`` units a second; ``inf`` lets out everything at once.
 
     ``burst_s`` is the size of the bucket in seconds of the rate. ``capacity`` (units) is the largest cost that can
-    ever go, None for no such bound. Units are requests or tokens, times are seconds (monotonic).
+    ever go, None for no such bound. Units are requests or tokens, times are seconds (monotonic). ``rate`` is to be read
+    only.
     """
 
     # The mutable state is `_tat`, `_floor` and `_owed_at_block`; the rest is set from outside.
-    __slots__ = ("_floor", "_owed_at_block", "_rate", "_tat", "burst_s", "capacity")
+    __slots__ = ("_floor", "_owed_at_block", "_tat", "burst_s", "capacity", "rate")
 
     def __init__(self, rate: float = inf, *, burst_s: float = BURST_S, capacity: float | None = None) -> None:
         assert rate > 0.0
         assert burst_s >= 0.0
         assert capacity is None or capacity > 0.0
-        self._rate = rate
+        self.rate = rate
         self.burst_s = burst_s
         self.capacity = capacity
         self._tat = -inf
         self._floor = -inf
         self._owed_at_block: float | None = None
-
-    @property
-    def rate(self) -> float:
-        """Units a second."""
-        return self._rate
 
     @property
     def tat(self) -> float:
@@ -62,7 +58,7 @@ class Bucket:
 
     def owed(self, now: float) -> float:
         """Units taken and not yet refilled."""
-        return 0.0 if self._rate == inf else max(0.0, self._tat - now) * self._rate
+        return 0.0 if self.rate == inf else max(0.0, self._tat - now) * self.rate
 
     def ready_at(self, cost: float, now: float) -> float:
         """The earliest time at which ``cost`` may go; a time not after ``now`` means now.
@@ -71,15 +67,15 @@ class Bucket:
         answers: whether the cost can ever go is a question for ``fits``.
         """
         assert cost >= 0.0
-        if self._rate == inf or cost == 0.0:
+        if self.rate == inf or cost == 0.0:
             return now
-        return self._tat - max(0.0, self.burst_s - cost / self._rate)
+        return self._tat - max(0.0, self.burst_s - cost / self.rate)
 
     def take(self, cost: float, now: float) -> None:
         """Take ``cost``. The caller has asked ``ready_at``; an early take is booked all the same, and owed longer."""
         assert cost >= 0.0
-        if self._rate != inf:
-            self._tat = max(self._tat, now) + cost / self._rate
+        if self.rate != inf:
+            self._tat = max(self._tat, now) + cost / self.rate
 
     def settle(self, reserved: float, actual: float, now: float) -> None:
         """Replace a cost taken earlier by what was really spent (``actual = 0``: all of it comes back).
@@ -88,9 +84,9 @@ class Bucket:
         """
         assert reserved >= 0.0
         assert actual >= 0.0
-        if self._rate == inf or actual == reserved:
+        if self.rate == inf or actual == reserved:
             return
-        owed_until = max(self._tat, now) + (actual - reserved) / self._rate
+        owed_until = max(self._tat, now) + (actual - reserved) / self.rate
         self._tat = max(owed_until, min(self._tat, max(now, self._floor)))
 
     def set_rate(self, rate: float, now: float) -> None:
@@ -100,10 +96,10 @@ class Bucket:
         a guess, and only a later send can correct it.
         """
         assert rate > 0.0
-        if rate == self._rate:
+        if rate == self.rate:
             return
         owed, owed_s = self.owed(now), self._tat - now
-        self._rate = rate
+        self.rate = rate
         if rate == inf:
             self._tat = min(self._tat, now)
         elif owed > 0.0:
@@ -111,8 +107,8 @@ class Bucket:
 
     def drain(self, cost: float, now: float) -> None:
         """The provider just said that its bucket has no room for ``cost``: wait for that much to be refilled."""
-        if self._rate != inf:
-            self._floor = now + max(self.burst_s, cost / self._rate)
+        if self.rate != inf:
+            self._floor = now + max(self.burst_s, cost / self.rate)
             self._tat = max(self._tat, self._floor)
 
     def block(self, now: float) -> None:
@@ -126,12 +122,12 @@ class Bucket:
             return
         self._floor = now + min(self._owed_at_block, self.burst_s)
         self._owed_at_block = None
-        if self._rate != inf:
+        if self.rate != inf:
             self._tat = max(self._tat, self._floor)
 
     def check(self) -> None:
         """Assert every invariant."""
-        assert self._rate > 0.0
+        assert self.rate > 0.0
         assert self._tat == -inf or isfinite(self._tat)
         assert self._floor == -inf or isfinite(self._floor)
         assert self._owed_at_block is None or self._owed_at_block >= 0.0

@@ -41,7 +41,7 @@ from __future__ import annotations
 from math import floor, inf
 from typing import TYPE_CHECKING
 
-from .ceiling import FALLING, PROBING, Ceiling
+from .ceiling import FALLING, HOLDING, PROBING, Ceiling
 from .fixed import FixedConcurrency
 from .law_values import (
     CANARY_CONSECUTIVE,
@@ -76,6 +76,9 @@ class AdaptiveConcurrency:
     ``minimum`` and ``maximum`` bound the limit, which begins at ``start``: in a ramp, or, when ``settled``
     says that it was learned before, holding. ``queueing``: the provider lets requests wait instead of rejecting
     them, so the limit is also bounded by the knee of its throughput.
+
+    ``limit``, to be read only, is how many may be in flight: the gate admits while fewer than its floor are.
+    ``silence.tau`` is the time without a rejection after which a request counts as accepted (seconds).
     """
 
     # The mutable state is exactly these slots.
@@ -90,11 +93,12 @@ class AdaptiveConcurrency:
         "_probing",
         "_saturated",
         "_seq",
-        "_silence",
         "_watch",
         "consecutive",
         "generation",
+        "limit",
         "rejections",
+        "silence",
         "stale",
     )
 
@@ -107,12 +111,13 @@ class AdaptiveConcurrency:
         self.stale = 0
         mode = Mode.HOLD if settled else Mode.RAMP
         self._ceiling = Ceiling(minimum=minimum, start=start, maximum=maximum, mode=mode, queueing=queueing)
+        self.limit = self._ceiling.limit  # the ceiling's: read for every request, so it is kept at hand
         self._probing = Probing(rng=rng)
         self._at = -inf
         self._in_flight = 0
         self._demand = False
         self._saturated = False
-        self._silence = Silence()
+        self.silence = Silence()
         self._watch = Watch()
         self._seq = 0
         self._measurement = Measurement()
@@ -133,14 +138,10 @@ class AdaptiveConcurrency:
         law = cls(minimum=minimum, start=start, maximum=maximum, rng=rng, settled=fresh, queueing=queueing)
         if fresh:
             law._ceiling.cut(law.limit, top=memory.limit, span_s=RECOVERY_MIN_S, mode=Mode.HOLD)
+            law.limit = law._ceiling.limit
             law._probing.recall(memory.probe_every_s)
-            law._silence.recall(memory.tau)
+            law.silence.recall(memory.tau)
         return law
-
-    @property
-    def limit(self) -> float:
-        """How many may be in flight: the gate admits while fewer than ``floor(limit)`` are."""
-        return self._ceiling.limit
 
     @property
     def minimum(self) -> int:
@@ -156,11 +157,6 @@ class AdaptiveConcurrency:
     def queueing(self) -> bool:
         """Whether the knee of the throughput bounds the limit."""
         return self._ceiling.knee is not None
-
-    @property
-    def tau(self) -> float:
-        """Seconds without a rejection after which a request counts as accepted."""
-        return self._silence.tau
 
     @property
     def wants_canary(self) -> bool:
@@ -183,10 +179,11 @@ class AdaptiveConcurrency:
     def succeeded(self, stamp: Stamp, now: float, units: float | None = None) -> None:
         """The request was answered, and not with a capacity rejection: the provider had room for it. ``units`` is
         the work it did (output tokens), None where nobody knows."""
-        self._probing.completed(now)
+        self._probing.throughput.add(now)
         if self._watch.stamps:
             self._watch.drop(stamp)
-        self._survived(stamp, now)
+        if self.consecutive or self._watch.stamps or self._ceiling.mode is PROBING:  # else it is no news
+            self._survived(stamp, now)
         knee = self._ceiling.knee
         if knee is not None and knee.completed(stamp, now, units):
             self._ceiling.follow(rejected=self.generation > 0)
@@ -195,7 +192,7 @@ class AdaptiveConcurrency:
     def rejected(self, stamp: Stamp, now: float, retry_after_s: float | None = None) -> Verdict:
         """The provider had no room for the request. Says what that meant; the limit has moved accordingly."""
         self.rejections += 1
-        self._silence.observe(now - stamp.sent_at, now)
+        self.silence.observe(now - stamp.sent_at, now)
         self._watch.drop(stamp)
         if stamp.generation != self.generation:
             self.stale += 1
@@ -242,17 +239,18 @@ class AdaptiveConcurrency:
 
     def advance(self, now: float, in_flight: int, demand: bool) -> None:
         """Let time pass up to ``now``. ``demand``: somebody waits for this scope."""
+        ceiling, probing = self._ceiling, self._probing
         if now > self._at:
-            if self._saturated:
+            if self._saturated and (ceiling.mode is not HOLDING or ceiling.recovery is not None or probing.creeps):
                 self._grow(now)
             self._at = now
         if self._watch.stamps:
-            while (stamp := self._watch.take(now - self._silence.tau)) is not None:
+            while (stamp := self._watch.take(now - self.silence.tau)) is not None:
                 self._survived(stamp, now)
         self._in_flight = in_flight
         self._demand = demand
-        self._saturated = saturated = demand and self._used()
-        if saturated and now >= self._probing.next_at:
+        self._saturated = demand and in_flight + 2 > self.limit  # as `_used`, which is asked less often
+        if self._saturated and now >= probing.next_at and self.limit < ceiling.maximum:
             self._probe_if_due(now)
 
     def set_bounds(self, minimum: int, maximum: int, now: float) -> None:
@@ -267,10 +265,10 @@ class AdaptiveConcurrency:
         Asked on behalf of somebody who waits: a law that nobody asks does not grow.
         """
         ceiling = self._ceiling
-        if ceiling.limit >= ceiling.maximum and not self._watch.stamps:
+        if self.limit >= ceiling.maximum and not self._watch.stamps:
             return inf
-        at = self._watch.next_at(self._silence.tau)
-        if ceiling.limit < ceiling.maximum and self._used():
+        at = self._watch.next_at(self.silence.tau) if self._watch.stamps else inf
+        if self.limit < ceiling.maximum and self._used():
             if ceiling.rests and not self._probing.contended(self._at):
                 at = min(at, self._probing.next_at)
             else:
@@ -285,7 +283,7 @@ class AdaptiveConcurrency:
             generation=self.generation,
             consecutive=self.consecutive,
             contended=self._probing.contended(now),
-            tau=self._silence.tau,
+            tau=self.silence.tau,
             probe_every_s=self._probing.every_s,
             next_probe=self._probing.next_at,
             rejections=self.rejections,
@@ -296,7 +294,7 @@ class AdaptiveConcurrency:
         """What to keep for :meth:`restored`."""
         ceiling = self._ceiling
         limit = ceiling.level if ceiling.mode is Mode.PROBE else ceiling.limit
-        return LawMemory(limit, self._probing.every_s, self._silence.tau)
+        return LawMemory(limit, self._probing.every_s, self.silence.tau)
 
     def check(self) -> None:
         """Assert every invariant."""
@@ -304,6 +302,7 @@ class AdaptiveConcurrency:
         assert 0 <= self.stale <= self.rejections
         assert self.generation == self.rejections - self.stale
         assert 0 <= self.consecutive <= self.generation
+        assert self.limit == self._ceiling.limit
         assert self._ceiling.mode is not Mode.FALL or self.consecutive > 0
         self._watch.check()
         self._past.check()
@@ -313,25 +312,25 @@ class AdaptiveConcurrency:
 
     def _grow(self, now: float) -> None:
         creep_per_s = self._probing.creep_per_s(self._at)
-        if not creep_per_s and self._ceiling.rests:
-            return
         dt = now - self._at
         if dt > STEP_MAX_S:
             dt = min(dt, max(STEP_MAX_S, self._next_whole_s()))
-        self._ceiling.grow(dt, tau=self._silence.tau, creep_per_s=creep_per_s)
+        self._ceiling.grow(dt, tau=self.silence.tau, creep_per_s=creep_per_s)
+        self.limit = self._ceiling.limit
 
     def _next_whole_s(self) -> float:
-        return self._ceiling.next_whole_s(tau=self._silence.tau, creep_per_s=self._probing.creep_per_s(self._at))
+        return self._ceiling.next_whole_s(tau=self.silence.tau, creep_per_s=self._probing.creep_per_s(self._at))
 
     def _probe_if_due(self, now: float) -> None:
         ceiling = self._ceiling
-        if ceiling.limit >= ceiling.maximum or not ceiling.rests or self._probing.contended(now):
+        if not ceiling.rests or self._probing.contended(now):
             return
         # The probe asks anew: its rejection is the first in a row, even if nothing was answered before it.
         self.consecutive = 0
         self._watch.clear()
         self._probed_at = now
         ceiling.probe()
+        self.limit = ceiling.limit
 
     def _survived(self, stamp: Stamp, now: float) -> None:
         if stamp.generation != self.generation:
@@ -354,7 +353,7 @@ class AdaptiveConcurrency:
     def _judge(self, in_flight: int, now: float) -> Verdict:
         if self._ceiling.grows and self.consecutive == 1 and not self._probing.contended(now):
             return Verdict.MEASURED
-        if self._measurement.explains(in_flight, self.consecutive, tau=self._silence.tau, now=now):
+        if self._measurement.explains(in_flight, self.consecutive, tau=self.silence.tau, now=now):
             return Verdict.NOISE
         return Verdict.CUT if self.consecutive == 1 else Verdict.FALLING
 
@@ -390,7 +389,9 @@ class AdaptiveConcurrency:
         self._probing.plan(ceiling.limit, now)
 
     def _used(self) -> bool:
-        return self._in_flight + 2 > self._ceiling.limit  # within one of its whole part
+        return self._in_flight + 2 > self.limit  # within one of its whole part
 
     def _saturate(self) -> None:
+        """The limit moved, or requests went out."""
+        self.limit = self._ceiling.limit
         self._saturated = self._demand and self._used()

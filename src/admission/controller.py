@@ -23,7 +23,7 @@ from .limits import Limits, LimitsBook, LimitsSource, load_limits, parse_limits
 from .memory import ScopeMemory, learned, restore
 from .refusals import refused, timed_out, unknown
 from .scope_limits import scope_limits
-from .values import Denied, DenyReason, Expire, Grant, Lease, Refuse, ReleaseResult, Request
+from .values import Denied, DenyReason, Effect, Expire, Grant, Lease, Refuse, ReleaseResult, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,8 +46,9 @@ class Bidder:
         self.attending = False
         self.wakeup = Wakeup()
 
-    def deliver(self, answer: Grant | Refuse) -> None:
+    def deliver(self, answer: Effect) -> None:
         """Take in one answer."""
+        assert not isinstance(answer, Expire), "a bid has no deadline"
         self.answers.append(answer)
         if not self.attending:
             self.wakeup.set()
@@ -60,7 +61,12 @@ class _Waiting:
 
     def __init__(self) -> None:
         self.event = anyio.Event()
-        self.answer: Grant | Expire | Refuse | None = None
+        self.answer: Effect | None = None
+
+    def deliver(self, answer: Effect) -> None:
+        """Wake the task."""
+        self.answer = answer
+        self.event.set()
 
 
 class AdmissionController:
@@ -86,8 +92,8 @@ class AdmissionController:
         self.book: LimitsBook = load_limits(limits)
         self._wall_clock = wall_clock
         self._gate = Gate(rng=random.Random(seed))
-        self._waiting: dict[int, _Waiting] = {}
-        self._bids: dict[int, Bidder] = {}
+        self._timers = self._gate.timers
+        self._waiting: dict[int, _Waiting | Bidder] = {}
         self._clock = Wakeup()
         self._clock_due = inf
         self._now: Callable[[], float] = anyio.current_time
@@ -208,13 +214,14 @@ class AdmissionController:
         """
         answer = self._gate.submit(request, now, bid=True)
         if isinstance(answer, int):
-            self._bids[answer] = bidder
-        self._perform()
+            self._waiting[answer] = bidder
+        if self._gate.effects or self._timers.earliest < self._clock_due:  # asked here too: mostly there is neither
+            self._perform()
         return answer
 
     def withdraw(self, bid: int) -> bool:
         """Take a bid back. False if it was answered before: a granted lease is then in its bidder's answers."""
-        if self._bids.pop(bid, None) is None:
+        if self._waiting.pop(bid, None) is None:
             return False
         withdrawn = self._gate.withdraw(bid, anyio.current_time())
         self._perform()
@@ -276,16 +283,13 @@ class AdmissionController:
             self._perform()
 
     def _perform(self) -> None:
-        for effect in self._gate.take_effects():
-            bidder = self._bids.pop(effect.waiter, None)
-            if bidder is not None:
-                assert not isinstance(effect, Expire), "a bid has no deadline"
-                bidder.deliver(effect)
-                continue
-            waiting = self._waiting.pop(effect.waiter)
-            waiting.answer = effect
-            waiting.event.set()
-        if self._gate.next_tick(0.0) < self._clock_due:
+        """Tell those who wait what became of them, and the clock when it is due earlier."""
+        effects = self._gate.effects
+        if effects:
+            for effect in effects:
+                self._waiting.pop(effect.waiter).deliver(effect)
+            effects.clear()
+        if self._timers.earliest < self._clock_due:
             self._clock_due = -inf
             self._clock.set()
 

@@ -91,9 +91,9 @@ class Cooldown:
     """The cooldown of one scope. See the module for the protocol.
 
     ``blocked_until`` (seconds, monotonic; -inf when there never was a block) is to be read only, and so is ``open``:
-    there is no cooldown, ``allowance`` need not be asked before something closes it. ``cap_s``
-    may be changed at any time. ``exceeded`` counts the hints beyond ``cap_s``, ``longest_hint_s`` is the
-    largest so far.
+    there is no cooldown, ``allowance`` need not be asked before something closes it. While it is ``quiet`` it need not
+    hear of requests that are ``sent`` with the ``settle_s`` that it has. ``cap_s`` may be changed at any time.
+    ``exceeded`` counts the hints beyond ``cap_s``, ``longest_hint_s`` is the largest so far.
     """
 
     # The mutable state is exactly these slots.
@@ -110,12 +110,13 @@ class Cooldown:
         "_rate_witness_at",
         "_reopened_at",
         "_rng",
-        "_settle_s",
         "blocked_until",
         "cap_s",
         "exceeded",
         "longest_hint_s",
         "open",
+        "quiet",
+        "settle_s",
     )
 
     def __init__(self, *, rng: Rng, cap_s: float = HINT_CAP_S) -> None:
@@ -124,6 +125,8 @@ class Cooldown:
         self.longest_hint_s = 0.0
         self.blocked_until = -inf
         self.open = True
+        self.quiet = False
+        self.settle_s = SETTLE_S
         self._rng = rng
         self._own_until = -inf  # hints and backoffs
         self._external_until = -inf
@@ -131,7 +134,6 @@ class Cooldown:
         self._needs_canary = False
         self._consecutive = 0
         self._canary_at = -inf
-        self._settle_s = SETTLE_S
         self._base: int | None = None  # in flight at the reopening; None until somebody looks
         self._reopened_at = -inf
         self._rate_row = 0
@@ -172,7 +174,7 @@ class Cooldown:
         """
         if sent_at < self._rate_rejected_at:
             return False
-        survived = now - self._rate_witness_at > self._settle_s
+        survived = now - self._rate_witness_at > self.settle_s
         self._rate_row = 1 if survived else self._rate_row + 1
         self._count_rate_rejection(now)
         if self._rate_row < BACKOFF_FROM:
@@ -216,9 +218,10 @@ class Cooldown:
 
     def sent(self, now: float, settle_s: float = SETTLE_S) -> bool:
         """A request goes out. True if it is the canary: it survives by ``settle_s`` seconds of silence."""
-        self._settle_s = settle_s
+        self.settle_s = settle_s
         if self._rate_witness_at == inf:
             self._rate_witness_at = now
+        self.quiet = self.open
         if self._phase is not _CANARY_WANTED:
             return False
         self._phase = _Phase.CANARY_OUT
@@ -259,7 +262,7 @@ class Cooldown:
             case _Phase.BLOCKED:
                 at = self.blocked_until
             case _Phase.CANARY_OUT:
-                at = self._canary_at + self._settle_s
+                at = self._canary_at + self.settle_s
             case _Phase.RESTART:
                 if in_flight + 1 > limit:
                     return inf
@@ -272,6 +275,7 @@ class Cooldown:
         assert self._needs_canary or self._phase not in (_Phase.CANARY_WANTED, _Phase.CANARY_OUT)
         assert not (self._needs_canary and self._phase in (_Phase.OPEN, _Phase.RESTART)), "reopened without a canary"
         assert self.open == (self._phase is _Phase.OPEN)
+        assert not self.quiet or (self.open and self._rate_witness_at < inf)
         assert self._rate_row >= 0
         assert self._consecutive >= 0
 
@@ -282,7 +286,7 @@ class Cooldown:
         self.blocked_until = max(self._own_until, self._external_until)
         if self.blocked_until > now:
             self._phase = _Phase.BLOCKED
-            self.open = False
+            self.open = self.quiet = False
 
     def _pass_time(self, now: float, in_flight: int, limit: float) -> None:
         if self._phase is _Phase.OPEN:
@@ -292,7 +296,7 @@ class Cooldown:
                 self._phase = _Phase.CANARY_WANTED
             else:
                 self._reopen()
-        elif self._phase is _Phase.CANARY_OUT and now >= self._canary_at + self._settle_s:
+        elif self._phase is _Phase.CANARY_OUT and now >= self._canary_at + self.settle_s:
             self._reopen()
         if self._phase is _Phase.RESTART:
             if self._base is None:
@@ -327,3 +331,4 @@ class Cooldown:
     def _count_rate_rejection(self, now: float) -> None:
         self._rate_rejected_at = now
         self._rate_witness_at = inf
+        self.quiet = False

@@ -66,8 +66,13 @@ class FairQueue(Generic[K]):
     def remove(self, key: K) -> None:
         """``key`` has no more work; what it owes is remembered until the others have caught up."""
         entry = self._entries.pop(key, None)
-        if entry is not None:
+        if entry is None:
+            return
+        if self._entries:
             self._left(entry, entry[0])
+        else:  # nobody is there to whom anything could be owed
+            self._heap.clear()
+            self._finish.clear()
 
     def head(self) -> K | None:
         """The key whose turn it is, or None. It stays in the queue until it is charged and removed."""
@@ -99,13 +104,18 @@ class FairQueue(Generic[K]):
 
     def charge_last(self, key: K, cost: float = 1.0) -> None:
         """``charge`` and ``remove`` in one: ``key`` was served the last that it had."""
-        entry = self._entries.pop(key, None)
+        entries = self._entries
+        entry = entries.pop(key, None)
         if entry is None:
             return
-        start, _, _, weight, _ = entry
+        start = entry[0]
         if start > self._virtual_time:
             self._virtual_time = start
-        self._left(entry, start + cost / weight)
+        if entries:
+            self._left(entry, start + cost / entry[3])
+        else:
+            self._heap.clear()
+            self._finish.clear()
 
     def footprint(self) -> int:
         """Entries held, rubbish and debts included."""
@@ -123,12 +133,8 @@ class FairQueue(Generic[K]):
         assert self._finish.keys().isdisjoint(self._entries)
 
     def _left(self, entry: tuple[float, float, int, float, K], finish: float) -> None:
-        """The live entry of a key was taken out of the table: take it out of the heap, remember its debt."""
+        """The live entry of a key left the table, and others wait: take it out of the heap, remember its debt."""
         heap, entries = self._heap, self._entries
-        if not entries:  # nobody is there to whom anything could be owed
-            heap.clear()
-            self._finish.clear()
-            return
         if heap[0] is entry:
             heappop(heap)
             if len(heap) > len(entries):

@@ -16,9 +16,12 @@ __all__ = ["FixedConcurrency"]
 
 
 class FixedConcurrency:
-    """The limit of one scope: at most ``limit`` in flight (to be read only) until it is set anew."""
+    """The limit of one scope: at most ``limit`` in flight (to be read only) until it is set anew.
 
-    __slots__ = ("_seq", "_silence", "_watch", "consecutive", "generation", "limit", "rejections", "stale")
+    ``silence.tau`` is the time without a rejection after which a request counts as accepted (seconds).
+    """
+
+    __slots__ = ("_seq", "_watch", "consecutive", "generation", "limit", "rejections", "silence", "stale")
 
     def __init__(self, limit: int) -> None:
         assert limit >= 1, f"a limit of {limit} lets nothing through"
@@ -28,13 +31,8 @@ class FixedConcurrency:
         self.stale = 0
         self.limit = limit
         self._seq = 0
-        self._silence = Silence()
+        self.silence = Silence()
         self._watch = Watch()
-
-    @property
-    def tau(self) -> float:
-        """Seconds without a rejection after which a request counts as accepted."""
-        return self._silence.tau
 
     @property
     def wants_canary(self) -> bool:
@@ -58,7 +56,7 @@ class FixedConcurrency:
     def rejected(self, stamp: Stamp, now: float, retry_after_s: float | None = None) -> Verdict:
         """The provider had no room: STALE, COUNTED, or FALLING once a canary is wanted. The limit stays."""
         self.rejections += 1
-        self._silence.observe(now - stamp.sent_at, now)
+        self.silence.observe(now - stamp.sent_at, now)
         self._watch.drop(stamp)
         if stamp.generation != self.generation:
             self.stale += 1
@@ -80,7 +78,7 @@ class FixedConcurrency:
 
     def advance(self, now: float, in_flight: int, demand: bool) -> None:
         """Let time pass up to ``now``: silence may mean acceptance."""
-        while (stamp := self._watch.take(now - self._silence.tau)) is not None:
+        while (stamp := self._watch.take(now - self.silence.tau)) is not None:
             self._survived(stamp)
 
     def set_bounds(self, minimum: int, maximum: int, now: float) -> None:
@@ -92,7 +90,7 @@ class FixedConcurrency:
         """When time alone changes something; ``inf`` for never. Always later than ``now``."""
         if not self.consecutive:
             return inf
-        return max(self._watch.next_at(self._silence.tau), now + TICK_MIN_S)
+        return max(self._watch.next_at(self.silence.tau), now + TICK_MIN_S)
 
     def snapshot(self, now: float) -> LawSnapshot:
         """One look at the limit."""
@@ -102,7 +100,7 @@ class FixedConcurrency:
             generation=self.generation,
             consecutive=self.consecutive,
             contended=False,
-            tau=self._silence.tau,
+            tau=self.silence.tau,
             probe_every_s=inf,
             next_probe=inf,
             rejections=self.rejections,

@@ -50,9 +50,13 @@ class Gate:
 
     def __init__(self, *, rng: Rng, generation: int = 1) -> None:
         self._registry = Registry(rng)
+        self._lanes = self._registry.named
         self._leases = LeaseBook(generation)
         self._room = WaitingRoom()
-        self._timers = self._room.timers
+        self.timers = self._room.timers
+        """What ``tick`` waits for, to be read only."""
+        self.effects = self._room.effects
+        """What became of waiters, in order, for the shell to perform and clear."""
         self._serving = Serving(self._room, self._leases)
         self._closed = False
         self.closings = 0
@@ -99,7 +103,7 @@ class Gate:
             return lane
         if lane.token_limited:
             request = lane.estimated(request)
-        refusal = self._serving.first_refusal(lane, request, now)
+        refusal = self._serving.refusal(lane, request, now, newcomer=True)
         if refusal is None:
             return self._serving.admit(lane, request, 0.0, now)
         return Denied(refusal.reason, request.resource.name, _wait_s(refusal, now))
@@ -117,7 +121,7 @@ class Gate:
             return lane
         if lane.token_limited:
             request = lane.estimated(request)
-        refusal = self._serving.first_refusal(lane, request, now)
+        refusal = self._serving.refusal(lane, request, now, newcomer=True)
         if refusal is None:
             return self._serving.admit(lane, request, 0.0, now)
         if timeout_s <= 0 and not bid:
@@ -148,7 +152,9 @@ class Gate:
             lease.usage = believable(usage)
         if feedback is not None:
             observe(lease, feedback, now)
-            self._serving.pump_all(self._registry.lanes[lease.resource], now)
+            for scope in self._registry.lanes[lease.resource].scopes:
+                if scope.parked:
+                    self._serving.pump(scope, now)
 
     def release(
         self,
@@ -167,13 +173,14 @@ class Gate:
         result = self._leases.close(lease)
         if result is not _RELEASED:
             return result
-        if self._timers.earliest <= now:
+        if self.timers.earliest <= now:
             self.tick(now)
         lane = self._registry.lanes[lease.resource]
         for passage in lease.passages:
             scope = passage.scope
-            if not scope.bare:
-                scope.advance(now)
+            law = scope.concurrency
+            if law is not None and (scope.adaptive or law.consecutive):  # as Scope.advance
+                law.advance(now, scope.in_flight, scope.parked > 0)
             scope.in_flight -= 1
         used = lease.usage if usage is None else believable(usage) or lease.usage
         if used is not None or outcome is not _SUCCESS or not sent:  # else it used what it reserved
@@ -185,7 +192,9 @@ class Gate:
                 succeed(lease, now, used)
             else:
                 self._learn(lane, lease, outcome, feedback, now, used)
-        self._serving.pump_all(lane, now)
+        for scope in lane.scopes:
+            if scope.parked:
+                self._serving.pump(scope, now)
         return _RELEASED
 
     def block(self, scope: str, until: float, now: float) -> None:
@@ -212,8 +221,9 @@ class Gate:
 
     def tick(self, now: float) -> None:
         """Do what time has made due: expire waiters, serve those for whom something opened."""
-        while (due := self._timers.pop_due(now)) is not None:
+        while (due := self.timers.pop_due(now)) is not None:
             if isinstance(due, Scope):
+                due.asks_at = inf
                 self._serving.pump(due, now)
             else:
                 self._room.expire(due, now)
@@ -221,14 +231,12 @@ class Gate:
 
     def next_tick(self, now: float) -> float:
         """When ``tick`` has something to do if nothing else happens before; ``inf`` for never."""
-        return self._timers.earliest
+        return self.timers.earliest
 
     def take_effects(self) -> list[Effect]:
-        """What became of waiters since the last call, in order. A grant holds whether or not it is read."""
-        room = self._room
-        if not room.effects:
-            return []
-        effects, room.effects = room.effects, []
+        """Empty ``effects`` and return what was in them. A grant holds whether or not it is read."""
+        effects = self.effects[:]
+        self.effects.clear()
         return effects
 
     # Views
@@ -283,7 +291,7 @@ class Gate:
         """Assert every invariant of the gate and its parts (A1)."""
         self._registry.check(self._leases.leases())
         assert sum(lane.queued for lane in self._registry.lanes.values()) == len(self._room)
-        assert all(scope.parked or self._timers.at(scope) == inf for scope in self._registry.scopes.values())
+        assert all(self.timers.at(scope) == scope.asks_at for scope in self._registry.scopes.values())
         self._leases.check()
 
     def check_conserving(self, now: float) -> None:
@@ -292,20 +300,21 @@ class Gate:
 
     def footprint(self) -> int:
         """How many entries its queues, timers and histories hold, rubbish included: bounded whatever has passed."""
-        return self._registry.footprint() + self._timers.footprint() + self._leases.footprint()
+        return self._registry.footprint() + self.timers.footprint() + self._leases.footprint()
 
     # Decisions
 
     def _lane_for(self, request: Request, now: float) -> Lane | Denied:
         """Do what is due, then find the lane of ``request``, or deny it for good."""
-        if self._timers.earliest <= now:
+        if self.timers.earliest <= now:
             self.tick(now)
-        lane = self._registry.lane(request.resource)
+        lane = self._lanes.get(request.resource.name)
         if self._closed or lane is None:
             reason = DenyReason.SHUTDOWN if self._closed else DenyReason.UNKNOWN_RESOURCE
             return Denied(reason, request.resource.name)
         for scope in lane.scopes:
-            if scope.limiters and scope.too_large(request, now) is not None:
+            only = scope.only_requests
+            if (only is None or not only.free) and scope.limiters and scope.too_large(request, now) is not None:
                 return Denied(DenyReason.TOO_LARGE, lane.name)
         return lane
 

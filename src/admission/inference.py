@@ -133,7 +133,6 @@ class Inference:
 
     __slots__ = (
         "_above",
-        "_armed",
         "_confirmed",
         "_counted_at",
         "_doubt",
@@ -155,6 +154,7 @@ class Inference:
         "_rotated_at",
         "_seen",
         "_strange_at",
+        "armed",
         "kind",
         "rejected_at",
         "since",
@@ -165,7 +165,7 @@ class Inference:
         self.stage = Stage.NONE
         self.kind = LimitKind.REQUESTS  # the rate that is tried or established
         self.since = -inf  # records of rates count from here on
-        self._armed = False
+        self.armed = False  # an unlabelled rejection was seen: from now on it matters what is accepted
         self._seen: dict[int, int] = {}
         self._older: dict[int, int] = {}
         self._rotated_at = -inf
@@ -192,7 +192,7 @@ class Inference:
 
     def accepted(self, others: int, sent_at: float) -> None:
         """A request that was sent at ``sent_at`` with ``others`` in flight was answered, and not with a rejection."""
-        if not self._armed or (others >= self._measured and sent_at <= self._measured_at):
+        if not self.armed or (others >= self._measured and sent_at <= self._measured_at):
             return
         self._seen[others] = self._seen.get(others, 0) + 1
         if others >= self._doubted_from and sent_at > self._measured_at:
@@ -202,8 +202,8 @@ class Inference:
 
     def judge(self, rejection: Rejection, suspects: list[Suspect], now: float) -> Judgement:
         """Say which limit an unlabelled ``rejection`` is taken to be about."""
-        if not self._armed:
-            self._armed = True
+        if not self.armed:
+            self.armed = True
             self.since = self._rotated_at = now
         if rejection.sent_at < self._judged_at:
             return Judgement(self._judged)  # of a burst already judged
@@ -243,7 +243,7 @@ class Inference:
         assert TRIAL_AFTER <= self._needed <= TRIAL_AFTER_MOST
         assert 0 <= self._failed_row < FALLS_AFTER
         assert all(count > 0 for count in self._seen.values())
-        assert self._armed or not self._seen
+        assert self.armed or not self._seen
 
     def _unknown(
         self, rejection: Rejection, suspects: list[Suspect], now: float, *, fits: bool, counts: bool

@@ -57,6 +57,7 @@ class Lane:
 
     __slots__ = (
         "_gone",
+        "_lone",
         "_marked_at",
         "_open_s",
         "_order",
@@ -90,6 +91,8 @@ class Lane:
         self._usages: deque[tuple[Request, Outcome, Usage]] = deque(maxlen=USAGES_KEPT)
         self.bids = 0
         self.blocked_until = -inf
+        # Who waits alone needs no order: it stands in no line until somebody joins it.
+        self._lone: Waiter | None = None
         self._ranks: dict[int, _Rank] = {}
         self._order: list[_Rank] = []  # highest priority first
         self._gone = 0  # how many who left still stand in a line
@@ -101,6 +104,19 @@ class Lane:
 
     def push(self, waiter: Waiter) -> None:
         """Put ``waiter`` at the end of its flow."""
+        if not self.queued:
+            self._lone = waiter
+        else:
+            if self._lone is not None:
+                self._line_up(self._lone)
+                self._lone = None
+            self._line_up(waiter)
+        self.queued += 1
+        self.bids += waiter.bid
+        if waiter.expires < inf:
+            heappush(self.deadlines, (waiter.expires, waiter.id, waiter))
+
+    def _line_up(self, waiter: Waiter) -> None:
         request = waiter.request
         rank = self._ranks.get(request.priority)
         if rank is None:
@@ -111,13 +127,11 @@ class Lane:
             rank.fair.add(request.flow, request.weight)
         else:
             line.append(waiter)
-        self.queued += 1
-        self.bids += waiter.bid
-        if waiter.expires < inf:
-            heappush(self.deadlines, (waiter.expires, waiter.id, waiter))
 
     def head(self) -> Waiter | None:
         """The waiter whose turn it is."""
+        if self._lone is not None:
+            return self._lone
         for rank in self._order:
             flow = rank.fair.head()
             if flow is not None:
@@ -126,26 +140,40 @@ class Lane:
 
     def serve(self, waiter: Waiter) -> None:
         """Take out ``waiter``, the head, because it was admitted; its flow pays for it."""
-        rank, flow = self._ranks[waiter.request.priority], waiter.request.flow
-        line = rank.lines[flow]
-        assert line[0] is waiter, "only the first of a flow is served"
-        if self._shorten(line):
-            rank.fair.charge(flow)
+        if waiter is self._lone:
+            self._lone = None
         else:
-            del rank.lines[flow]
-            rank.fair.charge_last(flow)
-        self._left(waiter)
+            rank, flow = self._ranks[waiter.request.priority], waiter.request.flow
+            line = rank.lines[flow]
+            assert line[0] is waiter, "only the first of a flow is served"
+            if self._shorten(line):
+                rank.fair.charge(flow)
+            else:
+                del rank.lines[flow]
+                rank.fair.charge_last(flow)
+        waiter.queued = False
+        self.queued -= 1
+        self.bids -= waiter.bid
+        if waiter.expires < inf:
+            self._tidy_deadlines()
 
     def drop(self, waiter: Waiter) -> None:
         """Take ``waiter`` out at no cost to its flow."""
-        rank, flow = self._ranks[waiter.request.priority], waiter.request.flow
-        line = rank.lines[flow]
-        if line[0] is not waiter:
-            self._gone += 1
-        elif not self._shorten(line):
-            del rank.lines[flow]
-            rank.fair.remove(flow)
-        self._left(waiter)
+        if waiter is self._lone:
+            self._lone = None
+        else:
+            rank, flow = self._ranks[waiter.request.priority], waiter.request.flow
+            line = rank.lines[flow]
+            if line[0] is not waiter:
+                self._gone += 1
+            elif not self._shorten(line):
+                del rank.lines[flow]
+                rank.fair.remove(flow)
+        waiter.queued = False
+        self.queued -= 1
+        self.bids -= waiter.bid
+        if waiter.expires < inf:
+            self._tidy_deadlines()
         if self._gone > self.queued + _SPARE_ENTRIES:
             self._sweep()
 
@@ -199,10 +227,8 @@ class Lane:
         self.token_limited = True
         while self._usages:
             self.estimates.learn(*self._usages.popleft())
-        for rank in self._ranks.values():
-            for line in rank.lines.values():
-                for waiter in line:
-                    waiter.request = self.estimated(waiter.request.stated or waiter.request)
+        for waiter in self._standing():
+            waiter.request = self.estimated(waiter.request.stated or waiter.request)
 
     def footprint(self) -> int:
         """Entries held, rubbish included."""
@@ -214,7 +240,8 @@ class Lane:
         """Assert that the counts, the lines, the fair queues and the deadlines tell the same story."""
         self.estimates.check()
         assert self.token_limited == any(scope.token_limited for scope in self.scopes)
-        standing = [waiter for rank in self._ranks.values() for line in rank.lines.values() for waiter in line]
+        standing = self._standing()
+        assert self._lone is None or standing == [self._lone], "somebody waits beside the lone one"
         queued = [waiter for waiter in standing if waiter.queued]
         assert len(queued) == self.queued
         assert len(standing) - len(queued) == self._gone
@@ -230,6 +257,11 @@ class Lane:
         if self.parked_at is not None:
             assert self in self.parked_at.waiting
 
+    def _standing(self) -> list[Waiter]:
+        """Everybody in a line, those who left too, and who waits alone."""
+        in_lines = [waiter for rank in self._ranks.values() for line in rank.lines.values() for waiter in line]
+        return in_lines if self._lone is None else [self._lone, *in_lines]
+
     def _add_rank(self, priority: int) -> _Rank:
         rank = self._ranks[priority] = _Rank()
         self._order = [self._ranks[one] for one in sorted(self._ranks, reverse=True)]
@@ -243,12 +275,8 @@ class Lane:
             self._gone -= 1
         return bool(line)
 
-    def _left(self, waiter: Waiter) -> None:
-        waiter.queued = False
-        self.queued -= 1
-        self.bids -= waiter.bid
-        if waiter.expires == inf:
-            return
+    def _tidy_deadlines(self) -> None:
+        """Somebody who has one left."""
         deadlines = self.deadlines
         while deadlines and not deadlines[0][2].queued:
             heappop(deadlines)

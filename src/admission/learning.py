@@ -119,7 +119,8 @@ def _accepted(passage: Passage, lease: Lease, now: float, usage: Usage | None, *
     law = scope.concurrency
     if law is not None and stamp is not None:
         law.succeeded(stamp, now, (None if usage is None else usage.output_tokens) if well else 0)
-        scope.inference.accepted(stamp.others, stamp.sent_at)
+        if scope.inference.armed:
+            scope.inference.accepted(stamp.others, stamp.sent_at)
     if passage.canary:
         # A canary that met a 500 or silence has shown nothing: the next one may go.
         if well:

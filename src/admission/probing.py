@@ -59,7 +59,10 @@ class ProbingState(NamedTuple):
 
 
 class Probing:
-    """The plan of probes: ``every_s`` seconds apart, the next at ``next_at`` (seconds, monotonic)."""
+    """The plan of probes: ``every_s`` seconds apart, the next at ``next_at`` (seconds, monotonic).
+
+    ``throughput`` counts the answers; ``creeps`` says that a hold may grow by itself.
+    """
 
     # The mutable state is exactly these slots.
     __slots__ = (
@@ -71,16 +74,18 @@ class Probing:
         "_rejections",
         "_rng",
         "_surprises",
-        "_throughput",
+        "creeps",
         "every_s",
         "next_at",
+        "throughput",
     )
 
     def __init__(self, *, rng: Rng) -> None:
         self.every_s = PROBE_MIN_S
         self.next_at = -inf
         self._rng = rng
-        self._throughput = Throughput()
+        self.throughput = Throughput()
+        self.creeps = False  # whether a hold may have grown ever since: contended once is not contended now
         self._creep_per_s = 0.0
         self._cost = 1.0  # rejections for each probe, smoothed
         self._rejections = 0
@@ -93,13 +98,9 @@ class Probing:
         """Begin with the distance of an earlier plan, and the first probe as soon as there is use for it."""
         self.every_s = min(PROBE_CAP_S, max(PROBE_MIN_S, every_s))
 
-    def completed(self, now: float) -> None:
-        """A request was answered."""
-        self._throughput.add(now)
-
     def per_s(self, now: float) -> float:
         """Answers a second, lately."""
-        return self._throughput.per_s(now)
+        return self.throughput.per_s(now)
 
     def rejected(self, retry_after_s: float | None) -> None:
         """A burst of rejections began; ``retry_after_s`` is the pause it asked for."""
@@ -156,6 +157,7 @@ class Probing:
         """Fix the moment of the next probe."""
         if self.contended(now):
             self._creep_per_s = 1.0 / self._slot_s(limit, now)
+            self.creeps = True
             return
         self.every_s = max(PROBE_MIN_S, min(self.every_s, self._max_s(limit, now)))
         self.next_at = now + self.every_s * self._rng.uniform(1.0 - PROBE_JITTER, 1.0 + PROBE_JITTER)
@@ -194,10 +196,11 @@ class Probing:
         assert PROBE_MIN_S <= self.every_s <= PROBE_CAP_S
         assert self._surprises[0] <= self._surprises[1]
         assert self._cost > 0.0
-        self._throughput.check()
+        assert self.creeps or not self._creep_per_s
+        self.throughput.check()
 
     def _slot_s(self, limit: float, now: float) -> float:
-        per_s = self._throughput.per_s(now)
+        per_s = self.throughput.per_s(now)
         latency_s = limit / per_s if per_s > 0.0 else inf
         slot_s = min(CREEP_MAX_S, max(CREEP_MIN_S, CREEP_LATENCIES * latency_s))
         return slot_s * max(1.0, CREEP_SMALL / limit) if limit > 0.0 else slot_s * CREEP_SMALL
@@ -206,7 +209,7 @@ class Probing:
         share, cap_s = REJECTED_SHARE, PROBE_CAP_S
         if self._fallen(limit, now):
             share, cap_s = FALLEN_REJECTED_SHARE, FALLEN_PROBE_CAP_S
-        per_s = self._throughput.per_s(now)
+        per_s = self.throughput.per_s(now)
         affordable_s = self._cost / (share * per_s) if per_s > 0.0 else cap_s
         return min(cap_s, max(PROBE_MAX_AT_LEAST_S, affordable_s, PROBE_HINTS * self._hint_s))
 

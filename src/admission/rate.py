@@ -21,7 +21,7 @@ from math import inf, nan
 from typing import TYPE_CHECKING, Final
 
 from .bucket import BURST_S, OWED_MAX_S, Bucket
-from .rate_learned import LearnedRate, LearnedSnapshot, RateMode
+from .rate_learned import PROBE, LearnedRate, LearnedSnapshot, RateMode
 from .rate_measure import MEASURE_S
 from .rate_stated import StatedRate
 
@@ -99,6 +99,7 @@ class RateLimiter:
 
     __slots__ = (
         "_bucket",
+        "_changes_at",
         "_configured",
         "_explained",
         "_explained_at",
@@ -118,6 +119,7 @@ class RateLimiter:
         self._stated = StatedRate()
         self._share = share
         self._reviewed_at = -inf
+        self._changes_at = inf  # when the learned rate does so by itself
         self._explained: list[float] = []  # when the last few bursts that a statement explains came
         self._explained_at = -inf
         self._configured = inf
@@ -160,13 +162,16 @@ class RateLimiter:
         """Whether ``cost`` can ever go; if not, it is too large. A statement that has lapsed forbids nothing."""
         if now - self._reviewed_at >= REVIEW_S:
             self._apply(now)
-        return self._bucket.fits(cost)
+        capacity = self._bucket.capacity
+        return capacity is None or cost <= capacity
 
     def ready_at(self, cost: float, now: float) -> float:
         """The earliest time at which to ask again for ``cost``; not after ``now`` means that it may go now."""
-        if now - self._reviewed_at >= REVIEW_S or now >= self._learned.next_tick(now) or self._stated.lapsed(now):
+        stated = self._stated
+        says = stated.left is not None  # whether there is a statement: most providers make none
+        if now - self._reviewed_at >= REVIEW_S or now >= self._changes_at or (says and stated.lapsed(now)):
             self._apply(now)
-        at = max(self._bucket.ready_at(cost, now), self._stated.room_at(cost, now))
+        at = max(self._bucket.ready_at(cost, now), stated.room_at(cost, now) if says else now)
         if at > now and self._climbs():
             return min(at, self._stated.lapses_at, now + min(REVIEW_MAX_S, max(REVIEW_S, REVIEW_SHARE * (at - now))))
         return at
@@ -179,11 +184,11 @@ class RateLimiter:
             learned.sent(cost, now, lateness_s=0.0, pace_s=0.0)
             return RateStamp(cost, now, seq, before, learned.generation, nan)
         bucket = self._bucket
-        late_s = now - bucket.ready_at(cost, now)
+        late_s = now - bucket.ready_at(cost, now) if learned.mode is PROBE else 0.0  # nobody asks else
         learned.sent(cost, now, lateness_s=late_s, pace_s=cost / bucket.rate)
         bucket.take(cost, now)
         expected = self._stated.sent(cost, now) - self._stated.corrected
-        if learned.mode is RateMode.PROBE:
+        if learned.mode is PROBE:
             self._apply(now)
         return RateStamp(cost, now, seq, before, learned.generation, expected)
 
@@ -334,6 +339,7 @@ class RateLimiter:
         """Bring the bucket to the least of the known rates."""
         self._reviewed_at = now
         self._learned.advance(now)
+        self._changes_at = self._learned.next_tick(now)
         stated = self._share * self._stated.rate(now)
         self._bucket.set_rate(min(self._configured, self._learned.rate, stated), now)
         limits = [60.0 * self._configured, self._stated.capacity(now) or inf]

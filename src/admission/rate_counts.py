@@ -89,11 +89,12 @@ class SendCounts:
         return gap_s > IDLE_S and gap_s > pause_s
 
     def sent(self, cost: float, now: float, *, idle: bool) -> None:
-        """Count ``cost`` units sent at ``now``; ``idle``: it begins a busy spell."""
-        if idle:
+        """Count ``cost`` units sent at ``now``; ``idle``: it begins a busy spell, as the first send always does."""
+        if idle or not self.requests:
             self.busy_since = now
         self.last_sent = now
-        at = self._advance(now)
+        number = int(now / BIN_S)
+        at = number % BINS if number == self._bin else self._advance(number)
         self._net[at] += cost
         self._requests[at] += 1
         self.units += cost
@@ -200,11 +201,8 @@ class SendCounts:
         assert self.units >= 0.0
         assert self.last_sent == -inf or self.busy_since <= self.last_sent
 
-    def _advance(self, now: float) -> int:
-        """Open the bins up to ``now``; at most one turn of the ring however long it was quiet."""
-        number = int(now / BIN_S)
-        if number == self._bin:
-            return number % BINS
+    def _advance(self, number: int) -> int:
+        """Open the bins up to ``number``; at most one turn of the ring however long it was quiet."""
         number = max(number, self._bin, 0)
         for fresh in range(max(self._bin + 1, number - BINS + 1), number + 1):
             slot = fresh % BINS

@@ -26,7 +26,7 @@ from .rate_window import REPEATS_WITHIN, WINDOW_S, FixedWindow
 if TYPE_CHECKING:
     from ..values import Rng
 
-__all__ = ["LearnedRate", "LearnedSnapshot", "RateMode"]
+__all__ = ["PROBE", "LearnedRate", "LearnedSnapshot", "RateMode"]
 
 MEASURE_LONG_S: Final = 60.0
 MEASURE_REQUESTS: Final = 20
@@ -93,7 +93,7 @@ class RateMode(StrEnum):
     PROBE = "probe"
 
 
-_PROBE: Final = RateMode.PROBE  # asked for every request, and looking up an enum's member is slow
+PROBE: Final = RateMode.PROBE  # asked for every request, and looking up an enum's member is slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,17 +190,13 @@ class LearnedRate:
 
         A probe goes on only through sends that came as fast as the rate allows: it never climbs unused (T4).
         """
-        if self.mode is _PROBE and lateness_s <= max(LATE_S, LATE_SHARE * pace_s):
+        if self.mode is PROBE and lateness_s <= max(LATE_S, LATE_SHARE * pace_s):
             since = max(self.counts.last_sent, self._hold_until)
             self._probed_s = min(PROBE_MAX_S, self._probed_s + max(0.0, now - since))
-        pause_s = PAUSE_INTERVALS * pace_s
-        if self._block is not None:
-            pause_s = max(pause_s, now - self._block.at + LATE_S)
-            if self._resume is None and now >= self._blocked_until:
-                self._resume = Mark(now, self.counts.units)
-        counts, opened = self.counts, self._open
-        if now - self._unblocked_at > IDLE_S and counts.idle(now, pause_s):
-            opened = self._open = Mark(now, counts.units)
+        counts = self.counts
+        if self._block is not None or now - counts.last_sent > IDLE_S:
+            self._resumed(now, pace_s)
+        opened = self._open
         counts.sent(cost, now, idle=opened is not None and opened.at == now)
 
     def corrected(self, delta: float, sent_at: float, units_before: float) -> None:
@@ -334,6 +330,16 @@ class LearnedRate:
         assert HOLD_MIN_S <= self._hold_s <= WINDOW_HOLD_S
         assert 0.0 <= self._probed_s <= PROBE_MAX_S
         assert self.mode is RateMode.OPEN or isfinite(self.rate)
+
+    def _resumed(self, now: float, pace_s: float) -> None:
+        """A send comes after a gap, or while a cooldown has not proved to be over."""
+        pause_s = PAUSE_INTERVALS * pace_s
+        if self._block is not None:
+            pause_s = max(pause_s, now - self._block.at + LATE_S)
+            if self._resume is None and now >= self._blocked_until:
+                self._resume = Mark(now, self.counts.units)
+        if now - self._unblocked_at > IDLE_S and self.counts.idle(now, pause_s):
+            self._open = Mark(now, self.counts.units)
 
     def _hold(self, base: float, now: float) -> None:
         self.mode = RateMode.HOLD

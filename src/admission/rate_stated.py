@@ -18,7 +18,7 @@ out; then what is left is spread over the time until the reset.
 
 from __future__ import annotations
 
-from math import inf, isfinite
+from math import inf, isfinite, nan
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -175,9 +175,9 @@ class StatedRate:
         self._sent_at = now
         if cost > 0.0:
             self._cost = cost
-        left = self._advance(now)
+        left = None if self.left is None else self._advance(now)
         if left is None:
-            return float("nan")
+            return nan
         self.left = left - cost
         return self.left
 

@@ -22,34 +22,34 @@ __all__ = ["Registry"]
 class Registry:
     """The lanes and scopes of one gate, by name."""
 
-    __slots__ = ("_named", "_rng", "lanes", "scopes")
+    __slots__ = ("_rng", "lanes", "named", "scopes")
 
     def __init__(self, rng: Rng) -> None:
         self._rng = rng
-        self._named: dict[str, Lane] = {}  # by every name, aliases too
+        self.named: dict[str, Lane] = {}  # by every name, aliases too
         self.lanes: dict[str, Lane] = {}
         self.scopes: dict[str, Scope] = {}
 
     def knows(self, resource: ResourceKey) -> bool:
         """Whether ``resource`` is a lane or an alias of one."""
-        return resource.name in self._named
+        return resource.name in self.named
 
     def lane(self, resource: ResourceKey) -> Lane | None:
         """The lane of ``resource``, aliases resolved."""
-        return self._named.get(resource.name)
+        return self.named.get(resource.name)
 
     def add(self, resource: ResourceKey, limits: Mapping[str, ScopeLimits], now: float) -> None:
         """Make ``resource`` known, with ``limits`` by scope name. Scopes that have limits already keep them."""
         name, scopes = resource.name, resource.scopes()
         for scope in scopes:
             self._add_scope(scope, limits.get(scope, ScopeLimits()), leaf=scope == scopes[-1], now=now)
-        lane = self._named[name] = self.lanes[name] = Lane(name, tuple(self.scopes[scope] for scope in scopes), now)
+        lane = self.named[name] = self.lanes[name] = Lane(name, tuple(self.scopes[scope] for scope in scopes), now)
         for passed in lane.scopes:
             passed.lanes.append(lane)
 
     def alias(self, resource: ResourceKey, target: Lane) -> None:
         """``resource`` is another name of ``target``."""
-        self._named[resource.name] = target
+        self.named[resource.name] = target
 
     def footprint(self) -> int:
         """Entries that the queues of all lanes hold, rubbish included."""

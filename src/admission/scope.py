@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..values import LimitKind, Rng
 from .concurrency import AdaptiveConcurrency, FixedConcurrency, Stamp
-from .cooldown import Cooldown
+from .cooldown import SETTLE_S, Cooldown
 from .estimates import TokenEstimates
 from .fair_queue import FairQueue
 from .inference import Inference
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Passage", "Refusal", "Scope", "ScopeLimits"]
 
-_REQUESTS = LimitKind.REQUESTS  # asked for every request, and looking up an enum's member is slow
+# Named once: they are asked for every request, and looking up an enum's member is slow.
+_REQUESTS = LimitKind.REQUESTS
+_INPUT = LimitKind.INPUT_TOKENS
+_OUTPUT = LimitKind.OUTPUT_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +120,14 @@ class Passage:
 class Scope:
     """The counts, limits, rate buckets and cooldown of one scope, and the queue of resources that wait for it."""
 
-    # The mutable state of a scope is exactly these slots; `waiting`, `parked` and `lanes` are kept by the gate.
+    # The mutable state of a scope is these slots; `waiting`, `parked`, `asks_at` and `lanes` are kept by the gate.
     __slots__ = (
-        "_adaptive",
         "_full",
-        "_only_requests",
         "_ramp_started",
         "_rng",
         "accepted",
+        "adaptive",
+        "asks_at",
         "bare",
         "concurrency",
         "cooldown",
@@ -136,6 +139,7 @@ class Scope:
         "limiters",
         "limits",
         "name",
+        "only_requests",
         "parked",
         "paused",
         "place",
@@ -154,12 +158,13 @@ class Scope:
         self.paused = False  # a cooldown ran, and nothing has got through since
         self.waiting: FairQueue[Lane] = FairQueue()
         self.parked = 0  # how many lanes are in `waiting`
+        self.asks_at = inf  # when time alone may let the first of them in: the scope's timer
         self.waiters_ahead = Refusal(self, DenyReason.WAITERS_AHEAD, inf)
         self._full = Refusal(self, DenyReason.NO_CAPACITY, inf)
         self.place = Passage(self, None, (), False)  # of every lease that took nothing else here
         self.cooldown = Cooldown(rng=rng, cap_s=limits.cooldown_cap_s)
         self.concurrency = _law(limits, rng)
-        self._adaptive = limits.adaptive
+        self.adaptive = limits.adaptive
         self.inference = Inference()
         self.limiters: dict[LimitKind, RateLimiter] = {}
         self.estimates = TokenEstimates()  # of the resource that ends here
@@ -170,7 +175,7 @@ class Scope:
             self.limiters[kind] = RateLimiter(configured_per_minute=rate, rng=rng, share=limits.share)
         if leaf and LimitKind.REQUESTS not in self.limiters:
             self.limiters[LimitKind.REQUESTS] = RateLimiter(configured_per_minute=None, rng=rng, share=limits.share)
-        self._only_requests: RateLimiter | None = None
+        self.only_requests: RateLimiter | None = None
         self.token_limited = False
         self.lanes: list[Lane] = []
         self._review()
@@ -208,7 +213,7 @@ class Scope:
             law.set_bounds(limits.minimum, limits.maximum or UNKNOWN_MAXIMUM, now)
         else:
             self.concurrency = _law(limits, self._rng)
-        self._adaptive = limits.adaptive
+        self.adaptive = limits.adaptive
         self.cooldown.cap_s = limits.cooldown_cap_s
         stated = limits.rates()
         for kind in before.rates().keys() | stated.keys():
@@ -226,7 +231,7 @@ class Scope:
         """Let the concurrency law see the time and the demand before a decision."""
         law = self.concurrency
         # Time means nothing to a fixed limit, but for what it waits for after a rejection.
-        if law is not None and (self._adaptive or law.consecutive):
+        if law is not None and (self.adaptive or law.consecutive):
             law.advance(now, self.in_flight, self.parked > 0)
 
     def full(self, now: float) -> Refusal | None:
@@ -244,31 +249,32 @@ class Scope:
             reason = DenyReason.COOLDOWN if now < cooldown.blocked_until else DenyReason.NO_CAPACITY
             return Refusal(self, reason, cooldown.next_tick(now, in_flight, limit))
         if law is not None and in_flight + 1 > limit + _ROUNDING:
+            if not self.adaptive and not law.consecutive:
+                return self._full  # as next_tick would say
             return self._no_capacity(law, now)
         if self.limits.startup_ramp_s:
             refusal = self._ramp_refusal(limit, now)
             if refusal is not None:
                 return refusal
-        only = self._only_requests
+        only = self.only_requests
         return None if only is not None and only.free else self._rate_refusal(request, now)
 
     def admit(self, request: Request, now: float) -> Passage:
         """Take what ``request`` needs. The caller has seen ``refusal`` return None at this ``now``."""
-        others = self.in_flight
+        law, cooldown, only, others = self.concurrency, self.cooldown, self.only_requests, self.in_flight
         self.in_flight = others + 1
         if self._ramp_started is None:
             self._ramp_started = now
+        settle_s = SETTLE_S if law is None else law.silence.tau
+        canary = not (cooldown.quiet and cooldown.settle_s == settle_s) and cooldown.sent(now, settle_s)
         if self.bare:
-            return Passage(self, None, (), canary=True) if self.cooldown.sent(now) else self.place
-        law, only = self.concurrency, self._only_requests
+            return Passage(self, None, (), canary) if canary else self.place
         rates: tuple[tuple[LimitKind, RateStamp], ...] = ()
         if only is not None:
             rates = ((_REQUESTS, only.take(1.0, now)),)
         elif self.limiters:
             rates = tuple([(kind, lim.take(cost_of(request, kind), now)) for kind, lim in self.limiters.items()])
-        if law is not None:
-            return Passage(self, law.sent(now, others), rates, self.cooldown.sent(now, law.tau))
-        return Passage(self, None, rates, self.cooldown.sent(now))
+        return Passage(self, None if law is None else law.sent(now, others), rates, canary)
 
     def check(self) -> None:
         """Assert every invariant of this scope and its parts."""
@@ -284,9 +290,10 @@ class Scope:
 
     def _review(self) -> None:
         """The limits changed: note what most scopes are, so that it need not be found out for each request."""
+        self.cooldown.quiet = False  # what it is told with a request may have changed
         # Whether nothing but a cooldown can ever refuse here.
         self.bare = self.concurrency is None and not self.limiters and not self.limits.startup_ramp_s
-        self._only_requests = self.limiters.get(_REQUESTS) if len(self.limiters) == 1 else None
+        self.only_requests = self.limiters.get(_REQUESTS) if len(self.limiters) == 1 else None
         self.token_limited = any(kind is not _REQUESTS for kind in self.limiters)
         if self.token_limited:  # from now on its lanes estimate what their requests use
             for lane in self.lanes:
@@ -330,9 +337,9 @@ def cost_of(request: Request, kind: LimitKind) -> float:
     """What ``request`` takes from the limit of ``kind``: requests or estimated tokens."""
     if kind is _REQUESTS:
         return 1.0
-    if kind is LimitKind.INPUT_TOKENS:
+    if kind is _INPUT:
         return float(request.input_tokens)
-    if kind is LimitKind.OUTPUT_TOKENS:
+    if kind is _OUTPUT:
         return float(request.output_tokens)
     return float(request.input_tokens + request.output_tokens)
 

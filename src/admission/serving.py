@@ -6,6 +6,7 @@ decides nothing about requests that are not admitted in the end, nor what an att
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from .values import Grant
@@ -13,7 +14,7 @@ from .values import Grant
 if TYPE_CHECKING:
     from .lane import Lane
     from .leases import LeaseBook
-    from .scope import Refusal, Scope
+    from .scope import Passage, Refusal, Scope
     from .values import Lease, Request
     from .waiting import WaitingRoom
 
@@ -23,26 +24,27 @@ __all__ = ["Serving"]
 class Serving:
     """The step from waiting to holding a lease, for one gate."""
 
-    __slots__ = ("_leases", "_room", "_timers")
+    __slots__ = ("_leases", "_room")
 
     def __init__(self, room: WaitingRoom, leases: LeaseBook) -> None:
         self._room = room
         self._leases = leases
-        self._timers = room.timers
 
-    def first_refusal(self, lane: Lane, request: Request, now: float) -> Refusal | None:
-        """What keeps ``request``, which only just came, from going now: those that wait already, or a scope."""
-        for scope in lane.scopes:
-            if scope.parked:
-                return scope.waiters_ahead
-        return self.refusal(lane, request, now)
+    def refusal(self, lane: Lane, request: Request, now: float, *, newcomer: bool = False) -> Refusal | None:
+        """What keeps ``request`` from going now: the first scope without room, widest first; None if all have room.
 
-    def refusal(self, lane: Lane, request: Request, now: float) -> Refusal | None:
-        """The first scope that has no room for ``request`` now, widest first; None when all have."""
+        A ``newcomer`` is kept by those that wait already, too.
+        """
+        if newcomer:
+            for scope in lane.scopes:
+                if scope.parked:
+                    return scope.waiters_ahead
         for scope in lane.scopes:
             if scope.bare and scope.cooldown.open:
                 continue
-            scope.advance(now)
+            law = scope.concurrency
+            if law is not None and (scope.adaptive or law.consecutive):  # as Scope.advance
+                law.advance(now, scope.in_flight, scope.parked > 0)
             refusal = scope.refusal(request, now)
             if refusal is not None:
                 return refusal
@@ -50,40 +52,50 @@ class Serving:
 
     def admit(self, lane: Lane, request: Request, waited_s: float, now: float) -> Lease:
         """Take what ``request`` needs in every scope. The caller has seen ``refusal`` return None at this ``now``."""
-        scopes, book = lane.scopes, self._leases
-        passages = tuple([scope.admit(request, now) for scope in scopes])
-        stamp = passages[-1].stamp
+        passages: list[Passage] = []
+        for scope in lane.scopes:
+            if scope.bare and scope.cooldown.quiet:
+                scope.in_flight += 1
+                passages.append(scope.place)
+            else:
+                passages.append(scope.admit(request, now))
+        law, stamp = lane.scopes[-1].concurrency, passages[-1].stamp
+        limit = inf if law is None else law.limit
         epoch = 0 if stamp is None else stamp.generation
-        limit = scopes[-1].limit
         lane.admitted += 1
-        return book.open(lane.name, request, now, waited_s, limit, epoch, passages)
+        return self._leases.open(lane.name, request, now, waited_s, limit, epoch, tuple(passages))
 
     def park(self, lane: Lane, refusal: Refusal, now: float) -> None:
         """Let ``lane`` wait where it was refused, and ask again if that changed something."""
-        scope = refusal.scope
-        self._room.park(lane, refusal)
-        limit = scope.limit
-        scope.advance(now)  # its law counts the time in which somebody waits, and now somebody does
-        due = scope.limit > limit  # a probe, that only waited for somebody who needs it
+        room, scope, lane.reason = self._room, refusal.scope, refusal.reason
+        if lane.parked_at is not scope:
+            if lane.parked_at is not None:
+                room.unpark(lane)
+            lane.parked_at = scope
+            scope.waiting.add(lane)
+            scope.parked += 1
+            if refusal.next_at < scope.asks_at:
+                room.ask_at(scope, refusal.next_at)
+        law, due = scope.concurrency, False
+        if law is not None and (scope.adaptive or law.consecutive):  # as Scope.advance
+            limit = law.limit
+            law.advance(now, scope.in_flight, demand=True)  # it counts the time in which somebody waits
+            due = law.limit > limit  # a probe, that only waited for somebody who needs it
         first = refusal is scope.waiters_ahead and scope.waiting.head() is lane  # and nobody asked the scope itself
         if due or first:
             self.pump(scope, now)
 
-    def pump_all(self, lane: Lane, now: float) -> None:
-        """Something changed in the scopes of ``lane``: serve whoever waits for one of them."""
-        for scope in lane.scopes:
-            if scope.parked:
-                self.pump(scope, now)
-
     def pump(self, scope: Scope, now: float) -> None:
         """Serve the lanes that wait for ``scope`` in turn until it refuses."""
         refusal: Refusal | None = None
-        while (lane := scope.waiting.head()) is not None:
+        while scope.parked:
+            lane = scope.waiting.head()
+            assert lane is not None
             if refusal is None:
                 refusal = self._serve(lane, now)
             if refusal is not None and refusal.scope is scope:
                 lane.reason = refusal.reason
-                self._timers.set(scope, refusal.next_at)
+                self._room.ask_at(scope, refusal.next_at)
                 return
             # Most of the time that was the only place: then the next one need not be looked at.
             refusal = scope.full(now) if scope.parked else None

@@ -15,7 +15,7 @@ from .values import Denied, DenyReason, Effect, Expire, Refuse
 
 if TYPE_CHECKING:
     from .lane import Lane, Waiter
-    from .scope import Refusal, Scope
+    from .scope import Scope
 
 __all__ = ["WaitingRoom", "pressure_of"]
 
@@ -62,7 +62,10 @@ class WaitingRoom:
             scope.waiting.charge(lane)
         else:
             scope.waiting.charge_last(lane)
-            self._left(lane, scope)
+            lane.parked_at = None
+            scope.parked -= 1
+            if not scope.parked and scope.asks_at < inf:
+                self.ask_at(scope, inf)
         if was_first:
             self.arm(lane, now)
 
@@ -101,29 +104,21 @@ class WaitingRoom:
 
     # Places
 
-    def park(self, lane: Lane, refusal: Refusal) -> None:
-        """``lane`` waits at the scope that refused it."""
-        scope, lane.reason = refusal.scope, refusal.reason
-        if lane.parked_at is not scope:
-            self.unpark(lane)
-            lane.parked_at = scope
-            scope.waiting.add(lane)
-            scope.parked += 1
-            if refusal.next_at < self.timers.at(scope):
-                self.timers.set(scope, refusal.next_at)
-
     def unpark(self, lane: Lane) -> None:
         """``lane`` waits nowhere."""
         scope = lane.parked_at
         if scope is not None:
             scope.waiting.remove(lane)
-            self._left(lane, scope)
+            lane.parked_at = None
+            scope.parked -= 1
+            if not scope.parked and scope.asks_at < inf:
+                self.ask_at(scope, inf)
 
-    def _left(self, lane: Lane, scope: Scope) -> None:
-        lane.parked_at = None
-        scope.parked -= 1
-        if not scope.parked:
-            self.timers.set(scope, inf)
+    def ask_at(self, scope: Scope, at: float) -> None:
+        """Time alone may let in whoever is first at ``scope`` at ``at``; ``inf``: nobody, or it cannot."""
+        if at != scope.asks_at:
+            scope.asks_at = at
+            self.timers.set(scope, at)
 
     def sync(self, scope: Scope, now: float) -> None:
         """The cooldown of ``scope`` may just have changed: let its lanes' clocks stand or run."""

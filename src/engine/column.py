@@ -68,7 +68,7 @@ class Column:
     """
 
     spec: ColumnSpec
-    fn: Callable[..., object]
+    fn: Callable[..., Any]
     is_async: bool
     parameters: tuple[str, ...]
     when_fn: Callable[..., object] | None
@@ -88,7 +88,7 @@ class Column:
 
     def validate(self, value: object) -> object:
         """Return the value of one cell as the return type has it. Raises pydantic's ValidationError."""
-        return value if self.adapter is None else self.adapter.validate_python(value)
+        return value if self.adapter is None else self.adapter.validator.validate_python(value)
 
     def restore(self, payload: bytes) -> object:
         """Return the value of one cell from its stored JSON. Raises ValidationError if it does not fit the type."""

@@ -22,11 +22,13 @@ INPUT = -1
 def arguments_of(sources: Iterable[tuple[str, int]], optional: frozenset[str], row: OpenRow) -> dict[str, object]:
     """Keyword arguments of a body over ``row``. An optional parameter that the row lacks is left to its default."""
     fields, values = row.seed.fields, row.values
-    return {
-        name: fields[name] if column == INPUT else values[column]
-        for name, column in sources
-        if column != INPUT or name not in optional or name in fields
-    }
+    arguments: dict[str, object] = {}
+    for name, column in sources:
+        if column != INPUT:
+            arguments[name] = values[column]
+        elif name not in optional or name in fields:
+            arguments[name] = fields[name]
+    return arguments
 
 
 def arguments_of_all(

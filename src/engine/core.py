@@ -7,7 +7,6 @@ that it drains after each step. Times are seconds on the run's monotonic clock.
 
 from __future__ import annotations
 
-from collections import deque
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -15,12 +14,14 @@ from ..salvage.classify import Failure
 from ..salvage.decisions import Fail, HeldItem, LaneParked
 from ..salvage.kinds import FailureKind
 from ..scheduler.dispatcher import Dispatcher
-from ..scheduler.frontier import CellState, Frontier, Progress, Task
+from ..scheduler.frontier import Frontier, Progress, Task
+from ..scheduler.tasks import READY, SKIPPED
 from ..values import Skipped, Usage
 from .conditions import arguments_of, arguments_of_all, condition_holds
 from .effects import Abandoned, Cancel, CoreEffect
 from .group_ends import GroupEnd, GroupEnds
 from .grouping import Grouping
+from .held_before import HeldBefore
 from .left_lanes import LeftLanes
 from .outcomes import Outcomes
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ..scheduler.graph import Graph
     from .open_rows import OpenRows
     from .records import Records
-    from .restore import HeldCell, Restored
+    from .restore import Restored
     from .rows import RowSeed
     from .values import CellResult, ColumnPlan
 
@@ -86,7 +87,7 @@ class RunCore:
         self._again: set[Task] = set()
         self._fresh: set[str] = set()
         self._given_up: set[Task] = set()
-        self._held_groups: dict[Task, tuple[HeldCell, float]] = {}
+        self._held_before = HeldBefore(plans, self.frontier, salvage)
         self._spent = 0  # numbers the attempts that used tokens and failed
         self._now = -inf  # the time of the event that is being handled
         for plan in self.plans:
@@ -106,11 +107,11 @@ class RunCore:
             return
         self.open.open(seed, restored)
         states: Mapping[int, int] = {} if restored is None else restored.states
-        progress = self.frontier.add_row(seed.index, self._groups.place(), states)
+        progress = self.frontier.add_row(seed.position, self._groups.place(), states)
         if restored is not None:
-            self._hold_again(progress, restored.held)
+            self._held_before.take_from(progress.ready, restored.held, self._groups.number, now)
         self._follow(progress, known=states)
-        if not self.owed:
+        if not self._groups.owed:
             self.seal()
 
     def seal(self) -> None:
@@ -131,21 +132,21 @@ class RunCore:
     ) -> None:
         """``task`` yielded ``results``: one for its row, or one for each live row of its group."""
         self._now = now
+        if self._again:
+            self._again.discard(task)
         plan = self.plans[task.column]
-        self._again.discard(task)
-        if self.frontier.task_state(task) != CellState.READY:
+        if plan.group:
+            self._group_succeeded(task, plan, results, usage, sent_at)
+            return
+        progress = self.frontier.finish(task)
+        if not progress.closed:  # it came too late
             self.salvage.dropped(task, now)
             return
-        attempts = 1 + self.salvage.tries(task)
-        self._left.worked(plan.lane, now)
-        self.salvage.succeeded(task, plan.lane, now, sent_at=sent_at)
-        if plan.group:
-            self._end_group(task, results, usage, attempts, None)
-            return
-        (result,) = results
         self.cells_closed += 1
-        self._outcomes.done(plan, result, usage, attempts)
-        self._follow(self.frontier.finish(task))
+        self._left.worked(plan.lane, now)
+        attempts = 1 + self.salvage.succeeded(task, plan.lane, now, sent_at=sent_at)
+        self._outcomes.done(plan, results[0], usage, attempts)
+        self._follow(progress)
 
     def failed(
         self,
@@ -160,7 +161,7 @@ class RunCore:
     ) -> None:
         """An attempt of ``task`` failed on ``lane``, usually that of its column."""
         self._now = now
-        if self.frontier.task_state(task) != CellState.READY:
+        if self.frontier.task_state(task) != READY:
             self.cancelled(task, now)
             return
         decision = self.salvage.failed(task, lane, failure, now, cooldown_until=cooldown_until, sent_at=sent_at)
@@ -203,7 +204,8 @@ class RunCore:
     # Time
 
     def tick(self, now: float, most: int = HELD_PER_STEP) -> None:
-        """Bring back held tasks whose time has come, give up those held for too long: up to ``most`` of each."""
+        """Bring back held tasks whose time has come, give up those held for too long: up to ``most`` of each. Only
+        needed while any is known to salvage."""
         self._now = now
         salvage = self.salvage
         due = salvage.next_tick(now) <= now
@@ -230,7 +232,7 @@ class RunCore:
         """Do one more part of what concerns too many tasks or rows for one step."""
         self._ends.go_on()
         for lane in tuple(self._emptying):
-            tasks = self.dispatcher.clear(lane, LEFT_PER_STEP) if lane in self._left else []
+            tasks = self.dispatcher.clear(lane, LEFT_PER_STEP) if lane in self._left.lanes else []
             for task in tasks:
                 self.give_up(task)
             if len(tasks) < LEFT_PER_STEP:
@@ -252,12 +254,14 @@ class RunCore:
 
     # Questions
 
-    def arguments(self, task: Task, rows: Sequence[int]) -> dict[str, object]:
-        """The keyword arguments for the body of ``task``; ``rows`` are the live rows of a group task, in order."""
-        plan = self.plans[task.column]
+    def inputs(self, task: Task) -> tuple[Sequence[int], dict[str, object]]:
+        """The rows that ``task`` is about, in order, and the keyword arguments for its body."""
+        column, unit = task
+        plan = self.plans[column]
         if not plan.group:
-            return arguments_of(plan.arguments, plan.optional, self.rows[rows[0]])
-        return arguments_of_all(plan.arguments, plan.optional, [self.rows[row] for row in rows])
+            return (unit,), arguments_of(plan.arguments, plan.optional, self.rows[unit])
+        rows = self.frontier.live_rows(task)
+        return rows, arguments_of_all(plan.arguments, plan.optional, [self.rows[row] for row in rows])
 
     def live_rows(self, task: Task) -> list[int]:
         """The rows that ``task`` is about."""
@@ -266,7 +270,7 @@ class RunCore:
     @property
     def pending(self) -> int:
         """Tasks that will run without anybody's help: ready ones, and held ones whose lane is not parked."""
-        return self.dispatcher.total() + self.salvage.waiting
+        return self.dispatcher.total + self.salvage.waiting
 
     def check(self) -> None:
         """Assert the invariants of every part, and those between them."""
@@ -280,27 +284,28 @@ class RunCore:
 
     def _follow(self, progress: Progress, *, known: Mapping[int, int] | None = None) -> None:
         """Carry out what the frontier concluded, and what that leads to. ``known`` cells are on record already."""
-        todo = deque((progress,))
-        while todo:
-            step = todo.popleft()
+        todo, grown = [progress], False
+        for step in todo:  # it grows meanwhile
             for row, column, state, reason in step.closed:
-                if state == CellState.SKIPPED and not (known and column in known):
+                if state == SKIPPED and not (known and column in known):
                     self._records.skipped(row, column, reason)
                     self.rows[row].problems[self.plans[column].name] = Skipped(reason)
             for task in step.cancel:
                 self._cancel(task)
             for task in step.ready:
-                further = self._ready(task)
-                if further is not None:
+                if grown and self.frontier.task_state(task) != READY:
+                    continue  # an earlier failure in the same step closed it
+                plan = self.plans[task.column]
+                if plan.column.when_fn is None and not plan.group:
+                    self._queue(task)
+                elif (further := self._ready(task, plan)) is not None:
                     todo.append(further)
+                    grown = True
             for index in step.finished_rows:
                 self.frontier.forget_row(index)
                 self.open.finish(index)
 
-    def _ready(self, task: Task) -> Progress | None:
-        plan = self.plans[task.column]
-        if self.frontier.task_state(task) != CellState.READY:
-            return None  # an earlier failure in the same step closed it
+    def _ready(self, task: Task, plan: ColumnPlan) -> Progress | None:
         if plan.column.when_fn is not None:
             holds = condition_holds(plan, self.rows[task.unit])
             if isinstance(holds, Failure):
@@ -308,10 +313,7 @@ class RunCore:
                 return self._fail(task, fail, Usage(), holds.traceback)
             if not holds:
                 return self.frontier.skip(task)
-        waiting = self._held_groups.pop(task, None) if plan.group else None
-        if waiting is not None:
-            self._hold_restored(task, *waiting)
-        else:
+        if not plan.group or not self._held_before.group(task, self._now):
             self._queue(task)
         return None
 
@@ -335,10 +337,11 @@ class RunCore:
             self.effects.append(effect)
 
     def _queue(self, task: Task, *, again: bool = False) -> None:
-        if self.plans[task.column].lane in self._left:
+        plan = self.plans[task.column]
+        if self._left.lanes and plan.lane in self._left.lanes:
             self.give_up(task)
             return
-        order = task.unit * self._groups.size if self.plans[task.column].group else task.unit
+        order = task.unit * self._groups.size if plan.group else task.unit
         self.dispatcher.push(task, order, again=again)
 
     def _cancel(self, task: Task) -> None:
@@ -348,7 +351,7 @@ class RunCore:
 
     def _end_badly(self, task: Task, fail: Fail, usage: Usage, traceback: str | None) -> None:
         if self.plans[task.column].group:
-            self._end_group(task, fail, usage, fail.attempts, traceback)
+            self._end_group(task, self.live_rows(task), fail, usage, fail.attempts, traceback)
         else:
             self._follow(self._fail(task, fail, usage, traceback))
 
@@ -357,33 +360,28 @@ class RunCore:
         self._outcomes.failed(task.unit, self.plans[task.column], fail, usage, traceback)
         return self.frontier.fail(task, fail.kind.value)
 
-    def _end_group(
-        self, task: Task, outcome: Sequence[CellResult] | Fail, usage: Usage, attempts: int, traceback: str | None
+    def _group_succeeded(
+        self, task: Task, plan: ColumnPlan, results: Sequence[CellResult], usage: Usage, sent_at: float | None
     ) -> None:
-        rows = self.live_rows(task) if isinstance(outcome, Fail) else [result.row for result in outcome]
+        if self.frontier.task_state(task) != READY:  # it came too late
+            self.salvage.dropped(task, self._now)
+            return
+        self._left.worked(plan.lane, self._now)
+        attempts = 1 + self.salvage.succeeded(task, plan.lane, self._now, sent_at=sent_at)
+        self._end_group(task, [result.row for result in results], results, usage, attempts, None)
+
+    def _end_group(
+        self,
+        task: Task,
+        rows: Sequence[int],
+        outcome: Sequence[CellResult] | Fail,
+        usage: Usage,
+        attempts: int,
+        traceback: str | None,
+    ) -> None:
         self.cells_closed += len(rows)
         self._ends.add(GroupEnd(task, self.plans[task.column], rows, outcome, usage, attempts, traceback))
         self.unfinished = self.unfinished or len(self._ends) > 0
-
-    # What an earlier run left
-
-    def _hold_again(self, progress: Progress, held: Mapping[int, HeldCell]) -> None:
-        """Cells that were held when the earlier run ended wait on, instead of being ready at once (V4, D6)."""
-        for column, before in held.items():
-            if self.plans[column].group:
-                self._held_groups[Task(column, self._groups.number)] = (before, self._now + before.wait_s)
-        waiting: list[Task] = []
-        for task in progress.ready:
-            cell = held.get(task.column)
-            if cell is None or self.plans[task.column].group:
-                waiting.append(task)
-            else:
-                self._hold_restored(task, cell, self._now + cell.wait_s)
-        progress.ready[:] = waiting
-
-    def _hold_restored(self, task: Task, cell: HeldCell, until: float) -> None:
-        self.frontier.hold(task)
-        self.salvage.restore(task, self.plans[task.column].lane, cell.history, until, self._now)
 
 
 def _wait_s(item: HeldItem[Task], now: float) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..admission.controller import AdmissionController, Bidder
 from ..admission.timers import Timers
-from ..admission.values import Denied, Grant, Lease, Refuse, Request
+from ..admission.values import Denied, Lease, Refuse, Request
 from ..values import Outcome
 from .plan import LOCAL
 
@@ -104,8 +104,9 @@ class Dispatch:
     def step(self, now: float, most: int = STARTS_PER_STEP) -> None:
         """Place what can be placed now, up to ``most`` tasks."""
         self._left = most
-        while (lane := self._blocked.pop_due(now)) is not None:
-            self._hungry[lane] = None
+        if self._blocked.earliest <= now:
+            while (lane := self._blocked.pop_due(now)) is not None:
+                self._hungry[lane] = None
         while not self._closed:
             if self.bidder.answers:
                 self._take_answers(now)
@@ -117,10 +118,11 @@ class Dispatch:
             if served is _Served.ENOUGH:
                 return
             del self._hungry[lane]
+            starved = self._starved[lane in self._local]
             if served is _Served.NO_WORKER:
-                self._starved[lane in self._local][lane] = None
-            else:
-                self._feed(lane in self._local)
+                starved[lane] = None
+            elif starved:
+                self._feed(starved)
 
     def next_tick(self) -> float:
         """When a blocked local lane opens."""
@@ -132,7 +134,9 @@ class Dispatch:
             self.local_running -= 1
         else:
             self.model_running -= 1
-        self._feed(local)
+        starved = self._starved[local]
+        if starved:
+            self._feed(starved)
 
     def block_local(self, lane: str, until: float) -> None:
         """Start nothing on a local lane before ``until``; ``inf`` for good."""
@@ -170,21 +174,22 @@ class Dispatch:
             starved.clear()
         return tasks
 
-    def _feed(self, local: bool) -> None:
+    def _feed(self, starved: dict[str, None]) -> None:
         """A worker may be free: one lane that found none gets its chance, so they take turns."""
-        starved = self._starved[local]
-        if starved:
-            lane = next(iter(starved))
-            del starved[lane]
-            self._hungry[lane] = None
+        lane = next(iter(starved))
+        del starved[lane]
+        self._hungry[lane] = None
 
     def _serve(self, lane: str, now: float) -> _Served:
         if lane in self._bids:
             return _Served.BID
-        if now < self._blocked.at(lane) < inf:
+        local = lane in self._local
+        if local and now < self._blocked.at(lane) < inf:
             return _Served.BLOCKED
         while self._left > 0 and not self._closed:
-            if self._short_of_workers(lane):
+            # A standing bid keeps no worker from others: its lane may be blocked for ever (T26). Its grant starts all
+            # the same, so that up to one task per lane may run beyond the bound.
+            if self.local_running >= self._local_workers if local else self.model_running >= self._model_workers:
                 return _Served.NO_WORKER
             task = self._dispatcher.pop(lane)
             if task is None:
@@ -195,24 +200,19 @@ class Dispatch:
             request = self._request_of(task)
             if request is None:
                 self.local_running += 1
-                self._run(task, None, now)
+                self._left -= 1
+                self._start(task, None, now)
             elif self._bid(lane, task, request, now):
                 return _Served.BID
         return _Served.ENOUGH
-
-    def _short_of_workers(self, lane: str) -> bool:
-        if lane in self._local:
-            return self.local_running >= self._local_workers
-        # A standing bid keeps no worker from others: its lane may be blocked for ever (T26). Its grant starts all the
-        # same, so that up to one task per lane may run beyond the bound.
-        return self.model_running >= self._model_workers
 
     def _bid(self, lane: str, task: Task, request: Request, now: float) -> bool:
         """Ask for a lease for ``task``. True if it has to wait."""
         answer = self._controller.bid(request, self.bidder, now)
         if isinstance(answer, Lease):
             self.model_running += 1
-            self._run(task, answer, now)
+            self._left -= 1
+            self._start(task, answer, now)
             return False
         if isinstance(answer, Denied):
             self._denied(task, answer)
@@ -231,19 +231,12 @@ class Dispatch:
             self._hungry[lane] = None
             if task is not None:
                 del self._lane_of_task[task]
-            self._settle(answer, task, now)
-
-    def _settle(self, answer: Grant | Refuse, task: Task | None, now: float) -> None:
-        match answer:
-            case Grant(lease=lease) if task is not None and not self._refused(task, now) and not self._closed:
-                self.model_running += 1
-                self._run(task, lease, now)
-            case Grant(lease=lease):
-                self._controller.release(lease, Outcome.CANCELLED, sent=False)
-            case Refuse(denied=denied):
+            if isinstance(answer, Refuse):
                 if task is not None:
-                    self._denied(task, denied)
-
-    def _run(self, task: Task, lease: Lease | None, now: float) -> None:
-        self._left -= 1
-        self._start(task, lease, now)
+                    self._denied(task, answer.denied)
+            elif task is None or self._refused(task, now) or self._closed:
+                self._controller.release(answer.lease, Outcome.CANCELLED, sent=False)
+            else:
+                self.model_running += 1
+                self._left -= 1
+                self._start(task, answer.lease, now)

@@ -30,7 +30,7 @@ from .options import RunKeywords, RunOptions
 from .output import read_results
 from .plan import plan_columns
 from .records import Records
-from .requests import Outside, requester
+from .requests import Outside, Sender, requester
 from .rows import RowId, Rows, RowSource
 from .runs import Run
 
@@ -93,7 +93,7 @@ class Engine:
         await self.admission.__aenter__()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
-        requester.set(Outside(self.admission, self._classifier, Meter(anyio.current_time())))
+        requester.set(Outside(Sender(self.admission, self._classifier, Meter(anyio.current_time()), "engine")))
         return self
 
     async def __aexit__(

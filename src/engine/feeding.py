@@ -23,7 +23,7 @@ class Feeder:
     ``came`` is called when rows came in that had to be waited for, ``broke`` with what the source or the store raised.
     """
 
-    __slots__ = ("_broke", "_came", "_intake", "_room", "_stopping", "_waits", "more")
+    __slots__ = ("_broke", "_came", "_intake", "_room", "_stopping", "more", "waits")
 
     def __init__(
         self, intake: Intake, stopping: Halt, *, came: Callable[[], None], broke: Callable[[Exception], None]
@@ -33,17 +33,18 @@ class Feeder:
         self._came = came
         self._broke = broke
         self._room = Wakeup()
-        self._waits = False
+        self.waits = False
+        """Whether ``run`` waits for room."""
         self.more = False
         """Whether there is room for more than ``take_now`` took in."""
 
-    def take_now(self, most: int) -> None:
+    def take_now(self, most: int, now: float) -> None:
         """Rows that need no waiting come in within the step that made room for them: no task has to be woken."""
         intake = self._intake
         self.more = False
         if intake.immediate and not intake.ended and (room := intake.room()) > 0:
             try:
-                intake.pull_now(min(room, most))
+                intake.pull_now(min(room, most), now)
             except Exception as error:
                 self._broke(error)
             else:
@@ -56,9 +57,9 @@ class Feeder:
             while not intake.ended and self._stopping.status is None:
                 room = intake.room()
                 if room <= 0:
-                    self._waits = True
+                    self.waits = True
                     await self._room.wait()
-                    self._waits = False
+                    self.waits = False
                     continue
                 try:
                     await intake.pull(room)
@@ -72,7 +73,7 @@ class Feeder:
 
     def look(self) -> None:
         """There may be room again."""
-        if self._waits and self._intake.room() > 0:
+        if self.waits and self._intake.room() > 0:
             self._room.set()
 
     def stop(self) -> None:

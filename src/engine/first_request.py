@@ -26,24 +26,25 @@ class FirstRequests:
     Where a column names no estimate, all its tasks ask for the same, and share one request.
     """
 
-    __slots__ = ("_core", "_estimated", "_estimates", "_requests")
+    __slots__ = ("_core", "_estimates", "_requests", "estimated")
 
     def __init__(self, core: RunCore, flow: str) -> None:
         self._core = core
-        self._estimated = frozenset(plan.index for plan in core.plans if callable(plan.column.tokens))
+        self.estimated = frozenset(plan.index for plan in core.plans if callable(plan.column.tokens))
+        """The columns that have to be asked, to be read only."""
         self._estimates: dict[Task, int] = {}
         self._requests = [_request(plan, flow) for plan in core.plans]
 
     def estimate(self, task: Task) -> None:
         """Ask the column how many input tokens ``task`` needs. Raises what the user's estimate raises."""
-        if task.column in self._estimated:
+        if task.column in self.estimated:
             core, column = self._core, self._core.plans[task.column].column
-            self._estimates[task] = column.estimate(core.arguments(task, core.live_rows(task)))
+            self._estimates[task] = column.estimate(core.inputs(task)[1])
 
     def of(self, task: Task) -> Request | None:
         """The request of ``task``, which was estimated; None for local work."""
         request = self._requests[task.column]
-        if request is None or task.column not in self._estimated:
+        if request is None or task.column not in self.estimated:
             return request
         return replace(request, input_tokens=self._estimates.get(task, 0))
 
@@ -58,8 +59,7 @@ class FirstRequests:
 
     def forget(self, task: Task) -> None:
         """``task`` has started, or will not."""
-        if self._estimates:
-            self._estimates.pop(task, None)
+        self._estimates.pop(task, None)
 
 
 def flow_of(run: str, column: str) -> str:

@@ -8,22 +8,22 @@ from __future__ import annotations
 from collections import deque
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from ..admission.timers import Timers
 from ..salvage.classify import Failure
 from ..salvage.kinds import TABLE, FailureKind
 from ..values import Outcome
+from .deadlines import Deadlines
 from .first_request import flow_of
 from .jobs import GroupResults, Job, ThreadRunner, body_results
-from .requests import requester
+from .requests import Sender, requester
 from .workers import Worker, Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from anyio.abc import TaskGroup
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .meter import Meter
     from .values import CellResult
 
-__all__ = ["CANCELS_PER_TURN", "RESULTS_PER_TURN", "Flight", "JobEnd"]
+__all__ = ["CANCELS_PER_TURN", "RESULTS_PER_TURN", "Flight"]
 
 CANCELS_PER_TURN = 64
 """Jobs that are cancelled in one turn of the loop. All of them end in the next one, whatever the turnstile says (T25);
@@ -44,12 +44,13 @@ so the end of a job cancels none by itself."""
 RESULTS_PER_TURN = 1024
 """Values of one group body that are validated and encoded in one turn of the loop, at some 4 us each."""
 
-JobEnd = "list[CellResult] | Failure | None"
-"""How a job ended: its results, why it failed, or None when it was cancelled."""
-
 
 class Flight:
-    """Every job between its start and its end. ``ended`` is told of each end after its lease was given back."""
+    """Every job between its start and its end.
+
+    ``ended`` is told of each end: the results, or why it failed, neither when it was cancelled; and the outcome with
+    which it has to :meth:`settle` the job.
+    """
 
     def __init__(
         self,
@@ -62,24 +63,24 @@ class Flight:
         *,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
-        ended: Callable[[Job, list[CellResult] | Failure | None, float], None],
+        ended: Callable[[Job, list[CellResult] | None, Failure | None, Outcome, float], None],
     ) -> None:
-        self._flows = [flow_of(run, plan.name) for plan in core.plans]
         self._core = core
         self._controller = controller
         self._classifier = classifier
-        self._meter = meter
+        # By column: how the requests of its bodies go out, and the meter of its model, if it has one.
+        self._senders = [Sender(controller, classifier, meter, flow_of(run, plan.name)) for plan in core.plans]
+        self._meters = [None if plan.resource is None else meter.of(plan.lane) for plan in core.plans]
         self._threads = threads
         self._clock = clock
         self._wall_clock = wall_clock
         self._ended = ended
         self._workers: Workers[Job] | None = None
-        self._jobs: dict[Task, Job] = {}
-        self._deadlines: Timers[Task] = Timers()
-        self._condemned: deque[Job] = deque()
-
-    def __len__(self) -> int:
-        return len(self._jobs)
+        self.jobs: dict[Task, Job] = {}
+        """What runs, to be read only."""
+        self.deadlines: Deadlines[Task] = Deadlines()
+        self.condemned: deque[Job] = deque()
+        """Jobs that are to be stopped, and have not been told yet."""
 
     def open(self, tasks: TaskGroup, most: int) -> None:
         """Run up to ``most`` jobs at once in ``tasks`` from now on."""
@@ -87,66 +88,46 @@ class Flight:
 
     def start(self, task: Task, lease: Lease | None, now: float) -> None:
         """Run ``task``; its lease, if it has a model, is held already."""
-        core, plan = self._core, self._core.plans[task.column]
-        rows = core.live_rows(task)
-        job = Job(
-            task,
-            plan,
-            rows,
-            core.arguments(task, rows),
-            lease,
-            now,
-            controller=self._controller,
-            classifier=self._classifier,
-            meter=self._meter,
-            flow=self._flows[plan.index],
-        )
-        self._jobs[task] = job
+        core, column = self._core, task.column
+        plan = core.plans[column]
+        rows, arguments = core.inputs(task)
+        job = self.jobs[task] = Job(task, plan, rows, arguments, lease, now, self._senders[column])
         core.sent(task, now)
-        if lease is not None:
-            self._meter.of(plan.lane).started(lease.waited_s)
-        if plan.column.timeout is not None and plan.column.timeout != inf:
-            self._deadlines.set(task, now + plan.column.timeout)
+        if lease is not None and (meter := self._meters[column]) is not None:
+            meter.started(lease.waited_s)
+        if plan.column.timeout is not None:
+            self.deadlines.begin(task, plan.column.timeout, now)
         assert self._workers is not None
         job.worker = self._workers.start(job)
 
     def cancel(self, task: Task) -> bool:
         """Stop ``task``, whose result nobody wants any more. False if it does not run."""
-        job = self._jobs.get(task)
+        job = self.jobs.get(task)
         if job is None:
             return False
         job.unwanted = True
-        self._condemned.append(job)
+        self.condemned.append(job)
         return True
 
     def cancel_all(self) -> None:
         """Stop everything that runs; the tasks are left for a later run."""
-        self._condemned.extend(self._jobs.values())
-
-    @property
-    def condemned(self) -> bool:
-        """Whether there are jobs that are to be stopped, and have not been told yet."""
-        return bool(self._condemned)
+        self.condemned.extend(self.jobs.values())
 
     def cut(self, now: float, most: int = CANCELS_PER_TURN) -> None:
         """Stop up to ``most`` jobs: those that nobody wants, then those that run for longer than their columns allow.
 
         One that ends before its turn has come has ended; what it got counts unless nobody wants it.
         """
-        while most and self._condemned:
-            job = self._condemned.popleft()
-            if self._jobs.get(job.task) is job:
+        while most and self.condemned:
+            job = self.condemned.popleft()
+            if self.jobs.get(job.task) is job:
                 self._cancel(job)
                 most -= 1
-        while most and (task := self._deadlines.pop_due(now)) is not None:
-            job = self._jobs[task]
+        while most and (task := self.deadlines.pop_due(now)) is not None:
+            job = self.jobs[task]
             job.timed_out = True
             self._cancel(job)
             most -= 1
-
-    def next_tick(self) -> float:
-        """When the next job is to be stopped."""
-        return -inf if self._condemned else self._deadlines.earliest
 
     async def dismiss(self) -> None:
         """No more jobs will be started."""
@@ -155,9 +136,18 @@ class Flight:
 
     def give_back(self) -> None:
         """Whatever ended the run, no lease stays behind (A2, S7)."""
-        for job in self._jobs.values():
-            self._settle(job, None, Outcome.CANCELLED, anyio.current_time())
-        self._jobs.clear()
+        for job in self.jobs.values():
+            self.settle(job, None, Outcome.CANCELLED, anyio.current_time())
+        self.jobs.clear()
+
+    def settle(self, job: Job, failure: Failure | None, outcome: Outcome, now: float) -> None:
+        """Give back the lease of ``job``, if it still has it."""
+        lease, meter = job.lease, self._meters[job.task.column]
+        if lease is None or meter is None:
+            return
+        job.lease = None
+        meter.ended(outcome, now - lease.acquired_at, lease.usage)
+        self._controller.release(lease, outcome, feedback=None if failure is None else failure.feedback, now=now)
 
     def classify(self, error: BaseException) -> Failure:
         """What ``error`` means."""
@@ -170,7 +160,7 @@ class Flight:
         try:
             column = job.plan.column
             if column.is_async:
-                returned = await cast("Awaitable[object]", column.fn(**job.arguments))
+                returned = await column.fn(**job.arguments)
             else:
                 returned = await self._threads(partial(column.fn, **job.arguments))
         except Exception as raised:
@@ -183,57 +173,45 @@ class Flight:
             # Not ours: a future or task that the body awaited was cancelled by somebody else (T62).
             error = Failure(FailureKind.CONNECTION_ERROR, f"{job.plan.name}: something that it awaited was cancelled")
         # What the answer means is found out behind the turnstile: it costs more than all that came before.
-        assert self._workers is not None
-        turnstile = self._workers.turnstile
+        workers = self._workers
+        assert workers is not None
         if error is None and len(job.rows) > RESULTS_PER_TURN:
             returned = GroupResults(job, returned, self.classify)
         try:
-            if not turnstile.enter(worker.ticket):
-                await turnstile.wait(worker.ticket)
+            if not workers.turnstile.enter(worker.ticket):
+                await workers.turnstile.wait(worker.ticket)
             while isinstance(returned, GroupResults) and returned.judge(RESULTS_PER_TURN):
                 await checkpoint()
-        finally:  # cancelled while it waited: what it got was paid for
+        finally:  # also when it was cancelled while it waited: what it got was paid for
             try:
-                self._done(job, worker, returned, error)
+                ended = self._judge(job, returned, error)
             finally:
                 error = None  # its traceback holds this frame, and this frame it: only a collection would free the two
+            workers.retire(worker)
+            if isinstance(ended, Failure):
+                self._finish(job, None, ended, TABLE[ended.kind].outcome)
+            else:
+                self._finish(job, ended, None, Outcome.SUCCESS)
 
-    def _done(self, job: Job, worker: Worker[Job], returned: object, error: Exception | Failure | None) -> None:
-        ended: list[CellResult] | Failure
-        if isinstance(returned, GroupResults):
-            ended = returned.ended()
-        elif error is None:
-            ended = body_results(job, returned, self.classify)
-        else:
-            ended = error if isinstance(error, Failure) else self.classify(error)
-        assert self._workers is not None
-        self._workers.retire(worker)
-        self._finish(job, ended, TABLE[ended.kind].outcome if isinstance(ended, Failure) else Outcome.SUCCESS)
+    def _judge(self, job: Job, returned: object, error: Exception | Failure | None) -> list[CellResult] | Failure:
+        if error is not None:
+            return error if isinstance(error, Failure) else self.classify(error)
+        return returned.ended() if isinstance(returned, GroupResults) else body_results(job, returned, self.classify)
 
     def _job_cancelled(self, job: Job) -> None:
         if not job.timed_out:
-            self._finish(job, None, Outcome.CANCELLED)
+            self._finish(job, None, None, Outcome.CANCELLED)
             return
         timeout = job.plan.column.timeout
         failure = Failure(FailureKind.PROVIDER_TIMEOUT, f"{job.plan.name}: no answer within {timeout:g} s")
-        self._finish(job, failure, Outcome.LOCAL_TIMEOUT)
+        self._finish(job, None, failure, Outcome.LOCAL_TIMEOUT)
 
-    def _finish(self, job: Job, ended: list[CellResult] | Failure | None, outcome: Outcome) -> None:
-        now = self._clock()
-        del self._jobs[job.task]
-        if job.plan.column.timeout is not None:
-            self._deadlines.set(job.task, inf)
-        self._settle(job, ended if isinstance(ended, Failure) else None, outcome, now)
-        self._ended(job, ended, now)
-
-    def _settle(self, job: Job, failure: Failure | None, outcome: Outcome, now: float) -> None:
-        lease = job.lease
-        if lease is None:
-            return
-        job.lease = None
-        feedback = None if failure is None else failure.feedback
-        self._meter.of(job.plan.lane).ended(outcome, now - lease.acquired_at, lease.usage)
-        self._controller.release(lease, outcome, feedback=feedback, now=now)
+    def _finish(self, job: Job, results: list[CellResult] | None, failure: Failure | None, outcome: Outcome) -> None:
+        now, task, timeout = self._clock(), job.task, job.plan.column.timeout
+        del self.jobs[task]
+        if timeout is not None:
+            self.deadlines.end(task, timeout)
+        self._ended(job, results, failure, outcome, now)
 
     def _cancel(self, job: Job) -> None:
         assert self._workers is not None

@@ -6,28 +6,26 @@ __all__ = ["Grouping"]
 
 
 class Grouping:
-    """Hands out group numbers to rows in the order in which they come. ``number`` is -1 before the first."""
+    """Hands out group numbers to rows in the order in which they come. ``number`` is -1 before the first.
 
-    __slots__ = ("_fill", "number", "size")
+    ``owed`` is how many rows the current group still lacks. All to be read only.
+    """
+
+    __slots__ = ("number", "owed", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.number = -1
-        self._fill = size
+        self.owed = 0
 
     def place(self) -> int:
         """The group of the next row."""
         if not self.owed:
             self.number += 1
-            self._fill = 0
-        self._fill += 1
+            self.owed = self.size
+        self.owed -= 1
         return self.number
 
     def close(self) -> None:
         """The current group gets no more rows."""
-        self._fill = self.size
-
-    @property
-    def owed(self) -> int:
-        """How many rows the current group still lacks."""
-        return self.size - self._fill
+        self.owed = 0

@@ -57,17 +57,20 @@ class Intake:
         self._window = Window(
             max_rows=options.max_open_rows, max_bytes=options.max_open_bytes, group_rows=self.group_rows
         )
+        self._capacity = 0.0
         # Above this load no row is wanted, whatever else changes, as long as the capacity stays.
         self._refill_below = inf
-        self._looks = 0
+        self._looks = 0  # how often the window may still be asked with this capacity
         self._closings = -1  # how many the gate had counted when all resources were, or were not, open
         self._all_open = False
         self._source = source
         self._core = core
         self._handle = handle
-        self._controller = controller
+        self._gate = controller.gate
         self._options = options
         self._wall_clock = wall_clock
+        self.immediate = not source.waits and not handle.info.rows
+        """Whether rows can be taken in without waiting: neither the source nor the store has to be asked for them."""
         self._index = {plan.name: plan.index for plan in core.plans}
         self._local = any(plan.resource is None for plan in core.plans)
         self._ways = lanes_on_the_way(core.plans)
@@ -80,21 +83,16 @@ class Intake:
             stored = await self._stored(seeds)
         finally:
             self.pulling = False
-        self._take(seeds, stored)
+        self._take(seeds, stored, anyio.current_time())
 
     async def aclose(self) -> None:
         """No more rows are wanted."""
         await self._source.aclose()
 
-    @property
-    def immediate(self) -> bool:
-        """Whether rows can be taken in without waiting: neither the source nor the store has to be asked for them."""
-        return not self._source.waits and not self._handle.info.rows
-
-    def pull_now(self, room: int) -> None:
+    def pull_now(self, room: int, now: float) -> None:
         """``pull`` without waiting, where ``immediate`` allows it; it stops at the row that fills the bytes."""
         for _ in range(room):
-            self._take(self._source.pull_now(1), {})
+            self._take(self._source.pull_now(1), {}, now)
             begun = self.group_rows > 1 and self._core.owed
             if self.ended or (self._window.full(self._core.open.bytes) and not begun):
                 return
@@ -102,19 +100,20 @@ class Intake:
     def room(self) -> int:
         """How many rows to pull now. Finished rows that nobody has taken yet are open too (S6)."""
         core, options = self._core, self._options
-        untaken = len(core.finished)
+        untaken = len(core.finished) if core.finished else 0
         load = core.frontier.load
-        if load + untaken > self._refill_below:
+        all_open = self._all_open and self._gate.closings == self._closings
+        if not all_open and load + untaken > self._refill_below:
             load = self._open_load(load)
         load += untaken
-        self._looks += 1
-        if load > self._refill_below and core.dispatcher.total() and self._looks % LOOKS_BETWEEN_CAPACITIES:
+        self._looks -= 1
+        if self._looks <= 0 or not core.dispatcher.total:
+            self._look_at_capacity()
+        elif load > self._refill_below:
             return 0  # as far as is known nothing is short of rows
-        capacity = max(self._capacity(), options.min_open_rows / HORIZON_FACTOR)
-        self._refill_below = (1.0 - HYSTERESIS) * HORIZON_FACTOR * capacity
         owed = core.owed if self.group_rows > 1 else 0
         return self._window.room(
-            capacity=capacity,
+            capacity=self._capacity,
             load=load,
             open_rows=min(len(core.rows) + untaken, options.max_open_rows - owed),
             open_bytes=core.open.expected_bytes,
@@ -124,9 +123,7 @@ class Intake:
 
     def _open_load(self, load: int) -> int:
         """``load`` without what only waits for a closed resource: that is no reason to keep the others idle (T26)."""
-        gate, dispatcher = self._controller.gate, self._core.dispatcher
-        if gate.closings == self._closings and self._all_open:
-            return load
+        gate, dispatcher = self._gate, self._core.dispatcher
         self._closings, self._all_open = gate.closings, all(map(gate.is_open, self.resources.values()))
         now = anyio.current_time()
         closed = {lane for lane, resource in self.resources.items() if gate.is_cooling(resource, now)}
@@ -140,33 +137,36 @@ class Intake:
         in_flight = sum(gate.scopes()[gate.scope_of(resource)].in_flight for resource in served)
         return min(load, in_flight + sum(dispatcher.ready(lane) for lane in gaining))
 
-    def _take(self, seeds: Sequence[RowSeed], stored: Mapping[int, StoredRow]) -> None:
-        now = anyio.current_time()
+    def _take(self, seeds: Sequence[RowSeed], stored: Mapping[int, StoredRow], now: float) -> None:
         for seed in seeds:
-            self._core.add_row(seed, self._restored(seed, stored), now)
+            self._core.add_row(seed, self._restored(seed, stored) if stored else None, now)
         if not seeds:
             self.ended = True
             self._core.seal()
 
-    def _capacity(self) -> float:
+    def _look_at_capacity(self) -> None:
         """How many tasks of this run could be in flight at once as things stand."""
-        most = float(self._options.max_workers)
-        gate = self._controller.gate
+        options, gate = self._options, self._gate
+        most = float(options.max_workers)
         capacity = sum(min(most, gate.capacity(resource)) for resource in self.resources.values())
-        return capacity + (self._options.local_workers if self._local else 0)
+        if self._local:
+            capacity += options.local_workers
+        self._capacity = max(capacity, options.min_open_rows / HORIZON_FACTOR)
+        self._refill_below = (1.0 - HYSTERESIS) * HORIZON_FACTOR * self._capacity
+        self._looks = LOOKS_BETWEEN_CAPACITIES
 
     def scope_of(self, lane: str) -> str | None:
         """The admission scope that a lane's blocks apply to; None for local work."""
         resource = self.resources.get(lane)
-        return None if resource is None else self._controller.gate.scope_of(resource)
+        return None if resource is None else self._gate.scope_of(resource)
 
     async def _stored(self, seeds: Sequence[RowSeed]) -> Mapping[int, StoredRow]:
         """What the store has of ``seeds``. A run that begins has nothing, and is not asked."""
         if not seeds or not self._handle.info.rows:
             return {}
-        rows = await self._handle.load(seeds[0].index, seeds[-1].index + 1)
+        rows = await self._handle.load(seeds[0].position, seeds[-1].position + 1)
         found = {row.record.row: row for row in rows}
-        fresh = [seed.id for seed in seeds if seed.index not in found]
+        fresh = [seed.id for seed in seeds if seed.position not in found]
         if fresh:
             for row_id, position in (await self._handle.find(fresh)).items():
                 raise ConflictingResult(
@@ -176,7 +176,7 @@ class Intake:
         return found
 
     def _restored(self, seed: RowSeed, stored: Mapping[int, StoredRow]) -> Restored | None:
-        row = stored.get(seed.index)
+        row = stored.get(seed.position)
         if row is None:
             return None
         return restore_row(seed, row, self._plans, self._index, self._wall_clock())

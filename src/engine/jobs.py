@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Final, cast
 import anyio
 import anyio.to_thread
 
-from ..salvage.classify import Classifier, Failure
+from ..salvage.classify import Failure
 from ..salvage.kinds import FailureKind
 from ..storage.codec import encode
-from ..values import ResourceKey, Usage
+from ..values import Usage
 from .values import CellResult, ColumnPlan
 
 if TYPE_CHECKING:
-    from ..admission.controller import AdmissionController
     from ..admission.values import Lease
     from ..scheduler.frontier import Task
-    from .meter import Meter
+    from ..values import ResourceKey
+    from .requests import Sender
     from .workers import Worker
 
 __all__ = ["GroupResults", "Job", "ThreadRunner", "body_results", "worker_threads"]
@@ -51,14 +51,10 @@ class Job:
 
     __slots__ = (
         "arguments",
-        "classifier",
-        "controller",
-        "flow",
         "lease",
-        "meter",
         "plan",
-        "resource",
         "rows",
+        "sender",
         "started_at",
         "task",
         "timed_out",
@@ -75,27 +71,24 @@ class Job:
         arguments: Mapping[str, object],
         lease: Lease | None,
         started_at: float,
-        *,
-        controller: AdmissionController,
-        classifier: Classifier,
-        meter: Meter,
-        flow: str,
+        sender: Sender,
     ) -> None:
         self.task = task
         self.plan = plan
         self.rows = rows
         self.arguments = arguments
         self.lease = lease
-        self.resource: ResourceKey | None = plan.resource
         self.started_at = started_at
-        self.controller = controller
-        self.classifier = classifier
-        self.meter = meter
-        self.flow = flow
+        self.sender = sender
         self.usage = NOTHING_SPENT
         self.timed_out = False
         self.unwanted = False
         self.worker: Worker[Job] | None = None
+
+    @property
+    def resource(self) -> ResourceKey | None:
+        """What ``lease`` is for."""
+        return self.plan.resource
 
     def spent(self, usage: Usage) -> None:
         """Count tokens that a request of this job used."""

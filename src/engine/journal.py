@@ -6,8 +6,8 @@ Pure: the committing is in :mod:`headgate.engine.committer`.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from ..storage.ports import Batch, CellRecord, HeldRecord, RowRecord, SpentRecord
@@ -21,23 +21,19 @@ __all__ = ["Journal", "parts"]
 class Journal:
     """The records that wait for the next commit, and for each row how many it still waits for."""
 
-    __slots__ = ("_cells", "_held", "_outstanding", "_rows", "_spent", "_unheld", "_unit", "in_commit")
+    __slots__ = ("_cells", "_held", "_outstanding", "_rows", "_spent", "_unit", "in_commit", "waiting")
 
     def __init__(self) -> None:
         self._rows: list[RowRecord] = []
         self._cells: list[CellRecord] = []
         # The last word counts: a cell held again before the commit replaces its earlier record.
         self._held: dict[tuple[int, str], HeldRecord] = {}
-        self._unheld: dict[tuple[int, str], None] = {}
         self._spent: list[SpentRecord] = []
-        self._outstanding: dict[int, int] = {}
+        self._outstanding: defaultdict[int, int] = defaultdict(int)
+        self.waiting = 0
+        """How many records wait for the next commit. To be read only, as ``in_commit``."""
         self.in_commit = 0
         self._unit = False  # records are coming that have to be committed together
-
-    @property
-    def waiting(self) -> int:
-        """How many records wait for the next commit."""
-        return len(self._rows) + len(self._cells) + len(self._held) + len(self._unheld) + len(self._spent)
 
     @property
     def ready(self) -> bool:
@@ -52,22 +48,26 @@ class Journal:
     def row(self, record: RowRecord) -> None:
         """A row was accepted."""
         self._rows.append(record)
-        self._outstanding[record.row] = self._outstanding.get(record.row, 0) + 1
+        self._outstanding[record.row] += 1
+        self.waiting += 1
 
     def cell(self, record: CellRecord) -> None:
         """A cell reached its outcome; it is held no more."""
-        if self._held:
-            self._held.pop((record.row, record.column), None)
+        if self._held and self._held.pop((record.row, record.column), None) is not None:
+            self.waiting -= 1
         self._cells.append(record)
-        self._outstanding[record.row] = self._outstanding.get(record.row, 0) + 1
+        self._outstanding[record.row] += 1
+        self.waiting += 1
 
     def hold(self, record: HeldRecord) -> None:
         """A cell was held back."""
+        self.waiting += (record.row, record.column) not in self._held
         self._held[record.row, record.column] = record
 
     def spent(self, record: SpentRecord) -> None:
         """An attempt that failed used tokens."""
         self._spent.append(record)
+        self.waiting += 1
 
     def begin_unit(self) -> None:
         """The records that come now belong together: nothing is ready until ``end_unit``."""
@@ -89,14 +89,14 @@ class Journal:
         batch = Batch(
             rows=tuple(self._rows),
             cells=tuple(self._cells),
-            unheld=tuple(self._unheld),
             held=tuple(self._held.values()),
             spent=tuple(self._spent),
             learned=learned,
         )
+        assert _records(batch) == self.waiting
         self.in_commit += self.waiting
-        self._rows, self._cells, self._spent = [], [], []
-        self._held, self._unheld = {}, {}
+        self.waiting = 0
+        self._rows, self._cells, self._spent, self._held = [], [], [], {}
         return batch
 
     def committed(self, batch: Batch) -> list[int]:
@@ -104,13 +104,13 @@ class Journal:
         self.in_commit -= _records(batch)
         settled: list[int] = []
         outstanding = self._outstanding
-        for row in chain((record.row for record in batch.rows), (record.row for record in batch.cells)):
-            left = outstanding[row] - 1
-            if left:
-                outstanding[row] = left
-            else:
-                del outstanding[row]
-                settled.append(row)
+        for records in (batch.rows, batch.cells):
+            for record in records:
+                row = record.row
+                outstanding[row] -= 1
+                if not outstanding[row]:
+                    del outstanding[row]
+                    settled.append(row)
         return settled
 
 

@@ -10,31 +10,29 @@ __all__ = ["LeftLanes"]
 class LeftLanes:
     """Lanes whose tasks are left for a later run. ``patience_s`` is how long a lane may go without a success."""
 
-    __slots__ = ("_left", "_parked", "_patience_s", "_worked_at")
+    __slots__ = ("_parked", "_patience_s", "_worked_at", "lanes")
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
         self._worked_at: dict[str, float] = {}
-        self._left: set[str] = set()
+        self.lanes: set[str] = set()
+        """Those that are left now. To be read only."""
         self._parked: set[str] = set()
-
-    def __contains__(self, lane: str) -> bool:
-        return lane in self._left
 
     def worked(self, lane: str, now: float) -> None:
         """A task of ``lane`` succeeded: whatever comes to it is tried again, unless it is parked."""
         self._worked_at[lane] = now
-        if lane not in self._parked:
-            self._left.discard(lane)
+        if self.lanes and lane not in self._parked:
+            self.lanes.discard(lane)
 
     def leave(self, lane: str, now: float) -> bool:
         """A task's patience on ``lane`` is over. True if the lane is given up with it, now and not before."""
-        if lane in self._left or now - self._worked_at.get(lane, -inf) < self._patience_s:
+        if lane in self.lanes or now - self._worked_at.get(lane, -inf) < self._patience_s:
             return False
-        self._left.add(lane)
+        self.lanes.add(lane)
         return True
 
     def park(self, lane: str) -> None:
         """Only a person can open ``lane`` again, and not during this run."""
         self._parked.add(lane)
-        self._left.add(lane)
+        self.lanes.add(lane)

@@ -15,7 +15,6 @@ import anyio.lowlevel
 
 from ..admission.values import DenyReason
 from ..errors import RowFailed
-from ..salvage.classify import Classifier, Failure
 from ..salvage.kinds import FailureKind
 from ..salvage.stall import StallClock
 from ..values import Usage
@@ -33,16 +32,17 @@ from .meter import Meter
 from .pace import PaceReader
 from .performer import Performer
 from .report import RunReport, RunStatus
-from .summary import summarize
+from .summary import status_of, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..admission.controller import AdmissionController
     from ..admission.values import Denied, Lease
+    from ..salvage.classify import Classifier, Failure
     from ..scheduler.frontier import Task
     from ..storage.ports import Batch, RunHandle
-    from ..values import ResourceKey
+    from ..values import Outcome, ResourceKey
     from .core import RunCore
     from .intake import Intake
     from .jobs import Job, ThreadRunner
@@ -152,7 +152,7 @@ class RunLoop:
                 await self._conclude()
             else:
                 await self._committer.conclude()
-                await self._handle.finish(self._status().value)
+                await self._handle.finish(status_of(self.stopping.status, self.core.tally).value)
         except BaseException as error:
             self.error = self.error or cause_of(error, anyio.get_cancelled_exc_class())
             if not isinstance(error, Exception):
@@ -199,16 +199,16 @@ class RunLoop:
         bidder = self._dispatch.bidder
         bidder.attending = True
         core = self.core
-        core.tick(now, HELD_PER_STEP if alone else HELD_PER_JOB)
-        if alone and core.unfinished:
-            core.go_on()
-        self._look_at_bounds(now)
+        if core.salvage.known:
+            core.tick(now, HELD_PER_STEP if alone else HELD_PER_JOB)
+        if alone:
+            self._catch_up(now)
+        if now >= self._stall.ends_at or core.finished or self._intake.pulling or self.stopping.status is not None:
+            self._look_at_bounds(now)
         if core.effects:
             self._performer.perform(core.drain_effects())
-        if alone:
-            self.flight.cut(now)
         if self.stopping.status is None:
-            self._feeder.take_now(ROWS_PER_PULL if alone else ROWS_PER_JOB)
+            self._feeder.take_now(ROWS_PER_PULL if alone else ROWS_PER_JOB, now)
             self._dispatch.step(now, STARTS_PER_STEP if alone else STARTS_PER_JOB)
             if core.effects:
                 self._performer.perform(core.drain_effects())
@@ -216,21 +216,36 @@ class RunLoop:
         if self._options.on_failure == "raise" and self.error is None and core.ledger.total:
             entry = next(iter(core.ledger))
             self._break(RowFailed(f"row {entry.row}, {entry.column}: {entry.kind.value}: {entry.message}"), 0.0)
-        if core.journal.waiting:
+        if core.journal.waiting and not self._committer.wakeup.pending:
             self._committer.wakeup.set()
-        self._feeder.look()
-        self._paces.read(now)
+        if self._feeder.waits:
+            self._feeder.look()
+        if now >= self._paces.due_at:
+            self._paces.read(now)
+
+    def _catch_up(self, now: float) -> None:
+        """Do a part of what is too much for one turn, and was left to the loop's own step."""
+        if self.core.unfinished:
+            self.core.go_on()
+        if self.flight.condemned or now >= self.flight.deadlines.earliest:
+            self.flight.cut(now)
 
     def _wake_if_due(self) -> None:
         """The loop sleeps until a time that may have come nearer, or waits for an end that has come."""
-        if self._dispatch.unfinished or self._feeder.more or self._next_event() < self._armed or self._over():
-            self._dispatch.bidder.wakeup.set()
+        dispatch = self._dispatch
+        if dispatch.bidder.wakeup.pending:
+            return
+        over = not self.flight.jobs and self._over()
+        if over or dispatch.unfinished or self._feeder.more or self._next_event() < self._armed:
+            dispatch.bidder.wakeup.set()
 
     def _next_event(self) -> float:
         """The next of the moments that may come nearer; those of the run as a whole only move away."""
-        if self.core.unfinished:
-            return -inf
-        return min(self.core.salvage.next_tick(0.0), self.flight.next_tick(), self._dispatch.next_tick())
+        salvage, lane_opens = self.core.salvage, self._dispatch.next_tick()
+        soonest = -inf if self.core.unfinished or self.flight.condemned else self.flight.deadlines.earliest
+        if lane_opens < soonest:
+            soonest = lane_opens
+        return min(soonest, salvage.next_tick(0.0)) if salvage.known else soonest
 
     def _next_tick(self) -> float:
         whole = self._stall.next_tick(-inf) if self.stopping.status is None else self.stopping.next_tick()
@@ -238,7 +253,7 @@ class RunLoop:
 
     def _over(self) -> bool:
         core = self.core
-        if len(self.flight) or self._dispatch.bids or core.journal.backlog or core.unfinished:
+        if self.flight.jobs or self._dispatch.bids or core.journal.backlog or core.unfinished:
             return False
         if self.stopping.status is not None:
             return True
@@ -252,7 +267,7 @@ class RunLoop:
             if self.stopping.cuts(now):
                 self.flight.cancel_all()
             return
-        if self.core.finished or (self._intake.pulling and not self.core.pending and not len(self.flight)):
+        if self.core.finished or (self._intake.pulling and not self.core.pending and not self.flight.jobs):
             self._stall.progress(now)  # it waits for its consumer, or for its source
         verdict = self._stall.verdict(now)
         if verdict == "stalled":
@@ -281,6 +296,8 @@ class RunLoop:
         core = self.core
         if (core.stopped or core.unfinished) and core.refused(task, now):
             return True
+        if task.column not in self._requests.estimated:
+            return False
         try:
             self._requests.estimate(task)
         except Exception as error:
@@ -289,19 +306,28 @@ class RunLoop:
         return False
 
     def _start(self, task: Task, lease: Lease | None, now: float) -> None:
-        self._requests.forget(task)
+        if task.column in self._requests.estimated:
+            self._requests.forget(task)
         self.flight.start(task, lease, now)
 
-    def _job_ended(self, job: Job, ended: list[CellResult] | Failure | None, now: float) -> None:
-        closed = self.core.cells_closed
+    def _job_ended(
+        self, job: Job, results: list[CellResult] | None, failure: Failure | None, outcome: Outcome, now: float
+    ) -> None:
+        core = self.core
+        closed = core.cells_closed
+        self._dispatch.bidder.attending = True  # the step below takes whatever bid the lease goes to
+        if job.lease is not None:
+            self.flight.settle(job, failure, outcome, now)
         self._dispatch.ended(local=job.plan.resource is None)
-        if ended is None or job.unwanted:
-            self.core.cancelled(job.task, now)
-        elif isinstance(ended, Failure):
-            self._failed(job, ended, now)
+        if job.unwanted:
+            core.cancelled(job.task, now)
+        elif results is not None:
+            core.succeeded(job.task, results, job.usage, now, sent_at=job.started_at)
+        elif failure is not None:
+            self._failed(job, failure, now)
         else:
-            self.core.succeeded(job.task, ended, job.usage, now, sent_at=job.started_at)
-        if self.core.cells_closed != closed:
+            core.cancelled(job.task, now)
+        if core.cells_closed != closed:
             self._stall.progress(now)
         self._step(now, alone=False)
         self._wake_if_due()
@@ -358,10 +384,9 @@ class RunLoop:
         await self._committer.conclude()
         for _ in self.core.leave_open():
             await anyio.lowlevel.checkpoint()
-        now, status = anyio.current_time(), self._status()
-        self._paces.read(now, last=True)
+        now, status = anyio.current_time(), status_of(self.stopping.status, self.core.tally)
+        self._paces.read(now)
         await self._handle.finish(status.value)
-        hint = self._resume_hint if status in _RESUMABLE else ""
         self.report = summarize(
             self.name,
             status,
@@ -369,18 +394,7 @@ class RunLoop:
             self.meter,
             seconds=now - self.meter.started_at,
             notices=tuple(self._performer.notices),
-            resume_hint=hint,
+            resume_hint=self._resume_hint,
             read=self._read,
         )
         self.report.check()
-
-    def _status(self) -> RunStatus:
-        tally = self.core.tally
-        if self.stopping.status is not None:
-            return self.stopping.status
-        if tally.held:
-            return RunStatus.HELD
-        return RunStatus.COMPLETED_WITH_FAILURES if tally.failed else RunStatus.COMPLETED
-
-
-_RESUMABLE = frozenset({RunStatus.HELD, RunStatus.STALLED, RunStatus.STOPPED, RunStatus.BUDGET_EXHAUSTED})

@@ -6,6 +6,7 @@ nothing; the report reads it.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
@@ -39,9 +40,9 @@ class ResourceMeter:
     peak: int = 0
     busy_s: float = 0.0
     queued_s: float = 0.0
-    usage: Usage = field(default_factory=Usage)
-    last_status: int | None = None
-    outcomes: dict[Outcome, int] = field(default_factory=dict[Outcome, int])
+    input_tokens: int = 0
+    output_tokens: int = 0
+    outcomes: dict[Outcome, int] = field(default_factory=lambda: defaultdict[Outcome, int](int))
     seconds: dict[Pace, float] = field(default_factory=dict[Pace, float])
     limit_s: float = 0.0
     limited_s: float = 0.0
@@ -52,6 +53,11 @@ class ResourceMeter:
         return sum(self.outcomes.values())
 
     @property
+    def usage(self) -> Usage:
+        """The tokens of all attempts that came to an end."""
+        return Usage(self.input_tokens, self.output_tokens)
+
+    @property
     def mean_limit(self) -> float | None:
         """The concurrency limit averaged over the time in which there was one."""
         return self.limit_s / self.limited_s if self.limited_s else None
@@ -59,16 +65,18 @@ class ResourceMeter:
     def started(self, waited_s: float) -> None:
         """An attempt got its lease after ``waited_s`` in the local queue."""
         self.in_flight += 1
-        self.peak = max(self.peak, self.in_flight)
+        if self.in_flight > self.peak:
+            self.peak = self.in_flight
         self.queued_s += waited_s
 
     def ended(self, outcome: Outcome, held_s: float, usage: Usage | None) -> None:
         """An attempt gave its lease back after ``held_s``."""
         self.in_flight -= 1
         self.busy_s += held_s
-        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        self.outcomes[outcome] += 1
         if usage is not None:
-            self.usage = self.usage + usage
+            self.input_tokens += usage.input_tokens
+            self.output_tokens += usage.output_tokens
 
     def turn(self, pace: Pace, limit: float, now: float) -> None:
         """From ``now`` on ``pace`` sets the speed."""

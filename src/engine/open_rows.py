@@ -45,16 +45,16 @@ class OpenRows:
         self.rows: dict[int, OpenRow] = {}
         self.bytes = 0
         self.row_bytes = 0.0
-        self._untaken = 0
         self.finished: deque[FinishedRow] = deque()
         self._sizes: deque[int] = deque()  # of the finished rows, in the same order
+        self._untaken = 0
 
     def __getitem__(self, index: int) -> OpenRow:
         return self.rows[index]
 
     def open(self, seed: RowSeed, restored: Restored | None) -> None:
         """A row begins, with what an earlier run committed of it."""
-        row = self.rows[seed.index] = OpenRow(seed)
+        row = self.rows[seed.position] = OpenRow(seed)
         row.bytes = len(seed.data)
         self.bytes += row.bytes
         if restored is not None:
@@ -82,7 +82,7 @@ class OpenRows:
         self.bytes += size
         self._wait(size)
         self.finished.append(
-            FinishedRow(seed.index, seed.id, restored.status, seed.fields, values, problems, restored=True)
+            FinishedRow(seed.position, seed.id, restored.status, seed.fields, values, problems, restored=True)
         )
 
     def finish(self, index: int) -> None:
@@ -94,11 +94,9 @@ class OpenRows:
 
     def committed(self, batch: Batch) -> None:
         """``batch`` is durable."""
-        for cell in batch.cells:
-            self.tally.cell(cell.column, cell.status)
+        self.tally.cells(batch.cells)
         for index in self.journal.committed(batch):
-            row = self.rows.get(index)
-            if row is not None and row.finished:
+            if index in self.rows and (row := self.rows[index]).finished:
                 self._hand_out(row)
 
     @property
@@ -136,12 +134,12 @@ class OpenRows:
 
     def _hand_out(self, row: OpenRow) -> None:
         seed = row.seed
-        del self.rows[seed.index]
+        del self.rows[seed.position]
         self.row_bytes += (row.bytes - self.row_bytes) / (_LATELY if self.row_bytes else 1)
         self._wait(row.bytes)
         self.tally.row(row.status)
         values = {plan.name: row.values[plan.index] for plan in self._plans if plan.index in row.values}
-        self.finished.append(FinishedRow(seed.index, seed.id, row.status, seed.fields, values, row.problems))
+        self.finished.append(FinishedRow(seed.position, seed.id, row.status, seed.fields, values, row.problems))
 
     def _wait(self, size: int) -> None:
         """A finished row of ``size`` bytes waits for somebody to take it."""

@@ -52,7 +52,7 @@ def pace_of(
 class PaceReader:
     """Reads the pace of every resource of a run into its meters, now and then."""
 
-    __slots__ = ("_controller", "_core", "_dispatch", "_meter", "_read_at", "_resources")
+    __slots__ = ("_controller", "_core", "_dispatch", "_meter", "_resources", "due_at")
 
     def __init__(
         self,
@@ -67,13 +67,12 @@ class PaceReader:
         self._dispatch = dispatch
         self._controller = controller
         self._meter = meter
-        self._read_at = -inf
+        self.due_at = -inf
+        """When the next sample is due. To be read only."""
 
-    def read(self, now: float, *, last: bool = False) -> None:
-        """Take a sample if one is due; ``last`` takes one whatever the time."""
-        if now - self._read_at < PACE_EVERY_S and not last:
-            return
-        self._read_at = now
+    def read(self, now: float) -> None:
+        """Take a sample."""
+        self.due_at = now + PACE_EVERY_S
         for lane, resource in self._resources.items():
             pace = pace_of(lane, resource, self._core, self._dispatch, self._controller, self._meter)
             self._meter.of(lane).turn(pace, self._controller.gate.capacity(resource), now)

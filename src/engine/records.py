@@ -32,7 +32,7 @@ class Records:
 
     def row(self, seed: RowSeed) -> None:
         """A row was accepted."""
-        self._journal.row(RowRecord(seed.index, seed.id, seed.digest, seed.data))
+        self._journal.row(RowRecord(seed.position, seed.id, seed.digest, seed.data))
 
     def done(self, column: int, result: CellResult, usage: Usage, attempts: int) -> None:
         """A cell has its value."""

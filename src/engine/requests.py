@@ -27,18 +27,33 @@ if TYPE_CHECKING:
     from ..salvage.classify import Classifier, Failure
     from .meter import Meter
 
-__all__ = ["ActiveLease", "Outside", "RequestContext", "Requester", "current_lease", "request", "requester"]
+__all__ = ["ActiveLease", "Outside", "RequestContext", "Requester", "Sender", "current_lease", "request", "requester"]
 
 
-class Requester(Protocol):
-    """On whose behalf a request goes out: a task of a run, or the engine's own user."""
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """What all requests of one column have in common, or all those of the engine's own user."""
 
     controller: AdmissionController
     classifier: Classifier
     meter: Meter
     flow: str
+
+
+class Requester(Protocol):
+    """On whose behalf a request goes out: a task of a run, or the engine's own user."""
+
     lease: Lease | None
-    resource: ResourceKey | None
+
+    @property
+    def sender(self) -> Sender:
+        """How its requests go out."""
+        ...
+
+    @property
+    def resource(self) -> ResourceKey | None:
+        """What ``lease`` is for."""
+        ...
 
     def spent(self, usage: Usage) -> None:
         """Count ``usage`` for the task."""
@@ -52,10 +67,7 @@ requester: ContextVar[Requester | None] = ContextVar("headgate_requester", defau
 class Outside:
     """Requests that the engine's user makes inside ``async with Engine(...)``, but in no column."""
 
-    controller: AdmissionController
-    classifier: Classifier
-    meter: Meter
-    flow: str = "engine"
+    sender: Sender
     lease: Lease | None = None
     resource: ResourceKey | None = None
 
@@ -100,7 +112,7 @@ class ActiveLease:
         counted = usage_of(usage)
         if status is not None:
             self._status = status
-        feedback = self._owner.controller.report(self._lease, status=status, headers=headers, usage=counted)
+        feedback = self._owner.sender.controller.report(self._lease, status=status, headers=headers, usage=counted)
         self._feedback = feedback or self._feedback
         if counted is not None:
             self._owner.spent(counted)
@@ -131,27 +143,27 @@ class RequestContext:
         if held is not None and owner.resource == self._request.resource:
             owner.lease, self._lease = None, held
         else:
-            self._lease = await owner.controller.acquire(self._request)
-            owner.meter.of(str(self._request.resource)).started(self._lease.waited_s)
+            self._lease = await owner.sender.controller.acquire(self._request)
+            owner.sender.meter.of(str(self._request.resource)).started(self._lease.waited_s)
         self._active = ActiveLease(owner, self._lease)
         return self._active
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        owner, lease, active = self._owner, self._lease, self._active
+        sender, lease, active = self._owner.sender, self._lease, self._active
         assert lease is not None
         assert active is not None
         if error is None:
             outcome, feedback = active.outcome(None)
         elif isinstance(error, Exception):
-            outcome, feedback = active.outcome(owner.classifier.classify(error, wall_now=owner.controller.wall_now()))
+            outcome, feedback = active.outcome(sender.classifier.classify(error, wall_now=sender.controller.wall_now()))
         else:
             outcome, feedback = Outcome.CANCELLED, None
         # Under the name that was asked for, as the engine counts the first lease: an alias has a meter of its own.
-        meter = owner.meter.of(str(self._request.resource))
+        meter = sender.meter.of(str(self._request.resource))
         meter.ended(outcome, anyio.current_time() - lease.acquired_at, lease.usage)
-        owner.controller.release(lease, outcome, feedback=feedback)
+        sender.controller.release(lease, outcome, feedback=feedback)
 
 
 def request(
@@ -180,7 +192,7 @@ def request(
             ResourceKey.parse(model),
             input_tokens=tokens,
             output_tokens=output_tokens,
-            flow=owner.flow,
+            flow=owner.sender.flow,
             priority=priority,
             queue_timeout_s=queue_timeout,
         ),

@@ -78,7 +78,7 @@ def restore_row(
     """
     if stored.record.digest != seed.digest or stored.record.row_id != seed.id:
         raise FingerprintMismatch(
-            f"row {seed.index} ({seed.id!r}) is not the row that the store has at this place "
+            f"row {seed.position} ({seed.id!r}) is not the row that the store has at this place "
             f"({stored.record.row_id!r}): give the run another name, or the rows that it began with"
         )
     statuses: dict[int, CellStatus] = {}
@@ -116,6 +116,6 @@ def _check_needs(seed: RowSeed, statuses: Mapping[int, CellStatus], plans: Seque
         for name, provider in plan.arguments + plan.when_arguments:
             if status is CellStatus.DONE and provider >= 0 and statuses.get(provider) is not CellStatus.DONE:
                 raise FingerprintMismatch(
-                    f"column {plan.name!r} was done for row {seed.index} ({seed.id!r}) without {name!r}, which is a "
+                    f"column {plan.name!r} was done for row {seed.position} ({seed.id!r}) without {name!r}, which is a "
                     "column now: take that column away, or give the run another name"
                 )

@@ -125,7 +125,7 @@ class Run:
     @property
     def in_flight(self) -> int:
         """How many tasks run now."""
-        return len(self._loop.flight)
+        return len(self._loop.flight.jobs)
 
     def _let_go(self) -> None:
         """Nobody reads rows: they do not take up room any more."""

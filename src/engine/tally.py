@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 from ..storage.ports import CellStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..storage.ports import CellRecord
     from .values import RowStatus
 
 __all__ = ["ColumnTally", "Tally"]
@@ -34,6 +37,15 @@ class Tally:
     def __init__(self, columns: tuple[str, ...]) -> None:
         self.columns = {name: ColumnTally() for name in columns}
         self.accepted = self.done = self.failed = self.held = self.skipped = self.restored = 0
+
+    def cells(self, records: Iterable[CellRecord]) -> None:
+        """Cells reached their outcomes."""
+        columns, done = self.columns, CellStatus.DONE
+        for record in records:
+            if record.status is done:
+                columns[record.column].done += 1
+            else:
+                self.cell(record.column, record.status)
 
     def cell(self, column: str, status: CellStatus) -> None:
         """A cell reached its outcome."""

@@ -28,59 +28,95 @@ class Ticket:
 
 
 class _Batch:
-    """Those that go on in the same turn: one event wakes them all."""
+    """Those that go on in the same turn, with ``chain`` jobs reserved for each: one event wakes them all."""
 
-    __slots__ = ("event", "jobs")
+    __slots__ = ("chain", "event", "jobs")
 
-    def __init__(self) -> None:
+    def __init__(self, chain: int) -> None:
+        self.chain = chain
         self.event = anyio.Event()
         self.jobs = 0
 
 
 class Turnstile:
-    """``per_turn`` jobs a turn, ``chain`` of them by each who had to wait: waiting costs more than a small job.
+    """``per_turn`` jobs a turn, up to ``chain`` of them by each who had to wait: waiting costs more than a small job.
 
-    ``run`` turns it, in a task of its own that sleeps while nobody waits.
+    Whoever waits has as many jobs reserved as those before it turned out to use. Jobs that suspend use one, and a whole
+    turn's worth of them goes on together; jobs that do not suspend soon use them all.
+
+    ``run`` turns it, in a task of its own that sleeps until half of a turn's jobs have ended: it wakes in a later turn,
+    so that a stream of answers, a few in each turn, never waits.
     """
 
-    __slots__ = ("_chain", "_left", "_per_turn", "_turn", "_waiting", "_wanted")
+    __slots__ = (
+        "_chain",
+        "_chain_max",
+        "_left",
+        "_low",
+        "_per_turn",
+        "_short",
+        "_turn",
+        "_used",
+        "_waiting",
+        "_wanted",
+    )
 
     def __init__(self, per_turn: int, chain: int) -> None:
         assert 1 <= chain <= per_turn
         self._per_turn = per_turn
-        self._chain = chain
+        self._chain_max = chain
+        self._chain = 1
+        self._used = True  # whether anybody used more than one of its reserved jobs in this turn,
+        self._short = False  # or would have used more than it had
         self._left = per_turn
+        self._low = per_turn // 2
         self._turn = 0
         self._waiting: deque[_Batch] = deque()
         self._wanted = Wakeup()
 
     def enter(self, ticket: Ticket) -> bool:
         """Whether one more job may end in this turn. If not, it may after ``wait``."""
-        if ticket.left > 0 and ticket.turn == self._turn:
-            ticket.left -= 1
-            return True
+        if ticket.turn == self._turn:
+            if ticket.left > 0:
+                ticket.left -= 1
+                self._used = True
+                return True
+            self._short = True
         if self._left <= 0:
             return False
         self._left -= 1
+        if self._left == self._low:
+            self._wanted.set()
         return True
 
     async def wait(self, ticket: Ticket) -> None:
         """Return in a turn in which the job may end. It is counted there, also if this is cancelled."""
-        if not self._waiting or self._waiting[-1].jobs + self._chain > self._per_turn:
-            self._waiting.append(_Batch())
+        if not self._waiting or self._waiting[-1].jobs + self._waiting[-1].chain > self._per_turn:
+            self._waiting.append(_Batch(self._chain))
             self._wanted.set()
         batch = self._waiting[-1]
-        batch.jobs += self._chain
+        batch.jobs += batch.chain
         await batch.event.wait()
-        ticket.turn, ticket.left = self._turn, self._chain - 1
+        ticket.turn, ticket.left = self._turn, batch.chain - 1
 
     async def run(self) -> None:
         """Begin a new turn whenever somebody waits for one. Runs until it is cancelled."""
         while True:
             await self._wanted.wait()
+            self._begin_turn()
             while self._waiting:
                 await checkpoint()
-                self._turn += 1
-                batch = self._waiting.popleft()
-                self._left = self._per_turn - batch.jobs
-                batch.event.set()
+                self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        if self._short:
+            self._chain = min(2 * self._chain, self._chain_max)
+        elif not self._used:
+            self._chain = max(self._chain // 2, 1)
+        self._short, self._used = False, not self._waiting  # where nobody has any reserved, nothing is learned
+        self._turn += 1
+        self._left = self._per_turn
+        if self._waiting:
+            batch = self._waiting.popleft()
+            self._left -= batch.jobs
+            batch.event.set()

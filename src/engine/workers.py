@@ -37,12 +37,14 @@ DISMISSED_PER_TURN = 256
 class Worker(Generic[J]):
     """One task that runs jobs. ``job`` is what it runs, or is about to run."""
 
-    __slots__ = ("condemned", "job", "scope", "ticket", "wakeup")
+    __slots__ = ("cancelled", "condemned", "job", "parked", "scope", "ticket", "wakeup")
 
     def __init__(self) -> None:
         self.job: J | None = None
         self.condemned: J | None = None  # a job that was cancelled before the worker could take it up
         self.scope: anyio.CancelScope | None = None
+        self.cancelled = False  # whether its scope is: asking the scope itself costs a call for every job
+        self.parked = False
         self.wakeup = Wakeup()
         self.ticket = Ticket()
 
@@ -81,7 +83,8 @@ class Workers(Generic[J]):
         if self._idle:
             worker = self._idle.pop()
             worker.job = job
-            worker.wakeup.set()
+            if worker.parked:  # else it reports its last job just now, and looks for the next one by itself
+                worker.wakeup.set()
             return worker
         assert len(self._all) < self._most
         worker = Worker[J]()
@@ -93,7 +96,7 @@ class Workers(Generic[J]):
     def retire(self, worker: Worker[J]) -> None:
         """``worker`` is done with its job: it may be given another, also before its ``run`` returns."""
         worker.job = None
-        if worker.scope is None or not worker.scope.cancel_called:
+        if not worker.cancelled:
             self._idle.append(worker)
         else:
             self._all.discard(worker)  # cancelled as it finished: its task ends, and another may take its place
@@ -114,16 +117,18 @@ class Workers(Generic[J]):
         if worker.scope is None:
             worker.condemned = job
         else:
+            worker.cancelled = True
             worker.scope.cancel()
 
     async def _work(self, worker: Worker[J]) -> None:
         while True:
             with anyio.CancelScope() as scope:
                 worker.scope = scope
-                if worker.job is not None and worker.job is worker.condemned:
+                worker.cancelled = worker.job is not None and worker.job is worker.condemned
+                if worker.cancelled:
                     scope.cancel()
                 worker.condemned = None
-                await self._serve(worker, scope)
+                await self._serve(worker)
             if worker not in self._all:
                 return
             job, worker.job = worker.job, None
@@ -132,12 +137,16 @@ class Workers(Generic[J]):
             if job is not None:
                 self._cancelled(job)
 
-    async def _serve(self, worker: Worker[J], scope: anyio.CancelScope) -> None:
-        while not scope.cancel_called:
+    async def _serve(self, worker: Worker[J]) -> None:
+        while not worker.cancelled:
             job = worker.job
             if job is None:
                 if worker not in self._all:
                     return
-                await worker.wakeup.wait()
+                worker.parked = True
+                try:
+                    await worker.wakeup.wait()
+                finally:
+                    worker.parked = False
                 continue
             await self._run(job, worker)

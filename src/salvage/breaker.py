@@ -93,7 +93,9 @@ class Breaker(Generic[K]):
         if repeated:
             return None
         self._streak = 0
-        self._weigh(good=0.0, bad=1.0)
+        self.results += 1
+        self._good *= _DECAY
+        self._bad = self._bad * _DECAY + 1.0
         if has_record:
             return None
         self.run += 1
@@ -109,9 +111,12 @@ class Breaker(Generic[K]):
         ``sent_at`` None means unknown, and is then taken to be ``now``, except for ending an outage early.
         """
         evidence_at = now if sent_at is None else sent_at
-        self.good_at = max(self.good_at, evidence_at)
+        if evidence_at > self.good_at:
+            self.good_at = evidence_at
         self.successes += 1
-        self._weigh(good=1.0, bad=0.0)
+        self.results += 1
+        self._good = self._good * _DECAY + 1.0
+        self._bad *= _DECAY
         if self.is_open:
             return self._close() if self._ends_outage(task, now, sent_at) else False
         self._streak += 1
@@ -207,8 +212,3 @@ class Breaker(Generic[K]):
         self.is_open, self.probing, self._probe = False, False, None
         self._in_spell, self.run, self._streak = False, 0, 1
         return True
-
-    def _weigh(self, *, good: float, bad: float) -> None:
-        self.results += 1
-        self._good = self._good * _DECAY + good
-        self._bad = self._bad * _DECAY + bad

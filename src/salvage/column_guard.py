@@ -13,6 +13,7 @@ far above any rate at which a run would be useful, and that is where the margin 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, Final
@@ -65,17 +66,24 @@ class ColumnGuard:
     __slots__ = ("_tallies",)
 
     def __init__(self) -> None:
-        self._tallies: dict[str, _Tally] = {}
+        self._tallies: defaultdict[str, _Tally] = defaultdict(_Tally)
 
     def succeeded(self, column: str) -> None:
         """A row of the column is done."""
-        self._count(column, bad=False)
+        tally = self._tallies[column]
+        tally.good = tally.good * _KEEP + 1.0
+        tally.bad *= _KEEP
+        tally.rows += 1
 
     def failed(self, column: str, kind: FailureKind) -> ColumnStopped | None:
         """A row of the column failed for good. Return the verdict if it stops the column now."""
         if kind not in COUNTED:
             return None
-        tally = self._count(column, bad=True)
+        tally = self._tallies[column]
+        tally.good *= _KEEP
+        tally.bad = tally.bad * _KEEP + 1.0
+        tally.failures += 1
+        tally.rows += 1
         bound = wilson_lower_bound(tally.bad, tally.good + tally.bad)
         if tally.stopped is not None or bound <= RATE:
             return None
@@ -97,14 +105,6 @@ class ColumnGuard:
             assert 0 <= tally.failures <= tally.rows
             assert tally.good + tally.bad <= MEMORY_ROWS + 1e-6
             assert tally.stopped is None or tally.stopped.rate_at_least > RATE
-
-    def _count(self, column: str, *, bad: bool) -> _Tally:
-        tally = self._tallies.setdefault(column, _Tally())
-        tally.good = tally.good * _KEEP + (not bad)
-        tally.bad = tally.bad * _KEEP + bad
-        tally.failures += bad
-        tally.rows += 1
-        return tally
 
 
 def wilson_lower_bound(hits: float, of: float, z: float = Z) -> float:

@@ -39,10 +39,11 @@ class Lanes(Generic[K]):
 
     def at(self, name: str, now: float) -> Lane[K]:
         """Return the lane, new if it was not known."""
-        lane = self._lanes.get(name)
-        if lane is None:
+        try:
+            return self._lanes[name]
+        except KeyError:
             lane = self._lanes[name] = Lane(name, self._policy, self._rng, now)
-        return lane
+            return lane
 
     def find(self, name: str) -> Lane[K] | None:
         """Return the lane if it is known."""
@@ -86,6 +87,7 @@ class Lanes(Generic[K]):
     def check(self) -> None:
         """Assert the invariants."""
         self._agenda.check()
+        assert all(len(self._lanes[name].held) for name in self._agenda), "a lane that holds nothing has no time"
         for lane in self._lanes.values():
             lane.check()
             waits_for_event = not len(lane.held) or lane.parked is not None or lane.breaker.probing

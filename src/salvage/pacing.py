@@ -8,7 +8,7 @@ integers.
 
 from __future__ import annotations
 
-from math import floor
+from math import floor, inf
 
 __all__ = ["WINDOW_S", "ReleasePace", "SlidingCount"]
 
@@ -19,31 +19,32 @@ WINDOW_S = 60
 class SlidingCount:
     """Events in the last ``buckets`` whole seconds, the running one included."""
 
-    __slots__ = ("_buckets", "_second", "total")
+    __slots__ = ("_bucket", "_buckets", "_ends_at", "_second", "total")
 
     def __init__(self, buckets: int) -> None:
         self._buckets = [0] * buckets
         self._second: int | None = None
+        self._bucket = 0
+        self._ends_at = -inf
         self.total = 0
 
     def add(self, now: float) -> None:
         """Count one event."""
-        if self._second is None or now >= self._second + 1:  # almost every event is in the running second
+        if now >= self._ends_at:  # almost every event is in the running second
             self.advance(now)
-        self._buckets[(self._second or 0) % len(self._buckets)] += 1
+        self._buckets[self._bucket] += 1
         self.total += 1
 
     def advance(self, now: float) -> None:
         """Forget what has left the window."""
-        second = floor(now)
-        if self._second is None:
-            self._second = second
+        if now < self._ends_at:
             return
-        size = len(self._buckets)
-        for passed in range(self._second + 1, min(second, self._second + size) + 1):
-            self.total -= self._buckets[passed % size]
-            self._buckets[passed % size] = 0
-        self._second = max(second, self._second)
+        second, size = floor(now), len(self._buckets)
+        if self._second is not None:
+            for passed in range(self._second + 1, min(second, self._second + size) + 1):
+                self.total -= self._buckets[passed % size]
+                self._buckets[passed % size] = 0
+        self._second, self._bucket, self._ends_at = second, second % size, second + 1.0
 
     def next_drop(self, now: float) -> float:
         """When the next counted event leaves the window; ``now`` if there is none."""
@@ -63,20 +64,20 @@ class SlidingCount:
 class ReleasePace:
     """The pace of one lane's held releases."""
 
-    __slots__ = ("_fresh", "_minimum", "_releases", "_sends", "_share")
+    __slots__ = ("_again", "_minimum", "_releases", "_sends", "_share")
 
     def __init__(self, *, share: float, minimum: int) -> None:
         self._share = share
         self._minimum = minimum
         self._sends = SlidingCount(WINDOW_S)
-        self._fresh = SlidingCount(WINDOW_S)
+        self._again = SlidingCount(WINDOW_S)  # those of the sends that were no task's first
         self._releases = SlidingCount(WINDOW_S + 1)
 
     def sent(self, now: float, *, fresh: bool) -> None:
         """Count a request that went out; ``fresh`` if it was its task's first."""
         self._sends.add(now)
-        if fresh:
-            self._fresh.add(now)
+        if not fresh:
+            self._again.add(now)
 
     def released(self, now: float) -> None:
         """Count a held task that was let go."""
@@ -84,8 +85,9 @@ class ReleasePace:
 
     def has_fresh_sends(self, now: float) -> bool:
         """Whether a first try went out on this lane within the window."""
-        self._fresh.advance(now)
-        return self._fresh.total > 0
+        self._sends.advance(now)
+        self._again.advance(now)
+        return self._sends.total > self._again.total
 
     def ready_at(self, now: float) -> float:
         """When the next release fits if nothing more is sent: ``now`` or later. Each send may make it
@@ -97,5 +99,5 @@ class ReleasePace:
 
     def check(self) -> None:
         """Assert the invariants."""
-        for count in (self._sends, self._fresh, self._releases):
+        for count in (self._sends, self._again, self._releases):
             count.check()

@@ -65,7 +65,8 @@ class Salvage(Generic[K]):
     def __init__(self, policy: SalvagePolicy | None = None, *, rng: Rng) -> None:
         self._policy = policy or SalvagePolicy()
         self._rng = rng
-        self._entries: dict[K, Entry] = {}
+        self.known: dict[K, Entry] = {}
+        """The tasks that failed and are not finished. To be read only: while there are none, nothing is to be done."""
         self._lanes: Lanes[K] = Lanes(self._policy, rng)
         self._expiry: Timetable[K] = Timetable()
         self._effects = PendingEffects()
@@ -94,7 +95,7 @@ class Salvage(Generic[K]):
         """
         attempt = Attempt(failure, TABLE[failure.kind], now, cooldown_until, sent_at)
         place = self._lanes.at(lane, now)
-        entry = self._entries.get(task) or self._begin(task, lane)
+        entry = self.known.get(task) or self._begin(task, lane)
         assert not entry.held, f"{task!r} failed while it was held"
         self._settle_token(entry, now, refund=not attempt.rule.reached)
         entry.lane = lane
@@ -104,22 +105,26 @@ class Salvage(Generic[K]):
         self._lanes.touch(place, now)
         return decision
 
-    def succeeded(self, task: K, lane: str, now: float, *, sent_at: float | None = None) -> None:
-        """The task is done. ``sent_at``: when its request was let out, where known."""
+    def succeeded(self, task: K, lane: str, now: float, *, sent_at: float | None = None) -> int:
+        """The task is done. Return how often it had failed. ``sent_at``: when its request was let out, where known."""
         place = self._lanes.at(lane, now)
         place.budget.deposit(now)
-        self._note_worked(place, task, now, sent_at)
-        entry = self._entries.get(task)
-        if entry is not None:
+        if place.breaker.worked(task, now, sent_at):
+            self._effects.reopened(place.name)
+        tries = 0
+        if self.known and (entry := self.known.get(task)) is not None:
             assert not entry.held, f"{task!r} succeeded while it was held"
+            tries = entry.history.tries
             self._settle_token(entry, now, refund=True)
             self._forget(task)
             self._counts["recovered"] += 1
-        self._lanes.touch(place, now)
+        if self._held:  # the agenda is about held tasks only: while there are none, it is empty
+            self._lanes.touch(place, now)
+        return tries
 
     def dropped(self, task: K, now: float) -> None:
         """Nobody wants the task any more, whether it is held, released or unknown here."""
-        entry = self._entries.get(task)
+        entry = self.known.get(task)
         if entry is not None:
             self._settle_token(entry, now, refund=True)
             self._forget(task)
@@ -133,8 +138,10 @@ class Salvage(Generic[K]):
         """One request was let out. ``fresh``: its task never failed. Naming the task makes probing exact."""
         place = self._lanes.at(lane, now)
         place.pace.sent(now, fresh=fresh)
-        place.breaker.probe_sent(task, now)
-        self._lanes.touch(place, now)
+        if place.breaker.is_open:
+            place.breaker.probe_sent(task, now)
+        if self._held:
+            self._lanes.touch(place, now)
 
     # When to try again
 
@@ -158,7 +165,7 @@ class Salvage(Generic[K]):
         gone: list[HeldItem[K]] = []
         while len(gone) < limit and (head := self._expiry.head()) is not None and head[0] <= now:
             task = self._expiry.pop()
-            entry = self._entries[task]
+            entry = self.known[task]
             if not entry.held:
                 continue  # it is being tried; a new failure puts it back
             waits_for_turn = entry.not_before <= now and self._lanes[entry.lane].well
@@ -175,7 +182,7 @@ class Salvage(Generic[K]):
 
     def next_tick(self, now: float) -> float:
         """When time alone changes anything again; inf for never, and not after ``now`` if it already has."""
-        if not self._entries:
+        if not self.known:
             return inf
         head = self._expiry.head()
         return min(self._lanes.next_tick(), inf if head is None else head[0])
@@ -200,16 +207,16 @@ class Salvage(Generic[K]):
 
     def held_items(self) -> Iterator[HeldItem[K]]:
         """Return all held tasks, for the journal."""
-        return (self._item(task, entry) for task, entry in self._entries.items() if entry.held)
+        return (self._item(task, entry) for task, entry in self.known.items() if entry.held)
 
     def item(self, task: K) -> HeldItem[K] | None:
         """Return one held task, for the commit that holds it; None if it is not held."""
-        entry = self._entries.get(task)
+        entry = self.known.get(task)
         return self._item(task, entry) if entry is not None and entry.held else None
 
     def restore(self, task: K, lane: str, history: Mapping[str, object], not_before: float, now: float) -> None:
         """Hold a task of an earlier cycle again, with what :class:`HeldItem` said. Patience starts anew."""
-        assert task not in self._entries, f"{task!r} is already known"
+        assert task not in self.known, f"{task!r} is already known"
         self._lanes.at(lane, now)
         entry = self._begin(task, lane)
         entry.history = History.from_dict(history)
@@ -228,11 +235,6 @@ class Salvage(Generic[K]):
         """How many held tasks will be let go without anybody's help: those whose lane is not parked."""
         return self._held - self._lanes.parked_tasks()
 
-    def tries(self, task: K) -> int:
-        """How often ``task`` has failed, for whatever reason."""
-        entry = self._entries.get(task)
-        return 0 if entry is None else entry.history.tries
-
     def held_on(self, lane: str) -> int:
         """How many tasks are held on ``lane``."""
         place = self._lanes.find(lane)
@@ -242,7 +244,7 @@ class Salvage(Generic[K]):
         """Return counters and what is held now."""
         return SalvageStatistics(
             held=self._held,
-            released=len(self._entries) - self._held,
+            released=len(self.known) - self._held,
             outages=tuple(place.name for place in self._lanes if place.breaker.is_open),
             parked=tuple(place.name for place in self._lanes if place.parked is not None),
             holds=MappingProxyType(dict(self._holds)),
@@ -257,12 +259,12 @@ class Salvage(Generic[K]):
     def check(self) -> None:
         """Assert the invariants."""
         in_lanes = {task: place.name for place in self._lanes for task in place.held}
-        assert in_lanes == {task: entry.lane for task, entry in self._entries.items() if entry.held}
+        assert in_lanes == {task: entry.lane for task, entry in self.known.items() if entry.held}
         assert self._held == len(in_lanes) == sum(len(place.held) for place in self._lanes)
         assert all(task in self._expiry for task in in_lanes), "a held task that patience cannot reach"
-        assert all(task in self._entries for task in self._expiry)
+        assert all(task in self.known for task in self._expiry)
         self._lanes.check()
-        for entry in self._entries.values():
+        for entry in self.known.values():
             entry.history.check()
         self._expiry.check()
 
@@ -288,8 +290,8 @@ class Salvage(Generic[K]):
             blocked_until = breaker.pressed(task, now)
         if blocked_until is not None:
             self._effects.block(place.name, blocked_until)
-        if rule.answered:
-            self._note_worked(place, task, now, attempt.sent_at)
+        if rule.answered and breaker.worked(task, now, attempt.sent_at):
+            self._effects.reopened(place.name)
         breaker.probe_lost(task)
 
     def _decide(self, task: K, entry: Entry, attempt: Attempt) -> Decision:
@@ -347,14 +349,10 @@ class Salvage(Generic[K]):
         breaker = self._lanes[entry.lane].breaker
         return Hold(max(entry.not_before, breaker.opens_at) if breaker.is_open else entry.not_before, kind)
 
-    def _note_worked(self, place: Lane[K], task: K, now: float, sent_at: float | None) -> None:
-        if place.breaker.worked(task, now, sent_at):
-            self._effects.reopened(place.name)
-
     # Places
 
     def _begin(self, task: K, lane: str) -> Entry:
-        entry = self._entries[task] = Entry(lane, History())
+        entry = self.known[task] = Entry(lane, History())
         return entry
 
     def _place(self, task: K, entry: Entry, not_before: float, now: float) -> None:
@@ -366,7 +364,7 @@ class Salvage(Generic[K]):
             self._expiry.set(task, entry.patient_until)
 
     def _forget(self, task: K) -> None:
-        entry = self._entries.pop(task)
+        entry = self.known.pop(task)
         self._expiry.discard(task)
         if entry.held:
             self._held -= 1
@@ -374,7 +372,7 @@ class Salvage(Generic[K]):
 
     def _release(self, place: Lane[K], now: float) -> K:
         task, token = place.take(now)
-        entry = self._entries[task]
+        entry = self.known[task]
         entry.held, entry.token = False, token
         self._held -= 1
         self._counts["releases"] += 1

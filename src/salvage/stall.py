@@ -17,17 +17,23 @@ StallVerdict = Literal["stalled", "deadline"]
 class StallClock:
     """Two limits: ``stall_timeout_s`` without a finished cell, and ``deadline_at`` in machine time."""
 
-    __slots__ = ("_progress_at", "_stall_timeout_s", "deadline_at")
+    __slots__ = ("_progress_at", "_stall_timeout_s", "deadline_at", "ends_at")
 
     def __init__(self, now: float, *, stall_timeout_s: float = inf, deadline_at: float = inf) -> None:
         assert stall_timeout_s > 0
         self._stall_timeout_s = stall_timeout_s
         self._progress_at = now
         self.deadline_at = deadline_at
+        self.ends_at = min(deadline_at, self._stalls_at())
+        """When a verdict can next appear by the passing of time alone. To be read only."""
 
     def progress(self, now: float) -> None:
         """A cell finished somewhere."""
-        self._progress_at = max(self._progress_at, now)
+        if now > self._progress_at:
+            self._progress_at = now
+            self.ends_at = now + self._stall_timeout_s
+            if self.deadline_at < self.ends_at:
+                self.ends_at = self.deadline_at
 
     def verdict(self, now: float) -> StallVerdict | None:
         """Which limit has passed, the deadline first; None while neither has."""
@@ -39,10 +45,11 @@ class StallClock:
 
     def next_tick(self, now: float) -> float:
         """When a verdict can next appear by the passing of time alone; never before ``now``."""
-        return max(now, min(self.deadline_at, self._stalls_at()))
+        return max(now, self.ends_at)
 
     def check(self) -> None:
         """Assert the invariants."""
+        assert self.ends_at == min(self.deadline_at, self._stalls_at())
         assert self._stalls_at() >= self._progress_at
 
     def _stalls_at(self) -> float:

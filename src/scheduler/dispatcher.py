@@ -21,10 +21,24 @@ _SPARE_ENTRIES = 64
 _Entry = tuple[int, int, int, Task]
 
 
+class _Lane:
+    """The columns that share a resource, or one column of local work; how many of their tasks are ready, and how many
+    of these for the first time.
+    """
+
+    __slots__ = ("fresh", "name", "queue", "ready")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.queue: FairQueue[int] = FairQueue()
+        self.ready = 0
+        self.fresh = 0
+
+
 class _Flow:
     __slots__ = ("heap", "lane", "queued", "rank", "weight")
 
-    def __init__(self, lane: str, weight: float, rank: float) -> None:
+    def __init__(self, lane: _Lane, weight: float, rank: float) -> None:
         self.lane = lane
         self.weight = weight
         self.rank = rank
@@ -34,38 +48,39 @@ class _Flow:
 
 
 class Dispatcher:
-    """The ready tasks of one run."""
+    """The ready tasks of one run. ``total``, to be read only, is how many there are in all lanes."""
 
-    __slots__ = ("_flows", "_fresh", "_lanes", "_ready", "_sequence", "_woken")
+    __slots__ = ("_flows", "_lanes", "_sequence", "_woken", "total")
 
     def __init__(self) -> None:
+        self.total = 0
         self._flows: dict[int, _Flow] = {}
-        self._lanes: dict[str, FairQueue[int]] = {}
-        self._ready: dict[str, int] = {}
-        self._fresh: dict[str, int] = {}
+        self._lanes: dict[str, _Lane] = {}
         self._sequence = 0
         self._woken: dict[str, None] = {}
 
     def add_flow(self, column: int, lane: str, *, weight: float = 1.0, rank: float = 0.0) -> None:
         """Tasks of ``column`` belong to ``lane``; a higher ``rank`` (longest remaining path) wins ties."""
         assert column not in self._flows
-        self._flows[column] = _Flow(lane, weight, rank)
-        self._lanes.setdefault(lane, FairQueue())
-        self._ready.setdefault(lane, 0)
-        self._fresh.setdefault(lane, 0)
+        if lane not in self._lanes:
+            self._lanes[lane] = _Lane(lane)
+        self._flows[column] = _Flow(self._lanes[lane], weight, rank)
 
     def push(self, task: Task, order: int, *, again: bool = False) -> None:
         """``task`` is ready. ``order`` is the age of its row; ``again`` puts it before all that are new."""
         flow = self._flows[task.column]
-        assert task not in flow.queued, f"{task} is ready twice"
+        queued, lane = flow.queued, flow.lane
+        assert task not in queued, f"{task} is ready twice"
+        if not queued:
+            lane.queue.add(task.column, flow.weight, flow.rank)
         self._sequence += 1
-        entry = (0 if again else 1, order, self._sequence, task)
-        flow.queued[task] = entry
+        fresh = 0 if again else 1
+        entry = queued[task] = (fresh, order, self._sequence, task)
         heappush(flow.heap, entry)
-        self._lanes[flow.lane].add(task.column, flow.weight, flow.rank)
-        self._ready[flow.lane] += 1
-        self._fresh[flow.lane] += entry[0]
-        self._woken[flow.lane] = None
+        lane.ready += 1
+        lane.fresh += fresh
+        self.total += 1
+        self._woken[lane.name] = None
 
     def discard(self, task: Task) -> bool:
         """``task`` is not wanted any more. False if it was not ready (any more)."""
@@ -74,8 +89,10 @@ class Dispatcher:
         if entry is None:
             return False
         if not flow.queued:
-            self._lanes[flow.lane].remove(task.column)
-        self._count_out(flow, entry)
+            flow.lane.queue.remove(task.column)
+        flow.lane.ready -= 1
+        flow.lane.fresh -= entry[0]
+        self.total -= 1
         if len(flow.heap) > 2 * len(flow.queued) + _SPARE_ENTRIES:
             flow.heap = [entry for entry in flow.heap if flow.queued.get(entry[3]) is entry]
             heapify(flow.heap)
@@ -90,24 +107,27 @@ class Dispatcher:
 
     def pop(self, lane: str) -> Task | None:
         """The next task of ``lane``, or None. Its flow pays one turn."""
-        queue = self._lanes.get(lane)
-        if queue is None:
+        place = self._lanes.get(lane)
+        if place is None or not place.ready:
             return None
-        column = queue.head()
-        if column is None:
-            return None
+        column = place.queue.head()
+        assert column is not None, f"{lane}: tasks are ready, and none of its columns waits"
         flow = self._flows[column]
+        queued = flow.queued
         while True:
             entry = heappop(flow.heap)
-            if flow.queued.get(entry[3]) is entry:
+            task = entry[3]
+            if task in queued and queued[task] is entry:  # the others were discarded
                 break
-        del flow.queued[entry[3]]
-        if flow.queued:
-            queue.charge(column)
+        del queued[task]
+        if queued:
+            place.queue.charge(column)
         else:
-            queue.charge_last(column)
-        self._count_out(flow, entry)
-        return entry[3]
+            place.queue.charge_last(column)
+        place.ready -= 1
+        place.fresh -= entry[0]
+        self.total -= 1
+        return task
 
     def take_woken(self) -> dict[str, None]:
         """The lanes to which tasks came since the last call, in that order: the caller may want to serve them."""
@@ -116,15 +136,12 @@ class Dispatcher:
 
     def ready(self, lane: str) -> int:
         """How many tasks of ``lane`` are ready."""
-        return self._ready.get(lane, 0)
+        place = self._lanes.get(lane)
+        return 0 if place is None else place.ready
 
     def fresh_lanes(self) -> set[str]:
         """The lanes in which tasks are ready that come for the first time."""
-        return {lane for lane, count in self._fresh.items() if count}
-
-    def total(self) -> int:
-        """How many tasks are ready in all lanes."""
-        return sum(self._ready.values())
+        return {name for name, lane in self._lanes.items() if lane.fresh}
 
     def lanes(self) -> tuple[str, ...]:
         """Every lane that has a flow."""
@@ -135,14 +152,11 @@ class Dispatcher:
         counts = dict.fromkeys(self._lanes, 0)
         fresh = dict.fromkeys(self._lanes, 0)
         for column, flow in self._flows.items():
-            counts[flow.lane] += len(flow.queued)
-            assert (column in self._lanes[flow.lane]) == bool(flow.queued)
-            fresh[flow.lane] += sum(entry[0] for entry in flow.queued.values())
+            counts[flow.lane.name] += len(flow.queued)
+            assert (column in flow.lane.queue) == bool(flow.queued)
+            fresh[flow.lane.name] += sum(entry[0] for entry in flow.queued.values())
             live = [entry for entry in flow.heap if flow.queued.get(entry[3]) is entry]
             assert len(live) == len(flow.queued)
-        assert counts == self._ready
-        assert fresh == self._fresh
-
-    def _count_out(self, flow: _Flow, entry: _Entry) -> None:
-        self._ready[flow.lane] -= 1
-        self._fresh[flow.lane] -= entry[0]
+        assert counts == {name: lane.ready for name, lane in self._lanes.items()}
+        assert fresh == {name: lane.fresh for name, lane in self._lanes.items()}
+        assert self.total == sum(counts.values())

@@ -22,7 +22,6 @@ matching store.
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from .graph import Scope
@@ -57,9 +56,10 @@ class Frontier:
         # All mutable state: rows until they are forgotten, groups until they are finished, and the counts.
         self._rows: dict[int, OpenRow] = {}
         self._groups: dict[int, RowGroup] = {}
+        self.load = 0
+        """Rows that have a ready cell, plus ready group tasks: what keeps the resources busy. To be read only."""
         self._added = 0
         self._open_rows = 0
-        self._busy_rows = 0
         self._ready_tasks = 0
         self._ready_groups = 0
         self._held_tasks = 0
@@ -89,7 +89,8 @@ class Frontier:
         for column in self._roots:
             if record.states[column] == WAITING:
                 self._unlock(record, column, progress)
-        self._conclude(record, progress)
+        if not record.open:
+            self._conclude(record, progress)
         return progress
 
     def seal_group(self, group: int) -> Progress:
@@ -113,7 +114,24 @@ class Frontier:
 
     def finish(self, task: Task) -> Progress:
         """``task`` is done; a group task for all its live rows."""
-        return self._report(task, DONE, "")
+        column, unit = task
+        row = self._rows.get(unit) if self._slots[column] is None else None
+        if row is None or row.states[column] != READY:
+            return self._report(task, DONE, "")
+        # What almost every report says, of one cell that ran: `_end` for it, without the questions.
+        progress = Progress()
+        row.states[column] = DONE
+        row.open -= 1
+        row.ready -= 1
+        self._closed[DONE] += 1
+        self._ready_tasks -= 1
+        self.load -= not row.ready
+        progress.closed.append(Closed(unit, column, DONE, ""))
+        if self._graph.children[column]:
+            self._arrive(row, column, progress)
+        if not row.open:
+            self._conclude(row, progress)
+        return progress
 
     def fail(self, task: Task, reason: str) -> Progress:
         """``task`` has failed for good; a group task for all its live rows."""
@@ -124,12 +142,7 @@ class Frontier:
         return self._report(task, SKIPPED, reason)
 
     def finish_group(
-        self,
-        task: Task,
-        outcomes: Mapping[int, int] = MappingProxyType({}),
-        reasons: Mapping[int, str] = MappingProxyType({}),
-        *,
-        among: Sequence[int] | None = None,
+        self, task: Task, outcomes: Mapping[int, int], reasons: Mapping[int, str], *, among: Sequence[int] | None = None
     ) -> Progress:
         """Group ``task`` has ended, row by row: rows that ``outcomes`` does not name are DONE.
 
@@ -155,33 +168,11 @@ class Frontier:
 
     # Questions.
 
-    @property
-    def load(self) -> int:
-        """Rows that have a ready cell, plus ready group tasks: what keeps the resources busy."""
-        return self._busy_rows + self._ready_groups
-
-    @property
-    def open_rows(self) -> int:
-        """Rows with a cell that is not closed."""
-        return self._open_rows
-
-    @property
-    def idle_rows(self) -> int:
-        """Open rows without a ready cell of their own: held back, or waiting for their group."""
-        return self._open_rows - self._busy_rows
-
     def counts(self) -> Counts:
         """Return all counts at this moment."""
-        return Counts(
-            rows=self._added,
-            open_rows=self._open_rows,
-            idle_rows=self.idle_rows,
-            ready_tasks=self._ready_tasks,
-            held_tasks=self._held_tasks,
-            done=self._closed[DONE],
-            failed=self._closed[FAILED],
-            skipped=self._closed[SKIPPED],
-        )
+        idle_rows = self._open_rows - (self.load - self._ready_groups)
+        rows, tasks = (self._added, self._open_rows, idle_rows), (self._ready_tasks, self._held_tasks)
+        return Counts(*rows, *tasks, *self._closed[DONE:])
 
     def live_rows(self, task: Task, among: Sequence[int] | None = None) -> list[int]:
         """Rows for which group ``task`` is to run, all of them or ``among`` some: all they need is done."""
@@ -221,7 +212,7 @@ class Frontier:
         assert self._ready_groups == tasks.count(READY)
         assert self._ready_tasks == tasks.count(READY) + sum(row.ready for row in rows)
         assert self._held_tasks == tasks.count(HELD) + sum(row.states.count(HELD) for row in rows)
-        assert self._busy_rows == sum(row.ready > 0 for row in rows)
+        assert self.load == self._ready_groups + sum(row.ready > 0 for row in rows)
         assert self._open_rows == sum(row.open > 0 for row in rows)
         assert self._added * len(self._blank) == sum(self._closed) + sum(row.open for row in rows)
 
@@ -236,7 +227,8 @@ class Frontier:
     def _end(self, row: OpenRow, column: int, state: int, reason: str, progress: Progress) -> None:
         self._close(row, column, state, reason, progress)
         self._follow(row, column, state, progress)
-        self._conclude(row, progress)
+        if not row.open:
+            self._conclude(row, progress)
 
     def _follow(self, row: OpenRow, column: int, state: int, progress: Progress) -> None:
         """Do to the rest of the row what the end of ``column`` means for it."""
@@ -269,7 +261,7 @@ class Frontier:
         elif before == READY:
             self._ready_tasks -= 1
             row.ready -= 1
-            self._busy_rows -= not row.ready
+            self.load -= not row.ready
         elif before == HELD:
             self._held_tasks -= 1
 
@@ -287,7 +279,7 @@ class Frontier:
         slot = self._slots[column]
         if slot is None:
             self._ready_tasks += 1
-            self._busy_rows += not row.ready
+            self.load += not row.ready
             row.ready += 1
             progress.ready.append(Task(column, row.position))
             return
@@ -296,11 +288,13 @@ class Frontier:
         self._start(row.group, column, progress)
 
     def _conclude(self, row: OpenRow, progress: Progress) -> None:
-        if not row.open:
-            progress.finished_rows.append(row.position)
-            self._open_rows -= 1
-            row.group.open -= 1
-            self._conclude_group(row.group, progress)
+        """Every cell of the row is closed."""
+        group = row.group
+        progress.finished_rows.append(row.position)
+        self._open_rows -= 1
+        group.open -= 1
+        if not group.open:
+            self._conclude_group(group, progress)
 
     def _restore(self, row: OpenRow, done: Mapping[int, int], progress: Progress) -> None:
         """Take over what an earlier run closed and what follows, losses first: nothing is ready in vain."""
@@ -327,6 +321,7 @@ class Frontier:
         if group.start(slot):
             self._ready_tasks += 1
             self._ready_groups += 1
+            self.load += 1
             progress.ready.append(Task(column, group.number))
 
     def _leave(self, group: RowGroup, column: int, live: bool, progress: Progress) -> None:
@@ -351,6 +346,7 @@ class Frontier:
         if group.tasks[slot] == READY:
             self._ready_tasks -= 1
             self._ready_groups -= 1
+            self.load -= 1
         else:
             self._held_tasks -= 1
         group.tasks[slot] = DONE
@@ -389,10 +385,11 @@ class Frontier:
         if slot is not None:
             self._groups[task.unit].tasks[slot] = after
             self._ready_groups += change
+            self.load += change
             return True
         row = self._rows[task.unit]
         row.states[task.column] = after
         busy = row.ready > 0
         row.ready += change
-        self._busy_rows += (row.ready > 0) - busy
+        self.load += (row.ready > 0) - busy
         return True

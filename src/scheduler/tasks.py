@@ -83,7 +83,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """One look at the frontier. Terminal cells are counted since the start, those of forgotten rows included."""
+    """One look at the frontier. ``open_rows`` have a cell that is not closed; ``idle_rows`` among them have no ready
+    cell of their own, and are held back or wait for their group. Terminal cells are counted since the start, those of
+    forgotten rows included.
+    """
 
     rows: int
     open_rows: int

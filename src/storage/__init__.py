@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from .codec import decode, digest_of, encode, encode_row
+from .codec import decode, digest_of, encode, encode_row, stored_form
 from .memory import MemoryStore
 from .opening import open_store
 from .ports import (
@@ -45,4 +45,5 @@ __all__ = [
     "encode",
     "encode_row",
     "open_store",
+    "stored_form",
 ]

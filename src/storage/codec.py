@@ -23,10 +23,15 @@ from typing import Any, Final, cast
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
-__all__ = ["DIGEST_SIZE", "decode", "digest_of", "encode", "encode_row"]
+__all__ = ["DIGEST_SIZE", "decode", "digest_of", "encode", "encode_row", "stored_form"]
 
 DIGEST_SIZE: Final = 16
 """Bytes of a row's digest."""
+
+_TEXT: Final = frozenset({str})
+_EXACT: Final = frozenset({str, int, bool, type(None)})
+"""Types of which every value has one JSON form only. Floats have several, and what contains others may hold them."""
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 _PLAIN: Final = (str, int, float, bool, type(None), bytes)
 
@@ -61,8 +66,20 @@ def encode_row(row: Mapping[str, object]) -> bytes:
 def digest_of(row: Mapping[str, object] | bytes) -> bytes:
     """Return the digest of a row, or of its JSON, which is cheaper. The order of its keys does not count."""
     data = row if isinstance(row, bytes) else encode_row(row)
-    canonical = json.dumps(decode(data), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return blake2b(canonical.encode(), digest_size=DIGEST_SIZE).digest()
+    canonical = _CANONICAL.encode(decode(data)).encode()
+    return blake2b(canonical, digest_size=DIGEST_SIZE).digest()
+
+
+def stored_form(row: Mapping[str, object]) -> tuple[bytes, bytes]:
+    """Return ``encode_row(row)`` and its ``digest_of``. Raises as they do."""
+    kind = type(row)
+    if kind is not dict or not (_TEXT.issuperset(map(type, row)) and _EXACT.issuperset(map(type, row.values()))):
+        data = encode_row(row)
+        return data, digest_of(data)
+    # Text, whole numbers, booleans and None are written in one way only: in the order of its keys the row is canonical.
+    data = encode(row)
+    canonical = data if len(row) == 1 else encode(dict(sorted(row.items())))
+    return data, blake2b(canonical, digest_size=DIGEST_SIZE).digest()
 
 
 def _ordered(value: object) -> object:

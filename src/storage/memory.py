@@ -8,6 +8,7 @@ two awaits.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,9 @@ class _Run:
     fingerprints: dict[str, str] = field(default_factory=dict[str, str])
     rows: dict[int, RowRecord] = field(default_factory=dict[int, "RowRecord"])
     positions: dict[str, int] = field(default_factory=dict[str, int])
-    cells: dict[int, dict[str, CellRecord]] = field(default_factory=dict[int, "dict[str, CellRecord]"])
+    cells: defaultdict[int, dict[str, CellRecord]] = field(
+        default_factory=lambda: defaultdict[int, "dict[str, CellRecord]"](dict)
+    )
     held: dict[int, dict[str, HeldRecord]] = field(default_factory=dict[int, "dict[str, HeldRecord]"])
     spent: dict[int, dict[tuple[int, str, int], SpentRecord]] = field(
         default_factory=dict[int, "dict[tuple[int, str, int], SpentRecord]"]
@@ -58,8 +61,9 @@ class _Run:
 
     def usage(self, row: int) -> Iterator[tuple[str, Usage]]:
         """What the attempts of one row took, by column."""
-        for cell in self.cells.get(row, {}).values():
-            yield cell.column, cell.usage
+        if row in self.cells:
+            for cell in self.cells[row].values():
+                yield cell.column, cell.usage
         for spent in self.spent.get(row, {}).values():
             yield spent.column, spent.usage
 
@@ -222,7 +226,13 @@ class MemoryRun:
         """Return the rows that are not stored yet. Raises for one that contradicts a stored one."""
         fresh: dict[int, RowRecord] = {}
         ids: dict[str, int] = {}
+        stored, positions = self._state.rows, self._state.positions
         for record in batch.rows:
+            row, row_id = record.row, record.row_id
+            if not (row in stored or row in fresh or row_id in positions or row_id in ids):
+                fresh[row] = record
+                ids[row_id] = row
+                continue
             here = self._state.rows.get(record.row) or fresh.get(record.row)
             place = self._state.positions.get(record.row_id, ids.get(record.row_id))
             same_id = None if place is None else rules.Row(place, record.row_id, record.digest)
@@ -237,12 +247,15 @@ class MemoryRun:
     def _new_cells(self, batch: Batch, rows: dict[int, RowRecord]) -> dict[tuple[int, str], CellRecord]:
         """Return the outcomes that are not stored yet. Raises for one that contradicts a stored one."""
         fresh: dict[tuple[int, str], CellRecord] = {}
-        stored, columns = self._state.cells, self._info.fingerprints
+        stored_rows, stored_cells, columns = self._state.rows, self._state.cells, self._info.fingerprints
         for cell in batch.cells:
-            key = row, column = cell.row, cell.column
-            if column not in columns or (row not in rows and row not in self._state.rows):
+            row, column = cell.row, cell.column
+            if column not in columns or (row not in stored_rows and row not in rows):
                 self._check_known(row, column, rows)
-            known = fresh.get(key) or (stored[row].get(column) if row in stored else None)
+            key = (row, column)
+            known = stored_cells[row].get(column) if row in stored_cells else None
+            if known is None and key in fresh:
+                known = fresh[key]
             if known is None:
                 fresh[key] = cell
             elif refusal := rules.cell_refusal(self._info.run, cell, known.status, known.payload):
@@ -268,10 +281,7 @@ class MemoryRun:
             state.rows[record.row] = record
             state.positions[record.row_id] = record.row
         for (row, column), cell in cells.items():
-            if row in state.cells:
-                state.cells[row][column] = cell
-            else:
-                state.cells[row] = {column: cell}
+            state.cells[row][column] = cell
         if state.held:
             for row, column in (*cells, *batch.unheld):
                 state.held.get(row, {}).pop(column, None)

@@ -18,6 +18,7 @@ from ..errors import (
     StoreError,
     UnknownRun,
 )
+from .ports import CellStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,30 +93,41 @@ def check_fingerprints(run: str, stored: Mapping[str, str], given: Mapping[str, 
 
 
 def check_sizes(run: str, batch: Batch, limit: int) -> int:
-    """Return the bytes in the batch. Raises PayloadTooLarge that names the part above ``limit`` bytes."""
+    """Return the bytes in the batch. Raises PayloadTooLarge that names the part above ``limit`` bytes.
+
+    Asserts what every record must hold: this is the one place that looks at each of them.
+    """
     total = 0
     for record in batch.rows:
-        total += (size := len(record.data))
+        assert record.row >= 0, f"row {record.row}: positions count from 0"
+        size = len(record.data)
         if size > limit:
-            raise _too_large(size, limit, f"row {record.row} of run {run!r}: the input row")
+            raise _too_large(f"row {record.row} of run {run!r}: the input row", size, limit)
+        total += size
     for cell in batch.cells:
-        total += (size := len(cell.payload or b""))
+        payload = cell.payload
+        assert (payload is None) != (cell.status is CellStatus.DONE), (
+            f"cell ({cell.row}, {cell.column}): a payload belongs to a done cell, and to no other"
+        )
+        size = 0 if payload is None else len(payload)
         if size > limit:
-            raise _too_large(size, limit, f"row {cell.row} of run {run!r}: column {cell.column!r}")
+            raise _too_large(f"row {cell.row} of run {run!r}: column {cell.column!r}", size, limit)
+        total += size
     for held in batch.held:
-        total += (size := len(held.history))
+        size = len(held.history)
         if size > limit:
-            raise _too_large(size, limit, f"row {held.row} of run {run!r}: the history of column {held.column!r}")
+            raise _too_large(f"row {held.row} of run {run!r}: the history of column {held.column!r}", size, limit)
+        total += size
     size = len(batch.learned or b"")
     if size > limit:
-        raise _too_large(size, limit, f"run {run!r}: what was learned")
+        raise _too_large(f"run {run!r}: what was learned", size, limit)
     return total + size
 
 
-def _too_large(size: int, limit: int, what: str) -> PayloadTooLarge:
+def _too_large(what: str, size: int, limit: int) -> PayloadTooLarge:
     return PayloadTooLarge(
-        f"{what} has {size} bytes, the store takes {limit}: keep the bulk in a file and its name in the cell, or raise "
-        "max_payload of the store"
+        f"{what} has {size} bytes, the store takes {limit}: keep the bulk in a "
+        "file and its name in the cell, or raise max_payload of the store"
     )
 
 

@@ -54,7 +54,7 @@ class DispatcherMachine(RuleBasedStateMachine):
     @invariant()
     def counts_agree(self) -> None:
         self.dispatcher.check()
-        assert self.dispatcher.total() == len(self.ready)
+        assert self.dispatcher.total == len(self.ready)
         for lane in ("m", "n"):
             mine = [key for task, key in self.ready.items() if LANES[task.column] == lane]
             assert self.dispatcher.ready(lane) == len(mine)

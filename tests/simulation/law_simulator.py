@@ -172,7 +172,7 @@ class Simulation:
                 tick = law.next_tick(now)
                 break
             stamp = law.sent(now, client.in_flight)
-            canary = cooldown.sent(now, law.tau)
+            canary = cooldown.sent(now, law.silence.tau)
             client.in_flight += 1
             client.sends += 1
             client.late_sends += now >= self._warm_s

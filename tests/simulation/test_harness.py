@@ -43,7 +43,9 @@ from headgate.values import Outcome
 from tests.simulation.simulated import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from headgate.scheduler.tasks import Task
 
 SPEC = ProviderSpec(models={"small": ModelSpec(concurrency=4, latency=Latency(mean_s=1, sigma=0.5))}, seed=3)
 
@@ -162,13 +164,13 @@ def test_s2_work_that_is_done_again_is_seen(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_s3_other_arguments_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """S3: a body is given what belongs to another row."""
-    arguments = RunCore.arguments
+    inputs = RunCore.inputs
 
-    def of_another(self: RunCore, *args: object) -> dict[str, object]:
-        given = arguments(self, *args)  # type: ignore[arg-type]
-        return {name: f"{value}!" if name == "question" else value for name, value in given.items()}
+    def of_another(self: RunCore, task: Task) -> tuple[Sequence[int], dict[str, object]]:
+        rows, given = inputs(self, task)
+        return rows, {name: f"{value}!" if name == "question" else value for name, value in given.items()}
 
-    monkeypatch.setattr(RunCore, "arguments", of_another)
+    monkeypatch.setattr(RunCore, "inputs", of_another)
     broken("S3")
 
 

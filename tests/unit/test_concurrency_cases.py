@@ -312,7 +312,7 @@ def test_a_fixed_limit_forgets_its_row_of_rejections() -> None:
 def completing(probing: Probing, per_s: int, until: int) -> Probing:
     for second in range(until):
         for _ in range(per_s):
-            probing.completed(float(second))
+            probing.throughput.add(float(second))
     return probing
 
 

@@ -189,12 +189,12 @@ def test_held_work_is_not_load() -> None:
     rows = frontier(cell("a"), cell("b"))
     rows.add_row(0, 0)
     rows.hold(Task(0, 0))
-    assert (rows.load, rows.idle_rows) == (1, 0)
+    assert (rows.load, rows.counts().idle_rows) == (1, 0)
     rows.hold(Task(1, 0))
-    assert (rows.load, rows.idle_rows, rows.open_rows) == (0, 1, 1)
+    assert (rows.load, rows.counts().idle_rows, rows.counts().open_rows) == (0, 1, 1)
     assert rows.unfinished(0) == [(0, CellState.HELD), (1, CellState.HELD)]
     assert rows.resume(Task(1, 0))
-    assert (rows.load, rows.idle_rows) == (1, 0)
+    assert (rows.load, rows.counts().idle_rows) == (1, 0)
 
 
 def test_t23_column_barriers() -> None:
@@ -305,7 +305,7 @@ def test_the_contract_is_asserted() -> None:
     with pytest.raises(AssertionError, match="is not finished"):
         rows.forget_row(0)
     with pytest.raises(AssertionError, match="no group task"):
-        rows.finish_group(Task(0, 1))
+        rows.finish_group(Task(0, 1), {}, {})
     with pytest.raises(AssertionError, match="not all that it needs"):
         rows.add_row(1, 0, {1: DONE})
     rows.seal_group(0)

@@ -147,7 +147,7 @@ def test_t25_a_resource_that_is_given_up(turns: Turns) -> None:
     report = turns.run(
         salvo(Refused(429, code="insufficient_quota")),
         3_000,
-        lambda run: run.core.dispatcher.total(),
+        lambda run: run.core.dispatcher.total,
         max_open_rows=3_000,
         min_open_rows=3_000,
     )

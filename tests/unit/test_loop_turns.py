@@ -12,6 +12,7 @@ import pytest
 
 import headgate
 from headgate.engine.committer import CELLS_PER_TURN
+from headgate.engine.turnstile import Ticket, Turnstile
 from headgate.storage.memory import MemoryRun
 from headgate.testing.clock import run_virtual
 from headgate.wakeup import Wakeup
@@ -98,6 +99,61 @@ def test_t25_answers_that_come_at_once(backend: Literal["asyncio", "trio"]) -> N
     report = run_virtual(main, backend=backend)
     assert report.done == rows
     assert max(after - before for before, after in pairwise(ended)) <= 2 * PER_TURN
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_answers_that_come_a_few_at_a_time_do_not_wait(backend: Literal["asyncio", "trio"]) -> None:
+    """Waiting costs as much as the rest of a cell. Jobs of former turns do not count, also when nobody ever waited."""
+
+    async def main() -> None:
+        turnstile, ticket = Turnstile(32, 8), Ticket()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(turnstile.run)
+            await anyio.lowlevel.checkpoint()
+            for _ in range(200):
+                assert all(turnstile.enter(ticket) for _ in range(4))
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+
+    run_virtual(main, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize(("suspends", "waits_at_most"), [(True, 1.0), (False, 0.3)])
+def test_who_waits_goes_on_with_as_many_jobs_as_it_has(
+    backend: Literal["asyncio", "trio"], suspends: bool, waits_at_most: float
+) -> None:
+    """Far too many jobs for one turn: whether they suspend or not, each turn ends as many of them as it may."""
+    workers, jobs, ended, waits, turns = 200, 40, 0, 0, 0
+
+    async def work(turnstile: Turnstile) -> None:
+        nonlocal ended, waits
+        ticket = Ticket()
+        for _ in range(jobs):
+            if suspends:
+                await anyio.lowlevel.checkpoint()
+            if not turnstile.enter(ticket):
+                waits += 1
+                await turnstile.wait(ticket)
+            ended += 1
+
+    async def main() -> None:
+        nonlocal turns
+        turnstile = Turnstile(PER_TURN, 8)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(turnstile.run)
+            for _ in range(workers):
+                tasks.start_soon(work, turnstile)
+            while ended < workers * jobs:
+                before = ended
+                await anyio.lowlevel.checkpoint()
+                assert ended - before <= (2 if backend == "asyncio" else 4) * PER_TURN  # trio shuffles who is first
+                turns += 1
+            tasks.cancel_scope.cancel()
+
+    run_virtual(main, backend=backend)
+    assert waits <= waits_at_most * ended
+    assert ended / turns >= (0.75 if backend == "asyncio" else 0.25) * PER_TURN
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

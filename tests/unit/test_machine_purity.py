@@ -27,10 +27,12 @@ SHELL_FOLDERS = ("observe/", "testing/")
 MACHINES = {
     "engine/conditions.py",
     "engine/core.py",
+    "engine/deadlines.py",
     "engine/effects.py",
     "engine/group_ends.py",
     "engine/grouping.py",
     "engine/halt.py",
+    "engine/held_before.py",
     "engine/journal.py",
     "engine/left_lanes.py",
     "engine/meter.py",

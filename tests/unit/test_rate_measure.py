@@ -293,3 +293,12 @@ def test_two_marks_at_one_rejection_count_a_correction_once_each() -> None:
     counts.sent(1.0, 1.0, idle=False)
     counts.corrected(-1.0, 1.0, 0.0, measure.marks)
     assert [mark.corrected for mark in measure.marks if mark is not None] == [-1.0, -1.0]
+
+
+def test_the_first_send_begins_a_busy_spell_also_soon_after_a_cooldown() -> None:
+    """A cooldown may pass before anything of a new kind was counted: what is sent then is measured from there on."""
+    limiter = limiter_of()
+    limiter.blocked(0.0, 1.0)
+    limiter.unblocked(1.0)
+    limiter.take(1.0, 2.0)
+    limiter.check()

@@ -79,8 +79,9 @@ def test_t46_empty_none_and_failure_are_three_things() -> None:
 @pytest.mark.parametrize(("status", "payload"), [(CellStatus.DONE, None), (CellStatus.FAILED, b"null")])
 def test_t46_a_record_cannot_mix_them(status: CellStatus, payload: bytes | None) -> None:
     """T46: a done cell always has a payload, and only a done cell has one."""
+    handle = opened(MemoryStore())
     with pytest.raises(AssertionError, match="payload"):
-        CellRecord(0, "question", status, payload)
+        now(handle.commit(Batch(cells=(CellRecord(0, "question", status, payload),))))
 
 
 def test_t44_a_stale_late_write_does_not_win() -> None:
