@@ -132,7 +132,7 @@ class Gate:
         parked_at = lane.parked_at
         if parked_at is None:
             self._serving.park(lane, refusal, now)
-        elif parked_at.waiting.head() is lane and lane.head() is waiter:
+        elif lane.head() is waiter and parked_at.waiting.head() is lane:
             self._serving.pump(parked_at, now)  # it goes before the others of its lane, and may need less
         return waiter.id
 

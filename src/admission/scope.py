@@ -239,7 +239,7 @@ class Scope:
         law = self.concurrency
         if law is None or not self.cooldown.open or self.in_flight + 1 <= law.limit + _ROUNDING:
             return None
-        return self._no_capacity(law, now)
+        return self._no_capacity(law, now) if self.adaptive or law.consecutive else self._full
 
     def refusal(self, request: Request, now: float) -> Refusal | None:
         """Why ``request`` has no room here at ``now``; None when it has."""
@@ -249,9 +249,7 @@ class Scope:
             reason = DenyReason.COOLDOWN if now < cooldown.blocked_until else DenyReason.NO_CAPACITY
             return Refusal(self, reason, cooldown.next_tick(now, in_flight, limit))
         if law is not None and in_flight + 1 > limit + _ROUNDING:
-            if not self.adaptive and not law.consecutive:
-                return self._full  # as next_tick would say
-            return self._no_capacity(law, now)
+            return self._no_capacity(law, now) if self.adaptive or law.consecutive else self._full
         if self.limits.startup_ramp_s:
             refusal = self._ramp_refusal(limit, now)
             if refusal is not None:

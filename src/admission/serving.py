@@ -95,7 +95,8 @@ class Serving:
                 refusal = self._serve(lane, now)
             if refusal is not None and refusal.scope is scope:
                 lane.reason = refusal.reason
-                self._room.ask_at(scope, refusal.next_at)
+                if refusal.next_at != scope.asks_at:
+                    self._room.ask_at(scope, refusal.next_at)
                 return
             # Most of the time that was the only place: then the next one need not be looked at.
             refusal = scope.full(now) if scope.parked else None

@@ -116,9 +116,8 @@ class WaitingRoom:
 
     def ask_at(self, scope: Scope, at: float) -> None:
         """Time alone may let in whoever is first at ``scope`` at ``at``; ``inf``: nobody, or it cannot."""
-        if at != scope.asks_at:
-            scope.asks_at = at
-            self.timers.set(scope, at)
+        scope.asks_at = at
+        self.timers.set(scope, at)
 
     def sync(self, scope: Scope, now: float) -> None:
         """The cooldown of ``scope`` may just have changed: let its lanes' clocks stand or run."""
