@@ -3,7 +3,8 @@
 #   make quickstart [ROWS=200]      set up, then run the example
 #   make test [ARGS="-k gate"]      the default tests; make test-deep searches much longer
 #   make check                      format, lint, types, import layers
-#   make bench [ARGS="--help"]      the benchmarks; make bench-admission, bench-http: write the pages of results
+#   make bench                      the benchmarks, ten minutes; writes benchmarks/RESULTS.md. With ARGS="--quick",
+#                                   "--help", ...: whatever those say. bench-admission, bench-http: the other pages
 #
 # PYTHON=python3.12 chooses the interpreter of a new .venv.
 
@@ -82,8 +83,9 @@ check-pyright: $(STAMP)
 check-imports: $(STAMP)
 	@echo "import layers" && $(VENV)/bin/lint-imports --no-logo --no-cache
 
+# Everything but the two below. With arguments of your own no page is written, unless they name one.
 bench: $(STAMP)
-	@$(PY) -m benchmarks $(ARGS)
+	@$(PY) -m benchmarks $(or $(ARGS),--markdown benchmarks/RESULTS.md --pictures benchmarks/pictures)
 
 # Depends on the code and the seeds alone, so it is written anew when a law changes. Some five minutes on two cores.
 bench-admission: $(STAMP)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from .result import Goal, Judge
+from .result import Better, Goal, Judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .result import ScenarioResult
 
-__all__ = ["Case", "Effort", "Plan", "Sample", "Scenario", "Stopwatch", "at_least", "at_most", "measured"]
+__all__ = ["Better", "Case", "Effort", "Plan", "Sample", "Scenario", "Stopwatch", "at_least", "at_most", "measured"]
 
 
 class Effort(StrEnum):
@@ -34,13 +34,18 @@ class Effort(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One measured number of one run of a case. ``judge`` says what of several runs is held against the goal."""
+    """One measured number of one run of a case. ``judge`` says what of several runs is held against the goal;
+    ``better``, ``noisy`` and ``baseline`` how two results are compared: see :class:`~benchmarks.result.MetricResult`.
+    """
 
     name: str
     unit: str
     value: float
     goal: Goal | None = None
     judge: Judge = Judge.MEDIAN
+    better: Better | None = None
+    noisy: bool = False
+    baseline: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +85,14 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A named question. ``table`` writes its results as Markdown where a row per metric would hide the answer; ``draw``
-    makes pictures into the plan's folder and returns them by the name of the case.
+    makes pictures of them into the plan's folder and returns the files by what they show.
     """
 
     name: str
     what: str
     cases: Callable[[Plan], Iterable[Case]]
     table: Callable[[ScenarioResult], Iterable[str]] | None = None
-    draw: Callable[[Plan], Mapping[str, Path]] | None = None
+    draw: Callable[[Plan, ScenarioResult], Mapping[str, Path]] | None = None
 
 
 @dataclass(slots=True)

@@ -13,15 +13,27 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .result import Provenance
+from .result import Machine, Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["provenance"]
+__all__ = ["machine", "provenance"]
 
 ROOT = Path(__file__).resolve().parents[1]
-LIBRARIES = ("headgate", "anyio", "pydantic", "structlog", "trio", "aiohttp", "openai", "httpx", "httpx2", "tenacity")
+LIBRARIES = (
+    "headgate",
+    "anyio",
+    "pydantic",
+    "structlog",
+    "trio",
+    "aiohttp",
+    "openai",
+    "httpx",
+    "httpx2",
+    "tenacity",
+    "aiometer",
+)
 
 
 def provenance(*, seed: int, effort: str, argv: Sequence[str]) -> Provenance:
@@ -31,15 +43,41 @@ def provenance(*, seed: int, effort: str, argv: Sequence[str]) -> Provenance:
         revision=revision,
         dirty=dirty,
         diff=diff,
-        python=f"{platform.python_implementation()} {platform.python_version()}",
-        platform=platform.platform(),
-        cpus=os.cpu_count() or 1,
+        machine=machine(),
         versions=_versions(),
         seed=seed,
         effort=effort,
         argv=tuple(argv),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def machine() -> Machine:
+    """What this is running on."""
+    return Machine(
+        cpu=_said_by("/proc/cpuinfo", "model name") or platform.processor() or None,
+        cpus=os.cpu_count() or 1,
+        memory_gib=_memory_gib(),
+        platform=platform.platform(),
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+    )
+
+
+def _said_by(path: str, key: str) -> str | None:
+    """The value of a ``key : value`` line of a file that Linux has."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    found = (value.strip() for name, _, value in (line.partition(":") for line in lines) if name.strip() == key)
+    return next(found, None)
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def _code() -> tuple[str | None, bool | None, str | None]:

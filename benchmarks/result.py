@@ -15,9 +15,20 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["FORMAT", "CaseResult", "Goal", "Judge", "MetricResult", "Provenance", "Result", "ScenarioResult"]
+__all__ = [
+    "FORMAT",
+    "Better",
+    "CaseResult",
+    "Goal",
+    "Judge",
+    "Machine",
+    "MetricResult",
+    "Provenance",
+    "Result",
+    "ScenarioResult",
+]
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 
 
 class _Value(BaseModel):
@@ -48,13 +59,34 @@ class Judge(StrEnum):
     MEAN = "mean"
 
 
+class Better(StrEnum):
+    """Which way a number is to go. NEITHER: it says something, but neither way is better."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
+    NEITHER = "neither"
+
+    @classmethod
+    def by(cls, goal: Goal | None) -> Better:
+        """The way that a goal points."""
+        if goal is None or (goal.at_most is None) == (goal.at_least is None):
+            return cls.NEITHER
+        return cls.HIGHER if goal.at_most is None else cls.LOWER
+
+
 class MetricResult(_Value):
     """One number, measured ``len(values)`` times. ``met`` says whether the median, or the mean where that was to be
     judged, reached the goal; None where nothing was to be reached.
+
+    ``noisy`` numbers depend on the machine's mood: absolute CPU, wall time. ``baseline`` names the metric of the same
+    case that was measured in the same minute and is as moody; two results are then compared by the quotient.
     """
 
     name: str
     unit: str
+    better: Better
+    noisy: bool
+    baseline: str | None
     median: float
     mean: float
     least: float
@@ -65,13 +97,25 @@ class MetricResult(_Value):
 
     @classmethod
     def of(
-        cls, name: str, unit: str, values: Sequence[float], goal: Goal | None, judge: Judge = Judge.MEDIAN
+        cls,
+        name: str,
+        unit: str,
+        values: Sequence[float],
+        goal: Goal | None,
+        judge: Judge = Judge.MEDIAN,
+        *,
+        better: Better | None = None,
+        noisy: bool = False,
+        baseline: str | None = None,
     ) -> MetricResult:
-        """Summarise ``values``, of which there is at least one."""
+        """Summarise ``values``, of which there is at least one. The goal says what is better if nothing else does."""
         middle, mean = median(values), fmean(values)
         return cls(
             name=name,
             unit=unit,
+            better=Better.by(goal) if better is None else better,
+            noisy=noisy,
+            baseline=baseline,
             median=middle,
             mean=mean,
             least=min(values),
@@ -100,6 +144,20 @@ class ScenarioResult(_Value):
     pictures: dict[str, str] = {}
 
 
+class Machine(_Value):
+    """What it ran on. ``cpu`` is the model as the system names it, ``memory_gib`` all that there is; None: unknown."""
+
+    cpu: str | None
+    cpus: int
+    memory_gib: float | None
+    platform: str
+    python: str
+
+    def __str__(self) -> str:
+        memory = "" if self.memory_gib is None else f", {self.memory_gib:.0f} GiB of memory"
+        return f"{self.cpu or 'unknown CPU'}, {self.cpus} cores{memory}, {self.platform}, {self.python}"
+
+
 class Provenance(_Value):
     """Where the numbers come from: the exact code, the machine, the libraries, the command.
 
@@ -110,9 +168,7 @@ class Provenance(_Value):
     revision: str | None
     dirty: bool | None
     diff: str | None
-    python: str
-    platform: str
-    cpus: int
+    machine: Machine
     versions: dict[str, str]
     seed: int
     effort: str

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from .result import CaseResult, MetricResult, ScenarioResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable
 
     from .measure import Case, Plan, Sample, Scenario
 
@@ -31,16 +30,13 @@ def run_scenario(scenario: Scenario, plan: Plan, *, tell: Callable[[str], None] 
         result = _run_case(case, case.runs or plan.runs)
         cases.append(result)
         tell(f"{scenario.name} / {case.name}: " + ", ".join(f"{m.name} {m.median:.4g}{m.unit}" for m in result.metrics))
-    drawn: Mapping[str, Path] = {}
-    if scenario.draw is not None and plan.pictures is not None:
-        drawn = scenario.draw(plan)
-    return ScenarioResult(
-        name=scenario.name,
-        what=scenario.what,
-        seconds=time.perf_counter() - began,
-        cases=tuple(cases),
-        pictures={name: path.as_posix() for name, path in drawn.items()},
+    found = ScenarioResult(
+        name=scenario.name, what=scenario.what, seconds=time.perf_counter() - began, cases=tuple(cases)
     )
+    if scenario.draw is None or plan.pictures is None:
+        return found
+    drawn = scenario.draw(plan, found)
+    return found.model_copy(update={"pictures": {name: path.as_posix() for name, path in drawn.items()}})
 
 
 def _run_case(case: Case, runs: int) -> CaseResult:
@@ -48,11 +44,22 @@ def _run_case(case: Case, runs: int) -> CaseResult:
     for _ in range(runs):
         for sample in case.measure():
             samples.setdefault(sample.name, []).append(sample)
-    metrics = [
-        MetricResult.of(name, taken[0].unit, [sample.value for sample in taken], taken[0].goal, taken[0].judge)
-        for name, taken in samples.items()
-    ]
+    metrics = [_metric(name, taken) for name, taken in samples.items()]
     for metric in metrics:
         if len(metric.values) != runs:
             sys.exit(f"{case.name}: {metric.name} was measured {len(metric.values)} times in {runs} runs")
     return CaseResult(name=case.name, runs=runs, metrics=tuple(metrics))
+
+
+def _metric(name: str, taken: list[Sample]) -> MetricResult:
+    first = taken[0]
+    return MetricResult.of(
+        name,
+        first.unit,
+        [sample.value for sample in taken],
+        first.goal,
+        first.judge,
+        better=first.better,
+        noisy=first.noisy,
+        baseline=first.baseline,
+    )

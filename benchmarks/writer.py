@@ -50,6 +50,10 @@ def _scenario(scenario: ScenarioResult, table: Table) -> Iterator[str]:
     yield scenario.what
     yield ""
     yield from table(scenario)
+    if table is _rows:
+        for name, path in scenario.pictures.items():
+            yield ""
+            yield f"![{name}]({path})"
     yield ""
 
 
@@ -79,7 +83,7 @@ def _provenance(of: Provenance) -> Iterator[str]:
     yield "## Where the numbers come from"
     yield ""
     yield f"- code: {of.revision or 'unknown revision'}{state}"
-    yield f"- machine: {of.cpus} CPUs, {of.platform}, {of.python}"
+    yield f"- machine: {of.machine}"
     yield f"- libraries: {', '.join(f'{name} {version}' for name, version in of.versions.items())}"
     yield f"- command: `python -m benchmarks {' '.join(of.argv)}` (effort {of.effort}, seed {of.seed})"
     yield f"- started: {of.started_at}"

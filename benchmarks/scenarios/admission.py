@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..admission.cases import AdmissionCase
     from ..admission.figures import Figures
     from ..measure import Plan
-    from ..result import Goal
+    from ..result import Goal, ScenarioResult
 
 __all__ = ["SCENARIO"]
 
@@ -58,7 +58,7 @@ def cases(plan: Plan) -> Iterator[Case]:
             yield Case(f"{case.name} / {kind}", measure, runs=_runs(plan, kind))
 
 
-def draw(plan: Plan) -> dict[str, Path]:
+def draw(plan: Plan, _: ScenarioResult) -> dict[str, Path]:
     """Play the first seed of each case once more with every client, and draw what happens."""
     names = [case.name for case in CASES if plan.wants(case.name)]
     work = [Piece(_draw_one, (name, plan.pictures, plan.seed, _seconds(plan))) for name in names]

@@ -1,12 +1,13 @@
 """What the engine itself costs: cells whose body does nothing.
 
-CPU time of the whole process per cell, with 64 requests in flight. Beside it, in the same run, what asyncio costs alone
-for as many calls: one task per cell behind one semaphore, no retry, no order, no bound, no result kept.
+CPU time of the whole process per cell, with 64 requests in flight. Beside it, in the same minute, what asyncio, anyio
+and aiometer take for calls that do nothing: see ``benchmarks/baselines.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,13 @@ import anyio
 
 import headgate
 
-from ..measure import Case, Effort, Plan, Sample, Scenario, at_most, measured
+from ..baselines import ASYNCIO, BASELINES, baseline_us, by_asyncio
+from ..measure import Better, Case, Effort, Plan, Sample, Scenario, at_most, measured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from ..result import Goal
+    from ..result import Goal, MetricResult, ScenarioResult
 
 __all__ = ["SCENARIO"]
 
@@ -33,46 +35,54 @@ IN_MEMORY_US = 60.0
 DURABLE_US = 150.0
 STALL_MS = 20.0
 
+SHAPE = re.compile(r"(\d+) (model|local) columns, (\d+) cells, (memory|SQLite)")
+"""What the names of the cases say."""
+
 
 def cases(plan: Plan) -> Iterator[Case]:
     """1, 4, 16 and 64 columns, on models and local, in memory and on disk, at several sizes."""
     effort, seed = plan.effort, plan.seed
-    wide = (1, 4) if effort is Effort.SMOKE else (1, 4, 16, 64)
-    sizes = {Effort.SMOKE: (200,), Effort.QUICK: (1_000, 10_000), Effort.FULL: (1_000, 10_000, 100_000)}[effort]
+    wide = {Effort.SMOKE: (1, 4), Effort.QUICK: (1, 4, 64), Effort.FULL: (1, 4, 16, 64)}[effort]
+    sizes = {Effort.SMOKE: (200,), Effort.QUICK: (4_000,), Effort.FULL: (1_000, 10_000, 100_000)}[effort]
     for cells in sizes:
         for columns in wide:
             name = f"{columns} model columns, {cells} cells, memory"
-            yield Case(name, partial(_engine, columns, cells, seed, models=True, durable=False))
-    some = effort.pick(200, 10_000, 20_000)
-    for columns in wide:
+            runs = min(plan.runs, {10_000: 3, 100_000: 2}.get(cells, plan.runs))
+            yield Case(name, partial(_engine, columns, cells, seed, models=True, durable=False), runs)
+    some = effort.pick(200, 2_000, 20_000)
+    for columns in (wide[0], wide[-1]) if effort is Effort.QUICK else wide:
         yield Case(
             f"{columns} local columns, {some} cells, memory",
             partial(_engine, columns, some, seed, models=False, durable=False),
+            min(plan.runs, 2),
         )
     for columns in wide:
         yield Case(
             f"{columns} model columns, {some} cells, SQLite",
             partial(_engine, columns, some, seed, models=True, durable=True),
+            min(plan.runs, 2),
         )
 
 
 def _engine(columns: int, cells: int, seed: int, *, models: bool, durable: bool) -> Iterable[Sample]:
     rows = max(1, cells // columns)
+    count = rows * columns
+    others = {name: baseline_us(name, count, IN_FLIGHT) for name in BASELINES}
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "store.db" if durable else None
         with measured() as watch:
             stall_s = anyio.run(_run, _pipeline(columns, models=models), rows, store, seed)
-    with measured() as raw:
-        asyncio.run(_bare(rows * columns))
-    count = rows * columns
-    own_us, raw_us = watch.cpu_s / count * 1e6, raw.cpu_s / count * 1e6
+    others = {name: (others[name] + baseline_us(name, count, IN_FLIGHT)) / 2 for name in BASELINES}
+    own_us = watch.cpu_s / count * 1e6
     goal: Goal | None = at_most(DURABLE_US if durable else IN_MEMORY_US)
-    yield Sample("CPU per cell", "us", own_us, goal if count >= 1_000 else None)
-    yield Sample("asyncio alone", "us", raw_us)
-    yield Sample("ratio", "x", own_us / raw_us)
-    yield Sample("cells per second", "/s", count / watch.wall_s)
+    yield Sample("CPU per cell", "us", own_us, goal if count >= 1_000 else None, noisy=True, baseline=ASYNCIO)
+    for name, other_us in others.items():
+        yield Sample(name, "us", other_us, noisy=True)
+    for name, other_us in others.items():
+        yield Sample(f"ratio to {name}", "x", own_us / other_us, better=Better.LOWER, noisy=True)
+    yield Sample("cells per second", "/s", count / watch.wall_s, better=Better.HIGHER, noisy=True)
     if durable:
-        yield Sample("longest stall of the loop", "ms", stall_s * 1e3, at_most(STALL_MS))
+        yield Sample("longest stall of the loop", "ms", stall_s * 1e3, at_most(STALL_MS), noisy=True)
 
 
 def _pipeline(columns: int, *, models: bool) -> headgate.Pipeline:
@@ -120,18 +130,73 @@ class Heartbeat:
 
 
 async def _bare(cells: int) -> None:
-    slots = asyncio.Semaphore(IN_FLIGHT)
-
-    async def body(row: int) -> int:
-        return row
-
-    async def one(row: int) -> None:
-        async with slots:
-            await body(row)
-
-    async with asyncio.TaskGroup() as tasks:
-        for row in range(cells):
-            tasks.create_task(one(row))
+    await by_asyncio(cells, IN_FLIGHT)
 
 
-SCENARIO = Scenario("overhead", "CPU time that the engine takes for a cell whose body does nothing.", cases)
+def table(result: ScenarioResult) -> Iterator[str]:
+    """One line a case: what a cell takes, and how many times what the others take."""
+    yield (
+        "| case | CPU per cell | to reach | " + " | ".join(f"{name} | x" for name in BASELINES) + " | cells/s | stall |"
+    )
+    yield "|---|---:|---:|" + "---:|---:|" * len(BASELINES) + "---:|---:|"
+    for case in result.cases:
+        metrics = {metric.name: metric for metric in case.metrics}
+        own = metrics["CPU per cell"]
+        others = " | ".join(
+            f"{metrics[name].median:.1f} us | {metrics[f'ratio to {name}'].median:.2f}" for name in BASELINES
+        )
+        stall = metrics.get("longest stall of the loop")
+        yield (
+            f"| {case.name} | {_marked(own)} | {own.goal or ''} | {others} | "
+            f"{metrics['cells per second'].median:.0f} | {'' if stall is None else _marked(stall)} |"
+        )
+    for name, path in result.pictures.items():
+        yield ""
+        yield f"![{name}]({path})"
+
+
+def draw(plan: Plan, result: ScenarioResult) -> Mapping[str, Path]:
+    """CPU per cell over the columns, and over the cells."""
+    from ..plots import over_size  # matplotlib takes a second to import
+
+    assert plan.pictures is not None
+    found: dict[tuple[str, str], dict[tuple[int, int], float]] = {}
+    for case in result.cases:
+        shape = SHAPE.fullmatch(case.name)
+        assert shape is not None
+        columns, kind, cells, store = shape.groups()
+        found.setdefault((kind, store), {})[int(columns), int(cells)] = case.metrics[0].median
+    memory = found.get(("model", "memory"), {})
+    by_columns = {
+        f"{cells:,} cells": _curve({columns: us for (columns, other), us in memory.items() if other == cells})
+        for cells in sorted({cells for _, cells in memory})
+    }
+    if stored := found.get(("model", "SQLite")):
+        by_columns["SQLite, FULL"] = _curve({columns: us for (columns, _), us in stored.items()})
+    by_cells = {
+        f"{columns} columns": _curve({cells: us for (other, cells), us in memory.items() if other == columns})
+        for columns in sorted({columns for columns, _ in memory})
+    }
+    pictures: dict[str, Path] = {}
+    for across, curves in (("columns", by_columns), ("cells", by_cells)):
+        if curves:
+            title, file = f"CPU per cell over {across}", plan.pictures / f"cpu-per-cell-over-{across}.svg"
+            pictures[title] = over_size(file, title, across, "microseconds", curves, IN_MEMORY_US)
+    return pictures
+
+
+def _curve(points: Mapping[int, float]) -> tuple[list[float], list[float]]:
+    sizes = sorted(points)
+    return [float(size) for size in sizes], [points[size] for size in sizes]
+
+
+def _marked(metric: MetricResult) -> str:
+    """The median with its spread; bold if it missed its goal."""
+    spread = "" if len(metric.values) == 1 else f" ({metric.least:.0f} to {metric.most:.0f})"
+    value = f"{metric.median:.1f} {metric.unit}"
+    return f"**{value}**{spread}" if metric.met is False else f"{value}{spread}"
+
+
+SCENARIO = Scenario(
+    "overhead", "CPU time that the engine takes for a cell whose body does nothing.", cases, table, draw
+)

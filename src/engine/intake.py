@@ -9,7 +9,7 @@ import anyio
 
 from ..errors import ConflictingResult
 from ..scheduler.window import HORIZON_FACTOR, HYSTERESIS, Window
-from .plan import lanes_on_the_way
+from .plan import lanes_on_the_way, lanes_to_do_without
 from .restore import Restored, restore_row
 
 if TYPE_CHECKING:
@@ -33,6 +33,11 @@ ROWS_PER_PULL = 32
 
 ROWS_PER_JOB = 2
 """Rows that the end of a job may take in. Many ends in one turn must not add up."""
+
+
+RUN_AHEAD = 16
+"""So many times the window may be open while some resource has too little to do and another one too much: the rows that
+the first one waits for may be far, or not there at all."""
 
 
 class Intake:
@@ -61,7 +66,7 @@ class Intake:
         # Above this load no row is wanted, whatever else changes, as long as the capacity stays.
         self._refill_below = inf
         self._looks = 0  # how often the window may still be asked with this capacity
-        self._closings = -1  # how many the gate had counted when all resources were, or were not, open
+        self._closings: int = -1  # how many the gate had counted when all resources were, or were not, open
         self._all_open = False
         self._source = source
         self._core = core
@@ -74,6 +79,7 @@ class Intake:
         self._index = {plan.name: plan.index for plan in core.plans}
         self._local = any(plan.resource is None for plan in core.plans)
         self._ways = lanes_on_the_way(core.plans)
+        self._avoidable = lanes_to_do_without(core.plans) & self.resources.keys()
 
     async def pull(self, room: int) -> None:
         """Take in up to ``room`` rows; ``ended`` is set when there are no more. Raises InputError."""
@@ -103,7 +109,7 @@ class Intake:
         untaken = len(core.finished) if core.finished else 0
         load = core.frontier.load
         all_open = self._all_open and self._gate.closings == self._closings
-        if not all_open and load + untaken > self._refill_below:
+        if (not all_open or self._avoidable) and load + untaken > self._refill_below:
             load = self._open_load(load)
         load += untaken
         self._looks -= 1
@@ -122,11 +128,19 @@ class Intake:
         )
 
     def _open_load(self, load: int) -> int:
-        """``load`` without what only waits for a closed resource: that is no reason to keep the others idle (T26)."""
+        """``load`` without what only waits for a closed resource: that is no reason to keep the others idle (T26).
+
+        Nor is what waits for a slow one, where other rows can do without it. (Where every row needs it, it sets the
+        pace of all, and rows that run ahead of it would gain nothing.)
+        """
         gate, dispatcher = self._gate, self._core.dispatcher
+        full = {lane for lane in self._avoidable if self._has_plenty(lane)}
+        if self._all_open and gate.closings == self._closings and not full:
+            return load
         self._closings, self._all_open = gate.closings, all(map(gate.is_open, self.resources.values()))
         now = anyio.current_time()
-        closed = {lane for lane, resource in self.resources.items() if gate.is_cooling(resource, now)}
+        cooling = {lane for lane, resource in self.resources.items() if gate.is_cooling(resource, now)}
+        closed = full | cooling
         if not any(dispatcher.ready(lane) for lane in closed):
             return load
         # Only what a new row gets to without passing a closed resource gains anything from new rows.
@@ -135,7 +149,13 @@ class Intake:
         if not served:
             return load
         in_flight = sum(gate.scopes()[gate.scope_of(resource)].in_flight for resource in served)
-        return min(load, in_flight + sum(dispatcher.ready(lane) for lane in gaining))
+        open_load = in_flight + sum(dispatcher.ready(lane) for lane in gaining)
+        return min(load, open_load if cooling else max(open_load, load // RUN_AHEAD))
+
+    def _has_plenty(self, lane: str) -> bool:
+        """Whether as much waits for ``lane`` as its share of the window."""
+        capacity = self._gate.capacity(self.resources[lane])
+        return self._core.dispatcher.ready(lane) >= max(1.0, HORIZON_FACTOR * capacity)
 
     def _take(self, seeds: Sequence[RowSeed], stored: Mapping[int, StoredRow], now: float) -> None:
         for seed in seeds:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from .pipeline import Column, Pipeline
 
-__all__ = ["LOCAL", "lanes_on_the_way", "plan_columns"]
+__all__ = ["LOCAL", "lanes_on_the_way", "lanes_to_do_without", "plan_columns"]
 
 LOCAL = "local:"
 """What the lane of a column without a model begins with."""
@@ -36,6 +36,18 @@ def lanes_on_the_way(plans: Sequence[ColumnPlan]) -> tuple[frozenset[str], ...]:
         return ways[index]
 
     return tuple(way(plan.index) for plan in plans)
+
+
+def lanes_to_do_without(plans: Sequence[ColumnPlan]) -> frozenset[str]:
+    """Lanes that a row may pass by: each of their columns has a condition, or needs a column that has one."""
+    conditional: set[int] = set()
+    for _ in plans:  # a column may be defined before what it needs
+        for plan in plans:
+            before = {column for _, column in (*plan.arguments, *plan.when_arguments) if column != INPUT}
+            if plan.column.when_fn is not None or before & conditional:
+                conditional.add(plan.index)
+    always = {plan.lane for plan in plans if plan.index not in conditional}
+    return frozenset(plan.lane for plan in plans) - always
 
 
 def _plan(index: int, column: Column, graph: Graph) -> ColumnPlan:

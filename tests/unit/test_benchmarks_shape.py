@@ -15,7 +15,8 @@ import pytest
 from pydantic import ValidationError
 
 from benchmarks.measure import Effort, Plan
-from benchmarks.result import FORMAT, CaseResult, Goal, MetricResult, Provenance, Result, ScenarioResult
+from benchmarks.provenance import machine
+from benchmarks.result import FORMAT, Better, CaseResult, Goal, MetricResult, Provenance, Result, ScenarioResult
 from benchmarks.runner import run_scenario
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.writer import as_json, as_markdown, result_line
@@ -30,9 +31,7 @@ def sample(*, goal: Goal | None = None, values: tuple[float, ...] = (3.0, 1.0, 2
         revision="0" * 40,
         dirty=True,
         diff="abc",
-        python="CPython 3.11",
-        platform="Linux",
-        cpus=2,
+        machine=machine(),
         versions={"anyio": "4.16"},
         seed=1,
         effort="quick",
@@ -58,13 +57,14 @@ def test_the_command_writes_the_same_result_in_three_places(tmp_path: Path) -> N
     assert all(case.runs == len(m.values) == 2 for s in result.scenarios for case in s.cases for m in case.metrics)
     origin = result.provenance
     assert (origin.seed, origin.effort, origin.argv) == (7, "smoke", tuple(command[3:]))
-    assert origin.cpus >= 1
+    assert origin.machine == machine()
+    assert origin.machine.cpus >= 1
     assert {"headgate", "anyio", "pydantic"} <= origin.versions.keys()
     if (ROOT / ".git").exists():
         assert origin.revision is not None
         assert len(origin.revision) == 40
         assert (origin.diff is not None) == origin.dirty
-    for word in (origin.python, origin.platform, origin.revision or "unknown revision", "--seed 7"):
+    for word in (str(origin.machine), origin.revision or "unknown revision", "--seed 7"):
         assert word in files[1].read_text(encoding="utf-8")
 
 
@@ -87,6 +87,14 @@ def test_median_spread_and_verdict() -> None:
     assert (metric.median, metric.least, metric.most, metric.met) == (2.5, 1.0, 10.0, True)
     assert MetricResult.of("m", "us", (3.0,), Goal(at_least=4.0)).met is False
     assert MetricResult.of("m", "us", (3.0,), None).met is None
+
+
+def test_a_goal_says_which_way_is_better() -> None:
+    assert MetricResult.of("m", "us", (3.0,), Goal(at_most=4.0)).better is Better.LOWER
+    assert MetricResult.of("m", "us", (3.0,), Goal(at_least=4.0)).better is Better.HIGHER
+    assert MetricResult.of("m", "us", (3.0,), Goal(at_least=4.0, at_most=5.0)).better is Better.NEITHER
+    assert MetricResult.of("m", "us", (3.0,), None).better is Better.NEITHER
+    assert MetricResult.of("m", "us", (3.0,), None, better=Better.HIGHER).better is Better.HIGHER
 
 
 def test_a_result_comes_back_from_its_json_and_unknown_keys_are_errors() -> None:
@@ -115,7 +123,16 @@ def test_the_table_shows_median_spread_and_goal() -> None:
     assert "with changes (abc)" in text
 
 
-@pytest.mark.parametrize("arguments", [["--scenario", "nothing"], ["--runs", "0"], ["--quick", "--smoke"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--scenario", "nothing"],
+        ["--runs", "0"],
+        ["--quick", "--smoke"],
+        ["--tolerance", "-1"],
+        ["--result", "new.json"],
+    ],
+)
 def test_arguments_that_cannot_be_meant(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "benchmarks", *arguments]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
