@@ -148,7 +148,7 @@ class ResultCorrupt(StoreError):
 
 
 class ResultExpired(StoreError):
-    """The result was removed after its time to live."""
+    """The result is not kept any more: its time to live is over, or it was handed out and nobody wanted it kept."""
 
 
 class FingerprintMismatch(StoreError):

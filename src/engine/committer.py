@@ -52,7 +52,7 @@ class Committer:
         """Commit until cancelled. Raises StoreError when the store gives up, or stays away for too long."""
         while True:
             await self.wakeup.wait()
-            while self._journal.waiting:
+            while self._journal.ready:
                 batch = self._journal.take(self._keeper.due())
                 await self._commit(batch)
                 for number, part in enumerate(parts(batch, CELLS_PER_TURN)):

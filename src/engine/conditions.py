@@ -9,11 +9,11 @@ from ..salvage.classify import Failure
 from ..salvage.kinds import FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from .values import ColumnPlan, OpenRow
 
-__all__ = ["INPUT", "arguments_of", "condition_holds"]
+__all__ = ["INPUT", "arguments_of", "arguments_of_all", "condition_holds"]
 
 INPUT = -1
 """The place of a parameter that an input field provides, instead of a column's index."""
@@ -29,6 +29,18 @@ def arguments_of(sources: Iterable[tuple[str, int]], optional: frozenset[str], r
         elif name not in optional or name in fields:
             arguments[name] = fields[name]
     return arguments
+
+
+def arguments_of_all(
+    sources: Iterable[tuple[str, int]], optional: frozenset[str], rows: Sequence[OpenRow]
+) -> dict[str, object]:
+    """The same of a group body: a list each, in the order of ``rows``."""
+    first: Mapping[str, object] = rows[0].seed.fields if rows else {}
+    return {
+        name: [row.seed.fields[name] for row in rows] if column == INPUT else [row.values[column] for row in rows]
+        for name, column in sources
+        if column != INPUT or name not in optional or name in first
+    }
 
 
 def condition_holds(plan: ColumnPlan, row: OpenRow) -> bool | Failure:

@@ -11,22 +11,22 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from ..salvage.classify import Failure
-from ..salvage.column_guard import ColumnGuard
 from ..salvage.decisions import Fail, HeldItem, LaneParked
 from ..salvage.kinds import FailureKind
-from ..salvage.ledger import FailureLedger
 from ..scheduler.dispatcher import Dispatcher
 from ..scheduler.frontier import Frontier, Progress, Task
-from ..scheduler.tasks import FAILED, READY, SKIPPED
-from ..values import Failed, Skipped, Usage
-from .conditions import arguments_of, condition_holds
-from .effects import Abandoned, Cancel, ColumnHalted, CoreEffect
+from ..scheduler.tasks import READY, SKIPPED
+from ..values import Skipped, Usage
+from .conditions import arguments_of, arguments_of_all, condition_holds
+from .effects import Abandoned, Cancel, CoreEffect
+from .group_ends import GroupEnd, GroupEnds
 from .grouping import Grouping
 from .held_before import HeldBefore
 from .left_lanes import LeftLanes
+from .outcomes import Outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ..salvage.salvage import Salvage
     from ..scheduler.graph import Graph
@@ -36,7 +36,16 @@ if TYPE_CHECKING:
     from .rows import RowSeed
     from .values import CellResult, ColumnPlan
 
-__all__ = ["RunCore"]
+__all__ = ["HELD_PER_JOB", "HELD_PER_STEP", "LEFT_PER_STEP", "RunCore"]
+
+HELD_PER_STEP = 64
+HELD_PER_JOB = 2
+"""Held tasks that one step, and one that the end of a job takes, brings back or gives up. Thousands may be due at one
+moment, the end of a cooldown or of patience (T25)."""
+
+LEFT_PER_STEP = 512
+"""Ready tasks of a lane that was given up, and open rows at the end of a run, that are left for a later run before the
+loop gets a turn."""
 
 
 class RunCore:
@@ -60,16 +69,20 @@ class RunCore:
         self.dispatcher = Dispatcher()
         self.open = open_rows
         self.journal = self.open.journal
-        self.ledger = FailureLedger()
-        self.guard = ColumnGuard()
+        self.effects: list[CoreEffect] = []
+        self._outcomes = Outcomes(open_rows, records, self.effects)
+        self.ledger = self._outcomes.ledger
+        self.stopped = self._outcomes.stopped
         self.tally = self.open.tally
         self.rows = self.open.rows
         self.finished = self.open.finished
-        self.stopped: dict[int, str] = {}
         self.cells_closed = 0  # by an attempt of their own; what follows from them is not counted
         self._records = records
         self._groups = Grouping(group_size)
-        self.effects: list[CoreEffect] = []
+        self._ends = GroupEnds(self.frontier, self.journal, self._outcomes, self._follow, columns=len(plans))
+        # Lanes that were given up and have ready tasks yet.
+        self._emptying: dict[str, None] = {}
+        self.unfinished = False  # whether go_on has more to do
         self._left = LeftLanes(patience_s)
         self._again: set[Task] = set()
         self._fresh: set[str] = set()
@@ -132,7 +145,7 @@ class RunCore:
         self.cells_closed += 1
         self._left.worked(plan.lane, now)
         attempts = 1 + self.salvage.succeeded(task, plan.lane, now, sent_at=sent_at)
-        self._done_cell(plan, results[0], usage, attempts)
+        self._outcomes.done(plan, results[0], usage, attempts)
         self._follow(progress)
 
     def failed(
@@ -155,7 +168,7 @@ class RunCore:
         self._take_salvage_effects()
         if isinstance(decision, Fail):
             self._again.discard(task)
-            self._follow(self._fail(task, decision, usage, failure.traceback))
+            self._end_badly(task, decision, usage, failure.traceback)
             return
         self.frontier.hold(task)
         item = self.salvage.item(task)
@@ -176,21 +189,23 @@ class RunCore:
         self.salvage.sent(self.plans[task.column].lane, now, fresh=task not in self._again, task=task)
 
     def refused(self, task: Task, now: float) -> bool:
-        """Whether ``task`` may not start because its column was stopped; it has failed then."""
+        """Whether ``task`` may not start: its lane was given up, or its column was stopped and it has failed then."""
+        if self.plans[task.column].lane in self._emptying:
+            self.give_up(task)
+            return True
         why = self.stopped.get(task.column)
         if why is None:
             return False
         self.cancelled(task, now)
-        self._follow(
-            self._fail(task, Fail(FailureKind.COLUMN_STOPPED, why, 0, None, FailureKind.COLUMN_STOPPED), Usage(), None)
-        )
+        fail = Fail(FailureKind.COLUMN_STOPPED, why, 0, None, FailureKind.COLUMN_STOPPED)
+        self._end_badly(task, fail, Usage(), None)
         return True
 
     # Time
 
-    def tick(self, now: float) -> None:
-        """Bring back held tasks whose time has come, give up those held for too long. Only needed while any is known
-        to salvage."""
+    def tick(self, now: float, most: int = HELD_PER_STEP) -> None:
+        """Bring back held tasks whose time has come, give up those held for too long: up to ``most`` of each. Only
+        needed while any is known to salvage."""
         self._now = now
         salvage = self.salvage
         due = salvage.next_tick(now) <= now
@@ -201,27 +216,41 @@ class RunCore:
         if not due and fresh == self._fresh:
             return
         self._fresh = fresh
-        for item in salvage.expired(now):
+        for item in salvage.expired(now, limit=most):
             self._given_up.add(item.task)
             self._records.held(item, self.live_rows(item.task), _wait_s(item, now))
             if self._left.leave(item.lane, now):
                 self._leave_lane(item.lane)
                 self.effects.append(Abandoned(item.lane, f"{item.reason.value} {item.history['last_message']}".strip()))
-        for task in salvage.due(now, fresh_work=fresh):
+        for task in salvage.due(now, fresh_work=fresh, limit=most):
             if self.frontier.resume(task):
                 self._again.add(task)
                 self._queue(task, again=True)
         self._take_salvage_effects()
 
+    def go_on(self) -> None:
+        """Do one more part of what concerns too many tasks or rows for one step."""
+        self._ends.go_on()
+        for lane in tuple(self._emptying):
+            tasks = self.dispatcher.clear(lane, LEFT_PER_STEP) if lane in self._left.lanes else []
+            for task in tasks:
+                self.give_up(task)
+            if len(tasks) < LEFT_PER_STEP:
+                del self._emptying[lane]
+        self.unfinished = bool(self._emptying) or len(self._ends) > 0
+
     def drain_effects(self) -> list[CoreEffect]:
         """What the shell has to perform since the last call."""
-        effects, self.effects = self.effects, []
+        effects = self.effects.copy()
+        self.effects.clear()
         return effects
 
-    def leave_open(self) -> None:
-        """The run ends here: whatever is open is held for a later run."""
-        for index in self.rows:
+    def leave_open(self) -> Iterator[None]:
+        """The run ends here: whatever is open is held for a later run. Yields where the loop may have a turn."""
+        for count, index in enumerate(self.rows, 1):
             self.open.leave(index, [column for column, _ in self.frontier.unfinished(index)])
+            if not count % LEFT_PER_STEP:
+                yield
 
     # Questions
 
@@ -232,8 +261,7 @@ class RunCore:
         if not plan.group:
             return (unit,), arguments_of(plan.arguments, plan.optional, self.rows[unit])
         rows = self.frontier.live_rows(task)
-        each = [arguments_of(plan.arguments, plan.optional, self.rows[row]) for row in rows]
-        return rows, {name: [one[name] for one in each] for name, _ in plan.arguments if name in each[0]}
+        return rows, arguments_of_all(plan.arguments, plan.optional, [self.rows[row] for row in rows])
 
     def live_rows(self, task: Task) -> list[int]:
         """The rows that ``task`` is about."""
@@ -297,8 +325,9 @@ class RunCore:
 
     def _leave_lane(self, lane: str) -> None:
         """What waits on ``lane``, and what would come to wait there, is left for a later run."""
-        for task in self.dispatcher.clear(lane):
-            self.give_up(task)
+        if self.dispatcher.ready(lane):
+            self._emptying[lane] = None
+            self.unfinished = True
 
     def _take_salvage_effects(self) -> None:
         for effect in self.salvage.drain_effects():
@@ -320,38 +349,16 @@ class RunCore:
         if not self.dispatcher.discard(task):
             self.effects.append(Cancel(task))
 
+    def _end_badly(self, task: Task, fail: Fail, usage: Usage, traceback: str | None) -> None:
+        if self.plans[task.column].group:
+            self._end_group(task, self.live_rows(task), fail, usage, fail.attempts, traceback)
+        else:
+            self._follow(self._fail(task, fail, usage, traceback))
+
     def _fail(self, task: Task, fail: Fail, usage: Usage, traceback: str | None) -> Progress:
-        plan = self.plans[task.column]
-        for row in self.live_rows(task):
-            self._fail_cell(row, plan, fail, usage, traceback)
-            usage = Usage()  # one request, counted once
-        return self.frontier.fail(task, fail.kind.value)
-
-    def _done_cell(self, plan: ColumnPlan, result: CellResult, usage: Usage, attempts: int) -> None:
-        self.open.keep(result.row, plan.index, result.value, len(result.payload))
-        self._records.done(plan.index, result, usage, attempts)
-        self.guard.succeeded(plan.name)
-
-    def _fail_cell(self, row: int, plan: ColumnPlan, fail: Fail, usage: Usage, traceback: str | None) -> None:
-        open_row = self.rows[row]
-        open_row.failed = True
-        open_row.problems[plan.name] = Failed(fail.kind.value, fail.message, fail.attempts, fail.status)
         self.cells_closed += 1
-        self._records.failed(row, plan.index, fail, usage)
-        self.ledger.record(
-            open_row.seed.id,
-            plan.name,
-            fail.kind,
-            attempts=fail.attempts,
-            status=fail.status,
-            message=fail.message,
-            traceback=traceback,
-        )
-        verdict = self.guard.failed(plan.name, fail.kind)
-        if verdict is not None:
-            why = f"{verdict.failures} of {verdict.rows} rows failed for good, the last one with: {fail.message}"
-            self.stopped[plan.index] = why
-            self.effects.append(ColumnHalted(plan.name, why))
+        self._outcomes.failed(task.unit, self.plans[task.column], fail, usage, traceback)
+        return self.frontier.fail(task, fail.kind.value)
 
     def _group_succeeded(
         self, task: Task, plan: ColumnPlan, results: Sequence[CellResult], usage: Usage, sent_at: float | None
@@ -359,25 +366,22 @@ class RunCore:
         if self.frontier.task_state(task) != READY:  # it came too late
             self.salvage.dropped(task, self._now)
             return
-        self.cells_closed += len(results)
         self._left.worked(plan.lane, self._now)
         attempts = 1 + self.salvage.succeeded(task, plan.lane, self._now, sent_at=sent_at)
-        states: dict[int, int] = {}
-        reasons: dict[int, str] = {}
-        live = set(self.frontier.live_rows(task))
-        for result in results:
-            if result.row not in live:
-                continue  # the row failed in another column while the group was at work
-            if result.failure is None:
-                self._done_cell(plan, result, usage, attempts)
-            else:
-                failure = result.failure
-                states[result.row] = FAILED
-                reasons[result.row] = failure.kind.value
-                fail = Fail(failure.kind, failure.message, attempts, failure.status, failure.kind)
-                self._fail_cell(result.row, plan, fail, usage, failure.traceback)
-            usage = Usage()  # one request, counted once
-        self._follow(self.frontier.finish_group(task, states, reasons))
+        self._end_group(task, [result.row for result in results], results, usage, attempts, None)
+
+    def _end_group(
+        self,
+        task: Task,
+        rows: Sequence[int],
+        outcome: Sequence[CellResult] | Fail,
+        usage: Usage,
+        attempts: int,
+        traceback: str | None,
+    ) -> None:
+        self.cells_closed += len(rows)
+        self._ends.add(GroupEnd(task, self.plans[task.column], rows, outcome, usage, attempts, traceback))
+        self.unfinished = self.unfinished or len(self._ends) > 0
 
 
 def _wait_s(item: HeldItem[Task], now: float) -> float:

@@ -196,6 +196,7 @@ class Dispatch:
             if task is None:
                 return _Served.EMPTY
             if self._refused(task, now) or self._closed:
+                self._left -= 1  # as much work as a start
                 continue
             request = self._request_of(task)
             if request is None:

@@ -16,6 +16,7 @@ from ..salvage.classify import Classifier, CustomClassifier
 from ..salvage.policy import SalvagePolicy
 from ..salvage.salvage import Salvage
 from ..scheduler.frontier import Task
+from ..storage.memory import MemoryRun
 from ..storage.opening import open_store
 from ..storage.ports import RunStore
 from .core import RunCore
@@ -177,6 +178,8 @@ class Engine:
             wall_clock=self._wall_clock,
             read=partial(read_results, self.store, name, tuple(plan.name for plan in plans)),
             resume_hint=self._resume_hint(name),
+            # Nobody named a store, so nobody asks it for rows that were handed out: a long run must not pile them up.
+            forget=handle.forget if self._store_source is None and isinstance(handle, MemoryRun) else None,
         )
         started = Run(loop)
         self._runs[name] = started

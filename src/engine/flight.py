@@ -5,18 +5,20 @@ Decides nothing: it runs column bodies on workers and reports how each job ended
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from ..salvage.classify import Failure
 from ..salvage.kinds import TABLE, FailureKind
 from ..values import Outcome
 from .deadlines import Deadlines
 from .first_request import flow_of
-from .jobs import Job, ThreadRunner, body_results
+from .jobs import GroupResults, Job, ThreadRunner, body_results
 from .requests import Sender, requester
 from .workers import Worker, Workers
 
@@ -33,7 +35,14 @@ if TYPE_CHECKING:
     from .meter import Meter
     from .values import CellResult
 
-__all__ = ["Flight"]
+__all__ = ["CANCELS_PER_TURN", "RESULTS_PER_TURN", "Flight"]
+
+CANCELS_PER_TURN = 64
+"""Jobs that are cancelled in one turn of the loop. All of them end in the next one, whatever the turnstile says (T25);
+so the end of a job cancels none by itself."""
+
+RESULTS_PER_TURN = 1024
+"""Values of one group body that are validated and encoded in one turn of the loop, at some 4 us each."""
 
 
 class Flight:
@@ -70,6 +79,8 @@ class Flight:
         self.jobs: dict[Task, Job] = {}
         """What runs, to be read only."""
         self.deadlines: Deadlines[Task] = Deadlines()
+        self.condemned: deque[Job] = deque()
+        """Jobs that are to be stopped, and have not been told yet."""
 
     def open(self, tasks: TaskGroup, most: int) -> None:
         """Run up to ``most`` jobs at once in ``tasks`` from now on."""
@@ -95,20 +106,33 @@ class Flight:
         if job is None:
             return False
         job.unwanted = True
-        self._cancel(job)
+        self.condemned.append(job)
         return True
 
     def cancel_all(self) -> None:
         """Stop everything that runs; the tasks are left for a later run."""
-        for job in list(self.jobs.values()):
-            self._cancel(job)
+        self.condemned.extend(self.jobs.values())
 
-    def time_out(self, now: float) -> None:
-        """Stop what has run for longer than its column allows."""
-        while (task := self.deadlines.pop_due(now)) is not None:
+    def cut(self, now: float, most: int = CANCELS_PER_TURN) -> None:
+        """Stop up to ``most`` jobs: those that nobody wants, then those that run for longer than their columns allow.
+
+        One that ends before its turn has come has ended; what it got counts unless nobody wants it.
+        """
+        while most and self.condemned:
+            job = self.condemned.popleft()
+            if self.jobs.get(job.task) is job:
+                self._cancel(job)
+                most -= 1
+        while most and (task := self.deadlines.pop_due(now)) is not None:
             job = self.jobs[task]
             job.timed_out = True
             self._cancel(job)
+            most -= 1
+
+    async def dismiss(self) -> None:
+        """No more jobs will be started."""
+        assert self._workers is not None
+        await self._workers.dismiss()
 
     def give_back(self) -> None:
         """Whatever ended the run, no lease stays behind (A2, S7)."""
@@ -131,35 +155,48 @@ class Flight:
 
     async def _run_job(self, job: Job, worker: Worker[Job]) -> None:
         requester.set(job)
-        ended: list[CellResult] | Failure
+        returned: object = None
+        error: Exception | Failure | None = None
         try:
             column = job.plan.column
             if column.is_async:
                 returned = await column.fn(**job.arguments)
             else:
                 returned = await self._threads(partial(column.fn, **job.arguments))
-        except Exception as error:
+        except Exception as raised:
             if _is_cancelled():
                 await anyio.sleep_forever()  # the body made an error of our cancellation, which goes on here
-            ended = self.classify(error)
+            error = raised
         except anyio.get_cancelled_exc_class():
             if _is_cancelled():
                 raise
             # Not ours: a future or task that the body awaited was cancelled by somebody else (T62).
-            ended = Failure(FailureKind.CONNECTION_ERROR, f"{job.plan.name}: something that it awaited was cancelled")
-        else:
-            ended = body_results(job, returned, self.classify)
+            error = Failure(FailureKind.CONNECTION_ERROR, f"{job.plan.name}: something that it awaited was cancelled")
+        # What the answer means is found out behind the turnstile: it costs more than all that came before.
         workers = self._workers
         assert workers is not None
+        if error is None and len(job.rows) > RESULTS_PER_TURN:
+            returned = GroupResults(job, returned, self.classify)
         try:
             if not workers.turnstile.enter(worker.ticket):
                 await workers.turnstile.wait(worker.ticket)
+            while isinstance(returned, GroupResults) and returned.judge(RESULTS_PER_TURN):
+                await checkpoint()
         finally:  # also when it was cancelled while it waited: what it got was paid for
+            try:
+                ended = self._judge(job, returned, error)
+            finally:
+                error = None  # its traceback holds this frame, and this frame it: only a collection would free the two
             workers.retire(worker)
             if isinstance(ended, Failure):
                 self._finish(job, None, ended, TABLE[ended.kind].outcome)
             else:
                 self._finish(job, ended, None, Outcome.SUCCESS)
+
+    def _judge(self, job: Job, returned: object, error: Exception | Failure | None) -> list[CellResult] | Failure:
+        if error is not None:
+            return error if isinstance(error, Failure) else self.classify(error)
+        return returned.ended() if isinstance(returned, GroupResults) else body_results(job, returned, self.classify)
 
     def _job_cancelled(self, job: Job) -> None:
         if not job.timed_out:

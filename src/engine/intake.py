@@ -85,7 +85,7 @@ class Intake:
         """Take in up to ``room`` rows; ``ended`` is set when there are no more. Raises InputError."""
         self.pulling = True
         try:
-            seeds = await self._source.pull(min(room, ROWS_PER_PULL))
+            seeds = await self._source.pull(min(room, ROWS_PER_PULL), self._window.left(self._core.open.bytes))
             stored = await self._stored(seeds)
         finally:
             self.pulling = False
@@ -122,7 +122,8 @@ class Intake:
             capacity=self._capacity,
             load=load,
             open_rows=min(len(core.rows) + untaken, options.max_open_rows - owed),
-            open_bytes=core.open.bytes,
+            open_bytes=core.open.expected_bytes,
+            row_bytes=core.open.row_bytes,
             owed=owed,
         )
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .requests import Sender
     from .workers import Worker
 
-__all__ = ["Job", "ThreadRunner", "body_results", "worker_threads"]
+__all__ = ["GroupResults", "Job", "ThreadRunner", "body_results", "worker_threads"]
 
 ThreadRunner = Callable[[Callable[[], object]], Awaitable[object]]
 """Runs a blocking function elsewhere and returns what it returns. Virtual time hands in one that does not."""
@@ -98,23 +98,50 @@ class Job:
 def body_results(
     job: Job, returned: object, classify: Callable[[BaseException], Failure]
 ) -> list[CellResult] | Failure:
-    """What ``returned`` means for each row of ``job``, or why it is of no use at all.
+    """What ``returned`` means for each row of ``job``, or why it is of no use at all."""
+    if job.plan.group:
+        return GroupResults(job, returned, classify).ended()
+    result = _cell(job.plan, job.rows[0], returned)
+    return result.failure if result.failure is not None else [result]
 
-    A group body may return an exception in the place of a value: that row fails, the others do not (T32).
+
+class GroupResults:
+    """What a group body returned means for each row, found out row by row: there may be thousands.
+
+    It may return an exception in the place of a value: that row fails, the others do not (T32).
     """
-    plan = job.plan
-    if not plan.group:
-        result = _cell(plan, job.rows[0], returned)
-        return result.failure if result.failure is not None else [result]
-    if not isinstance(returned, Sequence) or isinstance(returned, str | bytes):
-        return _bad_group(job, f"returned a {type(returned).__name__}, not a list")
-    values = cast("Sequence[object]", returned)
-    if len(values) != len(job.rows):
-        return _bad_group(job, f"returned {len(values)} values for {len(job.rows)} rows")
-    return [
-        CellResult(row, failure=classify(value)) if isinstance(value, Exception) else _cell(plan, row, value)
-        for row, value in zip(job.rows, values, strict=True)
-    ]
+
+    __slots__ = ("_classify", "_job", "_judged", "_values", "_wrong")
+
+    def __init__(self, job: Job, returned: object, classify: Callable[[BaseException], Failure]) -> None:
+        self._job = job
+        self._classify = classify
+        self._judged: list[CellResult] = []
+        self._values: Sequence[object] = ()
+        self._wrong: Failure | None = None
+        if not isinstance(returned, Sequence) or isinstance(returned, str | bytes):
+            self._wrong = _bad_group(job, f"returned a {type(returned).__name__}, not a list")
+            return
+        self._values = cast("Sequence[object]", returned)
+        if len(self._values) != len(job.rows):
+            self._wrong = _bad_group(job, f"returned {len(self._values)} values for {len(job.rows)} rows")
+
+    def judge(self, most: int) -> bool:
+        """Look at up to ``most`` rows more. Whether any are left."""
+        if self._wrong is not None:
+            return False
+        done = len(self._judged)
+        for row, value in zip(self._job.rows[done : done + most], self._values[done : done + most], strict=True):
+            if isinstance(value, Exception):
+                self._judged.append(CellResult(row, failure=self._classify(value)))
+            else:
+                self._judged.append(_cell(self._job.plan, row, value))
+        return len(self._judged) < len(self._job.rows)
+
+    def ended(self) -> list[CellResult] | Failure:
+        """What it means for all of them."""
+        self.judge(len(self._job.rows))
+        return self._judged if self._wrong is None else self._wrong
 
 
 def _cell(plan: ColumnPlan, row: int, value: object) -> CellResult:

@@ -21,7 +21,7 @@ __all__ = ["Journal", "parts"]
 class Journal:
     """The records that wait for the next commit, and for each row how many it still waits for."""
 
-    __slots__ = ("_cells", "_held", "_outstanding", "_rows", "_spent", "in_commit", "waiting")
+    __slots__ = ("_cells", "_held", "_outstanding", "_rows", "_spent", "_unit", "in_commit", "waiting")
 
     def __init__(self) -> None:
         self._rows: list[RowRecord] = []
@@ -33,6 +33,12 @@ class Journal:
         self.waiting = 0
         """How many records wait for the next commit. To be read only, as ``in_commit``."""
         self.in_commit = 0
+        self._unit = False  # records are coming that have to be committed together
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to commit, and it is in one piece."""
+        return self.waiting > 0 and not self._unit
 
     @property
     def backlog(self) -> int:
@@ -63,12 +69,23 @@ class Journal:
         self._spent.append(record)
         self.waiting += 1
 
+    def begin_unit(self) -> None:
+        """The records that come now belong together: nothing is ready until ``end_unit``."""
+        assert not self._unit, "a unit is in the making"
+        self._unit = True
+
+    def end_unit(self) -> None:
+        """The records that belong together are all here."""
+        assert self._unit
+        self._unit = False
+
     def settled(self, row: int) -> bool:
         """Whether everything known about ``row`` is committed."""
         return row not in self._outstanding
 
     def take(self, learned: bytes | None = None) -> Batch:
         """All that waits, as one batch, with what was ``learned``. It stays outstanding until ``committed``."""
+        assert not self._unit, "half of a unit would be committed"
         batch = Batch(
             rows=tuple(self._rows),
             cells=tuple(self._cells),

@@ -20,6 +20,7 @@ from ..salvage.stall import StallClock
 from ..values import Usage
 from ..wakeup import Wakeup, loop_clock
 from .committer import Committer
+from .core import HELD_PER_JOB, HELD_PER_STEP
 from .dispatch import STARTS_PER_JOB, STARTS_PER_STEP, Dispatch
 from .feeding import Feeder
 from .first_request import FirstRequests
@@ -31,7 +32,7 @@ from .meter import Meter
 from .pace import PaceReader
 from .performer import Performer
 from .report import RunReport, RunStatus
-from .summary import summarize
+from .summary import status_of, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,6 +69,7 @@ class RunLoop:
         wall_clock: Callable[[], float],
         read: Callable[[], Iterator[dict[str, object]]],
         resume_hint: str,
+        forget: Callable[[int], None] | None = None,
     ) -> None:
         self.name = name
         self.core = core
@@ -77,6 +79,7 @@ class RunLoop:
         self._options = options
         self._read = read
         self._resume_hint = resume_hint
+        self.forget = forget
         self._clock = loop_clock()
         now = self._clock()
         self.meter = Meter(now)
@@ -143,12 +146,13 @@ class RunLoop:
                 if not self._intake.immediate:
                     tasks.start_soon(self._feed)
                 await self._loop()
+                await self.flight.dismiss()
                 tasks.cancel_scope.cancel()
             if self.error is None:
                 await self._conclude()
             else:
                 await self._committer.conclude()
-                await self._handle.finish(self._status().value)
+                await self._handle.finish(status_of(self.stopping.status, self.core.tally).value)
         except BaseException as error:
             self.error = self.error or cause_of(error, anyio.get_cancelled_exc_class())
             if not isinstance(error, Exception):
@@ -167,7 +171,7 @@ class RunLoop:
             self._step()
             if self._over():
                 return
-            if self._dispatch.unfinished or self._feeder.more:
+            if self._dispatch.unfinished or self._feeder.more or self.flight.condemned or self.core.unfinished:
                 await anyio.lowlevel.checkpoint()
                 continue
             self._armed = self._next_tick()
@@ -196,9 +200,9 @@ class RunLoop:
         bidder.attending = True
         core = self.core
         if core.salvage.known:
-            core.tick(now)
-        if now >= self.flight.deadlines.earliest:
-            self.flight.time_out(now)
+            core.tick(now, HELD_PER_STEP if alone else HELD_PER_JOB)
+        if alone:
+            self._catch_up(now)
         if now >= self._stall.ends_at or core.finished or self._intake.pulling or self.stopping.status is not None:
             self._look_at_bounds(now)
         if core.effects:
@@ -219,6 +223,13 @@ class RunLoop:
         if now >= self._paces.due_at:
             self._paces.read(now)
 
+    def _catch_up(self, now: float) -> None:
+        """Do a part of what is too much for one turn, and was left to the loop's own step."""
+        if self.core.unfinished:
+            self.core.go_on()
+        if self.flight.condemned or now >= self.flight.deadlines.earliest:
+            self.flight.cut(now)
+
     def _wake_if_due(self) -> None:
         """The loop sleeps until a time that may have come nearer, or waits for an end that has come."""
         dispatch = self._dispatch
@@ -231,7 +242,7 @@ class RunLoop:
     def _next_event(self) -> float:
         """The next of the moments that may come nearer; those of the run as a whole only move away."""
         salvage, lane_opens = self.core.salvage, self._dispatch.next_tick()
-        soonest = self.flight.deadlines.earliest
+        soonest = -inf if self.core.unfinished or self.flight.condemned else self.flight.deadlines.earliest
         if lane_opens < soonest:
             soonest = lane_opens
         return min(soonest, salvage.next_tick(0.0)) if salvage.known else soonest
@@ -242,7 +253,7 @@ class RunLoop:
 
     def _over(self) -> bool:
         core = self.core
-        if self.flight.jobs or self._dispatch.bids or core.journal.backlog:
+        if self.flight.jobs or self._dispatch.bids or core.journal.backlog or core.unfinished:
             return False
         if self.stopping.status is not None:
             return True
@@ -283,7 +294,7 @@ class RunLoop:
     def _refused(self, task: Task, now: float) -> bool:
         """Whether ``task`` may not start: its column was stopped, or cannot say how many tokens it needs."""
         core = self.core
-        if core.stopped and core.refused(task, now):
+        if (core.stopped or core.unfinished) and core.refused(task, now):
             return True
         if task.column not in self._requests.estimated:
             return False
@@ -354,7 +365,7 @@ class RunLoop:
             self.rows_ready.set()
         else:
             self.dropped_rows = True
-            self.core.finished.clear()
+            self.core.open.let_go()
 
     def offer_room(self) -> None:
         """A finished row was taken, or a commit made room: let more rows in."""
@@ -371,11 +382,11 @@ class RunLoop:
 
     async def _conclude(self) -> None:
         await self._committer.conclude()
-        self.core.leave_open()
-        now, status = anyio.current_time(), self._status()
+        for _ in self.core.leave_open():
+            await anyio.lowlevel.checkpoint()
+        now, status = anyio.current_time(), status_of(self.stopping.status, self.core.tally)
         self._paces.read(now)
         await self._handle.finish(status.value)
-        hint = self._resume_hint if status in _RESUMABLE else ""
         self.report = summarize(
             self.name,
             status,
@@ -383,18 +394,7 @@ class RunLoop:
             self.meter,
             seconds=now - self.meter.started_at,
             notices=tuple(self._performer.notices),
-            resume_hint=hint,
+            resume_hint=self._resume_hint,
             read=self._read,
         )
         self.report.check()
-
-    def _status(self) -> RunStatus:
-        tally = self.core.tally
-        if self.stopping.status is not None:
-            return self.stopping.status
-        if tally.held:
-            return RunStatus.HELD
-        return RunStatus.COMPLETED_WITH_FAILURES if tally.failed else RunStatus.COMPLETED
-
-
-_RESUMABLE = frozenset({RunStatus.HELD, RunStatus.STALLED, RunStatus.STOPPED, RunStatus.BUDGET_EXHAUSTED})

@@ -25,11 +25,18 @@ __all__ = ["OpenRows"]
 
 V = TypeVar("V")
 
+_LATELY = 16
+"""Rows over which the size of a finished row is averaged."""
+
 
 class OpenRows:
-    """Open rows by position, their bytes, the records that wait for a commit, and the finished rows not yet taken."""
+    """Open rows by position, the records that wait for a commit, and the finished rows not yet taken.
 
-    __slots__ = ("_plans", "bytes", "finished", "journal", "rows", "tally")
+    ``bytes`` counts both sorts of rows with the values of their done cells, as they are stored; ``row_bytes`` is what
+    finished rows weighed of late.
+    """
+
+    __slots__ = ("_plans", "_sizes", "_untaken", "bytes", "finished", "journal", "row_bytes", "rows", "tally")
 
     def __init__(self, plans: Sequence[ColumnPlan]) -> None:
         self._plans = plans
@@ -37,7 +44,10 @@ class OpenRows:
         self.tally = Tally(tuple(plan.name for plan in plans))
         self.rows: dict[int, OpenRow] = {}
         self.bytes = 0
+        self.row_bytes = 0.0
         self.finished: deque[FinishedRow] = deque()
+        self._sizes: deque[int] = deque()  # of the finished rows, in the same order
+        self._untaken = 0
 
     def __getitem__(self, index: int) -> OpenRow:
         return self.rows[index]
@@ -51,6 +61,8 @@ class OpenRows:
             row.values.update(restored.values)
             row.problems.update(self._by_name(restored.problems))
             row.failed = restored.failed
+            row.bytes += restored.size
+            self.bytes += restored.size
             self._count(restored)
 
     def keep(self, index: int, column: int, value: object, size: int) -> None:
@@ -66,6 +78,9 @@ class OpenRows:
         self.tally.restored += 1
         self.tally.row(restored.status)
         values, problems = self._by_name(restored.values), self._by_name(restored.problems)
+        size = len(seed.data) + restored.size
+        self.bytes += size
+        self._wait(size)
         self.finished.append(
             FinishedRow(seed.position, seed.id, restored.status, seed.fields, values, problems, restored=True)
         )
@@ -84,6 +99,25 @@ class OpenRows:
             if index in self.rows and (row := self.rows[index]).finished:
                 self._hand_out(row)
 
+    @property
+    def expected_bytes(self) -> float:
+        """``bytes`` once those that are open now have all their values, if they are like others before them."""
+        return self._untaken + max(self.bytes - self._untaken, len(self.rows) * self.row_bytes)
+
+    def take(self) -> FinishedRow:
+        """The finished row that has waited longest; it takes up no room any more."""
+        size = self._sizes.popleft()
+        self.bytes -= size
+        self._untaken -= size
+        return self.finished.popleft()
+
+    def let_go(self) -> None:
+        """Nobody wants the finished rows."""
+        self.bytes -= self._untaken
+        self._untaken = 0
+        self._sizes.clear()
+        self.finished.clear()
+
     def leave(self, index: int, columns: Iterable[int]) -> None:
         """The run ends and the row is not finished: the cells of ``columns`` are held for a later run."""
         assert not self.rows[index].finished, "a finished row was not committed before the run ended"
@@ -93,16 +127,24 @@ class OpenRows:
 
     def check(self) -> None:
         """Assert the invariants."""
-        assert self.bytes == sum(row.bytes for row in self.rows.values())
+        assert self.bytes == sum(row.bytes for row in self.rows.values()) + self._untaken
+        assert self._untaken == sum(self._sizes)
+        assert len(self._sizes) == len(self.finished)
         assert self.tally.accepted == self.tally.closed + len(self.rows)
 
     def _hand_out(self, row: OpenRow) -> None:
         seed = row.seed
         del self.rows[seed.position]
-        self.bytes -= row.bytes
+        self.row_bytes += (row.bytes - self.row_bytes) / (_LATELY if self.row_bytes else 1)
+        self._wait(row.bytes)
         self.tally.row(row.status)
         values = {plan.name: row.values[plan.index] for plan in self._plans if plan.index in row.values}
         self.finished.append(FinishedRow(seed.position, seed.id, row.status, seed.fields, values, row.problems))
+
+    def _wait(self, size: int) -> None:
+        """A finished row of ``size`` bytes waits for somebody to take it."""
+        self._sizes.append(size)
+        self._untaken += size
 
     def _by_name(self, cells: Mapping[int, V]) -> dict[str, V]:
         return {self._plans[column].name: value for column, value in cells.items()}

@@ -21,11 +21,12 @@ class RunOptions:
     """The options of one run; times are in seconds.
 
     ``patience`` bounds how long one task may be held back before its row is left for a later run, ``deadline`` the
-    whole run, ``stall_timeout`` the time in which no cell finishes anywhere; ``grace`` is what requests in flight
-    get when a run is stopped or its source of rows breaks. ``max_attempts`` counts attempts that reached a provider
-    and failed there; pressure costs none. Open rows, finished ones that nobody has taken yet included, are bounded by
-    ``max_open_rows`` and ``max_open_bytes``; ``group_size`` rows open together and are the unit of group columns.
-    About twice as many rows are open as the resources can carry at once, but not fewer than ``min_open_rows``.
+    whole run, ``stall_timeout`` the time in which no cell finishes anywhere; ``grace`` is what requests in flight get
+    when a run is stopped or its source of rows breaks. ``max_attempts`` counts attempts that reached a provider and
+    failed there; pressure costs none. Open rows, finished ones that nobody has taken yet included, are bounded by
+    ``max_open_rows`` and ``max_open_bytes``, which the row that crosses it may pass; ``group_size`` rows open
+    together and are the unit of group columns. About twice as many rows are open as the resources can carry at once,
+    but not fewer than ``min_open_rows``.
     """
 
     patience: float = 3600.0

@@ -39,12 +39,16 @@ class HeldCell:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """Cells by column index: their status, their values where done, else what went wrong, and what was held."""
+    """Cells by column index: their status, their values where done, else what went wrong, and what was held.
+
+    ``size`` is that of the values in bytes, as they are stored.
+    """
 
     statuses: Mapping[int, CellStatus]
     values: Mapping[int, object]
     problems: Mapping[int, Failed | Skipped]
     held: Mapping[int, HeldCell]
+    size: int
     whole: bool
 
     @property
@@ -80,6 +84,7 @@ def restore_row(
     statuses: dict[int, CellStatus] = {}
     values: dict[int, object] = {}
     problems: dict[int, Failed | Skipped] = {}
+    size = 0
     for cell in stored.cells:
         column = index.get(cell.column)
         if column is None:
@@ -87,6 +92,7 @@ def restore_row(
         statuses[column] = cell.status
         if cell.payload is not None:
             values[column] = plans[column].column.restore(cell.payload)
+            size += len(cell.payload)
         elif cell.status is CellStatus.FAILED:
             problems[column] = Failed(cell.reason, cell.message, cell.attempts, cell.http_status)
         else:
@@ -100,7 +106,7 @@ def restore_row(
         for record in stored.held
         if record.column in index
     }
-    return Restored(statuses, values, problems, held, whole=len(statuses) == len(plans))
+    return Restored(statuses, values, problems, held, size, whole=len(statuses) == len(plans))
 
 
 def _check_needs(seed: RowSeed, statuses: Mapping[int, CellStatus], plans: Sequence[ColumnPlan]) -> None:

@@ -18,6 +18,7 @@ from collections.abc import (
     Sequence,
 )
 from itertools import islice
+from math import inf
 from typing import NamedTuple, cast
 
 from ..errors import InputError
@@ -86,18 +87,23 @@ class RowSource:
         """Whether pulling may have to wait: the source is an async one."""
         return self._async is not None
 
-    def pull_now(self, most: int) -> list[RowSeed]:
-        """Up to ``most`` rows of a source that does not wait; an empty list at the end. Raises InputError."""
-        assert self._sync is not None
-        return [self._accept(row) for row in islice(self._sync, most)]
-
-    async def pull(self, most: int) -> list[RowSeed]:
-        """Up to ``most`` rows; an empty list at the end. An async source yields what it has one by one.
-
-        Raises InputError for a row that cannot be taken.
+    def pull_now(self, most: int, most_bytes: float = inf) -> list[RowSeed]:
+        """Up to ``most`` rows of a source that does not wait, the one that makes them ``most_bytes`` the last; an empty
+        list at the end. Raises InputError.
         """
+        assert self._sync is not None
+        seeds: list[RowSeed] = []
+        for row in islice(self._sync, most):
+            seeds.append(self._accept(row))
+            most_bytes -= len(seeds[-1].data)
+            if most_bytes <= 0:
+                break
+        return seeds
+
+    async def pull(self, most: int, most_bytes: float = inf) -> list[RowSeed]:
+        """As ``pull_now``; an async source yields what it has one by one."""
         if self._async is None:
-            return self.pull_now(most)
+            return self.pull_now(most, most_bytes)
         try:
             return [self._accept(await self._async.__anext__())]
         except StopAsyncIteration:

@@ -40,6 +40,9 @@ class Run:
 
         Call it before anything else is awaited. A slow consumer slows the run down instead of filling memory. Ends
         when the run does; raises what :meth:`wait` raises. Rows that an earlier run finished come too.
+
+        Without a store a row that was handed out is kept nowhere else, so a run of any length takes bounded memory:
+        ``report.results()`` then raises ResultExpired, and so does a later run of the same name in this engine.
         """
         loop = self._loop
         if loop.dropped_rows:
@@ -50,7 +53,10 @@ class Run:
         try:
             while True:
                 while finished:
-                    yield finished.popleft()
+                    row = loop.core.open.take()
+                    if loop.forget is not None:
+                        loop.forget(row.index)
+                    yield row
                     loop.offer_room()
                 if loop.done.is_set():
                     break
@@ -125,7 +131,7 @@ class Run:
         """Nobody reads rows: they do not take up room any more."""
         loop = self._loop
         loop.streaming = False
-        loop.core.finished.clear()
+        loop.core.open.let_go()
         loop.offer_room()
 
 

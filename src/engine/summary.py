@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from .core import RunCore
+    from .tally import Tally
 
 __all__ = ["summarize"]
 
@@ -62,9 +63,21 @@ def summarize(
         failure_counts={(column, kind.value): count for (column, kind), count in core.ledger.counts().items()},
         advice="" if notices else _advice(resources),
         notices=notices,
-        resume_hint=resume_hint,
+        resume_hint=resume_hint if status in _RESUMABLE else "",
         _read=read,
     )
+
+
+def status_of(stopped: RunStatus | None, tally: Tally) -> RunStatus:
+    """How a run ends that was ``stopped`` that way, or not (None), with these counts."""
+    if stopped is not None:
+        return stopped
+    if tally.held:
+        return RunStatus.HELD
+    return RunStatus.COMPLETED_WITH_FAILURES if tally.failed else RunStatus.COMPLETED
+
+
+_RESUMABLE = frozenset({RunStatus.HELD, RunStatus.STALLED, RunStatus.STOPPED, RunStatus.BUDGET_EXHAUSTED})
 
 
 def _resource(lane: str, meter: ResourceMeter) -> ResourceReport:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from ..wakeup import Wakeup
 from .turnstile import Ticket, Turnstile
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-__all__ = ["Worker", "Workers"]
+__all__ = ["DISMISSED_PER_TURN", "JOBS_PER_TURN", "Worker", "Workers"]
 
 J = TypeVar("J")
 
@@ -28,6 +29,9 @@ JOBS_PER_WAIT = 8
 """So many jobs end in one turn of the loop, all workers together: some 5 ms. The one place where work yields, so that
 no stall grows with the number of workers or of answers that come at once (T25, T29). Having waited, a worker may end
 some more, since a wait costs as much as a job that does nothing."""
+
+DISMISSED_PER_TURN = 256
+"""Workers that end in one turn of the loop when the run does: some 20 us each."""
 
 
 class Worker(Generic[J]):
@@ -97,6 +101,15 @@ class Workers(Generic[J]):
         else:
             self._all.discard(worker)  # cancelled as it finished: its task ends, and another may take its place
 
+    async def dismiss(self) -> None:
+        """No more jobs will come: let the workers go home, not all in one turn of the loop."""
+        while self._idle:
+            for worker in self._idle[-DISMISSED_PER_TURN:]:
+                self._all.discard(worker)
+                worker.wakeup.set()
+            del self._idle[-DISMISSED_PER_TURN:]
+            await checkpoint()
+
     def cancel(self, worker: Worker[J], job: J) -> None:
         """Cancel ``job`` if ``worker`` still runs it."""
         if worker.job is not job:
@@ -128,6 +141,8 @@ class Workers(Generic[J]):
         while not worker.cancelled:
             job = worker.job
             if job is None:
+                if worker not in self._all:
+                    return
                 worker.parked = True
                 try:
                     await worker.wakeup.wait()

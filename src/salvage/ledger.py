@@ -1,7 +1,8 @@
 """Which column failed for which row, and why: what the report shows of the failures.
 
 Counts by (column, kind) are exact. Entries are kept up to a bound, and every cause keeps its first hundred,
-so that a flood of one cause never hides another. Decides nothing.
+so that a flood of one cause never hides another. Only those hundred keep their tracebacks, which are large. Decides
+nothing.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _TRACEBACK_CHARS: Final = 8_000
 
 @dataclass(frozen=True, slots=True)
 class FailureEntry:
-    """One failed cell. ``status`` and ``message`` are of its last attempt; ``traceback`` is there for
-    bugs."""
+    """One failed cell. ``status`` and ``message`` are of its last attempt; ``traceback`` is there for bugs, the first
+    hundred in a column."""
 
     row: int | str
     column: str
@@ -66,7 +67,7 @@ class FailureLedger:
         self._counts[cause] += 1
         if len(self._entries) >= self._max_entries and self._counts[cause] > _ALWAYS_KEPT:
             return
-        trace = None if traceback is None else traceback[-_TRACEBACK_CHARS:]
+        trace = traceback[-_TRACEBACK_CHARS:] if traceback is not None and self._counts[cause] <= _ALWAYS_KEPT else None
         entry = FailureEntry(row, column, kind, attempts, status, message[:MESSAGE_CHARS], trace)
         self._entries.append(entry)
 

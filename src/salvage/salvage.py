@@ -158,10 +158,12 @@ class Salvage(Generic[K]):
             self._lanes.touch(place, now)
         return released
 
-    def expired(self, now: float) -> list[HeldItem[K]]:
-        """Give up and forget the tasks that were held longer than patience, or are out of tries."""
+    def expired(self, now: float, *, limit: int = 1000) -> list[HeldItem[K]]:
+        """Give up and forget the tasks that were held longer than patience, or are out of tries: at most ``limit`` at
+        once.
+        """
         gone: list[HeldItem[K]] = []
-        while (head := self._expiry.head()) is not None and head[0] <= now:
+        while len(gone) < limit and (head := self._expiry.head()) is not None and head[0] <= now:
             task = self._expiry.pop()
             entry = self.known[task]
             if not entry.held:

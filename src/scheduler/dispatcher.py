@@ -101,11 +101,11 @@ class Dispatcher:
             heapify(flow.heap)
         return True
 
-    def clear(self, lane: str) -> list[Task]:
-        """Take out everything that is ready in ``lane``, in no particular order."""
-        tasks = [task for flow in self._flows.values() if flow.lane.name == lane for task in flow.queued]
-        for task in tasks:
-            self.discard(task)
+    def clear(self, lane: str, most: int) -> list[Task]:
+        """Take out up to ``most`` of what is ready in ``lane``."""
+        tasks: list[Task] = []
+        while len(tasks) < most and (task := self.pop(lane)) is not None:
+            tasks.append(task)
         return tasks
 
     def pop(self, lane: str) -> Task | None:

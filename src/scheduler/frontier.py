@@ -142,20 +142,19 @@ class Frontier:
         return self._report(task, SKIPPED, reason)
 
     def finish_group(
-        self, task: Task, outcomes: Mapping[int, int] | None = None, reasons: Mapping[int, str] | None = None
+        self, task: Task, outcomes: Mapping[int, int], reasons: Mapping[int, str], *, among: Sequence[int] | None = None
     ) -> Progress:
         """Group ``task`` has ended, row by row: rows that ``outcomes`` does not name are DONE.
 
-        ``reasons`` says why rows failed or were skipped. Rows that are not live any more are passed over.
+        ``reasons`` says why rows failed or were skipped. Rows that are not live any more are passed over. It has ended
+        ``among`` these rows only (None: all), and goes on for the others.
         """
         assert self._slots[task.column] is not None, f"{task} is no group task"
         progress = Progress()
-        states = outcomes or {}
-        why = reasons or {}
-        for row in self._take(task):
-            state = states.get(row.position, DONE)
+        for row in self._take(task, among):
+            state = outcomes.get(row.position, DONE)
             assert state >= DONE, f"row {row.position}: {state} is not a terminal state"
-            reason = "" if state == DONE else why.get(row.position, CellState(state).name.lower())
+            reason = "" if state == DONE else reasons.get(row.position, CellState(state).name.lower())
             self._end(row, task.column, state, reason, progress)
         return progress
 
@@ -175,10 +174,10 @@ class Frontier:
         rows, tasks = (self._added, self._open_rows, idle_rows), (self._ready_tasks, self._held_tasks)
         return Counts(*rows, *tasks, *self._closed[DONE:])
 
-    def live_rows(self, task: Task) -> list[int]:
-        """Rows for which group ``task`` is to run: all they need is done. In order of arrival."""
+    def live_rows(self, task: Task, among: Sequence[int] | None = None) -> list[int]:
+        """Rows for which group ``task`` is to run, all of them or ``among`` some: all they need is done."""
         group = self._groups.get(task.unit)
-        return [row.position for row in self._live(group, task.column)] if group else []
+        return [row.position for row in self._live(group, task.column, among)] if group else []
 
     def task_state(self, task: Task) -> int:
         """The state of a task; from DONE on it does not matter any more. SKIPPED if its row or group is gone."""
@@ -352,8 +351,8 @@ class Frontier:
             self._held_tasks -= 1
         group.tasks[slot] = DONE
 
-    def _take(self, task: Task) -> Sequence[OpenRow]:
-        """The rows that a report about ``task`` is for: none if it came too late."""
+    def _take(self, task: Task, among: Sequence[int] | None = None) -> Sequence[OpenRow]:
+        """The rows that a report about ``task`` is for: none if it came too late. It ends with the last of its rows."""
         state = self.task_state(task)
         assert state != WAITING, f"{task} has not been ready"
         if state >= DONE:
@@ -362,12 +361,13 @@ class Frontier:
         if slot is None:
             return (self._rows[task.unit],)
         group = self._groups[task.unit]
-        rows = self._live(group, task.column)
-        self._end_task(group, slot)
+        rows = self._live(group, task.column, among)
+        if len(rows) == group.live[slot]:
+            self._end_task(group, slot)
         return rows
 
-    def _live(self, group: RowGroup, column: int) -> list[OpenRow]:
-        known = (self._rows.get(row) for row in group.rows)
+    def _live(self, group: RowGroup, column: int, among: Sequence[int] | None = None) -> list[OpenRow]:
+        known = (self._rows.get(row) for row in (group.rows if among is None else among))
         return [row for row in known if row and row.states[column] == READY]
 
     def _conclude_group(self, group: RowGroup, progress: Progress) -> None:

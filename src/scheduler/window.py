@@ -42,23 +42,37 @@ class Window:
         self._group_rows = group_rows
         self._filling = True
 
-    def room(self, *, capacity: float, load: int, open_rows: int, open_bytes: int = 0, owed: int = 0) -> int:
+    def room(
+        self,
+        *,
+        capacity: float,
+        load: int,
+        open_rows: int,
+        open_bytes: float = 0.0,
+        row_bytes: float = 0.0,
+        owed: int = 0,
+    ) -> int:
         """Return how many rows to pull now.
 
         ``capacity`` is what all resources can carry at once, local work included (inf: only the hard bounds
         hold); ``load`` the rows and group tasks that have something to run (`Frontier.load`); ``owed`` the
-        rows that the group last begun still lacks. Pull the first, then go on one by one until :meth:`full`
+        rows that the group last begun still lacks; ``row_bytes`` what a row weighs in the end, as far as is known, and
+        ``open_bytes`` what those that are open will. Pull the first, then go on one by one until :meth:`full`
         says so.
         """
         assert 0 <= owed < self._group_rows
         assert open_rows + owed <= self._max_rows
-        bounded = min(self._by_rows(open_rows, owed), self._by_bytes(open_rows, open_bytes, owed))
+        bounded = min(self._by_rows(open_rows, owed), self._by_bytes(open_rows, open_bytes, row_bytes, owed))
         starved = load == 0 and (open_rows == 0 or owed > 0)
         return max(min(self._wanted(capacity, load), bounded), 1 if starved else 0)
 
     def full(self, open_bytes: int) -> bool:
         """Whether the open rows already hold all the bytes that they may."""
         return open_bytes >= self._max_bytes
+
+    def left(self, open_bytes: int) -> int:
+        """How many bytes the open rows may still grow by."""
+        return self._max_bytes - open_bytes
 
     def _wanted(self, capacity: float, load: int) -> int:
         assert capacity >= 0
@@ -73,10 +87,11 @@ class Window:
         groups = (self._max_rows - open_rows - owed) // self._group_rows
         return owed + groups * self._group_rows
 
-    def _by_bytes(self, open_rows: int, open_bytes: int, owed: int) -> int:
-        """As many as fit if they are like those that are open; a group that is begun must fit as a whole."""
-        if not open_rows or not open_bytes:
+    def _by_bytes(self, open_rows: int, open_bytes: float, row_bytes: float, owed: int) -> int:
+        """As many as fit if they are like others; a group that is begun must fit as a whole, unless it is alone."""
+        per_row = max(row_bytes, open_bytes / open_rows) if open_rows else row_bytes
+        if not per_row:
             return self._max_rows
-        rows = max(0, int((self._max_bytes - open_bytes) * open_rows / open_bytes))
+        rows = max(0 if open_rows else self._group_rows, int((self._max_bytes - open_bytes) / per_row))
         begun = max(0, rows - owed) // self._group_rows
         return min(rows, owed + begun * self._group_rows)

@@ -17,7 +17,7 @@ from . import rules
 from .ports import RUNNING, Batch, Durability, RunInfo, StoredRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from .ports import CellRecord, HeldRecord, RowRecord, SpentRecord
 
@@ -40,9 +40,12 @@ class _Run:
         default_factory=lambda: defaultdict[int, "dict[str, CellRecord]"](dict)
     )
     held: dict[int, dict[str, HeldRecord]] = field(default_factory=dict[int, "dict[str, HeldRecord]"])
-    spent: dict[tuple[int, int, str, int], SpentRecord] = field(
-        default_factory=dict[tuple[int, int, str, int], "SpentRecord"]
+    spent: dict[int, dict[tuple[int, str, int], SpentRecord]] = field(
+        default_factory=dict[int, "dict[tuple[int, str, int], SpentRecord]"]
     )
+    # Rows that are kept no more, and the tokens per column that they took.
+    forgotten: int = 0
+    forgotten_usage: dict[str, Usage] = field(default_factory=dict[str, Usage])
 
     def info(self) -> RunInfo:
         return RunInfo(
@@ -50,11 +53,30 @@ class _Run:
             epoch=self.epoch,
             fingerprints=self.fingerprints,
             status=self.status,
-            rows=len(self.rows),
+            rows=len(self.rows) + self.forgotten,
             created_at=self.created_at,
             finished_at=self.finished_at,
             durability=Durability.NONE,
         )
+
+    def usage(self, row: int) -> Iterator[tuple[str, Usage]]:
+        """What the attempts of one row took, by column."""
+        if row in self.cells:
+            for cell in self.cells[row].values():
+                yield cell.column, cell.usage
+        for spent in self.spent.get(row, {}).values():
+            yield spent.column, spent.usage
+
+    def forget(self, row: int) -> None:
+        self.forgotten += 1
+        _add(self.forgotten_usage, self.usage(row))
+        del self.positions[self.rows.pop(row).row_id]
+        for records in (self.cells, self.held, self.spent):
+            records.pop(row, None)
+
+    def check_whole(self) -> None:
+        if self.forgotten:
+            raise rules.expired(self.name, self.forgotten)
 
     def stored(self, row: int) -> StoredRow:
         order = {name: place for place, name in enumerate(self.fingerprints)}
@@ -64,7 +86,7 @@ class _Run:
 
 
 class MemoryStore:
-    """A :class:`~headgate.storage.ports.RunStore` that keeps everything in this process.
+    """A :class:`~headgate.storage.ports.RunStore` that keeps everything in this process: memory grows with the run.
 
     ``max_payload`` is in bytes, ``clock`` gives wall-clock seconds.
     """
@@ -86,6 +108,7 @@ class MemoryStore:
         """See :meth:`headgate.storage.ports.RunStore.open_run`."""
         self._check_open()
         state = self._runs.get(run) or _Run(run, created_at=self._clock())
+        state.check_whole()
         rules.check_fingerprints(run, state.fingerprints, fingerprints)
         self._runs[run] = state
         state.fingerprints.update(fingerprints)
@@ -97,6 +120,7 @@ class MemoryStore:
         """See :meth:`headgate.storage.ports.RunStore.read_rows`."""
         assert batch > 0, f"batch {batch}: at least one row at a time"
         state = self._state(run)
+        state.check_whole()
         return (state.stored(row) for row in sorted(state.rows))
 
     def read_info(self, run: str) -> RunInfo:
@@ -106,12 +130,9 @@ class MemoryStore:
     def read_spent(self, run: str) -> dict[str, Usage]:
         """See :meth:`headgate.storage.ports.RunStore.read_spent`."""
         state = self._state(run)
-        totals: dict[str, Usage] = {}
-        for cells in state.cells.values():
-            for cell in cells.values():
-                totals[cell.column] = totals.get(cell.column, Usage()) + cell.usage
-        for spent in state.spent.values():
-            totals[spent.column] = totals.get(spent.column, Usage()) + spent.usage
+        totals = dict(state.forgotten_usage)
+        for row in state.rows:
+            _add(totals, state.usage(row))
         return totals
 
     async def aclose(self) -> None:
@@ -173,6 +194,15 @@ class MemoryRun:
         self._check_open()
         known = self._state.positions
         return {row_id: known[row_id] for row_id in row_ids if row_id in known}
+
+    def forget(self, row: int) -> None:
+        """Keep a row no more, with all about it: somebody else has it. No other store does this.
+
+        From then on the run cannot be read or opened again: that is ResultExpired. Also a handle that was given up may
+        forget, as long as nobody else has opened the run.
+        """
+        if self._state.epoch == self._info.epoch:
+            self._state.forget(row)
 
     async def finish(self, status: str) -> None:
         """See :meth:`headgate.storage.ports.RunHandle.finish`."""
@@ -259,8 +289,13 @@ class MemoryRun:
             if held.column not in state.cells.get(held.row, {}):
                 state.held.setdefault(held.row, {})[held.column] = held
         for spent in batch.spent:
-            key = (self._info.epoch, spent.row, spent.column, spent.attempt)
-            state.spent.setdefault(key, spent)
+            key = (self._info.epoch, spent.column, spent.attempt)
+            state.spent.setdefault(spent.row, {}).setdefault(key, spent)
         if batch.learned is not None:
             self._all_learned.pop(state.name, None)
             self._all_learned[state.name] = batch.learned
+
+
+def _add(totals: dict[str, Usage], spent: Iterable[tuple[str, Usage]]) -> None:
+    for column, usage in spent:
+        totals[column] = totals.get(column, Usage()) + usage

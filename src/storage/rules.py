@@ -14,6 +14,7 @@ from ..errors import (
     FencedOut,
     FingerprintMismatch,
     PayloadTooLarge,
+    ResultExpired,
     StoreError,
     UnknownRun,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "check_fingerprints",
     "check_sizes",
     "closed",
+    "expired",
     "fenced_out",
     "row_refusal",
     "unknown_column",
@@ -126,6 +128,14 @@ def _too_large(what: str, size: int, limit: int) -> PayloadTooLarge:
     return PayloadTooLarge(
         f"{what} has {size} bytes, the store takes {limit}: keep the bulk in a "
         "file and its name in the cell, or raise max_payload of the store"
+    )
+
+
+def expired(run: str, rows: int) -> ResultExpired:
+    """Build the error for a run of which ``rows`` rows were handed out and not kept."""
+    return ResultExpired(
+        f"run {run!r}: {rows} rows were handed out by rows(), and without a store they are kept nowhere else: give a "
+        "store= to read results again or to resume, or another name to run again"
     )
 
 

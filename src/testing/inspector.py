@@ -57,7 +57,7 @@ class Inspector:
         most = self._options.max_open_rows
         expect(open_rows <= most, "S6", f"{open_rows} rows are open, {most} may be")
         expect(
-            core.open.bytes <= self._options.max_open_bytes or len(core.rows) <= 1,
+            core.open.bytes <= self._options.max_open_bytes or open_rows <= 1,
             "S6",
             f"{core.open.bytes} bytes of rows are open, {self._options.max_open_bytes} may be",
         )

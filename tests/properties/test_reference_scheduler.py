@@ -133,7 +133,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         outcomes = {row: data.draw(ENDS, label=f"row {row}") for row in rows}
         self._leave(task)
         lost = {row: state for row, state in outcomes.items() if state is not CellState.DONE}
-        self.follow(self.plain.end(task, outcomes), self.fast.frontier.finish_group(task, lost))
+        self.follow(self.plain.end(task, outcomes), self.fast.frontier.finish_group(task, lost, {}))
 
     @rule(held=PLACES, back=PLACES)
     def meet_pressure(self, held: list[int], back: list[int]) -> None:
@@ -192,7 +192,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def _give_up(self, lane: str) -> None:
         """Nothing worked there for too long: all that is ready there is held instead."""
         given_up = [task for task, _ in self.plain.in_lane(lane)]
-        assert sorted(self.fast.dispatcher.clear(lane)) == sorted(given_up)
+        assert sorted(self.fast.dispatcher.clear(lane, 10**6)) == sorted(given_up)
         for task in given_up:
             self.plain.take_out(task)
             self._hold(task)

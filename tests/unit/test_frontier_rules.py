@@ -305,7 +305,7 @@ def test_the_contract_is_asserted() -> None:
     with pytest.raises(AssertionError, match="is not finished"):
         rows.forget_row(0)
     with pytest.raises(AssertionError, match="no group task"):
-        rows.finish_group(Task(0, 1))
+        rows.finish_group(Task(0, 1), {}, {})
     with pytest.raises(AssertionError, match="not all that it needs"):
         rows.add_row(1, 0, {1: DONE})
     rows.seal_group(0)
