@@ -182,10 +182,8 @@ class Gate:
             if law is not None and (scope.adaptive or law.consecutive):  # as Scope.advance
                 law.advance(now, scope.in_flight, scope.parked > 0)
             scope.in_flight -= 1
-            if scope.slot_time is not None and sent:
-                scope.slot_time.learn(lane, now - lease.acquired_at)
-        if lane.slot_time is not None and sent:
-            lane.slot_time.learn(lease.request.flow, now - lease.acquired_at)
+        if lane.shares:
+            lane.held(lease.request.flow, now - lease.acquired_at)
         used = lease.usage if usage is None else believable(usage) or lease.usage
         if used is not None or outcome is not _SUCCESS or not sent:  # else it used what it reserved
             settle(lease, outcome, used, now, sent=sent)

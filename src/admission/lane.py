@@ -76,6 +76,7 @@ class Lane:
         "queued",
         "reason",
         "scopes",
+        "shares",
         "slot_time",
         "token_limited",
     )
@@ -96,6 +97,8 @@ class Lane:
         self.blocked_until = -inf
         # What turns cost, from when on two flows have waited side by side.
         self.slot_time: SlotTime[str] | None = None
+        self.shares = any(scope.slot_time is not None for scope in scopes)
+        """Whether it is to be told for how long its leases were held."""
         # Who waits alone needs no order: it stands in no line until somebody joins it.
         self._lone: Waiter | None = None
         self._ranks: dict[int, _Rank] = {}
@@ -129,7 +132,7 @@ class Lane:
         line = rank.lines.get(request.flow)
         if line is None:
             if rank.lines and self.slot_time is None:
-                self.slot_time = SlotTime()
+                self.slot_time, self.shares = SlotTime(), True
             rank.lines[request.flow] = deque((waiter,))
             rank.fair.add(request.flow, request.weight)
         else:
@@ -153,8 +156,9 @@ class Lane:
             rank, flow = self._ranks[waiter.request.priority], waiter.request.flow
             line = rank.lines[flow]
             assert line[0] is waiter, "only the first of a flow is served"
-            slots_are_short = self.slot_time is not None and self.reason is DenyReason.NO_CAPACITY
-            cost = self.slot_time.turn(flow) if slots_are_short else 1.0
+            cost = 1.0
+            if self.slot_time is not None and self.reason is DenyReason.NO_CAPACITY:
+                cost = self.slot_time.turn(flow)
             if self._shorten(line):
                 rank.fair.charge(flow, cost)
             else:
@@ -185,6 +189,14 @@ class Lane:
             self._tidy_deadlines()
         if self._gone > self.queued + _SPARE_ENTRIES:
             self._sweep()
+
+    def held(self, flow: str, held_s: float) -> None:
+        """A lease of ``flow`` came back after ``held_s`` seconds. To be told where slots are shared."""
+        if self.slot_time is not None:
+            self.slot_time.learn(flow, held_s)
+        for scope in self.scopes:
+            if scope.slot_time is not None:
+                scope.slot_time.learn(self, held_s)
 
     def overdue(self, now: float) -> Waiter | None:
         """A waiter whose deadline has passed, earliest first; it is still queued."""
@@ -263,6 +275,8 @@ class Lane:
         assert len(timed) == sum(waiter.expires < inf for waiter in queued)
         assert not timed or self.deadlines[0][2].queued
         assert (self.parked_at is not None) == bool(self.queued)
+        known = [self.slot_time, *(scope.slot_time for scope in self.scopes)]
+        assert self.shares == any(one is not None for one in known)
         if self.parked_at is not None:
             assert self in self.parked_at.waiting
 

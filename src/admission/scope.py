@@ -17,10 +17,10 @@ from .estimates import TokenEstimates
 from .fair_queue import FairQueue
 from .inference import Inference
 from .rate import RateLimiter, RateStamp
+from .slot_time import SlotTime
 from .values import DenyReason, Request
 
 if TYPE_CHECKING:
-    from .slot_time import SlotTime
     from .lane import Lane
     from .memory import ScopeMemory
 
@@ -197,6 +197,12 @@ class Scope:
     def limit(self) -> float:
         """How many requests may be in flight, cooldown and ramp aside; ``inf`` when nothing is known."""
         return inf if self.concurrency is None else self.concurrency.limit
+
+    def share_slots(self) -> None:
+        """Two lanes wait here: from now on each pays for the time that its slots are taken."""
+        self.slot_time = SlotTime()
+        for lane in self.lanes:
+            lane.shares = True
 
     def limiter(self, kind: LimitKind) -> RateLimiter:
         """The rate limiter of ``kind``, made on first need without a known rate."""

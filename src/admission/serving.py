@@ -9,7 +9,6 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from .slot_time import SlotTime
 from .values import Grant
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ class Serving:
             scope.waiting.add(lane)
             scope.parked += 1
             if scope.parked > 1 and scope.slot_time is None:
-                scope.slot_time = SlotTime()
+                scope.share_slots()
             if refusal.next_at < scope.asks_at:
                 room.ask_at(scope, refusal.next_at)
         law, due = scope.concurrency, False

@@ -2,7 +2,7 @@
 
 A request that lasts ten times longer takes ten times as much of a limit on concurrency. So where several share one,
 each pays for its turns with the seconds for which its requests have lately held their slots, known from those that
-came back. Who has not been seen pays as much as all on average.
+came back. Who has not been seen pays what the others pay on average.
 
 Source: start-time fair queueing charges a packet by its length (Goyal, Vin, Cheng, 1996); here the length is learned.
 """
@@ -28,11 +28,11 @@ _KEPT = 256
 class SlotTime(Generic[K]):
     """The mean seconds for which the requests of each sharer hold a slot."""
 
-    __slots__ = ("_held_s", "_mean_s")
+    __slots__ = ("_held_s", "_sum_s")
 
     def __init__(self) -> None:
         self._held_s: dict[K, float] = {}
-        self._mean_s = 0.0
+        self._sum_s = 0.0
 
     def __len__(self) -> int:
         return len(self._held_s)
@@ -40,15 +40,21 @@ class SlotTime(Generic[K]):
     def learn(self, key: K, held_s: float) -> None:
         """A request of ``key`` held its slot for ``held_s`` seconds."""
         known = self._held_s
-        before = known.pop(key, held_s)  # and back at the end: the oldest are forgotten first
-        known[key] = before + _WEIGHT * (held_s - before)
-        self._mean_s = self._mean_s + _WEIGHT * (held_s - self._mean_s) if self._mean_s else held_s
-        if len(known) > _KEPT:
-            del known[next(iter(known))]
+        before = known.pop(key, None)
+        if before is None:
+            known[key] = held_s
+            if len(known) > _KEPT:
+                del known[next(iter(known))]
+            self._sum_s = sum(known.values())  # anew, also against what rounding adds up to
+            return
+        change = _WEIGHT * (held_s - before)
+        known[key] = before + change  # and at the end: those not seen for longest are forgotten first
+        self._sum_s += change
 
     def turn(self, key: K) -> float:
-        """What a turn of ``key`` costs; 1 is an average one."""
-        mean_s = self._mean_s
-        if mean_s <= 0.0:
+        """What a turn of ``key`` costs; 1 is one of the average sharer."""
+        known = self._held_s
+        if self._sum_s <= 0.0:
             return 1.0
-        return min(_MOST_TURNS, max(1.0 / _MOST_TURNS, self._held_s.get(key, mean_s) / mean_s))
+        mean_s = self._sum_s / len(known)
+        return min(_MOST_TURNS, max(1.0 / _MOST_TURNS, known.get(key, mean_s) / mean_s))

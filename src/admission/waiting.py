@@ -58,8 +58,9 @@ class WaitingRoom:
         lane.serve(waiter)
         scope = lane.parked_at
         assert scope is not None
-        slots_are_short = scope.slot_time is not None and lane.reason is DenyReason.NO_CAPACITY
-        cost = scope.slot_time.turn(lane) if slots_are_short else 1.0
+        cost = 1.0
+        if scope.slot_time is not None and lane.reason is DenyReason.NO_CAPACITY:
+            cost = scope.slot_time.turn(lane)
         if lane.queued:
             scope.waiting.charge(lane, cost)
         else:
