@@ -10,18 +10,18 @@ Source: start-time fair queueing charges a packet by its length (Goyal, Vin, Che
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 __all__ = ["SlotTime"]
 
 K = TypeVar("K", bound=Hashable)
 
-_WEIGHT = 1 / 8
+_WEIGHT: Final = 1 / 8
 """Of the latest request in the mean: some ten requests show a change, and one that hung is soon forgotten."""
-_MOST_TURNS = 64.0
+_MOST_TURNS: Final = 64.0
 """A turn costs at most so many average ones, and at least as small a part of one: nobody waits for ever for who seemed
 to be slow once."""
-_KEPT = 256
+_KEPT: Final = 256
 """Sharers remembered, the latest. Who was forgotten is average until it is seen again."""
 
 
