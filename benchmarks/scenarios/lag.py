@@ -62,8 +62,8 @@ def cases(plan: Plan) -> Iterator[Case]:
         (f"the first {few} rows of a run", partial(_ready, few)),
     ]
     for name, body in found:
-        yield Case(name, partial(_memory, body))
-    yield Case(f"resume of {many} cells from SQLite", partial(_resume, many // BEHIND))
+        yield Case(name, partial(_memory, body), runs=1)
+    yield Case(f"resume of {many} cells from SQLite", partial(_resume, many // BEHIND), runs=1)
     woken: list[tuple[str, Body]] = [
         (f"{some} answers at once", partial(_at_once, some, None)),
         (f"{some} in flight fail at once", partial(_at_once, some, 400)),
@@ -71,7 +71,7 @@ def cases(plan: Plan) -> Iterator[Case]:
         (f"{some} tasks are cut off", partial(_stopped, some, some)),
     ]
     for name, body in woken:
-        yield Case(name, partial(_memory, body, woken=some))
+        yield Case(name, partial(_memory, body, woken=some), runs=1)
 
 
 def _memory(body: Body, woken: int = 0) -> Iterable[Sample]:

@@ -44,17 +44,14 @@ WAYS = ("an async generator", "an iterable", "a slow consumer", "no consumer", "
 
 
 def cases(plan: Plan) -> Iterator[Case]:
-    """Each way in memory, and the first of them on disk as well; a million rows of the first, on both.
+    """Each way in memory, and the first of them on disk as well, and at several sizes up to a million rows.
 
     What is measured is CPU time and memory, so several children may run at once. All begin with the first case.
     """
-    sizes = {Effort.SMOKE: (50,), Effort.QUICK: (5_000,), Effort.FULL: (10_000, 100_000)}[plan.effort]
-    wanted = [
-        (rows, way, durable) for rows in sizes for way in WAYS for durable in (False, True)[: 2 - (way != WAYS[0])]
-    ]
-    if plan.effort is Effort.FULL:
-        # First, since they take longest.
-        wanted = [(GOAL_ROWS, WAYS[0], False), (GOAL_ROWS, WAYS[0], True), *wanted]
+    usual = plan.effort.pick(50, 5_000, 100_000)
+    wanted = [(usual, way, False) for way in WAYS] + [(usual, WAYS[0], True)]
+    if plan.effort is Effort.FULL:  # the longest first
+        wanted = [(GOAL_ROWS, WAYS[0], False), *wanted, (usual // 10, WAYS[0], False), (usual // 10, WAYS[0], True)]
     named = {f"{rows} rows, {way}{', SQLite' * durable}": (way, rows, durable) for rows, way, durable in wanted}
     asked = {name: one for name, one in named.items() if plan.wants(name)}
     with ThreadPoolExecutor(plan.jobs) as children:
