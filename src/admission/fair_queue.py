@@ -49,11 +49,11 @@ class FairQueue(Generic[K]):
     def __contains__(self, key: K) -> bool:
         return key in self._entries
 
-    def add(self, key: K, weight: float = 1.0, rank: float = 0.0) -> None:
-        """``key`` has work waiting from now on. Adding a key that waits already changes nothing."""
+    def add(self, key: K, weight: float = 1.0, rank: float = 0.0) -> bool:
+        """``key`` has work waiting from now on. Whether its turn is next; a key that waits already changes nothing."""
         entries = self._entries
         if key in entries:
-            return
+            return False
         start = self._virtual_time
         if self._finish:
             owed = self._finish.pop(key, start)
@@ -61,18 +61,37 @@ class FairQueue(Generic[K]):
                 start = owed
         self._sequence += 1
         entry = entries[key] = (start, -rank, self._sequence, weight, key)
-        heappush(self._heap, entry)
+        heap = self._heap
+        heappush(heap, entry)
+        return heap[0] is entry
 
-    def remove(self, key: K) -> None:
-        """``key`` has no more work; what it owes is remembered until the others have caught up."""
-        entry = self._entries.pop(key, None)
+    def remove(self, key: K, cost: float | None = None) -> None:
+        """``key`` has no more work; what it owes is remembered until the others have caught up.
+
+        With ``cost`` it was served that much, the last that it had, and is charged for it.
+        """
+        heap, entries = self._heap, self._entries
+        entry = entries.pop(key, None)
         if entry is None:
             return
-        if self._entries:
-            self._left(entry, entry[0])
-        else:  # nobody is there to whom anything could be owed
-            self._heap.clear()
+        finish = start = entry[0]
+        if cost is not None:
+            finish += cost / entry[3]
+            if start > self._virtual_time:
+                self._virtual_time = start
+        if not entries:  # nobody is there to whom anything could be owed
+            heap.clear()
             self._finish.clear()
+            return
+        if heap[0] is entry:
+            heappop(heap)
+            if len(heap) > len(entries):
+                self._uncover()
+        if finish > self._virtual_time:
+            self._finish[key] = finish
+        most = 2 * len(entries) + _SPARE_ENTRIES
+        if len(heap) > most or len(self._finish) > most:
+            self._sweep(most)
 
     def head(self) -> K | None:
         """The key whose turn it is, or None. It stays in the queue until it is charged and removed."""
@@ -102,21 +121,6 @@ class FairQueue(Generic[K]):
             heappush(heap, later)
             self._sweep(2 * len(entries) + _SPARE_ENTRIES)
 
-    def charge_last(self, key: K, cost: float = 1.0) -> None:
-        """``charge`` and ``remove`` in one: ``key`` was served the last that it had."""
-        entries = self._entries
-        entry = entries.pop(key, None)
-        if entry is None:
-            return
-        start = entry[0]
-        if start > self._virtual_time:
-            self._virtual_time = start
-        if entries:
-            self._left(entry, start + cost / entry[3])
-        else:
-            self._heap.clear()
-            self._finish.clear()
-
     def footprint(self) -> int:
         """Entries held, rubbish and debts included."""
         return len(self._heap) + len(self._finish)
@@ -131,19 +135,6 @@ class FairQueue(Generic[K]):
         assert len(self._finish) <= most
         assert self._entries or not self._finish
         assert self._finish.keys().isdisjoint(self._entries)
-
-    def _left(self, entry: tuple[float, float, int, float, K], finish: float) -> None:
-        """The live entry of a key left the table, and others wait: take it out of the heap, remember its debt."""
-        heap, entries = self._heap, self._entries
-        if heap[0] is entry:
-            heappop(heap)
-            if len(heap) > len(entries):
-                self._uncover()
-        if finish > self._virtual_time:
-            self._finish[entry[4]] = finish
-        most = 2 * len(entries) + _SPARE_ENTRIES
-        if len(heap) > most or len(self._finish) > most:
-            self._sweep(most)
 
     def _uncover(self) -> None:
         """Drop what is not live from the top of the heap."""

@@ -103,7 +103,7 @@ class Gate:
             return lane
         if lane.token_limited:
             request = lane.estimated(request)
-        refusal = self._serving.refusal(lane, request, now, newcomer=True)
+        refusal = self._serving.refusal(lane, request, now, True)
         if refusal is None:
             return self._serving.admit(lane, request, 0.0, now)
         return Denied(refusal.reason, request.resource.name, _wait_s(refusal, now))
@@ -121,18 +121,18 @@ class Gate:
             return lane
         if lane.token_limited:
             request = lane.estimated(request)
-        refusal = self._serving.refusal(lane, request, now, newcomer=True)
+        refusal = self._serving.refusal(lane, request, now, True)
         if refusal is None:
             return self._serving.admit(lane, request, 0.0, now)
         if timeout_s <= 0 and not bid:
             return Denied(DenyReason.QUEUE_TIMEOUT, lane.name, _wait_s(refusal, now))
         expires = inf if bid or timeout_s == inf else lane.open_time(now) + timeout_s
         waiter = Waiter(self._leases.number(), request, lane, now, expires, bid)
-        self._room.enter(waiter, now)
+        first = self._room.enter(waiter, now)
         parked_at = lane.parked_at
         if parked_at is None:
             self._serving.park(lane, refusal, now)
-        elif lane.head() is waiter and parked_at.waiting.head() is lane:
+        elif first and lane.head() is waiter and parked_at.waiting.head() is lane:
             self._serving.pump(parked_at, now)  # it goes before the others of its lane, and may need less
         return waiter.id
 

@@ -110,33 +110,36 @@ class Lane:
         self._marked_at = now
         self.sync(now)
 
-    def push(self, waiter: Waiter) -> None:
-        """Put ``waiter`` at the end of its flow."""
+    def push(self, waiter: Waiter) -> bool:
+        """Put ``waiter`` at the end of its flow. Whether it is the first of its priority."""
+        first = True
         if not self.queued:
             self._lone = waiter
         else:
             if self._lone is not None:
                 self._line_up(self._lone)
                 self._lone = None
-            self._line_up(waiter)
+            first = self._line_up(waiter)
         self.queued += 1
         self.bids += waiter.bid
         if waiter.expires < inf:
             heappush(self.deadlines, (waiter.expires, waiter.id, waiter))
+        return first
 
-    def _line_up(self, waiter: Waiter) -> None:
+    def _line_up(self, waiter: Waiter) -> bool:
         request = waiter.request
         rank = self._ranks.get(request.priority)
         if rank is None:
             rank = self._add_rank(request.priority)
-        line = rank.lines.get(request.flow)
-        if line is None:
-            if rank.lines and self.slot_time is None:
-                self.slot_time, self.shares = SlotTime(), True
-            rank.lines[request.flow] = deque((waiter,))
-            rank.fair.add(request.flow, request.weight)
-        else:
+        flow, lines = request.flow, rank.lines
+        line = lines.get(flow)
+        if line is not None:
             line.append(waiter)
+            return False
+        if lines and self.slot_time is None:
+            self.slot_time, self.shares = SlotTime(), True
+        lines[flow] = deque((waiter,))
+        return rank.fair.add(flow, request.weight)
 
     def head(self) -> Waiter | None:
         """The waiter whose turn it is."""
@@ -159,11 +162,11 @@ class Lane:
             cost = 1.0
             if self.slot_time is not None and self.reason is DenyReason.NO_CAPACITY:
                 cost = self.slot_time.turn(flow)
-            if self._shorten(line):
+            if len(line) > 1 and self._shorten(line):
                 rank.fair.charge(flow, cost)
             else:
                 del rank.lines[flow]
-                rank.fair.charge_last(flow, cost)
+                rank.fair.remove(flow, cost)
         waiter.queued = False
         self.queued -= 1
         self.bids -= waiter.bid

@@ -181,11 +181,11 @@ class RateLimiter:
         learned, counts = self._learned, self._learned.counts
         before, seq = counts.units, counts.requests
         if self.free:  # what follows, for a rate without end
-            learned.sent(cost, now, lateness_s=0.0, pace_s=0.0)
+            learned.sent(cost, now, 0.0, 0.0)
             return RateStamp(cost, now, seq, before, learned.generation, nan)
         bucket = self._bucket
         late_s = now - bucket.ready_at(cost, now) if learned.mode is PROBE else 0.0  # nobody asks else
-        learned.sent(cost, now, lateness_s=late_s, pace_s=cost / bucket.rate)
+        learned.sent(cost, now, late_s, cost / bucket.rate)
         bucket.take(cost, now)
         expected = self._stated.sent(cost, now) - self._stated.corrected
         if learned.mode is PROBE:

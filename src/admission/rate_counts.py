@@ -88,7 +88,7 @@ class SendCounts:
         gap_s = now - self.last_sent
         return gap_s > IDLE_S and gap_s > pause_s
 
-    def sent(self, cost: float, now: float, *, idle: bool) -> None:
+    def sent(self, cost: float, now: float, idle: bool) -> None:
         """Count ``cost`` units sent at ``now``; ``idle``: it begins a busy spell, as the first send always does."""
         if idle or not self.requests:
             self.busy_since = now

@@ -183,7 +183,7 @@ class LearnedRate:
         self._settled_base = self.base
         self._probed_s = 0.0
 
-    def sent(self, cost: float, now: float, *, lateness_s: float, pace_s: float) -> None:
+    def sent(self, cost: float, now: float, lateness_s: float, pace_s: float) -> None:
         """Count a send that went out ``lateness_s`` seconds after the bucket would have let it go.
 
         ``pace_s`` is the time in which the bucket refills its cost.
@@ -197,7 +197,7 @@ class LearnedRate:
         if self._block is not None or now - counts.last_sent > IDLE_S:
             self._resumed(now, pace_s)
         opened = self._open
-        counts.sent(cost, now, idle=opened is not None and opened.at == now)
+        counts.sent(cost, now, opened is not None and opened.at == now)
 
     def corrected(self, delta: float, sent_at: float, units_before: float) -> None:
         """A send turned out ``delta`` units larger than it was counted (negative: smaller, or rejected)."""

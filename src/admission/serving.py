@@ -30,7 +30,7 @@ class Serving:
         self._room = room
         self._leases = leases
 
-    def refusal(self, lane: Lane, request: Request, now: float, *, newcomer: bool = False) -> Refusal | None:
+    def refusal(self, lane: Lane, request: Request, now: float, newcomer: bool = False) -> Refusal | None:
         """What keeps ``request`` from going now: the first scope without room, widest first; None if all have room.
 
         A ``newcomer`` is kept by those that wait already, too.
@@ -90,9 +90,11 @@ class Serving:
     def pump(self, scope: Scope, now: float) -> None:
         """Serve the lanes that wait for ``scope`` in turn until it refuses."""
         refusal: Refusal | None = None
+        lane: Lane | None = None
         while scope.parked:
-            lane = scope.waiting.head()
-            assert lane is not None
+            if lane is None or scope.parked > 1 or lane.parked_at is not scope:  # else it is the only one, still
+                lane = scope.waiting.head()
+                assert lane is not None
             if refusal is None:
                 refusal = self._serve(lane, now)
             if refusal is not None and refusal.scope is scope:

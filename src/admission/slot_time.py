@@ -19,6 +19,7 @@ K = TypeVar("K", bound=Hashable)
 _WEIGHT: Final = 1 / 8
 """Of the latest request in the mean: some ten requests show a change, and one that hung is soon forgotten."""
 _MOST_TURNS: Final = 64.0
+_LEAST_TURNS: Final = 1.0 / _MOST_TURNS
 """A turn costs at most so many average ones, and at least as small a part of one: nobody waits for ever for who seemed
 to be slow once."""
 _KEPT: Final = 256
@@ -57,4 +58,7 @@ class SlotTime(Generic[K]):
         if self._sum_s <= 0.0:
             return 1.0
         mean_s = self._sum_s / len(known)
-        return min(_MOST_TURNS, max(1.0 / _MOST_TURNS, known.get(key, mean_s) / mean_s))
+        turns = known.get(key, mean_s) / mean_s
+        if turns > _LEAST_TURNS:
+            return turns if turns < _MOST_TURNS else _MOST_TURNS
+        return _LEAST_TURNS

@@ -35,13 +35,14 @@ class WaitingRoom:
 
     # Coming and going
 
-    def enter(self, waiter: Waiter, now: float) -> None:
-        """``waiter`` joins the queue of its lane."""
+    def enter(self, waiter: Waiter, now: float) -> bool:
+        """``waiter`` joins the queue of its lane. Whether it is the first of its priority there."""
         lane = waiter.lane
         self._waiters[waiter.id] = waiter
-        lane.push(waiter)
+        first = lane.push(waiter)
         if lane.deadlines and lane.expires_first(waiter):
             self.arm(lane, now)
+        return first
 
     def leave(self, number: int) -> Waiter | None:
         """Forget a waiter at its own wish; None if it does not wait any more."""
@@ -64,7 +65,7 @@ class WaitingRoom:
         if lane.queued:
             scope.waiting.charge(lane, cost)
         else:
-            scope.waiting.charge_last(lane, cost)
+            scope.waiting.remove(lane, cost)
             lane.parked_at = None
             scope.parked -= 1
             if not scope.parked and scope.asks_at < inf:

@@ -126,7 +126,7 @@ class Dispatcher:
         if queued:
             place.queue.charge(column)
         else:
-            place.queue.charge_last(column)
+            place.queue.remove(column, 1.0)
         place.ready -= 1
         place.fresh -= entry[0]
         self.total -= 1

@@ -116,7 +116,7 @@ def test_t06_flows_that_come_but_once(company: int) -> None:
         queue.add(flow)
         served = queue.head()
         assert served is not None
-        queue.charge_last(served)
+        queue.remove(served, 1.0)
         queue.check()
         assert queue.footprint() < 200, "grows with history"
 
