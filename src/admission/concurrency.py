@@ -239,19 +239,22 @@ class AdaptiveConcurrency:
 
     def advance(self, now: float, in_flight: int, demand: bool) -> None:
         """Let time pass up to ``now``. ``demand``: somebody waits for this scope."""
-        ceiling, probing = self._ceiling, self._probing
         if now > self._at:
-            if self._saturated and (ceiling.mode is not HOLDING or ceiling.recovery is not None or probing.creeps):
-                self._grow(now)
+            if self._saturated:
+                ceiling = self._ceiling
+                if ceiling.mode is not HOLDING or ceiling.recovery is not None or self._probing.creeps:
+                    self._grow(now)
             self._at = now
         if self._watch.stamps:
             while (stamp := self._watch.take(now - self.silence.tau)) is not None:
                 self._survived(stamp, now)
         self._in_flight = in_flight
         self._demand = demand
-        self._saturated = demand and in_flight + 2 > self.limit  # as `_used`, which is asked less often
-        if self._saturated and now >= probing.next_at and self.limit < ceiling.maximum:
-            self._probe_if_due(now)
+        self._saturated = False
+        if demand and in_flight + 2 > self.limit:  # as `_used`, which is asked less often
+            self._saturated = True
+            if now >= self._probing.next_at and self.limit < self._ceiling.maximum:
+                self._probe_if_due(now)
 
     def set_bounds(self, minimum: int, maximum: int, now: float) -> None:
         """Other bounds from now on; the limit may end up below what is in flight."""

@@ -71,14 +71,19 @@ def observe(lease: Lease, feedback: Feedback, now: float) -> None:
             limiter.observed(window, stamp, now)
 
 
-def succeed(lease: Lease, now: float, usage: Usage | None) -> None:
-    """``learn`` for almost every attempt: a success, and the response stated nothing."""
+def succeed(lease: Lease, now: float, usage: Usage | None, *, well: bool = True) -> None:
+    """``learn`` for almost every attempt: it was answered, and the response stated nothing. ``well``: by a success."""
     for passage in lease.passages:
-        scope = passage.scope
-        if passage is scope.place and not scope.paused:
-            scope.accepted += 1  # nothing else was taken, so there is nothing else to learn
-        else:
-            _accepted(passage, lease, now, usage, well=True)
+        scope, stamp = passage.scope, passage.stamp
+        scope.accepted += 1
+        if stamp is not None:
+            law = scope.concurrency
+            if law is not None:
+                law.succeeded(stamp, now, (None if usage is None else usage.output_tokens) if well else 0)
+                if scope.inference.armed:
+                    scope.inference.accepted(stamp.others, stamp.sent_at)
+        if passage.canary or scope.paused:
+            _reopen(passage, lease, now, well=well)
 
 
 def learn(
@@ -102,8 +107,7 @@ def learn(
             | Outcome.REJECTED
             | Outcome.INVALID_OUTPUT
         ):
-            for passage in lease.passages:
-                _accepted(passage, lease, now, usage, well=outcome not in _UNWELL)
+            succeed(lease, now, usage, well=outcome not in _UNWELL)
             return _hinted(lease, feedback, now)
         case Outcome.CONNECTION_ERROR | Outcome.CANCELLED | Outcome.LOCAL_TIMEOUT | Outcome.UNEXPECTED:
             for passage in lease.passages:
@@ -113,14 +117,9 @@ def learn(
             assert_never(outcome)
 
 
-def _accepted(passage: Passage, lease: Lease, now: float, usage: Usage | None, *, well: bool) -> None:
-    scope, stamp = passage.scope, passage.stamp
-    scope.accepted += 1
-    law = scope.concurrency
-    if law is not None and stamp is not None:
-        law.succeeded(stamp, now, (None if usage is None else usage.output_tokens) if well else 0)
-        if scope.inference.armed:
-            scope.inference.accepted(stamp.others, stamp.sent_at)
+def _reopen(passage: Passage, lease: Lease, now: float, *, well: bool) -> None:
+    """The scope was closed, and the first have come through again."""
+    scope, law = passage.scope, passage.scope.concurrency
     if passage.canary:
         # A canary that met a 500 or silence has shown nothing: the next one may go.
         if well:

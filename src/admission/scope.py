@@ -248,7 +248,10 @@ class Scope:
         law = self.concurrency
         if law is None or not self.cooldown.open or self.in_flight + 1 <= law.limit + _ROUNDING:
             return None
-        return self._no_capacity(law, now) if self.adaptive or law.consecutive else self._full
+        if not self.adaptive and not law.consecutive:
+            return self._full
+        next_at = law.next_tick(now)
+        return self._full if next_at == inf else Refusal(self, DenyReason.NO_CAPACITY, next_at)
 
     def refusal(self, request: Request, now: float) -> Refusal | None:
         """Why ``request`` has no room here at ``now``; None when it has."""
