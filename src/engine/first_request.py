@@ -36,8 +36,9 @@ class FirstRequests:
         self._requests = [_request(plan, flow) for plan in core.plans]
 
     def estimate(self, task: Task) -> None:
-        """Ask the column how many input tokens ``task`` needs. Raises what the user's estimate raises."""
-        if task.column in self.estimated:
+        """Ask the column how many input tokens ``task`` needs, unless it was asked for this dispatch: at the bid it
+        was, at the grant it need not be. Raises what the user's estimate raises."""
+        if task not in self._estimates and task.column in self.estimated:
             core, column = self._core, self._core.plans[task.column].column
             self._estimates[task] = column.estimate(core.inputs(task)[1])
 

@@ -295,14 +295,14 @@ class RunLoop:
         """Whether ``task`` may not start: its column was stopped, or cannot say how many tokens it needs."""
         core = self.core
         if (core.stopped or core.unfinished) and core.refused(task, now):
+            self._requests.forget(task)
             return True
-        if task.column not in self._requests.estimated:
-            return False
-        try:
-            self._requests.estimate(task)
-        except Exception as error:
-            core.failed(task, self.flight.classify(error), Usage(), now, lane=core.plans[task.column].lane)
-            return True
+        if task.column in self._requests.estimated:
+            try:
+                self._requests.estimate(task)
+            except Exception as error:
+                core.failed(task, self.flight.classify(error), Usage(), now, lane=core.plans[task.column].lane)
+                return True
         return False
 
     def _start(self, task: Task, lease: Lease | None, now: float) -> None:

@@ -1,0 +1,67 @@
+"""What a task's first request asks for: the column's own estimate of its tokens, asked once for each dispatch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Literal
+
+import anyio
+import pytest
+
+import headgate
+from headgate.testing import run_virtual
+
+Backend = Literal["asyncio", "trio"]
+both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+
+class Overloaded(Exception):
+    status_code = 503
+
+
+@both
+@pytest.mark.parametrize("concurrency", [1, 3, 100])
+def test_an_estimate_is_asked_once_for_a_dispatch(backend: Backend, concurrency: int) -> None:
+    """Whether a task starts at once or its bid has to wait: the user's function may be expensive."""
+    asked: Counter[int] = Counter()
+
+    def count(row: int) -> int:
+        asked[row] += 1
+        return 10
+
+    async def ask(row: int) -> int:
+        await anyio.sleep(1)
+        return row
+
+    pipeline = headgate.Pipeline("estimates")
+    pipeline.column(ask, model="x/a", tokens=count, output=int)
+    limits = {"x/a": {"concurrency": concurrency, "input_tokens_per_minute": 100_000}}
+    report = run_virtual(lambda: headgate.arun(pipeline, 12, limits=limits, seed=1), backend=backend)
+    assert (report.status, report.done) == ("completed", 12)
+    assert asked == dict.fromkeys(range(12), 1)
+
+
+@both
+def test_a_retry_is_estimated_anew(backend: Backend) -> None:
+    """An estimate serves one dispatch: the next attempt of the task is another, and nothing is kept of the first."""
+    asked: Counter[int] = Counter()
+    sent: Counter[int] = Counter()
+
+    def count(row: int) -> int:
+        asked[row] += 1
+        return 10
+
+    async def ask(row: int) -> int:
+        sent[row] += 1
+        await anyio.sleep(1)
+        if sent[row] == 1 and row % 2:
+            raise Overloaded
+        return row
+
+    pipeline = headgate.Pipeline("estimates")
+    pipeline.column(ask, model="x/a", tokens=count, output=int)
+    report = run_virtual(
+        lambda: headgate.arun(pipeline, 6, limits={"x/a": {"concurrency": 2}}, seed=1), backend=backend
+    )
+    assert report.done == 6
+    assert asked == sent
