@@ -232,7 +232,7 @@ class Scope:
     def too_large(self, request: Request, now: float) -> LimitKind | None:
         """The rate limit that ``request`` could never pass, or None."""
         for kind, limiter in self.limiters.items():
-            if not limiter.free and not limiter.fits(cost_of(request, kind), now):
+            if not limiter.free and not limiter.fits(1.0 if kind is _REQUESTS else cost_of(request, kind), now):
                 return kind
         return None
 
@@ -283,7 +283,11 @@ class Scope:
         if only is not None:
             rates = ((_REQUESTS, only.take(1.0, now)),)
         elif self.limiters:
-            rates = tuple([(kind, lim.take(cost_of(request, kind), now)) for kind, lim in self.limiters.items()])
+            taken: list[tuple[LimitKind, RateStamp]] = []
+            for kind, limiter in self.limiters.items():
+                cost = 1.0 if kind is _REQUESTS else cost_of(request, kind)
+                taken.append((kind, limiter.take(cost, now)))
+            rates = tuple(taken)
         return Passage(self, None if law is None else law.sent(now, others), rates, canary)
 
     def check(self) -> None:
@@ -316,7 +320,7 @@ class Scope:
     def _rate_refusal(self, request: Request, now: float) -> Refusal | None:
         latest, reason = now, None
         for kind, limiter in self.limiters.items():
-            at = limiter.ready_at(cost_of(request, kind), now)
+            at = limiter.ready_at(1.0 if kind is _REQUESTS else cost_of(request, kind), now)
             if at > latest:
                 latest = at
                 reason = DenyReason.REQUEST_RATE if kind is LimitKind.REQUESTS else DenyReason.TOKEN_RATE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..admission.values import Denied, DenyReason, Request
@@ -26,14 +25,15 @@ class FirstRequests:
     Where a column names no estimate, all its tasks ask for the same, and share one request.
     """
 
-    __slots__ = ("_core", "_estimates", "_requests", "estimated")
+    __slots__ = ("_core", "_estimates", "_flow", "_requests", "estimated")
 
     def __init__(self, core: RunCore, flow: str) -> None:
         self._core = core
+        self._flow = flow
         self.estimated = frozenset(plan.index for plan in core.plans if callable(plan.column.tokens))
         """The columns that have to be asked, to be read only."""
         self._estimates: dict[Task, int] = {}
-        self._requests = [_request(plan, flow) for plan in core.plans]
+        self._requests = [_request(plan, flow, _stated(plan)) for plan in core.plans]
 
     def estimate(self, task: Task) -> None:
         """Ask the column how many input tokens ``task`` needs, unless it was asked for this dispatch: at the bid it
@@ -47,7 +47,7 @@ class FirstRequests:
         request = self._requests[task.column]
         if request is None or task.column not in self.estimated:
             return request
-        return replace(request, input_tokens=self._estimates.get(task, 0))
+        return _request(self._core.plans[task.column], self._flow, self._estimates.get(task, 0))
 
     def denial(self, task: Task, denied: Denied) -> Failure:
         """What it means for ``task`` that its request was refused for good."""
@@ -68,14 +68,19 @@ def flow_of(run: str, column: str) -> str:
     return f"{run}/{column}"
 
 
-def _request(plan: ColumnPlan, run: str) -> Request | None:
-    """The request of every task of the column, but for tokens that are estimated for each."""
+def _stated(plan: ColumnPlan) -> int:
+    """The input tokens of every task of the column, as far as they can be known without asking it for each."""
+    tokens = plan.column.tokens
+    return 0 if callable(tokens) else tokens or 0
+
+
+def _request(plan: ColumnPlan, run: str, tokens: int) -> Request | None:
+    """The first request of a task of the column, with ``tokens`` of input; None for local work."""
     if plan.resource is None:
         return None
-    tokens = plan.column.tokens
     return Request(
         plan.resource,
-        0 if callable(tokens) else tokens or 0,
+        tokens,
         plan.column.max_output_tokens or 0,
         flow=run,
         priority=DISPATCH_PRIORITY,
