@@ -24,6 +24,9 @@ BIN_S: Final = 0.1
 BINS: Final = 1200
 """Two minutes: the law measures over at most one, which may have ended before a block."""
 
+SURE: Final = 0.999
+"""So much of a bin is certainly within it, however its bounds are rounded."""
+
 MOST_S: Final = BINS * BIN_S
 """What lies further back is forgotten."""
 
@@ -57,8 +60,9 @@ class SendCounts:
         "_bin",
         "_net",
         "_opened",
-        "_requests",
         "_requests_opened",
+        "_slot",
+        "_within",
         "busy_since",
         "last_sent",
         "net",
@@ -73,10 +77,11 @@ class SendCounts:
         self.busy_since = inf
         self.last_sent = -inf
         self._bin = -1
+        self._slot = 0  # of the present bin in the ring
+        self._within = -inf  # a send before this moment is certainly in the present bin
         self._net = array("d", bytes(8 * BINS))  # units less what came back, by bin
         self._opened = array("d", bytes(8 * BINS))  # `units` when the bin began
-        self._requests = array("q", bytes(8 * BINS))
-        self._requests_opened = array("q", bytes(8 * BINS))
+        self._requests_opened = array("q", bytes(8 * BINS))  # the same of `requests`
 
     @property
     def mean_cost(self) -> float:
@@ -93,10 +98,9 @@ class SendCounts:
         if idle or not self.requests:
             self.busy_since = now
         self.last_sent = now
-        number = int(now / BIN_S)
-        at = number % BINS if number == self._bin else self._advance(number)
-        self._net[at] += cost
-        self._requests[at] += 1
+        if now >= self._within:
+            self._advance(int(now / BIN_S))
+        self._net[self._slot] += cost
         self.units += cost
         self.net += cost
         self.requests += 1
@@ -193,7 +197,8 @@ class SendCounts:
         first = max(int((end - span_s) / BIN_S), self._bin - BINS + 1, 0)
         if first > last:
             return 0
-        return self._requests_opened[last % BINS] + self._requests[last % BINS] - self._requests_opened[first % BINS]
+        until_end = self.requests if last >= self._bin else self._requests_opened[(last + 1) % BINS]
+        return until_end - self._requests_opened[first % BINS]
 
     def check(self) -> None:
         """Assert every invariant."""
@@ -201,14 +206,12 @@ class SendCounts:
         assert self.units >= 0.0
         assert self.last_sent == -inf or self.busy_since <= self.last_sent
 
-    def _advance(self, number: int) -> int:
+    def _advance(self, number: int) -> None:
         """Open the bins up to ``number``; at most one turn of the ring however long it was quiet."""
         number = max(number, self._bin, 0)
         for fresh in range(max(self._bin + 1, number - BINS + 1), number + 1):
             slot = fresh % BINS
             self._net[slot] = 0.0
             self._opened[slot] = self.units
-            self._requests[slot] = 0
             self._requests_opened[slot] = self.requests
-        self._bin = number
-        return number % BINS
+        self._bin, self._slot, self._within = number, number % BINS, (number + SURE) * BIN_S
