@@ -180,11 +180,12 @@ class AdaptiveConcurrency:
         """The request was answered, and not with a capacity rejection: the provider had room for it. ``units`` is
         the work it did (output tokens), None where nobody knows."""
         self._probing.throughput.add(now)
-        if self._watch.stamps:
+        ceiling, watched = self._ceiling, self._watch.stamps
+        if watched:
             self._watch.drop(stamp)
-        if self.consecutive or self._watch.stamps or self._ceiling.mode is PROBING:  # else it is no news
+        if self.consecutive or watched or ceiling.mode is PROBING:  # else it is no news
             self._survived(stamp, now)
-        knee = self._ceiling.knee
+        knee = ceiling.knee
         if knee is not None and knee.completed(stamp, now, units):
             self._ceiling.follow(rejected=self.generation > 0)
             self._saturate()

@@ -121,15 +121,18 @@ class Gate:
             return lane
         if lane.token_limited:
             request = lane.estimated(request)
-        refusal = self._serving.refusal(lane, request, now, True)
-        if refusal is None:
-            return self._serving.admit(lane, request, 0.0, now)
+        parked_at = lane.parked_at
+        if parked_at is None:
+            refusal = self._serving.refusal(lane, request, now, True)
+            if refusal is None:
+                return self._serving.admit(lane, request, 0.0, now)
+        else:
+            refusal = parked_at.waiters_ahead  # as `refusal` says of whichever scope is the first with waiters
         if timeout_s <= 0 and not bid:
             return Denied(DenyReason.QUEUE_TIMEOUT, lane.name, _wait_s(refusal, now))
         expires = inf if bid or timeout_s == inf else lane.open_time(now) + timeout_s
         waiter = Waiter(self._leases.number(), request, lane, now, expires, bid)
         first = self._room.enter(waiter, now)
-        parked_at = lane.parked_at
         if parked_at is None:
             self._serving.park(lane, refusal, now)
         elif first and lane.head() is waiter and parked_at.waiting.head() is lane:
