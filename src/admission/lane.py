@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Lane", "Waiter"]
 
+_NO_CAPACITY = DenyReason.NO_CAPACITY  # named once: looking up an enum's member is slow
 _SPARE_ENTRIES = 64  # how much rubbish the lines and the deadlines may hold before they are swept
 
 USAGES_KEPT = 32
@@ -160,7 +161,7 @@ class Lane:
             line = rank.lines[flow]
             assert line[0] is waiter, "only the first of a flow is served"
             cost = 1.0
-            if self.slot_time is not None and self.reason is DenyReason.NO_CAPACITY:
+            if self.slot_time is not None and self.reason is _NO_CAPACITY:
                 cost = self.slot_time.turn(flow)
             if len(line) > 1 and self._shorten(line):
                 rank.fair.charge(flow, cost)

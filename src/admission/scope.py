@@ -30,6 +30,7 @@ __all__ = ["Passage", "Refusal", "Scope", "ScopeLimits"]
 _REQUESTS = LimitKind.REQUESTS
 _INPUT = LimitKind.INPUT_TOKENS
 _OUTPUT = LimitKind.OUTPUT_TOKENS
+_NO_CAPACITY = DenyReason.NO_CAPACITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ class Scope:
         self.slot_time: SlotTime[Lane] | None = None  # what turns cost, from when on two lanes have waited side by side
         self.asks_at = inf  # when time alone may let the first of them in: the scope's timer
         self.waiters_ahead = Refusal(self, DenyReason.WAITERS_AHEAD, inf)
-        self._full = Refusal(self, DenyReason.NO_CAPACITY, inf)
+        self._full = Refusal(self, _NO_CAPACITY, inf)
         self.place = Passage(self, None, (), False)  # of every lease that took nothing else here
         self.cooldown = Cooldown(rng=rng, cap_s=limits.cooldown_cap_s)
         self.concurrency = _law(limits, rng)
@@ -251,14 +252,14 @@ class Scope:
         if not self.adaptive and not law.consecutive:
             return self._full
         next_at = law.next_tick(now)
-        return self._full if next_at == inf else Refusal(self, DenyReason.NO_CAPACITY, next_at)
+        return self._full if next_at == inf else Refusal(self, _NO_CAPACITY, next_at)
 
     def refusal(self, request: Request, now: float) -> Refusal | None:
         """Why ``request`` has no room here at ``now``; None when it has."""
         law, cooldown, in_flight = self.concurrency, self.cooldown, self.in_flight
         limit = inf if law is None else law.limit
         if not cooldown.open and in_flight >= cooldown.allowance(now, in_flight, limit):
-            reason = DenyReason.COOLDOWN if now < cooldown.blocked_until else DenyReason.NO_CAPACITY
+            reason = DenyReason.COOLDOWN if now < cooldown.blocked_until else _NO_CAPACITY
             return Refusal(self, reason, cooldown.next_tick(now, in_flight, limit))
         if law is not None and in_flight + 1 > limit + _ROUNDING:
             return self._no_capacity(law, now) if self.adaptive or law.consecutive else self._full
@@ -315,7 +316,7 @@ class Scope:
 
     def _no_capacity(self, law: AdaptiveConcurrency | FixedConcurrency, now: float) -> Refusal:
         next_at = law.next_tick(now)
-        return self._full if next_at == inf else Refusal(self, DenyReason.NO_CAPACITY, next_at)
+        return self._full if next_at == inf else Refusal(self, _NO_CAPACITY, next_at)
 
     def _rate_refusal(self, request: Request, now: float) -> Refusal | None:
         latest, reason = now, None
@@ -333,7 +334,7 @@ class Scope:
         allowed = 1.0 + slope * (now - self._ramp_started)
         if self.in_flight < floor_limit(min(allowed, limit)):
             return None
-        return Refusal(self, DenyReason.NO_CAPACITY, self._ramp_started + self.in_flight / slope)
+        return Refusal(self, _NO_CAPACITY, self._ramp_started + self.in_flight / slope)
 
 
 UNKNOWN_MAXIMUM = 1024

@@ -59,6 +59,8 @@ class SlotTime(Generic[K]):
             return 1.0
         mean_s = self._sum_s / len(known)
         turns = known.get(key, mean_s) / mean_s
-        if turns > _LEAST_TURNS:
-            return turns if turns < _MOST_TURNS else _MOST_TURNS
-        return _LEAST_TURNS
+        if turns >= _MOST_TURNS:
+            return _MOST_TURNS
+        if turns <= _LEAST_TURNS:
+            return _LEAST_TURNS
+        return turns

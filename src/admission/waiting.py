@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WaitingRoom", "pressure_of"]
 
+_NO_CAPACITY = DenyReason.NO_CAPACITY  # named once: looking up an enum's member is slow
+
 
 class WaitingRoom:
     """The waiters of one gate. ``effects`` is what became of them, in order, until the gate takes it out."""
@@ -60,7 +62,7 @@ class WaitingRoom:
         scope = lane.parked_at
         assert scope is not None
         cost = 1.0
-        if scope.slot_time is not None and lane.reason is DenyReason.NO_CAPACITY:
+        if scope.slot_time is not None and lane.reason is _NO_CAPACITY:
             cost = scope.slot_time.turn(lane)
         if lane.queued:
             scope.waiting.charge(lane, cost)

@@ -45,6 +45,11 @@ class _Served(Enum):
     ENOUGH = auto()
 
 
+# Named once: they are asked for every task, and looking up an enum's member is slow.
+_EMPTY, _BID, _NO_WORKER = _Served.EMPTY, _Served.BID, _Served.NO_WORKER
+_BLOCKED, _ENOUGH = _Served.BLOCKED, _Served.ENOUGH
+
+
 class Dispatch:
     """The lanes of a run that have something to place, and its standing bids.
 
@@ -116,11 +121,11 @@ class Dispatch:
                 return
             lane = next(iter(self._hungry))
             served = self._serve(lane, now)
-            if served is _Served.ENOUGH:
+            if served is _ENOUGH:
                 return
             del self._hungry[lane]
             starved = self._starved[lane in self._local]
-            if served is _Served.NO_WORKER:
+            if served is _NO_WORKER:
                 starved[lane] = None
             elif starved:
                 self._feed(starved)
@@ -183,18 +188,18 @@ class Dispatch:
 
     def _serve(self, lane: str, now: float) -> _Served:
         if lane in self._bids:
-            return _Served.BID
+            return _BID
         local = lane in self._local
         if local and now < self._blocked.at(lane) < inf:
-            return _Served.BLOCKED
+            return _BLOCKED
         while self._left > 0 and not self._closed:
             # A standing bid keeps no worker from others: its lane may be blocked for ever (T26). Its grant starts all
             # the same, so that up to one task per lane may run beyond the bound.
             if self.local_running >= self._local_workers if local else self.model_running >= self._model_workers:
-                return _Served.NO_WORKER
+                return _NO_WORKER
             task = self._dispatcher.pop(lane)
             if task is None:
-                return _Served.EMPTY
+                return _EMPTY
             if self._refused(task, now) or self._closed:
                 self._left -= 1  # as much work as a start
                 continue
@@ -204,8 +209,8 @@ class Dispatch:
                 self._left -= 1
                 self._start(task, None, now)
             elif self._bid(lane, task, request, now):
-                return _Served.BID
-        return _Served.ENOUGH
+                return _BID
+        return _ENOUGH
 
     def _bid(self, lane: str, task: Task, request: Request, now: float) -> bool:
         """Ask for a lease for ``task``. True if it has to wait."""

@@ -44,6 +44,8 @@ so the end of a job cancels none by itself."""
 RESULTS_PER_TURN = 1024
 """Values of one group body that are validated and encoded in one turn of the loop, at some 4 us each."""
 
+_SUCCESS = Outcome.SUCCESS  # named once: most jobs end so, and looking up an enum's member is slow
+
 
 class Flight:
     """Every job between its start and its end.
@@ -191,7 +193,7 @@ class Flight:
             if isinstance(ended, Failure):
                 self._finish(job, None, ended, TABLE[ended.kind].outcome)
             else:
-                self._finish(job, ended, None, Outcome.SUCCESS)
+                self._finish(job, ended, None, _SUCCESS)
 
     def _judge(self, job: Job, returned: object, error: Exception | Failure | None) -> list[CellResult] | Failure:
         if error is not None:

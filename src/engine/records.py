@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Records"]
 
+_DONE = CellStatus.DONE  # named once: it is written for every cell, and looking up an enum's member is slow
+
 
 class Records:
     """Writes the records of one run into its journal, stamped with wall-clock times."""
@@ -40,7 +42,7 @@ class Records:
             CellRecord(
                 result.row,
                 self._plans[column].name,
-                CellStatus.DONE,
+                _DONE,
                 result.payload,
                 attempts=attempts,
                 usage=usage,
