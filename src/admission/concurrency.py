@@ -251,11 +251,9 @@ class AdaptiveConcurrency:
                 self._survived(stamp, now)
         self._in_flight = in_flight
         self._demand = demand
-        self._saturated = False
-        if demand and in_flight + 2 > self.limit:  # as `_used`, which is asked less often
-            self._saturated = True
-            if now >= self._probing.next_at and self.limit < self._ceiling.maximum:
-                self._probe_if_due(now)
+        self._saturated = demand and in_flight + 2 > self.limit  # as `_used`, which is asked less often
+        if self._saturated and now >= self._probing.next_at and self.limit < self._ceiling.maximum:
+            self._probe_if_due(now)
 
     def set_bounds(self, minimum: int, maximum: int, now: float) -> None:
         """Other bounds from now on; the limit may end up below what is in flight."""

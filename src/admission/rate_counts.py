@@ -76,7 +76,7 @@ class SendCounts:
         self.requests = 0
         self.busy_since = inf
         self.last_sent = -inf
-        self._bin = -1
+        self._bin: int = -1
         self._slot = 0  # of the present bin in the ring
         self._within = -inf  # a send before this moment is certainly in the present bin
         self._net = array("d", bytes(8 * BINS))  # units less what came back, by bin
@@ -214,4 +214,6 @@ class SendCounts:
             self._net[slot] = 0.0
             self._opened[slot] = self.units
             self._requests_opened[slot] = self.requests
-        self._bin, self._slot, self._within = number, number % BINS, (number + SURE) * BIN_S
+        self._bin = number
+        self._slot = number % BINS
+        self._within = (number + SURE) * BIN_S
