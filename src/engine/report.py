@@ -136,8 +136,8 @@ class RunReport:
     def results(self) -> Iterator[dict[str, object]]:
         """The rows in which every cell is done or skipped, in order: input fields and column values in one dict.
 
-        Read from the run's store, which must still be open or readable; it blocks, so use a thread in async code. Raises
-        ResultExpired if there was no store and ``run.rows()`` has handed rows out: those are kept nowhere else.
+        Read from the run's store, which must still be open or readable; it blocks, so use a thread in async code.
+        Raises ResultExpired if there was no store and ``run.rows()`` has handed rows out: they are kept nowhere else.
         """
         assert self._read is not None, "this report was not made by a run"
         return self._read()
