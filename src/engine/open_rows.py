@@ -102,7 +102,8 @@ class OpenRows:
     @property
     def expected_bytes(self) -> float:
         """``bytes`` once those that are open now have all their values, if they are like others before them."""
-        return self._untaken + max(self.bytes - self._untaken, len(self.rows) * self.row_bytes)
+        as_they_are, as_others_were = self.bytes - self._untaken, len(self.rows) * self.row_bytes
+        return self._untaken + (as_they_are if as_they_are > as_others_were else as_others_were)
 
     def take(self) -> FinishedRow:
         """The finished row that has waited longest; it takes up no room any more."""
@@ -137,9 +138,10 @@ class OpenRows:
         del self.rows[seed.position]
         self.row_bytes += (row.bytes - self.row_bytes) / (_LATELY if self.row_bytes else 1)
         self._wait(row.bytes)
-        self.tally.row(row.status)
+        status = row.status
+        self.tally.row(status)
         values = {plan.name: row.values[plan.index] for plan in self._plans if plan.index in row.values}
-        self.finished.append(FinishedRow(seed.position, seed.id, row.status, seed.fields, values, row.problems))
+        self.finished.append(FinishedRow(seed.position, seed.id, status, seed.fields, values, row.problems))
 
     def _wait(self, size: int) -> None:
         """A finished row of ``size`` bytes waits for somebody to take it."""

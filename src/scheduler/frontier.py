@@ -50,6 +50,9 @@ class Frontier:
         self._slots = tuple(map({c: i for i, c in enumerate(self._group_columns)}.get, range(len(graph))))
         self._roots = tuple(column for column in graph.order if not graph.parents[column])
         self._blank = bytes(len(graph))
+        # What a row begins with where nothing is known of it, and none of its first cells waits for its group.
+        self._opening = bytes(WAITING if parents else READY for parents in graph.parents)
+        self._plain = not any(graph.specs[column].scope is Scope.GROUP for column in self._roots)
         self._missing = bytes(len(parents) for parents in graph.parents)
         self._failure_reasons = tuple(f"upstream {spec.name} failed" for spec in graph.specs)
         self._skip_reasons = tuple(f"upstream {spec.name} skipped" for spec in graph.specs)
@@ -84,6 +87,13 @@ class Frontier:
         self._added += 1
         self._open_rows += 1
         progress = Progress()
+        if self._plain and not done:
+            record.states[:] = self._opening
+            record.ready = len(self._roots)
+            self._ready_tasks += record.ready
+            self.load += 1
+            progress.ready = [Task(column, row) for column in self._roots]
+            return progress
         if done:
             self._restore(record, done, progress)
         for column in self._roots:
