@@ -21,8 +21,8 @@ __all__ = ["Feeder"]
 class Feeder:
     """Pulls rows while the intake has room and the run goes on.
 
-    ``came`` is called when rows came in that had to be waited for, and when no more will; ``broke`` with what the source
-    or the store raised.
+    ``came`` is called when rows came in that had to be waited for, and when no more will; ``broke`` with what the
+    source or the store raised.
     """
 
     __slots__ = ("_broke", "_came", "_intake", "_room", "_stopping", "more", "waits")
