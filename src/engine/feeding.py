@@ -78,9 +78,11 @@ class Feeder:
         """A source that has its next row at hand yields many in one turn of the loop; what came before is never kept
         waiting for one that it has not."""
         intake = self._intake
-        while most > 0 and not intake.ended and not intake.full and self._stopping.status is None:
+        while True:
             most -= await intake.pull(most)
             self._came()
+            if most <= 0 or intake.ended or intake.full or self._stopping.status is not None:
+                return
 
     def look(self) -> None:
         """There may be room again."""
