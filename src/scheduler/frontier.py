@@ -50,9 +50,6 @@ class Frontier:
         self._slots = tuple(map({c: i for i, c in enumerate(self._group_columns)}.get, range(len(graph))))
         self._roots = tuple(column for column in graph.order if not graph.parents[column])
         self._blank = bytes(len(graph))
-        # What a row begins with where nothing is known of it, and none of its first cells waits for its group.
-        self._opening = bytes(WAITING if parents else READY for parents in graph.parents)
-        self._plain = all(graph.specs[column].scope is Scope.CELL for column in self._roots)
         self._missing = bytes(len(parents) for parents in graph.parents)
         self._failure_reasons = tuple(f"upstream {spec.name} failed" for spec in graph.specs)
         self._skip_reasons = tuple(f"upstream {spec.name} skipped" for spec in graph.specs)
@@ -80,21 +77,13 @@ class Frontier:
         if home is None:
             home = self._groups[group] = RowGroup(group, len(self._group_columns))
         assert not home.sealed, f"group {group} is sealed"
-        begins = self._plain and not done
-        states = bytearray(self._opening if begins else self._blank)
-        record = OpenRow(row, home, states, bytearray(self._missing))
+        record = OpenRow(row, home, bytearray(self._blank), bytearray(self._missing))
         self._rows[row] = record
         home.rows.append(row)
         home.open += 1
         self._added += 1
         self._open_rows += 1
         progress = Progress()
-        if begins:
-            record.ready = len(self._roots)
-            self._ready_tasks += record.ready
-            self.load += 1
-            progress.ready = [Task(column, row) for column in self._roots]
-            return progress
         if done:
             self._restore(record, done, progress)
         for column in self._roots:
