@@ -89,7 +89,7 @@ class Intake:
         self.pulling = True
         try:
             seeds = await self._source.pull(room, self._window.left(self._core.open.bytes))
-            stored = await self._stored(seeds) if seeds and self._resumed else {}
+            stored: Mapping[int, StoredRow] = await self._stored(seeds) if seeds and self._resumed else {}
         finally:
             self.pulling = False
         self._take(seeds, stored, self._clock())
