@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import anyio.lowlevel
 
 from ..wakeup import Wakeup
+from .intake import ROWS_PER_PULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,8 @@ __all__ = ["Feeder"]
 class Feeder:
     """Pulls rows while the intake has room and the run goes on.
 
-    ``came`` is called when rows came in that had to be waited for, ``broke`` with what the source or the store raised.
+    ``came`` is called when rows came in that had to be waited for, and when no more will; ``broke`` with what the
+    source or the store raised.
     """
 
     __slots__ = ("_broke", "_came", "_intake", "_room", "_stopping", "more", "waits")
@@ -48,7 +50,8 @@ class Feeder:
             except Exception as error:
                 self._broke(error)
             else:
-                self.more = self._stopping.status is None and not intake.ended and intake.room() > 0
+                # Whatever came has a record to commit, and the commit looks again.
+                self.more = room > most and self._stopping.status is None and not intake.ended and not intake.full
 
     async def run(self) -> None:
         """Take in rows that have to be waited for, until there are no more."""
@@ -62,14 +65,24 @@ class Feeder:
                     self.waits = False
                     continue
                 try:
-                    await intake.pull(room)
+                    await self._take(min(room, ROWS_PER_PULL))
                 except Exception as error:
                     self._broke(error)
                     continue
-                self._came()
                 await anyio.lowlevel.checkpoint()
         finally:
             await intake.aclose()
+        self._came()
+
+    async def _take(self, most: int) -> None:
+        """A source that has its next row at hand yields many in one turn of the loop; what came before is never kept
+        waiting for one that it has not."""
+        intake = self._intake
+        while True:
+            most -= await intake.pull(most)
+            self._came()
+            if most <= 0 or intake.ended or intake.full or self._stopping.status is not None:
+                return
 
     def look(self) -> None:
         """There may be room again."""

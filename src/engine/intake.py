@@ -5,10 +5,9 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-import anyio
-
 from ..errors import ConflictingResult
 from ..scheduler.window import HORIZON_FACTOR, HYSTERESIS, Window
+from ..wakeup import loop_clock
 from .plan import lanes_on_the_way, lanes_to_do_without
 from .restore import Restored, restore_row
 
@@ -74,22 +73,32 @@ class Intake:
         self._gate = controller.gate
         self._options = options
         self._wall_clock = wall_clock
-        self.immediate = not source.waits and not handle.info.rows
+        self._clock = loop_clock()
+        self._resumed = handle.info.rows > 0  # a run that begins has nothing in the store, which is not asked
+        self.immediate = not source.waits and not self._resumed
         """Whether rows can be taken in without waiting: neither the source nor the store has to be asked for them."""
         self._index = {plan.name: plan.index for plan in core.plans}
         self._local = any(plan.resource is None for plan in core.plans)
         self._ways = lanes_on_the_way(core.plans)
         self._avoidable = lanes_to_do_without(core.plans) & self.resources.keys()
 
-    async def pull(self, room: int) -> None:
-        """Take in up to ``room`` rows; ``ended`` is set when there are no more. Raises InputError."""
+    async def pull(self, room: int) -> int:
+        """Take in up to ``room`` rows, those that come together; ``ended`` is set when there are no more. Returns how
+        many came. Raises InputError.
+        """
         self.pulling = True
         try:
-            seeds = await self._source.pull(min(room, ROWS_PER_PULL), self._window.left(self._core.open.bytes))
-            stored = await self._stored(seeds)
+            seeds = await self._source.pull(room, self._window.left(self._core.open.bytes))
+            stored: Mapping[int, StoredRow] = await self._stored(seeds) if seeds and self._resumed else {}
         finally:
             self.pulling = False
-        self._take(seeds, stored, anyio.current_time())
+        self._take(seeds, stored, self._clock())
+        return len(seeds)
+
+    @property
+    def full(self) -> bool:
+        """Whether the open rows already hold all the bytes that they may. A group that is begun is completed first."""
+        return self._window.full(self._core.open.bytes) and not (self.group_rows > 1 and self._core.owed)
 
     async def aclose(self) -> None:
         """No more rows are wanted."""
@@ -97,10 +106,16 @@ class Intake:
 
     def pull_now(self, room: int, now: float) -> None:
         """``pull`` without waiting, where ``immediate`` allows it; it stops at the row that fills the bytes."""
+        source, core = self._source, self._core
+        left = self._window.left(core.open.bytes)
         for _ in range(room):
-            self._take(self._source.pull_now(1), {}, now)
-            begun = self.group_rows > 1 and self._core.owed
-            if self.ended or (self._window.full(self._core.open.bytes) and not begun):
+            seed = source.next_now()
+            if seed is None:
+                self._end()
+                return
+            core.add_row(seed, None, now)
+            left -= len(seed.data)
+            if left <= 0 and not (self.group_rows > 1 and core.owed):
                 return
 
     def room(self) -> int:
@@ -113,7 +128,7 @@ class Intake:
             load = self._open_load(load)
         load += untaken
         self._looks -= 1
-        if self._looks <= 0 or not core.dispatcher.total:
+        if self._looks <= 0 or (load > self._refill_below and not core.dispatcher.total):
             self._look_at_capacity()
         elif load > self._refill_below:
             return 0  # as far as is known nothing is short of rows
@@ -138,7 +153,7 @@ class Intake:
         if self._all_open and gate.closings == self._closings and not full:
             return load
         self._closings, self._all_open = gate.closings, all(map(gate.is_open, self.resources.values()))
-        now = anyio.current_time()
+        now = self._clock()
         cooling = {lane for lane, resource in self.resources.items() if gate.is_cooling(resource, now)}
         closed = full | cooling
         if not any(dispatcher.ready(lane) for lane in closed):
@@ -161,8 +176,11 @@ class Intake:
         for seed in seeds:
             self._core.add_row(seed, self._restored(seed, stored) if stored else None, now)
         if not seeds:
-            self.ended = True
-            self._core.seal()
+            self._end()
+
+    def _end(self) -> None:
+        self.ended = True
+        self._core.seal()
 
     def _look_at_capacity(self) -> None:
         """How many tasks of this run could be in flight at once as things stand."""
@@ -181,9 +199,7 @@ class Intake:
         return None if resource is None else self._gate.scope_of(resource)
 
     async def _stored(self, seeds: Sequence[RowSeed]) -> Mapping[int, StoredRow]:
-        """What the store has of ``seeds``. A run that begins has nothing, and is not asked."""
-        if not seeds or not self._handle.info.rows:
-            return {}
+        """What the store has of ``seeds``."""
         rows = await self._handle.load(seeds[0].position, seeds[-1].position + 1)
         found = {row.record.row: row for row in rows}
         fresh = [seed.id for seed in seeds if seed.position not in found]

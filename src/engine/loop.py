@@ -144,7 +144,7 @@ class RunLoop:
                 self.flight.open(tasks, most)
                 tasks.start_soon(self._committer.run)
                 if not self._intake.immediate:
-                    tasks.start_soon(self._feed)
+                    tasks.start_soon(self._feeder.run)
                 await self._loop()
                 await self.flight.dismiss()
                 tasks.cancel_scope.cancel()
@@ -178,14 +178,11 @@ class RunLoop:
             await self._dispatch.bidder.wakeup.wait(self._armed)
             self._armed = -inf
 
-    async def _feed(self) -> None:
-        await self._feeder.run()
-        self._dispatch.bidder.wakeup.set()
-
     def _rows_came(self) -> None:
+        """One of many lots that may come in this turn, or the source ended: the loop looks once, after them all."""
         self._hand_out()  # rows that an earlier run finished need no commit
-        self._step()
-        self._wake_if_due()
+        if not self._dispatch.bidder.wakeup.pending:
+            self._dispatch.bidder.wakeup.set()
 
     # Steps
 
@@ -369,14 +366,15 @@ class RunLoop:
 
     def offer_room(self) -> None:
         """A finished row was taken, or a commit made room: let more rows in."""
-        if self._intake.ended or self._intake.room() <= 0:
-            if not self.core.finished and self._over():
-                self._dispatch.bidder.wakeup.set()  # the run waited for nothing else
-            return
-        if self._intake.immediate:
-            self._dispatch.bidder.wakeup.set()
-        else:
+        intake, wakeup = self._intake, self._dispatch.bidder.wakeup
+        if wakeup.pending:
+            return  # the loop looks for itself
+        if self._feeder.waits:
             self._feeder.look()
+        elif intake.immediate and not intake.ended and intake.room() > 0:
+            wakeup.set()
+        if not self.core.finished and self._over():
+            wakeup.set()  # the run waited for nothing else
 
     # The end
 

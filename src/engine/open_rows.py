@@ -36,7 +36,7 @@ class OpenRows:
     finished rows weighed of late.
     """
 
-    __slots__ = ("_plans", "_sizes", "_untaken", "bytes", "finished", "journal", "row_bytes", "rows", "tally")
+    __slots__ = ("_plans", "_untaken", "bytes", "finished", "journal", "row_bytes", "rows", "tally")
 
     def __init__(self, plans: Sequence[ColumnPlan]) -> None:
         self._plans = plans
@@ -45,8 +45,7 @@ class OpenRows:
         self.rows: dict[int, OpenRow] = {}
         self.bytes = 0
         self.row_bytes = 0.0
-        self.finished: deque[FinishedRow] = deque()
-        self._sizes: deque[int] = deque()  # of the finished rows, in the same order
+        self.finished: deque[OpenRow] = deque()
         self._untaken = 0
 
     def __getitem__(self, index: int) -> OpenRow:
@@ -55,15 +54,9 @@ class OpenRows:
     def open(self, seed: RowSeed, restored: Restored | None) -> None:
         """A row begins, with what an earlier run committed of it."""
         row = self.rows[seed.position] = OpenRow(seed)
-        row.bytes = len(seed.data)
-        self.bytes += row.bytes
         if restored is not None:
-            row.values.update(restored.values)
-            row.problems.update(self._by_name(restored.problems))
-            row.failed = restored.failed
-            row.bytes += restored.size
-            self.bytes += restored.size
-            self._count(restored)
+            self._take_over(row, restored)
+        self.bytes += row.bytes
 
     def keep(self, index: int, column: int, value: object, size: int) -> None:
         """A cell has its value, of ``size`` bytes as it is stored."""
@@ -74,16 +67,12 @@ class OpenRows:
 
     def pass_through(self, seed: RowSeed, restored: Restored) -> None:
         """A row that an earlier run finished: it is counted and handed out at once."""
-        self._count(restored)
+        row = OpenRow(seed)
+        row.restored = True
+        self._take_over(row, restored)
+        self.bytes += row.bytes
         self.tally.restored += 1
-        self.tally.row(restored.status)
-        values, problems = self._by_name(restored.values), self._by_name(restored.problems)
-        size = len(seed.data) + restored.size
-        self.bytes += size
-        self._wait(size)
-        self.finished.append(
-            FinishedRow(seed.position, seed.id, restored.status, seed.fields, values, problems, restored=True)
-        )
+        self._wait(row)
 
     def finish(self, index: int) -> None:
         """Every cell of the row has its outcome."""
@@ -106,16 +95,17 @@ class OpenRows:
 
     def take(self) -> FinishedRow:
         """The finished row that has waited longest; it takes up no room any more."""
-        size = self._sizes.popleft()
-        self.bytes -= size
-        self._untaken -= size
-        return self.finished.popleft()
+        row = self.finished.popleft()
+        self.bytes -= row.bytes
+        self._untaken -= row.bytes
+        seed, done = row.seed, row.values
+        values = {plan.name: done[plan.index] for plan in self._plans if plan.index in done}
+        return FinishedRow(seed.position, seed.id, row.status, seed.fields, values, row.problems, row.restored)
 
     def let_go(self) -> None:
         """Nobody wants the finished rows."""
         self.bytes -= self._untaken
         self._untaken = 0
-        self._sizes.clear()
         self.finished.clear()
 
     def leave(self, index: int, columns: Iterable[int]) -> None:
@@ -128,23 +118,26 @@ class OpenRows:
     def check(self) -> None:
         """Assert the invariants."""
         assert self.bytes == sum(row.bytes for row in self.rows.values()) + self._untaken
-        assert self._untaken == sum(self._sizes)
-        assert len(self._sizes) == len(self.finished)
+        assert self._untaken == sum(row.bytes for row in self.finished)
         assert self.tally.accepted == self.tally.closed + len(self.rows)
 
     def _hand_out(self, row: OpenRow) -> None:
-        seed = row.seed
-        del self.rows[seed.position]
+        del self.rows[row.seed.position]
         self.row_bytes += (row.bytes - self.row_bytes) / (_LATELY if self.row_bytes else 1)
-        self._wait(row.bytes)
-        self.tally.row(row.status)
-        values = {plan.name: row.values[plan.index] for plan in self._plans if plan.index in row.values}
-        self.finished.append(FinishedRow(seed.position, seed.id, row.status, seed.fields, values, row.problems))
+        self._wait(row)
 
-    def _wait(self, size: int) -> None:
-        """A finished row of ``size`` bytes waits for somebody to take it."""
-        self._sizes.append(size)
-        self._untaken += size
+    def _wait(self, row: OpenRow) -> None:
+        """A finished row waits for somebody to take it; what nobody will take is not made up for it."""
+        self.tally.row(row.status)
+        self._untaken += row.bytes
+        self.finished.append(row)
+
+    def _take_over(self, row: OpenRow, restored: Restored) -> None:
+        row.values.update(restored.values)
+        row.problems.update(self._by_name(restored.problems))
+        row.failed = restored.failed
+        row.bytes += restored.size
+        self._count(restored)
 
     def _by_name(self, cells: Mapping[int, V]) -> dict[str, V]:
         return {self._plans[column].name: value for column, value in cells.items()}

@@ -41,7 +41,9 @@ def lanes_on_the_way(plans: Sequence[ColumnPlan]) -> tuple[frozenset[str], ...]:
 def lanes_to_do_without(plans: Sequence[ColumnPlan]) -> frozenset[str]:
     """Lanes that a row may pass by: each of their columns has a condition, or needs a column that has one."""
     conditional: set[int] = set()
-    for _ in plans:  # a column may be defined before what it needs
+    known = -1
+    while known < len(conditional):  # once more as long as it grows: a column may be defined before what it needs
+        known = len(conditional)
         for plan in plans:
             before = {column for _, column in (*plan.arguments, *plan.when_arguments) if column != INPUT}
             if plan.column.when_fn is not None or before & conditional:

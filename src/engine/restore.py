@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .rows import RowSeed
-    from .values import ColumnPlan, RowStatus
+    from .values import ColumnPlan
 
 __all__ = ["HeldCell", "Restored", "restore_row"]
 
@@ -60,13 +60,6 @@ class Restored:
     def failed(self) -> bool:
         """Whether a cell failed."""
         return CellStatus.FAILED in self.statuses.values()
-
-    @property
-    def status(self) -> RowStatus:
-        """The outcome of a whole row."""
-        if self.failed:
-            return "failed"
-        return "done" if CellStatus.DONE in self.statuses.values() else "skipped"
 
 
 def restore_row(

@@ -17,7 +17,6 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from itertools import islice
 from math import inf
 from typing import NamedTuple, cast
 
@@ -28,6 +27,8 @@ __all__ = ["RowId", "RowSeed", "RowSource", "Rows"]
 
 Rows = Iterable[object] | AsyncIterable[object] | int
 RowId = str | Callable[[Mapping[str, object]], object] | None
+
+_TEXT = frozenset({str})
 
 COUNT_FIELD = "row"
 """The only field of the rows that a count makes: their position."""
@@ -87,15 +88,21 @@ class RowSource:
         """Whether pulling may have to wait: the source is an async one."""
         return self._async is not None
 
+    def next_now(self) -> RowSeed | None:
+        """The next row of a source that does not wait; None at the end. Raises InputError."""
+        assert self._sync is not None
+        for row in self._sync:
+            return self._accept(row)
+        return None
+
     def pull_now(self, most: int, most_bytes: float = inf) -> list[RowSeed]:
         """Up to ``most`` rows of a source that does not wait, the one that makes them ``most_bytes`` the last; an empty
         list at the end. Raises InputError.
         """
-        assert self._sync is not None
         seeds: list[RowSeed] = []
-        for row in islice(self._sync, most):
-            seeds.append(self._accept(row))
-            most_bytes -= len(seeds[-1].data)
+        while len(seeds) < most and (seed := self.next_now()) is not None:
+            seeds.append(seed)
+            most_bytes -= len(seed.data)
             if most_bytes <= 0:
                 break
         return seeds
@@ -118,7 +125,7 @@ class RowSource:
     def _accept(self, row: object) -> RowSeed:
         index = self._next
         fields = self._fields(row, index)
-        row_id = self._identify(fields, index, self._seen)
+        row_id = str(index) if self._row_id is None else self._identify(fields, index, self._seen)
         try:
             data, digest = stored_form(fields)
         except TypeError as error:
@@ -135,9 +142,8 @@ class RowSource:
                 )
             return {self._argument: row}
         fields = cast("Mapping[str, object]", row)
-        for key in cast("Mapping[object, object]", row):
-            if not isinstance(key, str):
-                raise InputError(f"row {index} has the field name {key!r}; field names must be strings")
+        if not _TEXT.issuperset(map(type, fields)):
+            _check_names(cast("Mapping[object, object]", row), index)
         if not self._required <= fields.keys():
             self._complain(fields, index)
         return fields
@@ -163,6 +169,12 @@ class RowSource:
             raise InputError(f"row {index}: the id {row_id!r} was used by an earlier row; ids must be unique")
         seen.add(row_id)
         return row_id
+
+
+def _check_names(fields: Mapping[object, object], index: int) -> None:
+    for name in fields:
+        if not isinstance(name, str):
+            raise InputError(f"row {index} has the field name {name!r}; field names must be strings")
 
 
 def _iterable(rows: object) -> Iterable[object]:

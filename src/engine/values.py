@@ -48,18 +48,21 @@ class CellResult(NamedTuple):
     failure: Failure | None = None
 
 
-@dataclass(slots=True, eq=False)
 class OpenRow:
-    """A row in memory. ``values`` is by column index and holds the done cells, ``problems`` by name the others that
-    are over; ``bytes`` is the size of both the row and its values as they are stored.
+    """A row in memory, until it is taken. ``values`` is by column index and holds the done cells, ``problems`` by name
+    the others that are over; ``bytes`` is the size of both the row and its values as they are stored.
     """
 
-    seed: RowSeed
-    values: dict[int, object] = field(default_factory=dict[int, object])
-    problems: dict[str, Failed | Skipped] = field(default_factory=dict[str, "Failed | Skipped"])
-    bytes: int = 0
-    finished: bool = False
-    failed: bool = False
+    __slots__ = ("bytes", "failed", "finished", "problems", "restored", "seed", "values")
+
+    def __init__(self, seed: RowSeed) -> None:
+        self.seed = seed
+        self.values: dict[int, object] = {}
+        self.problems: dict[str, Failed | Skipped] = {}
+        self.bytes = len(seed.data)
+        self.finished = False
+        self.failed = False
+        self.restored = False
 
     @property
     def status(self) -> RowStatus:

@@ -87,11 +87,11 @@ class Workers(Generic[J]):
                 worker.wakeup.set()
             return worker
         assert len(self._all) < self._most
-        worker = Worker[J]()
-        worker.job = job
-        self._all.add(worker)
-        self._tasks.start_soon(self._work, worker)
-        return worker
+        fresh: Worker[J] = Worker()  # not Worker[J](): that would keep account of its type arguments at each call
+        fresh.job = job
+        self._all.add(fresh)
+        self._tasks.start_soon(self._work, fresh)
+        return fresh
 
     def retire(self, worker: Worker[J]) -> None:
         """``worker`` is done with its job: it may be given another, also before its ``run`` returns."""

@@ -13,6 +13,7 @@ import pytest
 
 import headgate
 from headgate.engine.committer import CELLS_PER_TURN
+from headgate.engine.intake import ROWS_PER_PULL
 from headgate.engine.loop import RunLoop
 from headgate.engine.turnstile import Ticket, Turnstile
 from headgate.storage.memory import MemoryRun
@@ -20,7 +21,7 @@ from headgate.testing.clock import run_virtual
 from headgate.wakeup import Wakeup
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from headgate.storage import Batch
 
@@ -182,6 +183,72 @@ def test_the_end_of_a_job_leaves_the_loop_asleep(monkeypatch: pytest.MonkeyPatch
 
     assert run_virtual(main).done == 400
     assert loop_steps <= 40
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_rows_at_hand_come_many_to_a_turn(backend: Literal["asyncio", "trio"], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An async generator that has its rows: the loop does not step for each of them, and others get their turns."""
+    rows, loop_steps, given = 640, 0, 0
+    turns: list[int] = []
+    step = RunLoop._step  # pyright: ignore[reportPrivateUsage]
+
+    def counted(self: RunLoop, now: float | None = None, *, alone: bool = True) -> None:
+        nonlocal loop_steps
+        loop_steps += alone
+        step(self, now, alone=alone)
+
+    async def source() -> AsyncIterator[dict[str, object]]:
+        nonlocal given
+        for given in range(1, rows + 1):
+            yield {"row": given}
+
+    async def body(row: int) -> int:
+        return row
+
+    async def look() -> None:
+        while True:
+            turns.append(given)
+            await anyio.lowlevel.checkpoint()
+
+    async def main() -> None:
+        limits = {"*": headgate.Limits(concurrency=IN_FLIGHT)}
+        async with headgate.Engine(limits=limits, seed=1) as engine, anyio.create_task_group() as tasks:
+            tasks.start_soon(look)
+            pipeline = headgate.Pipeline("stream")
+            pipeline.column(body, model="openai/gpt-x")
+            run = await engine.start(pipeline, source())
+            assert len([row async for row in run.rows()]) == rows
+            tasks.cancel_scope.cancel()
+
+    monkeypatch.setattr(RunLoop, "_step", counted)
+    run_virtual(main, backend=backend)
+    assert max(after - before for before, after in pairwise(turns)) <= 2 * ROWS_PER_PULL
+    assert loop_steps <= rows / 4
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_row_does_not_wait_for_the_next_one(backend: Literal["asyncio", "trio"]) -> None:
+    """What an async source had at hand is run before it is waited for."""
+    begun: list[float] = []
+
+    async def source() -> AsyncIterator[dict[str, object]]:
+        yield {"row": 0}
+        yield {"row": 1}
+        await anyio.sleep(60)
+        yield {"row": 2}
+
+    async def body(row: int) -> int:
+        begun.append(anyio.current_time())
+        return row
+
+    async def main() -> None:
+        pipeline = headgate.Pipeline("stream")
+        pipeline.column(body, model="openai/gpt-x")
+        assert (await headgate.arun(pipeline, source(), seed=1)).done == 3
+
+    run_virtual(main, backend=backend)
+    first, second, third = begun
+    assert first == second == third - 60
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
