@@ -17,8 +17,9 @@ import anyio
 
 import headgate
 
-from ..baselines import ASYNCIO, BASELINES, baseline_us, by_asyncio
+from ..baselines import ASYNCIO, BASELINES, baseline_us
 from ..measure import Better, Case, Effort, Plan, Sample, Scenario, at_most, measured
+from ..turns import Heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +30,6 @@ __all__ = ["SCENARIO"]
 
 IN_FLIGHT = 64
 MODELS = 4
-HEARTBEAT_S = 0.005
 
 IN_MEMORY_US = 60.0
 DURABLE_US = 150.0
@@ -106,31 +106,6 @@ async def _run(pipeline: headgate.Pipeline, rows: int, store: Path | None, seed:
     heartbeat.stop()
     assert report.done == rows, report
     return heartbeat.latest_s
-
-
-class Heartbeat:
-    """A timer that notes how late the loop calls it: the longest turn of the loop, in seconds."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.latest_s = 0.0
-        self._loop = loop
-        self._timer: asyncio.TimerHandle | None = None
-
-    def beat(self) -> None:
-        """Note the lateness, and set the timer again."""
-        now = self._loop.time()
-        if self._timer is not None:
-            self.latest_s = max(self.latest_s, now - self._timer.when())
-        self._timer = self._loop.call_later(HEARTBEAT_S, self.beat)
-
-    def stop(self) -> None:
-        """No more."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-
-async def _bare(cells: int) -> None:
-    await by_asyncio(cells, IN_FLIGHT)
 
 
 def table(result: ScenarioResult) -> Iterator[str]:
