@@ -18,10 +18,9 @@ from ..values import Outcome
 from .plan import LOCAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..scheduler.dispatcher import Dispatcher
     from ..scheduler.frontier import Task
+    from .starts import Starts
 
 __all__ = ["STARTS_PER_JOB", "STARTS_PER_STEP", "Dispatch"]
 
@@ -53,19 +52,16 @@ _BLOCKED, _ENOUGH = _Served.BLOCKED, _Served.ENOUGH
 class Dispatch:
     """The lanes of a run that have something to place, and its standing bids.
 
-    ``start`` runs a task with its lease; ``request_of`` describes its first request, or None for local work;
-    ``refused`` is asked first whether a task may start at all; ``denied`` is told of a refusal for good.
+    ``starts`` is asked first whether a task may start at all, and for what it asks admission; it runs the task with its
+    lease, and is told of a refusal for good.
     """
 
     def __init__(
         self,
         dispatcher: Dispatcher,
         controller: AdmissionController,
+        starts: Starts,
         *,
-        start: Callable[[Task, Lease | None, float], None],
-        request_of: Callable[[Task], Request | None],
-        refused: Callable[[Task, float], bool],
-        denied: Callable[[Task, Denied], None],
         model_workers: int,
         local_workers: int,
     ) -> None:
@@ -75,10 +71,10 @@ class Dispatch:
         self._dispatcher = dispatcher
         self._local = frozenset(lane for lane in dispatcher.lanes() if lane.startswith(LOCAL))
         self._controller = controller
-        self._start = start
-        self._request_of = request_of
-        self._refused = refused
-        self._denied = denied
+        self._start = starts.start
+        self._request_of = starts.request_of
+        self._refused = starts.refused
+        self._denied = starts.denied
         self._model_workers = model_workers
         self._local_workers = local_workers
         self._hungry: dict[str, None] = {}

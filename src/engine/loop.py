@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 
-from ..admission.values import DenyReason
 from ..errors import RowFailed
 from ..salvage.kinds import FailureKind
 from ..salvage.stall import StallClock
-from ..values import Usage
 from ..wakeup import Wakeup, loop_clock
 from .committer import Committer
 from .core import HELD_PER_JOB, HELD_PER_STEP
@@ -32,15 +30,14 @@ from .meter import Meter
 from .pace import PaceReader
 from .performer import Performer
 from .report import RunReport, RunStatus
+from .starts import Starts
 from .summary import status_of, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..admission.controller import AdmissionController
-    from ..admission.values import Denied, Lease
     from ..salvage.classify import Classifier, Failure
-    from ..scheduler.frontier import Task
     from ..storage.ports import Batch, RunHandle
     from ..values import Outcome, ResourceKey
     from .core import RunCore
@@ -84,17 +81,6 @@ class RunLoop:
         now = self._clock()
         self.meter = Meter(now)
         self._stall = StallClock(now, stall_timeout_s=options.stall_timeout, deadline_at=now + options.deadline)
-        self._requests = FirstRequests(core, name)
-        self._dispatch = Dispatch(
-            core.dispatcher,
-            controller,
-            start=self._start,
-            request_of=self._requests.of,
-            refused=self._refused,
-            denied=self._denied,
-            model_workers=options.max_workers,
-            local_workers=options.local_workers,
-        )
         self.flight = Flight(
             name,
             core,
@@ -106,12 +92,20 @@ class RunLoop:
             wall_clock=wall_clock,
             ended=self._job_ended,
         )
+        requests = FirstRequests(core, name)
+        self._dispatch = Dispatch(
+            core.dispatcher,
+            controller,
+            Starts(core, requests, self.flight, clock=self._clock, halt=self.halt),
+            model_workers=options.max_workers,
+            local_workers=options.local_workers,
+        )
         self._performer = Performer(
             name,
             core,
             self._dispatch,
             self.flight,
-            self._requests,
+            requests,
             intake,
             controller,
             patience_s=options.patience,
@@ -288,25 +282,6 @@ class RunLoop:
 
     # Jobs
 
-    def _refused(self, task: Task, now: float) -> bool:
-        """Whether ``task`` may not start: its column was stopped, or cannot say how many tokens it needs."""
-        core = self.core
-        if (core.stopped or core.unfinished) and core.refused(task, now):
-            self._requests.forget(task)
-            return True
-        if task.column in self._requests.estimated:
-            try:
-                self._requests.estimate(task)
-            except Exception as error:
-                core.failed(task, self.flight.classify(error), Usage(), now, lane=core.plans[task.column].lane)
-                return True
-        return False
-
-    def _start(self, task: Task, lease: Lease | None, now: float) -> None:
-        if task.column in self._requests.estimated:
-            self._requests.forget(task)
-        self.flight.start(task, lease, now)
-
     def _job_ended(
         self, job: Job, results: list[CellResult] | None, failure: Failure | None, outcome: Outcome, now: float
     ) -> None:
@@ -319,7 +294,7 @@ class RunLoop:
         if job.unwanted:
             core.cancelled(job.task, now)
         elif results is not None:
-            core.succeeded(job.task, results, job.usage, now, sent_at=job.started_at)
+            core.succeeded(job.task, results, job.usage, now, job.started_at)
         elif failure is not None:
             self._failed(job, failure, now)
         else:
@@ -338,14 +313,6 @@ class RunLoop:
         cooldown = -inf if resource is None else self.controller.gate.blocked_until(resource)
         lane = job.plan.lane
         self.core.failed(job.task, failure, job.usage, now, lane=lane, cooldown_until=cooldown, sent_at=job.started_at)
-
-    def _denied(self, task: Task, denied: Denied) -> None:
-        if denied.reason is DenyReason.SHUTDOWN:
-            self.core.cancelled(task, anyio.current_time())
-            self.halt(RunStatus.STOPPED, 0.0)
-            return
-        failure, lane = self._requests.denial(task, denied), self.core.plans[task.column].lane
-        self.core.failed(task, failure, Usage(), anyio.current_time(), lane=lane)
 
     # Rows and commits
 
