@@ -31,6 +31,7 @@ STARTS_PER_JOB = 2
 """Tasks that the end of a job may start. Usually it makes room for one; many ends in one turn must not add up."""
 
 
+_NO_BID = (-1, None)
 _FOR_GOOD = 1e300  # a time that never comes, told apart from "not blocked", which Timers calls inf
 
 
@@ -83,7 +84,6 @@ class Dispatch:
         # Standing bids by lane, with the task that each will start; None once nobody wants that task any more.
         self._bids: dict[str, tuple[int, Task | None]] = {}
         self._lane_of_bid: dict[int, str] = {}
-        self._lane_of_task: dict[Task, str] = {}
         self._blocked: Timers[str] = Timers()
         self._left = 0
         self._closed = False
@@ -146,17 +146,17 @@ class Dispatch:
 
     def withdraw_lane(self, lane: str) -> Task | None:
         """Take back the bid of ``lane``; the task that it was for, if there was one."""
-        task = self._bids[lane][1] if lane in self._bids else None
+        _, task = self._bids.get(lane, _NO_BID)
         if task is not None:
             self.withdraw(task)
         return task
 
     def withdraw(self, task: Task) -> bool:
         """Take back the bid for ``task``; False if there is none."""
-        lane = self._lane_of_task.pop(task, None)
-        if lane is None:
+        lane = self._dispatcher.lane_of(task)
+        bid, placed = self._bids.get(lane, _NO_BID)
+        if placed != task:
             return False
-        bid, _ = self._bids[lane]
         if self._controller.withdraw(bid):
             del self._bids[lane], self._lane_of_bid[bid]
             self._hungry[lane] = None
@@ -167,7 +167,7 @@ class Dispatch:
     def close(self, now: float) -> list[Task]:
         """Take back all bids and start nothing more, also when called by what ``step`` calls. Returns their tasks."""
         self._closed = True
-        tasks = list(self._lane_of_task)
+        tasks = [task for _, task in self._bids.values() if task is not None]
         for task in tasks:
             self.withdraw(task)
         self._take_answers(now)
@@ -221,7 +221,6 @@ class Dispatch:
             return False
         self._bids[lane] = (answer, task)
         self._lane_of_bid[answer] = lane
-        self._lane_of_task[task] = lane
         return True
 
     def _take_answers(self, now: float) -> None:
@@ -231,8 +230,6 @@ class Dispatch:
             lane = self._lane_of_bid.pop(answer.waiter)
             _, task = self._bids.pop(lane)
             self._hungry[lane] = None
-            if task is not None:
-                del self._lane_of_task[task]
             if isinstance(answer, Refuse):
                 if task is not None:
                     self._denied(task, answer.denied)

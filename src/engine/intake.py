@@ -125,7 +125,7 @@ class Intake:
         untaken = len(core.finished) if core.finished else 0
         load = core.frontier.busy_rows + self._groups.ready  # the frontier's load, asked for at every step
         all_open = self._all_open and self._gate.closings == self._closings
-        if (not all_open or self._avoidable) and load + untaken > self._refill_below:
+        if load + untaken > self._refill_below and (self._avoidable or not all_open):
             load = self._open_load(load)
         load += untaken
         self._looks -= 1

@@ -74,6 +74,7 @@ class RunLoop:
         self.controller = controller
         self._handle = handle
         self._options = options
+        self._one_failure_ends_it = options.on_failure == "raise"
         self._read = read
         self._resume_hint = resume_hint
         self.forget = forget
@@ -162,7 +163,7 @@ class RunLoop:
 
     async def _loop(self) -> None:
         while True:
-            self._step()
+            self._step(self._clock(), True)
             if self._over():
                 return
             if self._dispatch.unfinished or self._feeder.more or self.flight.condemned or self.core.unfinished:
@@ -180,13 +181,11 @@ class RunLoop:
 
     # Steps
 
-    def _step(self, now: float | None = None, *, alone: bool = True) -> None:
+    def _step(self, now: float, alone: bool) -> None:
         """Decide and perform, until nothing more follows from what is known now.
 
         Not ``alone``: one of many steps in this turn of the loop, so a small one. The loop does what it leaves.
         """
-        if now is None:
-            now = self._clock()
         bidder = self._dispatch.bidder
         bidder.attending = True
         core = self.core
@@ -204,7 +203,7 @@ class RunLoop:
             if core.effects:
                 self._performer.perform(core.drain_effects())
         bidder.attending = False
-        if self._options.on_failure == "raise" and self.error is None and core.ledger.total:
+        if self._one_failure_ends_it and self.error is None and core.ledger.total:
             entry = next(iter(core.ledger))
             self._break(RowFailed(f"row {entry.row}, {entry.column}: {entry.kind.value}: {entry.message}"), 0.0)
         if core.journal.waiting and not self._committer.wakeup.pending:
@@ -301,7 +300,7 @@ class RunLoop:
             core.cancelled(job.task, now)
         if core.cells_closed != closed:
             self._stall.progress(now)
-        self._step(now, alone=False)
+        self._step(now, False)
         self._wake_if_due()
 
     def _failed(self, job: Job, failure: Failure, now: float) -> None:

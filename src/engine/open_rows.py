@@ -83,7 +83,8 @@ class OpenRows:
         """``batch`` is durable."""
         self.tally.cells(batch.cells)
         for index in self.journal.committed(batch):
-            if index in self.rows and (row := self.rows[index]).finished:
+            row = self.rows.get(index)
+            if row is not None and row.finished:
                 self._hand_out(row)
 
     @property

@@ -130,7 +130,7 @@ class Dispatcher:
         while True:
             entry = heappop(flow.heap)
             task = entry[3]
-            if task in queued and queued[task] is entry:  # the others were discarded
+            if queued.get(task) is entry:  # the others were discarded
                 break
         del queued[task]
         if place.alone is None:
@@ -156,6 +156,10 @@ class Dispatcher:
     def fresh_lanes(self) -> set[str]:
         """The lanes in which tasks are ready that come for the first time."""
         return {name for name, lane in self._lanes.items() if lane.fresh}
+
+    def lane_of(self, task: Task) -> str:
+        """The lane to which ``task`` belongs."""
+        return self._flows[task.column].lane.name
 
     def lanes(self) -> tuple[str, ...]:
         """Every lane that has a flow."""

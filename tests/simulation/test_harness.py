@@ -178,11 +178,11 @@ def test_s4_an_idle_slot_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     step = RunLoop._step  # pyright: ignore[reportPrivateUsage]
     steps = 0
 
-    def lazy(self: RunLoop, now: float | None = None, *, alone: bool = True) -> None:
+    def lazy(self: RunLoop, now: float, alone: bool) -> None:
         nonlocal steps
         steps += 1
         if steps % 3:
-            step(self, now, alone=alone)
+            step(self, now, alone)
 
     def unwoken(_: RunLoop) -> None:
         """The loop sleeps on."""
