@@ -340,7 +340,7 @@ class RunCore:
             self.give_up(task)
             return
         order = task.unit * self._groups.size if plan.group else task.unit
-        self.dispatcher.push(task, order, again=again)
+        self.dispatcher.push(task, order, again)
 
     def _cancel(self, task: Task) -> None:
         self._given_up.discard(task)

@@ -130,7 +130,7 @@ class Dispatch:
         """When a blocked local lane opens."""
         return self._blocked.earliest
 
-    def ended(self, *, local: bool) -> None:
+    def ended(self, local: bool) -> None:
         """A task gave its worker back."""
         if local:
             self.local_running -= 1

@@ -289,7 +289,7 @@ class RunLoop:
         self._dispatch.bidder.attending = True  # the step below takes whatever bid the lease goes to
         if job.lease is not None:
             self.flight.settle(job, failure, outcome, now)
-        self._dispatch.ended(local=job.plan.resource is None)
+        self._dispatch.ended(job.plan.resource is None)
         if job.unwanted:
             core.cancelled(job.task, now)
         elif results is not None:

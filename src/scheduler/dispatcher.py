@@ -77,7 +77,7 @@ class Dispatcher:
                 place.queue.add(first.column, other.weight, other.rank)  # from now on it takes turns
         self._flows[column] = flow
 
-    def push(self, task: Task, order: int, *, again: bool = False) -> None:
+    def push(self, task: Task, order: int, again: bool = False) -> None:
         """``task`` is ready. ``order`` is the age of its row; ``again`` puts it before all that are new."""
         flow = self._flows[task.column]
         queued, lane = flow.queued, flow.lane
