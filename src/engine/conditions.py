@@ -21,7 +21,7 @@ INPUT = -1
 
 def arguments_of(sources: Iterable[tuple[str, int]], optional: frozenset[str], row: OpenRow) -> dict[str, object]:
     """Keyword arguments of a body over ``row``. An optional parameter that the row lacks is left to its default."""
-    fields, values = row.seed.fields, row.values
+    fields, values = row.fields, row.values
     arguments: dict[str, object] = {}
     for name, column in sources:
         if column != INPUT:
@@ -35,9 +35,9 @@ def arguments_of_all(
     sources: Iterable[tuple[str, int]], optional: frozenset[str], rows: Sequence[OpenRow]
 ) -> dict[str, object]:
     """The same of a group body: a list each, in the order of ``rows``."""
-    first: Mapping[str, object] = rows[0].seed.fields if rows else {}
+    first: Mapping[str, object] = rows[0].fields if rows else {}
     return {
-        name: [row.seed.fields[name] for row in rows] if column == INPUT else [row.values[column] for row in rows]
+        name: [row.fields[name] for row in rows] if column == INPUT else [row.values[column] for row in rows]
         for name, column in sources
         if column != INPUT or name not in optional or name in first
     }

@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from .open_rows import OpenRows
     from .records import Records
     from .restore import Restored
-    from .rows import RowSeed
-    from .values import CellResult, ColumnPlan
+    from .values import CellResult, ColumnPlan, OpenRow
 
 __all__ = ["HELD_PER_JOB", "HELD_PER_STEP", "LEFT_PER_STEP", "RunCore"]
 
@@ -96,21 +95,21 @@ class RunCore:
 
     # Rows come in
 
-    def add_row(self, seed: RowSeed, restored: Restored | None, now: float) -> None:
+    def add_row(self, row: OpenRow, restored: Restored | None, now: float) -> None:
         """Accept a row, with what an earlier run committed about it."""
         self._now = now
         self.tally.accepted += 1
         if restored is None:
-            self._records.row(seed)
+            self.journal.row(row.record)
         elif restored.whole:
-            self.open.pass_through(seed, restored)
+            self.open.pass_through(row, restored)
             return
-        self.open.open(seed, restored)
-        states: Mapping[int, int] = {} if restored is None else restored.states
-        progress = self.frontier.add_row(seed.position, self._groups.place(), states)
+        self.open.open(row, restored)
+        states = None if restored is None else restored.states
+        progress = self.frontier.add_row(row.record.row, self._groups.place(), states)
         if restored is not None:
             self._held_before.take_from(progress.ready, restored.held, self._groups.number, now)
-        self._follow(progress, known=states)
+        self._follow(progress, states)
         if not self._groups.owed:
             self.seal()
 
@@ -128,7 +127,7 @@ class RunCore:
     # Tasks end
 
     def succeeded(
-        self, task: Task, results: Sequence[CellResult], usage: Usage, now: float, *, sent_at: float | None
+        self, task: Task, results: Sequence[CellResult], usage: Usage, now: float, sent_at: float | None
     ) -> None:
         """``task`` yielded ``results``: one for its row, or one for each live row of its group."""
         self._now = now
@@ -144,7 +143,7 @@ class RunCore:
             return
         self.cells_closed += 1
         self._left.worked(plan.lane, now)
-        attempts = 1 + self.salvage.succeeded(task, plan.lane, now, sent_at=sent_at)
+        attempts = 1 + self.salvage.succeeded(task, plan.lane, now, sent_at)
         self._outcomes.done(plan, results[0], usage, attempts)
         self._follow(progress)
 
@@ -186,7 +185,7 @@ class RunCore:
 
     def sent(self, task: Task, now: float) -> None:
         """The first request of ``task`` was let out."""
-        self.salvage.sent(self.plans[task.column].lane, now, fresh=task not in self._again, task=task)
+        self.salvage.sent(self.plans[task.column].lane, now, task not in self._again, task)
 
     def refused(self, task: Task, now: float) -> bool:
         """Whether ``task`` may not start: its lane was given up, or its column was stopped and it has failed then."""
@@ -225,7 +224,7 @@ class RunCore:
         for task in salvage.due(now, fresh_work=fresh, limit=most):
             if self.frontier.resume(task):
                 self._again.add(task)
-                self._queue(task, again=True)
+                self._queue(task, self.plans[task.column], again=True)
         self._take_salvage_effects()
 
     def go_on(self) -> None:
@@ -282,7 +281,7 @@ class RunCore:
 
     # What follows
 
-    def _follow(self, progress: Progress, *, known: Mapping[int, int] | None = None) -> None:
+    def _follow(self, progress: Progress, known: Mapping[int, int] | None = None) -> None:
         """Carry out what the frontier concluded, and what that leads to. ``known`` cells are on record already."""
         todo, grown = [progress], False
         for step in todo:  # it grows meanwhile
@@ -297,7 +296,7 @@ class RunCore:
                     continue  # an earlier failure in the same step closed it
                 plan = self.plans[task.column]
                 if plan.column.when_fn is None and not plan.group:
-                    self._queue(task)
+                    self._queue(task, plan)
                 elif (further := self._ready(task, plan)) is not None:
                     todo.append(further)
                     grown = True
@@ -314,7 +313,7 @@ class RunCore:
             if not holds:
                 return self.frontier.skip(task)
         if not plan.group or not self._held_before.group(task, self._now):
-            self._queue(task)
+            self._queue(task, plan)
         return None
 
     def give_up(self, task: Task) -> None:
@@ -336,13 +335,12 @@ class RunCore:
                 self._leave_lane(effect.lane)
             self.effects.append(effect)
 
-    def _queue(self, task: Task, *, again: bool = False) -> None:
-        plan = self.plans[task.column]
+    def _queue(self, task: Task, plan: ColumnPlan, *, again: bool = False) -> None:
         if self._left.lanes and plan.lane in self._left.lanes:
             self.give_up(task)
             return
         order = task.unit * self._groups.size if plan.group else task.unit
-        self.dispatcher.push(task, order, again=again)
+        self.dispatcher.push(task, order, again)
 
     def _cancel(self, task: Task) -> None:
         self._given_up.discard(task)

@@ -18,10 +18,9 @@ from ..values import Outcome
 from .plan import LOCAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..scheduler.dispatcher import Dispatcher
     from ..scheduler.frontier import Task
+    from .starts import Starts
 
 __all__ = ["STARTS_PER_JOB", "STARTS_PER_STEP", "Dispatch"]
 
@@ -32,6 +31,7 @@ STARTS_PER_JOB = 2
 """Tasks that the end of a job may start. Usually it makes room for one; many ends in one turn must not add up."""
 
 
+_NO_BID = (-1, None)
 _FOR_GOOD = 1e300  # a time that never comes, told apart from "not blocked", which Timers calls inf
 
 
@@ -53,19 +53,16 @@ _BLOCKED, _ENOUGH = _Served.BLOCKED, _Served.ENOUGH
 class Dispatch:
     """The lanes of a run that have something to place, and its standing bids.
 
-    ``start`` runs a task with its lease; ``request_of`` describes its first request, or None for local work;
-    ``refused`` is asked first whether a task may start at all; ``denied`` is told of a refusal for good.
+    ``starts`` is asked first whether a task may start at all, and for what it asks admission; it runs the task with its
+    lease, and is told of a refusal for good.
     """
 
     def __init__(
         self,
         dispatcher: Dispatcher,
         controller: AdmissionController,
+        starts: Starts,
         *,
-        start: Callable[[Task, Lease | None, float], None],
-        request_of: Callable[[Task], Request | None],
-        refused: Callable[[Task, float], bool],
-        denied: Callable[[Task, Denied], None],
         model_workers: int,
         local_workers: int,
     ) -> None:
@@ -75,10 +72,10 @@ class Dispatch:
         self._dispatcher = dispatcher
         self._local = frozenset(lane for lane in dispatcher.lanes() if lane.startswith(LOCAL))
         self._controller = controller
-        self._start = start
-        self._request_of = request_of
-        self._refused = refused
-        self._denied = denied
+        self._start = starts.start
+        self._request_of = starts.request_of
+        self._refused = starts.refused
+        self._denied = starts.denied
         self._model_workers = model_workers
         self._local_workers = local_workers
         self._hungry: dict[str, None] = {}
@@ -87,7 +84,6 @@ class Dispatch:
         # Standing bids by lane, with the task that each will start; None once nobody wants that task any more.
         self._bids: dict[str, tuple[int, Task | None]] = {}
         self._lane_of_bid: dict[int, str] = {}
-        self._lane_of_task: dict[Task, str] = {}
         self._blocked: Timers[str] = Timers()
         self._left = 0
         self._closed = False
@@ -134,7 +130,7 @@ class Dispatch:
         """When a blocked local lane opens."""
         return self._blocked.earliest
 
-    def ended(self, *, local: bool) -> None:
+    def ended(self, local: bool) -> None:
         """A task gave its worker back."""
         if local:
             self.local_running -= 1
@@ -150,17 +146,17 @@ class Dispatch:
 
     def withdraw_lane(self, lane: str) -> Task | None:
         """Take back the bid of ``lane``; the task that it was for, if there was one."""
-        task = self._bids[lane][1] if lane in self._bids else None
+        _, task = self._bids.get(lane, _NO_BID)
         if task is not None:
             self.withdraw(task)
         return task
 
     def withdraw(self, task: Task) -> bool:
         """Take back the bid for ``task``; False if there is none."""
-        lane = self._lane_of_task.pop(task, None)
-        if lane is None:
+        lane = self._dispatcher.lane_of(task)
+        bid, placed = self._bids.get(lane, _NO_BID)
+        if placed != task:
             return False
-        bid, _ = self._bids[lane]
         if self._controller.withdraw(bid):
             del self._bids[lane], self._lane_of_bid[bid]
             self._hungry[lane] = None
@@ -171,7 +167,7 @@ class Dispatch:
     def close(self, now: float) -> list[Task]:
         """Take back all bids and start nothing more, also when called by what ``step`` calls. Returns their tasks."""
         self._closed = True
-        tasks = list(self._lane_of_task)
+        tasks = [task for _, task in self._bids.values() if task is not None]
         for task in tasks:
             self.withdraw(task)
         self._take_answers(now)
@@ -225,7 +221,6 @@ class Dispatch:
             return False
         self._bids[lane] = (answer, task)
         self._lane_of_bid[answer] = lane
-        self._lane_of_task[task] = lane
         return True
 
     def _take_answers(self, now: float) -> None:
@@ -235,8 +230,6 @@ class Dispatch:
             lane = self._lane_of_bid.pop(answer.waiter)
             _, task = self._bids.pop(lane)
             self._hungry[lane] = None
-            if task is not None:
-                del self._lane_of_task[task]
             if isinstance(answer, Refuse):
                 if task is not None:
                     self._denied(task, answer.denied)

@@ -186,7 +186,10 @@ class Flight:
                 await checkpoint()
         finally:  # also when it was cancelled while it waited: what it got was paid for
             try:
-                ended = self._judge(job, returned, error)
+                if error is None:
+                    ended = body_results(job, returned, self.classify)
+                else:
+                    ended = error if isinstance(error, Failure) else self.classify(error)
             finally:
                 error = None  # its traceback holds this frame, and this frame it: only a collection would free the two
             workers.retire(worker)
@@ -194,11 +197,6 @@ class Flight:
                 self._finish(job, None, ended, TABLE[ended.kind].outcome)
             else:
                 self._finish(job, ended, None, _SUCCESS)
-
-    def _judge(self, job: Job, returned: object, error: Exception | Failure | None) -> list[CellResult] | Failure:
-        if error is not None:
-            return error if isinstance(error, Failure) else self.classify(error)
-        return returned.ended() if isinstance(returned, GroupResults) else body_results(job, returned, self.classify)
 
     def _job_cancelled(self, job: Job) -> None:
         if not job.timed_out:

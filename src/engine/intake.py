@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ..values import ResourceKey
     from .core import RunCore
     from .options import RunOptions
-    from .rows import RowSeed, RowSource
-    from .values import ColumnPlan
+    from .rows import RowSource
+    from .values import ColumnPlan, OpenRow
 
 __all__ = ["ROWS_PER_JOB", "ROWS_PER_PULL", "Intake"]
 
@@ -69,6 +69,7 @@ class Intake:
         self._all_open = False
         self._source = source
         self._core = core
+        self._groups = core.frontier.groups
         self._handle = handle
         self._gate = controller.gate
         self._options = options
@@ -88,12 +89,12 @@ class Intake:
         """
         self.pulling = True
         try:
-            seeds = await self._source.pull(room, self._window.left(self._core.open.bytes))
-            stored: Mapping[int, StoredRow] = await self._stored(seeds) if seeds and self._resumed else {}
+            rows = await self._source.pull(room, self._window.left(self._core.open.bytes))
+            stored: Mapping[int, StoredRow] = await self._stored(rows) if rows and self._resumed else {}
         finally:
             self.pulling = False
-        self._take(seeds, stored, self._clock())
-        return len(seeds)
+        self._take(rows, stored, self._clock())
+        return len(rows)
 
     @property
     def full(self) -> bool:
@@ -109,12 +110,12 @@ class Intake:
         source, core = self._source, self._core
         left = self._window.left(core.open.bytes)
         for _ in range(room):
-            seed = source.next_now()
-            if seed is None:
+            row = source.next_now()
+            if row is None:
                 self._end()
                 return
-            core.add_row(seed, None, now)
-            left -= len(seed.data)
+            left -= row.bytes
+            core.add_row(row, None, now)
             if left <= 0 and not (self.group_rows > 1 and core.owed):
                 return
 
@@ -122,9 +123,9 @@ class Intake:
         """How many rows to pull now. Finished rows that nobody has taken yet are open too (S6)."""
         core, options = self._core, self._options
         untaken = len(core.finished) if core.finished else 0
-        load = core.frontier.load
+        load = core.frontier.busy_rows + self._groups.ready  # the frontier's load, asked for at every step
         all_open = self._all_open and self._gate.closings == self._closings
-        if (not all_open or self._avoidable) and load + untaken > self._refill_below:
+        if load + untaken > self._refill_below and (self._avoidable or not all_open):
             load = self._open_load(load)
         load += untaken
         self._looks -= 1
@@ -172,10 +173,10 @@ class Intake:
         capacity = self._gate.capacity(self.resources[lane])
         return self._core.dispatcher.ready(lane) >= max(1.0, HORIZON_FACTOR * capacity)
 
-    def _take(self, seeds: Sequence[RowSeed], stored: Mapping[int, StoredRow], now: float) -> None:
-        for seed in seeds:
-            self._core.add_row(seed, self._restored(seed, stored) if stored else None, now)
-        if not seeds:
+    def _take(self, rows: Sequence[OpenRow], stored: Mapping[int, StoredRow], now: float) -> None:
+        for row in rows:
+            self._core.add_row(row, self._restored(row, stored) if stored else None, now)
+        if not rows:
             self._end()
 
     def _end(self) -> None:
@@ -198,11 +199,11 @@ class Intake:
         resource = self.resources.get(lane)
         return None if resource is None else self._gate.scope_of(resource)
 
-    async def _stored(self, seeds: Sequence[RowSeed]) -> Mapping[int, StoredRow]:
-        """What the store has of ``seeds``."""
-        rows = await self._handle.load(seeds[0].position, seeds[-1].position + 1)
-        found = {row.record.row: row for row in rows}
-        fresh = [seed.id for seed in seeds if seed.position not in found]
+    async def _stored(self, rows: Sequence[OpenRow]) -> Mapping[int, StoredRow]:
+        """What the store has of ``rows``."""
+        stored = await self._handle.load(rows[0].record.row, rows[-1].record.row + 1)
+        found = {row.record.row: row for row in stored}
+        fresh = [row.record.row_id for row in rows if row.record.row not in found]
         if fresh:
             for row_id, position in (await self._handle.find(fresh)).items():
                 raise ConflictingResult(
@@ -211,11 +212,11 @@ class Intake:
                 )
         return found
 
-    def _restored(self, seed: RowSeed, stored: Mapping[int, StoredRow]) -> Restored | None:
-        row = stored.get(seed.position)
-        if row is None:
+    def _restored(self, row: OpenRow, stored: Mapping[int, StoredRow]) -> Restored | None:
+        known = stored.get(row.record.row)
+        if known is None:
             return None
-        return restore_row(seed, row, self._plans, self._index, self._wall_clock())
+        return restore_row(row.record, known, self._plans, self._index, self._wall_clock())
 
     @property
     def _plans(self) -> Sequence[ColumnPlan]:

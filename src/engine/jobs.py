@@ -100,7 +100,8 @@ def body_results(
 ) -> list[CellResult] | Failure:
     """What ``returned`` means for each row of ``job``, or why it is of no use at all."""
     if job.plan.group:
-        return GroupResults(job, returned, classify).ended()
+        judged = returned if isinstance(returned, GroupResults) else GroupResults(job, returned, classify)
+        return judged.ended()
     result = _cell(job.plan, job.rows[0], returned)
     return result.failure if result.failure is not None else [result]
 

@@ -21,7 +21,7 @@ __all__ = ["Journal", "parts"]
 class Journal:
     """The records that wait for the next commit, and for each row how many it still waits for."""
 
-    __slots__ = ("_cells", "_held", "_outstanding", "_rows", "_spent", "_unit", "in_commit", "waiting")
+    __slots__ = ("_cells", "_held", "_rows", "_spent", "_unit", "in_commit", "outstanding", "waiting")
 
     def __init__(self) -> None:
         self._rows: list[RowRecord] = []
@@ -29,7 +29,8 @@ class Journal:
         # The last word counts: a cell held again before the commit replaces its earlier record.
         self._held: dict[tuple[int, str], HeldRecord] = {}
         self._spent: list[SpentRecord] = []
-        self._outstanding: defaultdict[int, int] = defaultdict(int)
+        self.outstanding: defaultdict[int, int] = defaultdict(int)
+        """How many records of a row are not committed yet, for the rows that have any. To be read only."""
         self.waiting = 0
         """How many records wait for the next commit. To be read only, as ``in_commit``."""
         self.in_commit = 0
@@ -48,7 +49,7 @@ class Journal:
     def row(self, record: RowRecord) -> None:
         """A row was accepted."""
         self._rows.append(record)
-        self._outstanding[record.row] += 1
+        self.outstanding[record.row] += 1
         self.waiting += 1
 
     def cell(self, record: CellRecord) -> None:
@@ -56,7 +57,7 @@ class Journal:
         if self._held and self._held.pop((record.row, record.column), None) is not None:
             self.waiting -= 1
         self._cells.append(record)
-        self._outstanding[record.row] += 1
+        self.outstanding[record.row] += 1
         self.waiting += 1
 
     def hold(self, record: HeldRecord) -> None:
@@ -79,10 +80,6 @@ class Journal:
         assert self._unit
         self._unit = False
 
-    def settled(self, row: int) -> bool:
-        """Whether everything known about ``row`` is committed."""
-        return row not in self._outstanding
-
     def take(self, learned: bytes | None = None) -> Batch:
         """All that waits, as one batch, with what was ``learned``. It stays outstanding until ``committed``."""
         assert not self._unit, "half of a unit would be committed"
@@ -103,7 +100,7 @@ class Journal:
         """``batch``, or a part of one, is durable. Returns the rows of which nothing is outstanding any more."""
         self.in_commit -= _records(batch)
         settled: list[int] = []
-        outstanding = self._outstanding
+        outstanding = self.outstanding
         for records in (batch.rows, batch.cells):
             for record in records:
                 row = record.row

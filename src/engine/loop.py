@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 
-from ..admission.values import DenyReason
 from ..errors import RowFailed
 from ..salvage.kinds import FailureKind
 from ..salvage.stall import StallClock
-from ..values import Usage
 from ..wakeup import Wakeup, loop_clock
 from .committer import Committer
 from .core import HELD_PER_JOB, HELD_PER_STEP
@@ -32,15 +30,14 @@ from .meter import Meter
 from .pace import PaceReader
 from .performer import Performer
 from .report import RunReport, RunStatus
+from .starts import Starts
 from .summary import status_of, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..admission.controller import AdmissionController
-    from ..admission.values import Denied, Lease
     from ..salvage.classify import Classifier, Failure
-    from ..scheduler.frontier import Task
     from ..storage.ports import Batch, RunHandle
     from ..values import Outcome, ResourceKey
     from .core import RunCore
@@ -77,6 +74,7 @@ class RunLoop:
         self.controller = controller
         self._handle = handle
         self._options = options
+        self._one_failure_ends_it = options.on_failure == "raise"
         self._read = read
         self._resume_hint = resume_hint
         self.forget = forget
@@ -84,17 +82,6 @@ class RunLoop:
         now = self._clock()
         self.meter = Meter(now)
         self._stall = StallClock(now, stall_timeout_s=options.stall_timeout, deadline_at=now + options.deadline)
-        self._requests = FirstRequests(core, name)
-        self._dispatch = Dispatch(
-            core.dispatcher,
-            controller,
-            start=self._start,
-            request_of=self._requests.of,
-            refused=self._refused,
-            denied=self._denied,
-            model_workers=options.max_workers,
-            local_workers=options.local_workers,
-        )
         self.flight = Flight(
             name,
             core,
@@ -106,12 +93,20 @@ class RunLoop:
             wall_clock=wall_clock,
             ended=self._job_ended,
         )
+        requests = FirstRequests(core, name)
+        self._dispatch = Dispatch(
+            core.dispatcher,
+            controller,
+            Starts(core, requests, self.flight, clock=self._clock, halt=self.halt),
+            model_workers=options.max_workers,
+            local_workers=options.local_workers,
+        )
         self._performer = Performer(
             name,
             core,
             self._dispatch,
             self.flight,
-            self._requests,
+            requests,
             intake,
             controller,
             patience_s=options.patience,
@@ -168,7 +163,7 @@ class RunLoop:
 
     async def _loop(self) -> None:
         while True:
-            self._step()
+            self._step(self._clock(), True)
             if self._over():
                 return
             if self._dispatch.unfinished or self._feeder.more or self.flight.condemned or self.core.unfinished:
@@ -186,13 +181,11 @@ class RunLoop:
 
     # Steps
 
-    def _step(self, now: float | None = None, *, alone: bool = True) -> None:
+    def _step(self, now: float, alone: bool) -> None:
         """Decide and perform, until nothing more follows from what is known now.
 
         Not ``alone``: one of many steps in this turn of the loop, so a small one. The loop does what it leaves.
         """
-        if now is None:
-            now = self._clock()
         bidder = self._dispatch.bidder
         bidder.attending = True
         core = self.core
@@ -210,7 +203,7 @@ class RunLoop:
             if core.effects:
                 self._performer.perform(core.drain_effects())
         bidder.attending = False
-        if self._options.on_failure == "raise" and self.error is None and core.ledger.total:
+        if self._one_failure_ends_it and self.error is None and core.ledger.total:
             entry = next(iter(core.ledger))
             self._break(RowFailed(f"row {entry.row}, {entry.column}: {entry.kind.value}: {entry.message}"), 0.0)
         if core.journal.waiting and not self._committer.wakeup.pending:
@@ -288,25 +281,6 @@ class RunLoop:
 
     # Jobs
 
-    def _refused(self, task: Task, now: float) -> bool:
-        """Whether ``task`` may not start: its column was stopped, or cannot say how many tokens it needs."""
-        core = self.core
-        if (core.stopped or core.unfinished) and core.refused(task, now):
-            self._requests.forget(task)
-            return True
-        if task.column in self._requests.estimated:
-            try:
-                self._requests.estimate(task)
-            except Exception as error:
-                core.failed(task, self.flight.classify(error), Usage(), now, lane=core.plans[task.column].lane)
-                return True
-        return False
-
-    def _start(self, task: Task, lease: Lease | None, now: float) -> None:
-        if task.column in self._requests.estimated:
-            self._requests.forget(task)
-        self.flight.start(task, lease, now)
-
     def _job_ended(
         self, job: Job, results: list[CellResult] | None, failure: Failure | None, outcome: Outcome, now: float
     ) -> None:
@@ -315,18 +289,18 @@ class RunLoop:
         self._dispatch.bidder.attending = True  # the step below takes whatever bid the lease goes to
         if job.lease is not None:
             self.flight.settle(job, failure, outcome, now)
-        self._dispatch.ended(local=job.plan.resource is None)
+        self._dispatch.ended(job.plan.resource is None)
         if job.unwanted:
             core.cancelled(job.task, now)
         elif results is not None:
-            core.succeeded(job.task, results, job.usage, now, sent_at=job.started_at)
+            core.succeeded(job.task, results, job.usage, now, job.started_at)
         elif failure is not None:
             self._failed(job, failure, now)
         else:
             core.cancelled(job.task, now)
         if core.cells_closed != closed:
             self._stall.progress(now)
-        self._step(now, alone=False)
+        self._step(now, False)
         self._wake_if_due()
 
     def _failed(self, job: Job, failure: Failure, now: float) -> None:
@@ -338,14 +312,6 @@ class RunLoop:
         cooldown = -inf if resource is None else self.controller.gate.blocked_until(resource)
         lane = job.plan.lane
         self.core.failed(job.task, failure, job.usage, now, lane=lane, cooldown_until=cooldown, sent_at=job.started_at)
-
-    def _denied(self, task: Task, denied: Denied) -> None:
-        if denied.reason is DenyReason.SHUTDOWN:
-            self.core.cancelled(task, anyio.current_time())
-            self.halt(RunStatus.STOPPED, 0.0)
-            return
-        failure, lane = self._requests.denial(task, denied), self.core.plans[task.column].lane
-        self.core.failed(task, failure, Usage(), anyio.current_time(), lane=lane)
 
     # Rows and commits
 

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .journal import Journal
 from .tally import Tally
-from .values import FinishedRow, OpenRow
+from .values import FinishedRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ..storage.ports import Batch
     from .restore import Restored
-    from .rows import RowSeed
-    from .values import ColumnPlan
+    from .values import ColumnPlan, OpenRow
 
 __all__ = ["OpenRows"]
 
@@ -51,9 +50,9 @@ class OpenRows:
     def __getitem__(self, index: int) -> OpenRow:
         return self.rows[index]
 
-    def open(self, seed: RowSeed, restored: Restored | None) -> None:
+    def open(self, row: OpenRow, restored: Restored | None) -> None:
         """A row begins, with what an earlier run committed of it."""
-        row = self.rows[seed.position] = OpenRow(seed)
+        self.rows[row.record.row] = row
         if restored is not None:
             self._take_over(row, restored)
         self.bytes += row.bytes
@@ -65,9 +64,8 @@ class OpenRows:
         row.bytes += size
         self.bytes += size
 
-    def pass_through(self, seed: RowSeed, restored: Restored) -> None:
+    def pass_through(self, row: OpenRow, restored: Restored) -> None:
         """A row that an earlier run finished: it is counted and handed out at once."""
-        row = OpenRow(seed)
         row.restored = True
         self._take_over(row, restored)
         self.bytes += row.bytes
@@ -78,14 +76,15 @@ class OpenRows:
         """Every cell of the row has its outcome."""
         row = self.rows[index]
         row.finished = True
-        if self.journal.settled(index):
+        if index not in self.journal.outstanding:
             self._hand_out(row)
 
     def committed(self, batch: Batch) -> None:
         """``batch`` is durable."""
         self.tally.cells(batch.cells)
         for index in self.journal.committed(batch):
-            if index in self.rows and (row := self.rows[index]).finished:
+            row = self.rows.get(index)
+            if row is not None and row.finished:
                 self._hand_out(row)
 
     @property
@@ -98,9 +97,9 @@ class OpenRows:
         row = self.finished.popleft()
         self.bytes -= row.bytes
         self._untaken -= row.bytes
-        seed, done = row.seed, row.values
+        record, done = row.record, row.values
         values = {plan.name: done[plan.index] for plan in self._plans if plan.index in done}
-        return FinishedRow(seed.position, seed.id, row.status, seed.fields, values, row.problems, row.restored)
+        return FinishedRow(record.row, record.row_id, row.status, row.fields, values, row.problems, row.restored)
 
     def let_go(self) -> None:
         """Nobody wants the finished rows."""
@@ -122,7 +121,7 @@ class OpenRows:
         assert self.tally.accepted == self.tally.closed + len(self.rows)
 
     def _hand_out(self, row: OpenRow) -> None:
-        del self.rows[row.seed.position]
+        del self.rows[row.record.row]
         self.row_bytes += (row.bytes - self.row_bytes) / (_LATELY if self.row_bytes else 1)
         self._wait(row)
 

@@ -50,7 +50,7 @@ class Outcomes:
         open_row.problems[plan.name] = Failed(fail.kind.value, fail.message, fail.attempts, fail.status)
         self._records.failed(row, plan.index, fail, usage)
         self.ledger.record(
-            open_row.seed.id,
+            open_row.record.row_id,
             plan.name,
             fail.kind,
             attempts=fail.attempts,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..storage.codec import encode
-from ..storage.ports import CellRecord, CellStatus, HeldRecord, RowRecord, SpentRecord
+from ..storage.ports import CellRecord, CellStatus, HeldRecord, SpentRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ..scheduler.frontier import Task
     from ..values import Usage
     from .journal import Journal
-    from .rows import RowSeed
     from .values import CellResult, ColumnPlan
 
 __all__ = ["Records"]
@@ -31,10 +30,6 @@ class Records:
         self._journal = journal
         self._plans = plans
         self._wall_clock = wall_clock
-
-    def row(self, seed: RowSeed) -> None:
-        """A row was accepted."""
-        self._journal.row(RowRecord(seed.position, seed.id, seed.digest, seed.data))
 
     def done(self, column: int, result: CellResult, usage: Usage, attempts: int) -> None:
         """A cell has its value."""

@@ -14,7 +14,7 @@ from ..values import Failed, Skipped
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .rows import RowSeed
+    from ..storage.ports import RowRecord
     from .values import ColumnPlan
 
 __all__ = ["HeldCell", "Restored", "restore_row"]
@@ -63,15 +63,15 @@ class Restored:
 
 
 def restore_row(
-    seed: RowSeed, stored: StoredRow, plans: Sequence[ColumnPlan], index: Mapping[str, int], wall_now: float
+    record: RowRecord, stored: StoredRow, plans: Sequence[ColumnPlan], index: Mapping[str, int], wall_now: float
 ) -> Restored:
-    """Match a stored row with the row of the source at the same position.
+    """Match a stored row with ``record``, that of the row of the source at the same position.
 
     Raises FingerprintMismatch when they differ, or when a done column had other columns before it.
     """
-    if stored.record.digest != seed.digest or stored.record.row_id != seed.id:
+    if stored.record.digest != record.digest or stored.record.row_id != record.row_id:
         raise FingerprintMismatch(
-            f"row {seed.position} ({seed.id!r}) is not the row that the store has at this place "
+            f"row {record.row} ({record.row_id!r}) is not the row that the store has at this place "
             f"({stored.record.row_id!r}): give the run another name, or the rows that it began with"
         )
     statuses: dict[int, CellStatus] = {}
@@ -90,7 +90,7 @@ def restore_row(
             problems[column] = Failed(cell.reason, cell.message, cell.attempts, cell.http_status)
         else:
             problems[column] = Skipped(cell.reason)
-    _check_needs(seed, statuses, plans)
+    _check_needs(record, statuses, plans)
     held = {
         index[record.column]: HeldCell(
             min(max(0.0, record.not_before - wall_now), LONGEST_WAIT_S),
@@ -102,13 +102,13 @@ def restore_row(
     return Restored(statuses, values, problems, held, size, whole=len(statuses) == len(plans))
 
 
-def _check_needs(seed: RowSeed, statuses: Mapping[int, CellStatus], plans: Sequence[ColumnPlan]) -> None:
+def _check_needs(record: RowRecord, statuses: Mapping[int, CellStatus], plans: Sequence[ColumnPlan]) -> None:
     """A value was made of the columns that were there then; one that has come since had no part in it."""
     for column, status in statuses.items():
         plan = plans[column]
         for name, provider in plan.arguments + plan.when_arguments:
             if status is CellStatus.DONE and provider >= 0 and statuses.get(provider) is not CellStatus.DONE:
                 raise FingerprintMismatch(
-                    f"column {plan.name!r} was done for row {seed.position} ({seed.id!r}) without {name!r}, which is a "
-                    "column now: take that column away, or give the run another name"
+                    f"column {plan.name!r} was done for row {record.row} ({record.row_id!r}) without {name!r}, which "
+                    "is a column now: take that column away, or give the run another name"
                 )

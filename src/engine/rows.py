@@ -18,12 +18,14 @@ from collections.abc import (
     Sequence,
 )
 from math import inf
-from typing import NamedTuple, cast
+from typing import cast
 
 from ..errors import InputError
 from ..storage.codec import stored_form
+from ..storage.ports import RowRecord
+from .values import OpenRow
 
-__all__ = ["RowId", "RowSeed", "RowSource", "Rows"]
+__all__ = ["RowId", "RowSource", "Rows"]
 
 Rows = Iterable[object] | AsyncIterable[object] | int
 RowId = str | Callable[[Mapping[str, object]], object] | None
@@ -32,16 +34,6 @@ _TEXT = frozenset({str})
 
 COUNT_FIELD = "row"
 """The only field of the rows that a count makes: their position."""
-
-
-class RowSeed(NamedTuple):
-    """One accepted row: its position, its identity, its fields, and its stored form."""
-
-    position: int
-    id: str
-    fields: Mapping[str, object]
-    data: bytes
-    digest: bytes
 
 
 class RowSource:
@@ -88,26 +80,26 @@ class RowSource:
         """Whether pulling may have to wait: the source is an async one."""
         return self._async is not None
 
-    def next_now(self) -> RowSeed | None:
+    def next_now(self) -> OpenRow | None:
         """The next row of a source that does not wait; None at the end. Raises InputError."""
         assert self._sync is not None
         for row in self._sync:
             return self._accept(row)
         return None
 
-    def pull_now(self, most: int, most_bytes: float = inf) -> list[RowSeed]:
+    def pull_now(self, most: int, most_bytes: float = inf) -> list[OpenRow]:
         """Up to ``most`` rows of a source that does not wait, the one that makes them ``most_bytes`` the last; an empty
         list at the end. Raises InputError.
         """
-        seeds: list[RowSeed] = []
-        while len(seeds) < most and (seed := self.next_now()) is not None:
-            seeds.append(seed)
-            most_bytes -= len(seed.data)
+        rows: list[OpenRow] = []
+        while len(rows) < most and (row := self.next_now()) is not None:
+            rows.append(row)
+            most_bytes -= row.bytes
             if most_bytes <= 0:
                 break
-        return seeds
+        return rows
 
-    async def pull(self, most: int, most_bytes: float = inf) -> list[RowSeed]:
+    async def pull(self, most: int, most_bytes: float = inf) -> list[OpenRow]:
         """As ``pull_now``; an async source yields what it has one by one."""
         if self._async is None:
             return self.pull_now(most, most_bytes)
@@ -122,7 +114,7 @@ class RowSource:
         if isinstance(source, AsyncGenerator):
             await cast("AsyncGenerator[object, object]", source).aclose()
 
-    def _accept(self, row: object) -> RowSeed:
+    def _accept(self, row: object) -> OpenRow:
         index = self._next
         fields = self._fields(row, index)
         row_id = str(index) if self._row_id is None else self._identify(fields, index, self._seen)
@@ -131,7 +123,7 @@ class RowSource:
         except TypeError as error:
             raise InputError(f"row {index} cannot be stored: {error}") from error
         self._next = index + 1
-        return RowSeed(index, row_id, fields, data, digest)
+        return OpenRow(RowRecord(index, row_id, digest, data), fields)
 
     def _fields(self, row: object, index: int) -> Mapping[str, object]:
         kind = type(row)

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..salvage.classify import Failure
+    from ..storage.ports import RowRecord
     from ..values import CellOutcome, Failed, ResourceKey, Skipped
     from .pipeline import Column
-    from .rows import RowSeed
 
 __all__ = ["CellResult", "ColumnPlan", "FinishedRow", "OpenRow", "RowStatus"]
 
@@ -49,17 +49,19 @@ class CellResult(NamedTuple):
 
 
 class OpenRow:
-    """A row in memory, until it is taken. ``values`` is by column index and holds the done cells, ``problems`` by name
-    the others that are over; ``bytes`` is the size of both the row and its values as they are stored.
+    """A row in memory, from when it is accepted until it is taken: its ``record`` for the store, its input ``fields``,
+    and what became of its cells. ``values`` is by column index and holds the done cells, ``problems`` by name the
+    others that are over; ``bytes`` is the size of both the row and its values as they are stored.
     """
 
-    __slots__ = ("bytes", "failed", "finished", "problems", "restored", "seed", "values")
+    __slots__ = ("bytes", "failed", "fields", "finished", "problems", "record", "restored", "values")
 
-    def __init__(self, seed: RowSeed) -> None:
-        self.seed = seed
+    def __init__(self, record: RowRecord, fields: Mapping[str, object]) -> None:
+        self.record = record
+        self.fields = fields
         self.values: dict[int, object] = {}
         self.problems: dict[str, Failed | Skipped] = {}
-        self.bytes = len(seed.data)
+        self.bytes = len(record.data)
         self.finished = False
         self.failed = False
         self.restored = False

@@ -33,25 +33,22 @@ class Lanes(Generic[K]):
     def __init__(self, policy: SalvagePolicy, rng: Rng) -> None:
         self._policy = policy
         self._rng = rng
-        self._lanes: dict[str, Lane[K]] = {}
+        self.known: dict[str, Lane[K]] = {}
+        """The lanes that were asked for before. To be read only."""
         self._agenda: Timetable[str] = Timetable()
         self._fresh: bool | AbstractSet[str] = False
 
     def at(self, name: str, now: float) -> Lane[K]:
         """Return the lane, new if it was not known."""
         try:
-            return self._lanes[name]
+            return self.known[name]
         except KeyError:
-            lane = self._lanes[name] = Lane(name, self._policy, self._rng, now)
+            lane = self.known[name] = Lane(name, self._policy, self._rng, now)
             return lane
-
-    def find(self, name: str) -> Lane[K] | None:
-        """Return the lane if it is known."""
-        return self._lanes.get(name)
 
     def parked_tasks(self) -> int:
         """Return how many tasks are held on lanes that wait for a person."""
-        return sum([len(lane.held) for lane in self._lanes.values() if lane.parked is not None])
+        return sum([len(lane.held) for lane in self.known.values() if lane.parked is not None])
 
     def touch(self, lane: Lane[K], now: float) -> None:
         """Put the lane where it now belongs: after every change to it."""
@@ -67,13 +64,13 @@ class Lanes(Generic[K]):
         if fresh_work == self._fresh:
             return
         self._fresh = fresh_work if isinstance(fresh_work, bool) else frozenset(fresh_work)
-        for lane in self._lanes.values():
+        for lane in self.known.values():
             self.touch(lane, now)
 
     def ready(self, now: float) -> Lane[K] | None:
         """Return a lane whose earliest task may go now, the longest due first; None if there is none."""
         while (head := self._agenda.head()) is not None and head[0] <= now:
-            lane = self._lanes[head[1]]
+            lane = self.known[head[1]]
             if self._ready_at(lane, now) <= now:
                 return lane
             self.touch(lane, now)
@@ -87,17 +84,17 @@ class Lanes(Generic[K]):
     def check(self) -> None:
         """Assert the invariants."""
         self._agenda.check()
-        assert all(len(self._lanes[name].held) for name in self._agenda), "a lane that holds nothing has no time"
-        for lane in self._lanes.values():
+        assert all(len(self.known[name].held) for name in self._agenda), "a lane that holds nothing has no time"
+        for lane in self.known.values():
             lane.check()
             waits_for_event = not len(lane.held) or lane.parked is not None or lane.breaker.probing
             assert waits_for_event or lane.name in self._agenda, f"nothing wakes {lane.name}"
 
     def __getitem__(self, name: str) -> Lane[K]:
-        return self._lanes[name]
+        return self.known[name]
 
     def __iter__(self) -> Iterator[Lane[K]]:
-        return iter(self._lanes.values())
+        return iter(self.known.values())
 
     def _ready_at(self, lane: Lane[K], now: float) -> float:
         if isinstance(self._fresh, bool):

@@ -73,7 +73,7 @@ class ReleasePace:
         self._again = SlidingCount(WINDOW_S)  # those of the sends that were no task's first
         self._releases = SlidingCount(WINDOW_S + 1)
 
-    def sent(self, now: float, *, fresh: bool) -> None:
+    def sent(self, now: float, fresh: bool) -> None:
         """Count a request that went out; ``fresh`` if it was its task's first."""
         self._sends.add(now)
         if not fresh:

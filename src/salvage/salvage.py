@@ -105,9 +105,9 @@ class Salvage(Generic[K]):
         self._lanes.touch(place, now)
         return decision
 
-    def succeeded(self, task: K, lane: str, now: float, *, sent_at: float | None = None) -> int:
+    def succeeded(self, task: K, lane: str, now: float, sent_at: float | None = None) -> int:
         """The task is done. Return how often it had failed. ``sent_at``: when its request was let out, where known."""
-        place = self._lanes.at(lane, now)
+        place = self._lanes.known.get(lane) or self._lanes.at(lane, now)
         place.budget.deposit(now)
         if place.breaker.worked(task, now, sent_at):
             self._effects.reopened(place.name)
@@ -134,10 +134,10 @@ class Salvage(Generic[K]):
                 place.breaker.probe_lost(task)
                 self._lanes.touch(place, now)
 
-    def sent(self, lane: str, now: float, *, fresh: bool, task: K | None = None) -> None:
+    def sent(self, lane: str, now: float, fresh: bool, task: K | None = None) -> None:
         """One request was let out. ``fresh``: its task never failed. Naming the task makes probing exact."""
-        place = self._lanes.at(lane, now)
-        place.pace.sent(now, fresh=fresh)
+        place = self._lanes.known.get(lane) or self._lanes.at(lane, now)
+        place.pace.sent(now, fresh)
         if place.breaker.is_open:
             place.breaker.probe_sent(task, now)
         if self._held:
@@ -237,7 +237,7 @@ class Salvage(Generic[K]):
 
     def held_on(self, lane: str) -> int:
         """How many tasks are held on ``lane``."""
-        place = self._lanes.find(lane)
+        place = self._lanes.known.get(lane)
         return 0 if place is None else len(place.held)
 
     def statistics(self) -> SalvageStatistics:

@@ -23,14 +23,15 @@ _Entry = tuple[int, int, int, Task]
 
 class _Lane:
     """The columns that share a resource, or one column of local work; how many of their tasks are ready, and how many
-    of these for the first time.
+    of these for the first time. One that is ``alone`` there has every turn, and stands in no queue.
     """
 
-    __slots__ = ("fresh", "name", "queue", "ready")
+    __slots__ = ("alone", "fresh", "name", "queue", "ready")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.queue: FairQueue[int] = FairQueue()
+        self.alone: _Flow | None = None
         self.ready = 0
         self.fresh = 0
 
@@ -65,16 +66,23 @@ class Dispatcher:
     def add_flow(self, column: int, lane: str, *, weight: float = 1.0, rank: float = 0.0) -> None:
         """Tasks of ``column`` belong to ``lane``; a higher ``rank`` (longest remaining path) wins ties."""
         assert column not in self._flows
-        if lane not in self._lanes:
-            self._lanes[lane] = _Lane(lane)
-        self._flows[column] = _Flow(self._lanes[lane], weight, rank)
+        place = self._lanes.get(lane)
+        if place is None:
+            place = self._lanes[lane] = _Lane(lane)
+            flow = place.alone = _Flow(place, weight, rank)
+        else:
+            flow, other, place.alone = _Flow(place, weight, rank), place.alone, None
+            if other is not None and other.queued:
+                first = next(iter(other.queued))
+                place.queue.add(first.column, other.weight, other.rank)  # from now on it takes turns
+        self._flows[column] = flow
 
-    def push(self, task: Task, order: int, *, again: bool = False) -> None:
+    def push(self, task: Task, order: int, again: bool = False) -> None:
         """``task`` is ready. ``order`` is the age of its row; ``again`` puts it before all that are new."""
         flow = self._flows[task.column]
         queued, lane = flow.queued, flow.lane
         assert task not in queued, f"{task} is ready twice"
-        if not queued:
+        if not queued and lane.alone is None:
             lane.queue.add(task.column, flow.weight, flow.rank)
         self._sequence += 1
         fresh = 0 if again else 1
@@ -91,7 +99,7 @@ class Dispatcher:
         entry = flow.queued.pop(task, None)
         if entry is None:
             return False
-        if not flow.queued:
+        if not flow.queued and flow.lane.alone is None:
             flow.lane.queue.remove(task.column)
         flow.lane.ready -= 1
         flow.lane.fresh -= entry[0]
@@ -113,20 +121,23 @@ class Dispatcher:
         place = self._lanes.get(lane)
         if place is None or not place.ready:
             return None
-        column = place.queue.head()
-        assert column is not None, f"{lane}: tasks are ready, and none of its columns waits"
-        flow = self._flows[column]
+        flow = place.alone
+        if flow is None:
+            column = place.queue.head()
+            assert column is not None, f"{lane}: tasks are ready, and none of its columns waits"
+            flow = self._flows[column]
         queued = flow.queued
         while True:
             entry = heappop(flow.heap)
             task = entry[3]
-            if task in queued and queued[task] is entry:  # the others were discarded
+            if queued.get(task) is entry:  # the others were discarded
                 break
         del queued[task]
-        if queued:
-            place.queue.charge(column)
-        else:
-            place.queue.remove(column, 1.0)
+        if place.alone is None:
+            if queued:
+                place.queue.charge(task.column)
+            else:
+                place.queue.remove(task.column, 1.0)
         place.ready -= 1
         place.fresh -= entry[0]
         self.total -= 1
@@ -146,6 +157,10 @@ class Dispatcher:
         """The lanes in which tasks are ready that come for the first time."""
         return {name for name, lane in self._lanes.items() if lane.fresh}
 
+    def lane_of(self, task: Task) -> str:
+        """The lane to which ``task`` belongs."""
+        return self._flows[task.column].lane.name
+
     def lanes(self) -> tuple[str, ...]:
         """Every lane that has a flow."""
         return tuple(self._lanes)
@@ -156,7 +171,8 @@ class Dispatcher:
         fresh = dict.fromkeys(self._lanes, 0)
         for column, flow in self._flows.items():
             counts[flow.lane.name] += len(flow.queued)
-            assert (column in flow.lane.queue) == bool(flow.queued)
+            assert (column in flow.lane.queue) == (bool(flow.queued) and flow.lane.alone is None)
+            assert flow.lane.alone in (None, flow), "two columns share a lane, and one of them counts as alone"
             fresh[flow.lane.name] += sum(entry[0] for entry in flow.queued.values())
             live = [entry for entry in flow.heap if flow.queued.get(entry[3]) is entry]
             assert len(live) == len(flow.queued)

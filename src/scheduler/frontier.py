@@ -24,8 +24,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .graph import Scope
-from .row_group import OpenRow, RowGroup
+from .group_tasks import GroupTasks
+from .row_group import OpenRow
 from .tasks import DONE, FAILED, HELD, READY, SKIPPED, WAITING, CellState, Closed, Counts, Progress, Task
 
 if TYPE_CHECKING:
@@ -45,24 +45,26 @@ class Frontier:
     def __init__(self, graph: Graph, *, finish_siblings: bool = False) -> None:
         self._graph = graph
         self._finish_siblings = finish_siblings
-        self._group_columns = tuple(c for c, spec in enumerate(graph.specs) if spec.scope is Scope.GROUP)
-        # Per column its slot in a row group, None for a cell column.
-        self._slots = tuple(map({c: i for i, c in enumerate(self._group_columns)}.get, range(len(graph))))
-        self._roots = tuple(column for column in graph.order if not graph.parents[column])
+        self.groups = GroupTasks(graph)
+        """The group columns' side of it. To be read only."""
+        self._slots = self.groups.slots
+        # How a row begins: cells that need nothing are ready. Those of group columns are told to their group.
+        roots = [column for column in graph.order if not graph.parents[column]]
+        self._first_ready = [column for column in roots if self._slots[column] is None]
+        self._first_live = [column for column in roots if self._slots[column] is not None]
+        self._first_states = bytes(READY if column in self._first_ready else WAITING for column in range(len(graph)))
         self._blank = bytes(len(graph))
         self._missing = bytes(len(parents) for parents in graph.parents)
         self._failure_reasons = tuple(f"upstream {spec.name} failed" for spec in graph.specs)
         self._skip_reasons = tuple(f"upstream {spec.name} skipped" for spec in graph.specs)
-        # All mutable state: rows until they are forgotten, groups until they are finished, and the counts.
+        # All mutable state beside that of the groups: rows until they are forgotten, and the counts.
         self._rows: dict[int, OpenRow] = {}
-        self._groups: dict[int, RowGroup] = {}
-        self.load = 0
-        """Rows that have a ready cell, plus ready group tasks: what keeps the resources busy. To be read only."""
+        self.busy_rows = 0
+        """Rows that have a ready cell. To be read only."""
         self._added = 0
         self._open_rows = 0
-        self._ready_tasks = 0
-        self._ready_groups = 0
-        self._held_tasks = 0
+        self._ready_cells = 0
+        self._held_cells = 0
         self._closed = [0] * len(CellState)
 
     # Rows and groups come and go.
@@ -73,20 +75,24 @@ class Frontier:
         ``done``: columns that an earlier run closed, and their states. What a DONE column needs is DONE there too.
         """
         assert row not in self._rows, f"row {row} is there already"
-        home = self._groups.get(group)
-        if home is None:
-            home = self._groups[group] = RowGroup(group, len(self._group_columns))
-        assert not home.sealed, f"group {group} is sealed"
-        record = OpenRow(row, home, bytearray(self._blank), bytearray(self._missing))
-        self._rows[row] = record
-        home.rows.append(row)
-        home.open += 1
+        home = self.groups.join(row, group)
+        states = self._blank if done else self._first_states
+        record = self._rows[row] = OpenRow(row, home, bytearray(states), bytearray(self._missing))
         self._added += 1
         self._open_rows += 1
         progress = Progress()
         if done:
             self._restore(record, done, progress)
-        for column in self._roots:
+            for column in self._first_ready:
+                if record.states[column] == WAITING:
+                    self._unlock(record, column, progress)
+        elif ready := len(self._first_ready):
+            record.ready = ready
+            self._ready_cells += ready
+            self.busy_rows += 1
+            for column in self._first_ready:
+                progress.ready.append(Task(column, row))
+        for column in self._first_live:
             if record.states[column] == WAITING:
                 self._unlock(record, column, progress)
         if not record.open:
@@ -96,13 +102,7 @@ class Frontier:
     def seal_group(self, group: int) -> Progress:
         """No more rows will come to ``group``: its group columns may start. A finished group is passed over."""
         progress = Progress()
-        home = self._groups.get(group)
-        if home is None or home.sealed:
-            return progress
-        home.sealed = True
-        for column in self._group_columns:
-            self._start(home, column, progress)
-        self._conclude_group(home, progress)
+        self.groups.seal(group, progress)
         return progress
 
     def forget_row(self, row: int) -> None:
@@ -124,8 +124,8 @@ class Frontier:
         row.open -= 1
         row.ready -= 1
         self._closed[DONE] += 1
-        self._ready_tasks -= 1
-        self.load -= not row.ready
+        self._ready_cells -= 1
+        self.busy_rows -= not row.ready
         progress.closed.append(Closed(unit, column, DONE, ""))
         if self._graph.children[column]:
             self._arrive(row, column, progress)
@@ -168,25 +168,27 @@ class Frontier:
 
     # Questions.
 
+    @property
+    def load(self) -> int:
+        """Rows that have a ready cell, plus ready group tasks: what keeps the resources busy."""
+        return self.busy_rows + self.groups.ready
+
     def counts(self) -> Counts:
         """Return all counts at this moment."""
-        idle_rows = self._open_rows - (self.load - self._ready_groups)
-        rows, tasks = (self._added, self._open_rows, idle_rows), (self._ready_tasks, self._held_tasks)
-        return Counts(*rows, *tasks, *self._closed[DONE:])
+        groups, idle_rows = self.groups, self._open_rows - self.busy_rows
+        ready, held = self._ready_cells + groups.ready, self._held_cells + groups.held
+        return Counts(self._added, self._open_rows, idle_rows, ready, held, *self._closed[DONE:])
 
     def live_rows(self, task: Task, among: Sequence[int] | None = None) -> list[int]:
         """Rows for which group ``task`` is to run, all of them or ``among`` some: all they need is done."""
-        group = self._groups.get(task.unit)
-        return [row.position for row in self._live(group, task.column, among)] if group else []
+        return [row.position for row in self._live(task, among)]
 
     def task_state(self, task: Task) -> int:
         """The state of a task; from DONE on it does not matter any more. SKIPPED if its row or group is gone."""
-        slot = self._slots[task.column]
-        if slot is None:
-            row = self._rows.get(task.unit)
-            return row.states[task.column] if row else SKIPPED
-        group = self._groups.get(task.unit)
-        return group.tasks[slot] if group else SKIPPED
+        if self._slots[task.column] is not None:
+            return self.groups.state(task)
+        row = self._rows.get(task.unit)
+        return row.states[task.column] if row else SKIPPED
 
     def state(self, row: int, column: int) -> int:
         """The state of a cell of a row that is not forgotten. Live cells share the state of their group task."""
@@ -201,18 +203,13 @@ class Frontier:
 
     def check(self) -> None:
         """Assert every invariant. Looks at all open rows: for tests and simulation."""
-        rows, groups = self._rows.values(), self._groups.values()
+        rows = self._rows.values()
         for row in rows:
             row.check(self._slots)
-        for group in groups:
-            group.check()
-            assert group.open == sum(row.group is group and row.open > 0 for row in rows)
-            assert group.open or not group.sealed, "a finished group was kept"
-        tasks = bytearray().join(group.tasks for group in groups)
-        assert self._ready_groups == tasks.count(READY)
-        assert self._ready_tasks == tasks.count(READY) + sum(row.ready for row in rows)
-        assert self._held_tasks == tasks.count(HELD) + sum(row.states.count(HELD) for row in rows)
-        assert self.load == self._ready_groups + sum(row.ready > 0 for row in rows)
+        self.groups.check(rows)
+        assert self._ready_cells == sum(row.ready for row in rows)
+        assert self._held_cells == sum(row.states.count(HELD) for row in rows)
+        assert self.busy_rows == sum(row.ready > 0 for row in rows)
         assert self._open_rows == sum(row.open > 0 for row in rows)
         assert self._added * len(self._blank) == sum(self._closed) + sum(row.open for row in rows)
 
@@ -257,13 +254,13 @@ class Frontier:
         self._closed[state] += 1
         progress.closed.append(Closed(row.position, column, state, reason))
         if self._slots[column] is not None:
-            self._leave(row.group, column, before == READY, progress)
+            self.groups.left(row, column, before == READY, progress)
         elif before == READY:
-            self._ready_tasks -= 1
+            self._ready_cells -= 1
             row.ready -= 1
-            self.load -= not row.ready
+            self.busy_rows -= not row.ready
         elif before == HELD:
-            self._held_tasks -= 1
+            self._held_cells -= 1
 
     def _arrive(self, row: OpenRow, column: int, progress: Progress) -> None:
         """``column`` is done: whoever needs it misses one less."""
@@ -276,25 +273,22 @@ class Frontier:
     def _unlock(self, row: OpenRow, column: int, progress: Progress) -> None:
         """All that the cell needs is done: it is ready, or live in its group."""
         row.states[column] = READY
-        slot = self._slots[column]
-        if slot is None:
-            self._ready_tasks += 1
-            self.load += not row.ready
-            row.ready += 1
-            progress.ready.append(Task(column, row.position))
+        if self._slots[column] is not None:
+            self.groups.arrived(row, column, progress)
             return
-        row.group.settled[slot] += 1
-        row.group.live[slot] += 1
-        self._start(row.group, column, progress)
+        self._ready_cells += 1
+        self.busy_rows += not row.ready
+        row.ready += 1
+        progress.ready.append(Task(column, row.position))
 
     def _conclude(self, row: OpenRow, progress: Progress) -> None:
         """Every cell of the row is closed."""
-        group = row.group
         progress.finished_rows.append(row.position)
         self._open_rows -= 1
+        group = row.group
         group.open -= 1
         if not group.open:
-            self._conclude_group(group, progress)
+            self.groups.conclude(group, progress)
 
     def _restore(self, row: OpenRow, done: Mapping[int, int], progress: Progress) -> None:
         """Take over what an earlier run closed and what follows, losses first: nothing is ready in vain."""
@@ -313,44 +307,6 @@ class Frontier:
                 if done.get(column) == state:
                     self._follow(row, column, state, progress)
 
-    # Group tasks.
-
-    def _start(self, group: RowGroup, column: int, progress: Progress) -> None:
-        slot = self._slots[column]
-        assert slot is not None
-        if group.start(slot):
-            self._ready_tasks += 1
-            self._ready_groups += 1
-            self.load += 1
-            progress.ready.append(Task(column, group.number))
-
-    def _leave(self, group: RowGroup, column: int, live: bool, progress: Progress) -> None:
-        """A row is closed in a group column: the task need not wait for it, or runs for one row less."""
-        slot = self._slots[column]
-        assert slot is not None
-        if live:
-            group.live[slot] -= 1
-        else:
-            group.settled[slot] += 1
-        if not group.deserted(slot):
-            self._start(group, column, progress)
-            return
-        self._end_task(group, slot)
-        task = Task(column, group.number)
-        if task in progress.ready:
-            progress.ready.remove(task)  # Started by this same event: nobody has seen it yet.
-        else:
-            progress.cancel.append(task)
-
-    def _end_task(self, group: RowGroup, slot: int) -> None:
-        if group.tasks[slot] == READY:
-            self._ready_tasks -= 1
-            self._ready_groups -= 1
-            self.load -= 1
-        else:
-            self._held_tasks -= 1
-        group.tasks[slot] = DONE
-
     def _take(self, task: Task, among: Sequence[int] | None = None) -> Sequence[OpenRow]:
         """The rows that a report about ``task`` is for: none if it came too late. It ends with the last of its rows."""
         state = self.task_state(task)
@@ -360,36 +316,30 @@ class Frontier:
         slot = self._slots[task.column]
         if slot is None:
             return (self._rows[task.unit],)
-        group = self._groups[task.unit]
-        rows = self._live(group, task.column, among)
-        if len(rows) == group.live[slot]:
-            self._end_task(group, slot)
+        rows, group = self._live(task, among), self.groups.find(task.unit)
+        if group is not None and len(rows) == group.live[slot]:
+            self.groups.end(task)
         return rows
 
-    def _live(self, group: RowGroup, column: int, among: Sequence[int] | None = None) -> list[OpenRow]:
+    def _live(self, task: Task, among: Sequence[int] | None = None) -> list[OpenRow]:
+        group = self.groups.find(task.unit)
+        if group is None:
+            return []
         known = (self._rows.get(row) for row in (group.rows if among is None else among))
-        return [row for row in known if row and row.states[column] == READY]
-
-    def _conclude_group(self, group: RowGroup, progress: Progress) -> None:
-        if group.sealed and not group.open:
-            del self._groups[group.number]
-            progress.finished_groups.append(group.number)
+        return [row for row in known if row and row.states[task.column] == READY]
 
     def _move(self, task: Task, before: int, after: int) -> bool:
         if self.task_state(task) != before:
             return False
-        change = 1 if after == READY else -1
-        self._ready_tasks += change
-        self._held_tasks -= change
-        slot = self._slots[task.column]
-        if slot is not None:
-            self._groups[task.unit].tasks[slot] = after
-            self._ready_groups += change
-            self.load += change
+        if self._slots[task.column] is not None:
+            self.groups.move(task, after)
             return True
+        change = 1 if after == READY else -1
+        self._ready_cells += change
+        self._held_cells -= change
         row = self._rows[task.unit]
         row.states[task.column] = after
         busy = row.ready > 0
         row.ready += change
-        self.load += (row.ready > 0) - busy
+        self.busy_rows += (row.ready > 0) - busy
         return True

@@ -32,7 +32,7 @@ class Window:
     needs whole groups.
     """
 
-    __slots__ = ("_filling", "_group_rows", "_max_bytes", "_max_rows")
+    __slots__ = ("_capacity", "_filling", "_group_rows", "_horizon", "_max_bytes", "_max_rows", "_refill_at")
 
     def __init__(self, *, max_rows: int, max_bytes: int, group_rows: int = 1) -> None:
         assert 1 <= group_rows <= max_rows, "no group would ever fit"
@@ -41,6 +41,10 @@ class Window:
         self._max_bytes = max_bytes
         self._group_rows = group_rows
         self._filling = True
+        # What follows from the capacity, which changes slowly.
+        self._capacity = -1.0
+        self._horizon = 0
+        self._refill_at = 0.0
 
     def room(
         self,
@@ -62,9 +66,18 @@ class Window:
         """
         assert 0 <= owed < self._group_rows
         assert open_rows + owed <= self._max_rows
-        bounded = min(self._by_rows(open_rows, owed), self._by_bytes(open_rows, open_bytes, row_bytes, owed))
+        if capacity != self._capacity:
+            self._look_ahead(capacity)
+        if load >= self._horizon:
+            self._filling = False
+        elif load <= self._refill_at:
+            self._filling = True
+        room = 0
+        if self._filling:
+            by_rows, by_bytes = self._by_rows(open_rows, owed), self._by_bytes(open_rows, open_bytes, row_bytes, owed)
+            room = min(self._horizon - load, by_rows, by_bytes)
         starved = load == 0 and (open_rows == 0 or owed > 0)
-        return max(min(self._wanted(capacity, load), bounded), 1 if starved else 0)
+        return 1 if starved and room < 1 else room
 
     def full(self, open_bytes: int) -> bool:
         """Whether the open rows already hold all the bytes that they may."""
@@ -74,14 +87,11 @@ class Window:
         """How many bytes the open rows may still grow by."""
         return self._max_bytes - open_bytes
 
-    def _wanted(self, capacity: float, load: int) -> int:
+    def _look_ahead(self, capacity: float) -> None:
         assert capacity >= 0
-        horizon = max(1, ceil(min(HORIZON_FACTOR * capacity, self._max_rows)))
-        if load >= horizon:
-            self._filling = False
-        elif load <= (1 - HYSTERESIS) * horizon:
-            self._filling = True
-        return horizon - load if self._filling else 0
+        self._capacity = capacity
+        self._horizon = max(1, ceil(min(HORIZON_FACTOR * capacity, self._max_rows)))
+        self._refill_at = (1 - HYSTERESIS) * self._horizon
 
     def _by_rows(self, open_rows: int, owed: int) -> int:
         groups = (self._max_rows - open_rows - owed) // self._group_rows
@@ -89,7 +99,9 @@ class Window:
 
     def _by_bytes(self, open_rows: int, open_bytes: float, row_bytes: float, owed: int) -> int:
         """As many as fit if they are like others; a group that is begun must fit as a whole, unless it is alone."""
-        per_row = max(row_bytes, open_bytes / open_rows) if open_rows else row_bytes
+        per_row = row_bytes
+        if open_rows and open_bytes > row_bytes * open_rows:
+            per_row = open_bytes / open_rows
         if not per_row:
             return self._max_rows
         rows = max(0 if open_rows else self._group_rows, int((self._max_bytes - open_bytes) / per_row))

@@ -15,8 +15,8 @@ import headgate
 from headgate.admission import AdmissionController, Lease
 from headgate.engine.core import RunCore
 from headgate.engine.intake import Intake
-from headgate.engine.journal import Journal
 from headgate.engine.loop import RunLoop
+from headgate.engine.open_rows import OpenRows
 from headgate.salvage.salvage import Salvage
 from headgate.testing import (
     Cancel,
@@ -178,11 +178,11 @@ def test_s4_an_idle_slot_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     step = RunLoop._step  # pyright: ignore[reportPrivateUsage]
     steps = 0
 
-    def lazy(self: RunLoop, now: float | None = None, *, alone: bool = True) -> None:
+    def lazy(self: RunLoop, now: float, alone: bool) -> None:
         nonlocal steps
         steps += 1
         if steps % 3:
-            step(self, now, alone=alone)
+            step(self, now, alone)
 
     def unwoken(_: RunLoop) -> None:
         """The loop sleeps on."""
@@ -252,8 +252,8 @@ def test_v5_a_run_that_makes_no_progress_is_seen(monkeypatch: pytest.MonkeyPatch
 def test_d1_a_row_that_is_visible_too_early_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """D1: rows are handed out before their commit."""
 
-    def always(*_: object) -> bool:
-        return True
+    def at_once(self: OpenRows, index: int) -> None:
+        self._hand_out(self.rows[index])  # pyright: ignore[reportPrivateUsage]
 
-    monkeypatch.setattr(Journal, "settled", always)
+    monkeypatch.setattr(OpenRows, "finish", at_once)
     broken("D1", surroundings=Surroundings(commit_s=0.5, reader_s=0.0))

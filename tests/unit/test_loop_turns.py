@@ -165,10 +165,10 @@ def test_the_end_of_a_job_leaves_the_loop_asleep(monkeypatch: pytest.MonkeyPatch
     rng = random.Random(1)
     loop_steps = 0
 
-    def counted(self: RunLoop, now: float | None = None, *, alone: bool = True) -> None:
+    def counted(self: RunLoop, now: float, alone: bool) -> None:
         nonlocal loop_steps
         loop_steps += alone
-        step(self, now, alone=alone)
+        step(self, now, alone)
 
     monkeypatch.setattr(RunLoop, "_step", counted)
     pipeline = headgate.Pipeline("sleepers")
@@ -192,10 +192,10 @@ def test_rows_at_hand_come_many_to_a_turn(backend: Literal["asyncio", "trio"], m
     turns: list[int] = []
     step = RunLoop._step  # pyright: ignore[reportPrivateUsage]
 
-    def counted(self: RunLoop, now: float | None = None, *, alone: bool = True) -> None:
+    def counted(self: RunLoop, now: float, alone: bool) -> None:
         nonlocal loop_steps
         loop_steps += alone
-        step(self, now, alone=alone)
+        step(self, now, alone)
 
     async def source() -> AsyncIterator[dict[str, object]]:
         nonlocal given

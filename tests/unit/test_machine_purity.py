@@ -77,6 +77,7 @@ SHELLS = {
     "engine/runs.py": "waits for the run's end",
     "engine/signatures.py": "builds pydantic validators",
     "engine/statistics.py": "asks the controller for its numbers",
+    "engine/starts.py": "calls the user's estimates, starts jobs",
     "engine/summary.py": "renders numbers that shells collected",
     "engine/turnstile.py": "waits for the next turn of the loop",
     "engine/workers.py": "owns tasks",

@@ -1,0 +1,77 @@
+"""What lies between the turn of a task and its start: whether it may start, what it asks for, and what a refusal means.
+
+The dispatch asks here about each task; what is decided, the core decides.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..admission.values import DenyReason
+from ..values import Usage
+from .report import RunStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..admission.values import Denied, Lease, Request
+    from ..scheduler.tasks import Task
+    from .core import RunCore
+    from .first_request import FirstRequests
+    from .flight import Flight
+
+__all__ = ["Starts"]
+
+
+class Starts:
+    """The starts of one run. ``halt`` ends it, with so many seconds of grace."""
+
+    __slots__ = ("_clock", "_core", "_flight", "_halt", "_requests", "request_of", "start")
+
+    def __init__(
+        self,
+        core: RunCore,
+        requests: FirstRequests,
+        flight: Flight,
+        *,
+        clock: Callable[[], float],
+        halt: Callable[[RunStatus, float], None],
+    ) -> None:
+        self._core = core
+        self._requests = requests
+        self._flight = flight
+        self._clock = clock
+        self._halt = halt
+        self.request_of: Callable[[Task], Request | None] = requests.of
+        """The first request of a task that is not refused; None for local work."""
+        # Where no column is asked how many tokens it needs, nothing is remembered of it either.
+        self.start: Callable[[Task, Lease | None, float], None] = self._start if requests.estimated else flight.start
+        """Run a task, with its lease if it has a model."""
+
+    def refused(self, task: Task, now: float) -> bool:
+        """Whether ``task`` may not start: its column was stopped, or cannot say how many tokens it needs."""
+        core = self._core
+        if (core.stopped or core.unfinished) and core.refused(task, now):
+            self._requests.forget(task)
+            return True
+        if task.column in self._requests.estimated:
+            try:
+                self._requests.estimate(task)
+            except Exception as error:
+                core.failed(task, self._flight.classify(error), Usage(), now, lane=core.plans[task.column].lane)
+                return True
+        return False
+
+    def denied(self, task: Task, denied: Denied) -> None:
+        """Admission refused ``task`` for good."""
+        core = self._core
+        if denied.reason is DenyReason.SHUTDOWN:
+            core.cancelled(task, self._clock())
+            self._halt(RunStatus.STOPPED, 0.0)
+            return
+        failure, lane = self._requests.denial(task, denied), core.plans[task.column].lane
+        core.failed(task, failure, Usage(), self._clock(), lane=lane)
+
+    def _start(self, task: Task, lease: Lease | None, now: float) -> None:
+        self._requests.forget(task)
+        self._flight.start(task, lease, now)
