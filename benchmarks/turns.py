@@ -1,7 +1,8 @@
 """How long the loop is kept: the CPU time of each of its turns, and what garbage collection took of it.
 
 CPU time of the loop's own thread, because a machine that others use keeps everybody waiting and says nothing about the
-code. Beside it a timer notes how late it is called, which is what a neighbour in the same loop would see.
+code. Beside it a timer notes how late it is called, which is what a neighbour in the same loop would see, and how much
+of that the process explains: a thread beside the loop can keep it waiting for the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -20,25 +21,32 @@ from .measure import measured
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
-__all__ = ["Heartbeat", "Turns", "run_watched"]
+__all__ = ["HEARTBEAT_S", "Heartbeat", "Turns", "WatchedLoop", "idle_late_s", "run_watched"]
 
-HEARTBEAT_S = 0.005
+HEARTBEAT_S = 0.001
+IDLE_S = 1.0
 
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class Turns:
-    """What was seen. Garbage collection, whose length depends on all that the process holds, is told apart: the CPU
-    seconds of the longest turn without it, the most of it in one turn, and how late a timer was at most.
+    """What was seen. Garbage collection, whose length depends on all that the process holds, is told apart.
+
+    ``longest_s``: the CPU seconds of the loop's thread in the longest turn, without garbage collection.
+    ``collected_s``: the most of that in one turn.
+    ``late_s``: how late a timer was at most, for whatever reason.
+    ``stalled_s``: how late it was at most through the process itself: no more than the CPU seconds of all its threads
+    since the last time, without garbage collection.
     """
 
     longest_s: float = 0.0
     collected_s: float = 0.0
     late_s: float = 0.0
+    stalled_s: float = 0.0
 
 
-class _WatchedLoop(asyncio.SelectorEventLoop):
+class WatchedLoop(asyncio.SelectorEventLoop):
     """A loop that times its turns. ``_run_once`` is the one place that every turn passes; waiting costs no CPU."""
 
     def __init__(self, turns: Turns) -> None:
@@ -46,6 +54,7 @@ class _WatchedLoop(asyncio.SelectorEventLoop):
         self._turns = turns
         self._collected_s = 0.0
         self._collection_began = 0.0
+        self.collections_s = 0.0
 
     def _run_once(self) -> None:
         self._collected_s = 0.0
@@ -60,22 +69,28 @@ class _WatchedLoop(asyncio.SelectorEventLoop):
         if phase == "start":
             self._collection_began = time.thread_time()
         else:
-            self._collected_s += time.thread_time() - self._collection_began
+            took = time.thread_time() - self._collection_began
+            self._collected_s += took
+            self.collections_s += took
 
 
 class Heartbeat:
-    """A timer that notes how late the loop calls it, in seconds: the longest wait of a neighbour."""
+    """A timer that notes how late the loop calls it: the longest wait of a neighbour."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.latest_s = 0.0
+    def __init__(self, loop: WatchedLoop, turns: Turns) -> None:
         self._loop = loop
+        self._turns = turns
         self._timer: asyncio.TimerHandle | None = None
+        self._worked_s = 0.0
 
     def beat(self) -> None:
         """Note the lateness, and set the timer again."""
-        now = self._loop.time()
+        now, worked_s = self._loop.time(), time.process_time() - self._loop.collections_s
         if self._timer is not None:
-            self.latest_s = max(self.latest_s, now - self._timer.when())
+            late_s = now - self._timer.when()
+            self._turns.late_s = max(self._turns.late_s, late_s)
+            self._turns.stalled_s = max(self._turns.stalled_s, min(late_s, worked_s - self._worked_s))
+        self._worked_s = worked_s
         self._timer = self._loop.call_later(HEARTBEAT_S, self.beat)
 
     def stop(self) -> None:
@@ -89,21 +104,26 @@ def run_watched(fn: Callable[[], Awaitable[T]]) -> tuple[T, Turns]:
     turns = Turns()
 
     async def watched() -> T:
-        heartbeat = Heartbeat(asyncio.get_running_loop())
+        heartbeat = Heartbeat(made[0], turns)
         heartbeat.beat()
         try:
             return await fn()
         finally:
             heartbeat.stop()
-            turns.late_s = heartbeat.latest_s
 
     def loop() -> asyncio.AbstractEventLoop:
-        made.append(_WatchedLoop(turns))
+        made.append(WatchedLoop(turns))
         return made[0]
 
-    made: list[_WatchedLoop] = []
+    made: list[WatchedLoop] = []
     with measured(), _collections(lambda phase, _: made[0].collecting(phase) if made else None):
         return anyio.run(watched, backend_options={"loop_factory": loop}), turns
+
+
+def idle_late_s() -> float:
+    """How late a timer is at most, in seconds, in a second of a loop that does nothing else: that is the machine."""
+    _, turns = run_watched(lambda: anyio.sleep(IDLE_S))
+    return turns.late_s
 
 
 @contextmanager

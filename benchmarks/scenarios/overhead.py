@@ -2,11 +2,13 @@
 
 CPU time of the whole process per cell, with 64 requests in flight. Beside it, in the same minute, what asyncio, anyio
 and aiometer take for calls that do nothing: see ``benchmarks/baselines.py``.
+
+On disk it is seen too how long the loop stalls: what the process itself keeps a timer waiting, in any of its threads.
+Garbage collection is told apart, and so is what the machine does, beside how late a timer is in a loop that idles.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
 import tempfile
 from functools import partial
@@ -19,7 +21,7 @@ import headgate
 
 from ..baselines import ASYNCIO, BASELINES, baseline_us
 from ..measure import Better, Case, Effort, Plan, Sample, Scenario, at_most, measured
-from ..turns import Heartbeat
+from ..turns import Turns, idle_late_s, run_watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -34,6 +36,9 @@ MODELS = 4
 IN_MEMORY_US = 60.0
 DURABLE_US = 150.0
 STALL_MS = 20.0
+
+STALL, COLLECTED = "longest stall of the loop", "most garbage collection in a turn"
+LATE, IDLE = "latest beat of a timer", "latest beat while the loop idles"
 
 SHAPE = re.compile(r"(\d+) (model|local) columns, (\d+) cells, (memory|SQLite)")
 """What the names of the cases say."""
@@ -68,10 +73,14 @@ def _engine(columns: int, cells: int, seed: int, *, models: bool, durable: bool)
     rows = max(1, cells // columns)
     count = rows * columns
     others = {name: baseline_us(name, count, IN_FLIGHT) for name in BASELINES}
-    with tempfile.TemporaryDirectory() as folder:
-        store = Path(folder) / "store.db" if durable else None
-        with measured() as watch:
-            stall_s = anyio.run(_run, _pipeline(columns, models=models), rows, store, seed)
+    run = partial(_run, _pipeline(columns, models=models), rows, seed)
+    idle_s = idle_late_s() if durable else 0.0
+    turns = Turns()
+    with tempfile.TemporaryDirectory() as folder, measured() as watch:
+        if durable:
+            _, turns = run_watched(partial(run, Path(folder) / "store.db"))
+        else:
+            anyio.run(run, None)
     others = {name: (others[name] + baseline_us(name, count, IN_FLIGHT)) / 2 for name in BASELINES}
     own_us = watch.cpu_s / count * 1e6
     goal: Goal | None = at_most(DURABLE_US if durable else IN_MEMORY_US)
@@ -82,7 +91,11 @@ def _engine(columns: int, cells: int, seed: int, *, models: bool, durable: bool)
         yield Sample(f"ratio to {name}", "x", own_us / other_us, better=Better.LOWER, noisy=True)
     yield Sample("cells per second", "/s", count / watch.wall_s, better=Better.HIGHER, noisy=True)
     if durable:
-        yield Sample("longest stall of the loop", "ms", stall_s * 1e3, at_most(STALL_MS), noisy=True)
+        idle_s = max(idle_s, idle_late_s())
+        yield Sample(STALL, "ms", turns.stalled_s * 1e3, at_most(STALL_MS), noisy=True)
+        yield Sample(COLLECTED, "ms", turns.collected_s * 1e3, noisy=True)
+        yield Sample(LATE, "ms", turns.late_s * 1e3, noisy=True)
+        yield Sample(IDLE, "ms", idle_s * 1e3, noisy=True)
 
 
 def _pipeline(columns: int, *, models: bool) -> headgate.Pipeline:
@@ -96,34 +109,27 @@ def _pipeline(columns: int, *, models: bool) -> headgate.Pipeline:
     return pipeline
 
 
-async def _run(pipeline: headgate.Pipeline, rows: int, store: Path | None, seed: int) -> float:
-    """Run it and return the longest time, in seconds, that the loop kept a timer waiting."""
+async def _run(pipeline: headgate.Pipeline, rows: int, seed: int, store: Path | None) -> None:
     limits = {"*": headgate.Limits(concurrency=IN_FLIGHT)}
-    heartbeat = Heartbeat(asyncio.get_running_loop())
-    if store is not None:
-        heartbeat.beat()
     report = await headgate.arun(pipeline, rows, limits=limits, store=store, seed=seed)
-    heartbeat.stop()
     assert report.done == rows, report
-    return heartbeat.latest_s
 
 
 def table(result: ScenarioResult) -> Iterator[str]:
-    """One line a case: what a cell takes, and how many times what the others take."""
-    yield (
-        "| case | CPU per cell | to reach | " + " | ".join(f"{name} | x" for name in BASELINES) + " | cells/s | stall |"
-    )
-    yield "|---|---:|---:|" + "---:|---:|" * len(BASELINES) + "---:|---:|"
+    """One line a case: what a cell takes, how many times what the others take, and how long the loop was kept."""
+    others = " | ".join(f"{name} | x" for name in BASELINES)
+    yield f"| case | CPU per cell | to reach | {others} | cells/s | stall | collection | late | idle |"
+    yield "|---|---:|---:|" + "---:|---:|" * len(BASELINES) + "---:|" * 5
     for case in result.cases:
         metrics = {metric.name: metric for metric in case.metrics}
         own = metrics["CPU per cell"]
         others = " | ".join(
             f"{metrics[name].median:.1f} us | {metrics[f'ratio to {name}'].median:.2f}" for name in BASELINES
         )
-        stall = metrics.get("longest stall of the loop")
+        waits = " | ".join(_marked(metrics[name]) if name in metrics else "" for name in (STALL, COLLECTED, LATE, IDLE))
         yield (
             f"| {case.name} | {_marked(own)} | {own.goal or ''} | {others} | "
-            f"{metrics['cells per second'].median:.0f} | {'' if stall is None else _marked(stall)} |"
+            f"{metrics['cells per second'].median:.0f} | {waits} |"
         )
     for name, path in result.pictures.items():
         yield ""

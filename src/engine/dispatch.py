@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STARTS_PER_JOB", "STARTS_PER_STEP", "Dispatch"]
 
-STARTS_PER_STEP = 64
+STARTS_PER_STEP = 32
 """Tasks started before the loop gets a turn: at some 60 us each, far below a stall that anyone notices (T25)."""
 
 STARTS_PER_JOB = 2

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import anyio.lowlevel
 
 from ..wakeup import Wakeup
-from .intake import ROWS_PER_PULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,9 +39,13 @@ class Feeder:
         self.more = False
         """Whether there is room for more than ``take_now`` took in."""
 
-    def take_now(self, most: int, now: float) -> None:
-        """Rows that need no waiting come in within the step that made room for them: no task has to be woken."""
+    def take_now(self, now: float, *, alone: bool) -> None:
+        """Rows that need no waiting come in within the step that made room for them: no task has to be woken.
+
+        Not ``alone``: one of many steps in this turn of the loop.
+        """
         intake = self._intake
+        most = intake.rows_per_pull if alone else intake.rows_per_job
         self.more = False
         if intake.immediate and not intake.ended and (room := intake.room()) > 0:
             try:
@@ -65,7 +68,7 @@ class Feeder:
                     self.waits = False
                     continue
                 try:
-                    await self._take(min(room, ROWS_PER_PULL))
+                    await self._take(min(room, intake.rows_per_pull))
                 except Exception as error:
                     self._broke(error)
                     continue

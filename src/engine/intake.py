@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .rows import RowSource
     from .values import ColumnPlan, OpenRow
 
-__all__ = ["ROWS_PER_JOB", "ROWS_PER_PULL", "Intake"]
+__all__ = ["CELLS_PER_JOB", "CELLS_PER_PULL", "ROWS_PER_JOB", "ROWS_PER_PULL", "Intake"]
 
 LOOKS_BETWEEN_CAPACITIES = 16
 """How often the window is asked before the capacity, which changes slowly, is summed up again."""
@@ -33,6 +33,10 @@ ROWS_PER_PULL = 32
 ROWS_PER_JOB = 2
 """Rows that the end of a job may take in. Many ends in one turn must not add up."""
 
+CELLS_PER_PULL = 256
+CELLS_PER_JOB = 16
+"""The same for the cells of those rows, some 3 us each: with 64 columns two rows are as much as 20 with one. A row is
+never taken in parts; where it is too much for the end of a job, it is left to the loop's own step."""
 
 RUN_AHEAD = 16
 """So many times the window may be open while some resource has too little to do and another one too much: the rows that
@@ -58,6 +62,11 @@ class Intake:
             plan.lane: plan.resource for plan in core.plans if plan.resource is not None
         }
         self.group_rows = options.group_size if any(plan.group for plan in core.plans) else 1
+        columns = len(core.plans)
+        self.rows_per_pull = max(1, min(ROWS_PER_PULL, CELLS_PER_PULL // columns))
+        """Rows to take in before the loop gets a turn."""
+        self.rows_per_job = min(ROWS_PER_JOB, CELLS_PER_JOB // columns)
+        """Rows that the end of a job may take in."""
         self._window = Window(
             max_rows=options.max_open_rows, max_bytes=options.max_open_bytes, group_rows=self.group_rows
         )

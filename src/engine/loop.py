@@ -24,7 +24,6 @@ from .feeding import Feeder
 from .first_request import FirstRequests
 from .flight import Flight
 from .halt import Halt, cause_of
-from .intake import ROWS_PER_JOB, ROWS_PER_PULL
 from .keeping import Keeper
 from .meter import Meter
 from .pace import PaceReader
@@ -198,7 +197,7 @@ class RunLoop:
         if core.effects:
             self._performer.perform(core.drain_effects())
         if self.stopping.status is None:
-            self._feeder.take_now(ROWS_PER_PULL if alone else ROWS_PER_JOB, now)
+            self._feeder.take_now(now, alone=alone)
             self._dispatch.step(now, STARTS_PER_STEP if alone else STARTS_PER_JOB)
             if core.effects:
                 self._performer.perform(core.drain_effects())

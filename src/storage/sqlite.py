@@ -139,9 +139,12 @@ class SqliteRun:
     async def commit(self, batch: Batch) -> None:
         """See :meth:`headgate.storage.ports.RunHandle.commit`."""
         self._check_open()
-        size = rules.check_sizes(self.info.run, batch, self._max_payload)
-        opened = self._opened
-        await self._writer.run(lambda connection: sqlite_records.write_batch(connection, opened, batch), size=size)
+        opened, limit = self._opened, self._max_payload
+        # All that looks at every record is done in the thread: a batch may hold a million of them.
+        await self._writer.run(
+            lambda connection: sqlite_records.write_batch(connection, opened, batch),
+            weigh=lambda: rules.check_sizes(opened.info.run, batch, limit),
+        )
 
     async def load(self, first: int, last: int) -> list[StoredRow]:
         """See :meth:`headgate.storage.ports.RunHandle.load`."""

@@ -1,9 +1,9 @@
 """What the SQLite store does inside a transaction: open a run, write a batch, read rows back.
 
 Plain functions on a connection; who calls them begins and ends the transaction, and rolls it back when they
-raise. Refusals are worded in :mod:`headgate.storage.rules`. The usual batch is all new, so each table is
-written with one ``executemany`` that ignores what exists; only if something was ignored is each record
-compared with the stored one.
+raise. Refusals are worded in :mod:`headgate.storage.rules`. The usual batch is all new, so it is inserted
+with statements that ignore what exists; only if something was ignored is each record compared with the stored
+one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..errors import ResultCorrupt
 from ..values import Usage
 from . import rules
 from .ports import RUNNING, CellRecord, CellStatus, HeldRecord, RowRecord, RunInfo, StoredRow
+from .sqlite_insert import Insert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Opened", "find", "finish", "load", "open_run", "read_info", "read_spent", "write_batch"]
 
-_INSERT_ROW: Final = "INSERT INTO input_row VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-_INSERT_CELL: Final = "INSERT INTO cell VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_ROWS: Final = Insert("input_row", 6)
+_CELLS: Final = Insert("cell", 14)
 _INSERT_SPENT: Final = "INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 # A cell that is terminal is not held any more, however late somebody says so.
 _INSERT_HELD: Final = """INSERT OR REPLACE INTO held SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
@@ -46,6 +47,7 @@ _SELECT_HELD: Final = """SELECT position, col, reason, not_before, attempts, his
     WHERE run = ? AND position >= ? AND position <= ? ORDER BY position, col"""
 # The run's own before any other's; the id grows with each replacement, so the largest is the latest.
 _SELECT_LEARNED: Final = "SELECT checksum, data FROM learned ORDER BY run = ? DESC, id DESC LIMIT 1"
+_WORDS: Final = {status: str(status) for status in CellStatus}  # sqlite3 asks any subclass of str what it stands for
 _SELECT_SPENT: Final = """SELECT name, sum(input_tokens), sum(output_tokens) FROM (
     SELECT col, input_tokens, output_tokens FROM cell WHERE run = ?1
     UNION ALL SELECT col, input_tokens, output_tokens FROM spent WHERE run = ?1
@@ -205,8 +207,8 @@ def _text(said: str) -> str:
 
 def _write_rows(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:
     run = opened.number
-    fresh = [(run, r.row, r.row_id, r.digest, crc32(r.data), r.data) for r in batch.rows]
-    if connection.executemany(_INSERT_ROW, fresh).rowcount == len(fresh):
+    fresh = ((run, r.row, r.row_id, r.digest, crc32(r.data), r.data) for r in batch.rows)
+    if _ROWS.into(connection, fresh) == len(batch.rows):
         return
     for record in batch.rows:
         here = _row(connection, _ROW_AT, run, record.row)
@@ -222,18 +224,19 @@ def _row(connection: sqlite3.Connection, query: str, run: int, value: object) ->
 
 def _write_cells(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:
     run, epoch = opened.number, opened.info.epoch
-    fresh = [
+    fresh = (
         (
-            *(run, c.row, _column(opened, c.column), epoch, c.status),
+            *(run, c.row, _column(opened, c.column), epoch, _WORDS[c.status]),
             *(_text(c.reason), _text(c.message), c.attempts, c.http_status),
             *(c.usage.input_tokens, c.usage.output_tokens, c.finished_at, crc32(c.payload or b""), c.payload),
         )
         for c in batch.cells
-    ]
-    if connection.executemany(_INSERT_CELL, fresh).rowcount != len(fresh):
+    )
+    if _CELLS.into(connection, fresh) != len(batch.cells):
         _compare_cells(connection, opened, batch.cells)
     if _holds_any(connection, run):
-        connection.executemany(_DELETE_HELD, [record[:3] for record in fresh])
+        columns = opened.columns
+        connection.executemany(_DELETE_HELD, [(run, c.row, columns[c.column]) for c in batch.cells])
 
 
 def _compare_cells(connection: sqlite3.Connection, opened: Opened, cells: Iterable[CellRecord]) -> None:

@@ -55,8 +55,9 @@ class _Job:
 
     work: Callable[[sqlite3.Connection], object]
     writes: bool
-    size: int
+    weigh: Callable[[], int] | None
     done: Signal
+    size: int = 0
     result: object = None
     error: Exception | None = None
     settled: bool = False
@@ -81,14 +82,20 @@ class Writer:
         self._want_room: list[Signal] = []
         self._want_end: list[Signal] = []
 
-    async def run(self, work: Callable[[sqlite3.Connection], T], *, writes: bool = True, size: int = 0) -> T:
+    async def run(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        writes: bool = True,
+        weigh: Callable[[], int] | None = None,
+    ) -> T:
         """Run ``work`` in a transaction and return its result once that is committed.
 
-        ``work`` may be run more than once. ``size`` is about how many bytes it writes. Raises what ``work``
-        raises (and then undoes it), StoreUnavailable, StoreFull and the other store errors, StoreError when
-        closed.
+        ``work`` may be run more than once. ``weigh`` is called before, in the thread too, and says about how many
+        bytes it writes. Raises what either raises (and then undoes it), StoreUnavailable, StoreFull and the other
+        store errors, StoreError when closed.
         """
-        job = _Job(work, writes, size, Signal())
+        job = _Job(work, writes, weigh, Signal())
         while (room := self._hand_in(job)) is not None:
             await room.wait()
         await job.done.wait()
@@ -236,6 +243,8 @@ class Writer:
         """Run one job inside its savepoint. Raises sqlite3.Error only if the whole transaction is lost."""
         job.error = None
         try:
+            if job.weigh is not None:
+                job.size = job.weigh()
             job.result = job.work(connection)
         except sqlite3.Error as error:
             if not connection.in_transaction:

@@ -16,6 +16,7 @@ from headgate.engine.core import HELD_PER_JOB, HELD_PER_STEP, LEFT_PER_STEP
 from headgate.engine.dispatch import STARTS_PER_JOB, STARTS_PER_STEP
 from headgate.engine.flight import CANCELS_PER_TURN
 from headgate.engine.group_ends import CELLS_PER_PART
+from headgate.engine.intake import CELLS_PER_JOB, CELLS_PER_PULL, ROWS_PER_JOB, ROWS_PER_PULL
 from headgate.engine.jobs import Job
 from headgate.engine.workers import DISMISSED_PER_TURN, JOBS_PER_TURN, Worker, Workers
 from headgate.salvage import Classifier
@@ -204,6 +205,24 @@ def test_t25_workers_go_home(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> N
     assert report.done == rows
     assert gone[0] == rows
     assert turns.most == DISMISSED_PER_TURN
+
+
+@pytest.mark.parametrize("columns", [1, 8, 64, 200])
+def test_t25_wide_rows_come_in(turns: Turns, columns: int) -> None:
+    """A row of 64 columns opens 64 cells. Counted in rows alone, 5,952 came in one turn at the start of a run, which
+    took 45 ms; and a row with more cells than a turn may open comes in all the same.
+    """
+    pipeline, rows = headgate.Pipeline("wide"), 6_400 // columns
+
+    async def body(row: int) -> int:
+        return row
+
+    for index in range(columns):
+        pipeline.column(body, name=f"c{index}", model=f"openai/gpt-{index % 4}")
+    report = turns.run(pipeline, rows, lambda run: run.core.tally.accepted)
+    assert report.done == rows
+    assert turns.most <= ROWS_PER_PULL + ROWS_PER_JOB * JOBS_PER_TURN
+    assert turns.most * columns <= max(columns, CELLS_PER_PULL + CELLS_PER_JOB * JOBS_PER_TURN)
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -87,6 +87,7 @@ SHELLS = {
     "storage/signals.py": "wakes tasks from threads",
     "storage/sqlite.py": "is awaited, reads the clock",
     "storage/sqlite_file.py": "opens the database",
+    "storage/sqlite_insert.py": "writes rows of the database",
     "storage/sqlite_records.py": "reads and writes rows of the database",
     "storage/sqlite_schema.py": "creates the database",
     "storage/sqlite_writer.py": "owns the writer thread",

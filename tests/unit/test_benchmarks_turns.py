@@ -1,0 +1,44 @@
+"""What counts as a stall of the loop: the time that the process itself takes, apart from what others take of it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from benchmarks.turns import HEARTBEAT_S, Heartbeat, Turns, WatchedLoop
+
+
+class Clocks(WatchedLoop):
+    """A loop whose clocks are set by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(Turns())
+        self.now = self.cpu_s = 0.0
+        monkeypatch.setattr(time, "process_time", lambda: self.cpu_s)
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "cpu_s", "collected_s", "stalled_s"),
+    [
+        (0.030, 0.012, 0.0, 0.012),  # the machine took the rest
+        (0.030, 0.050, 0.0, 0.030 - HEARTBEAT_S),  # two threads at once, one of them beside the lock
+        (0.030, 0.029, 0.020, 0.009),
+        (HEARTBEAT_S, 0.001, 0.0, 0.0),
+    ],
+)
+def test_a_stall_is_what_the_process_itself_takes(
+    monkeypatch: pytest.MonkeyPatch, wall_s: float, cpu_s: float, collected_s: float, stalled_s: float
+) -> None:
+    turns, loop = Turns(), Clocks(monkeypatch)
+    heartbeat = Heartbeat(loop, turns)
+    heartbeat.beat()
+    loop.now, loop.cpu_s, loop.collections_s = wall_s, cpu_s, collected_s
+    heartbeat.beat()
+    assert turns.late_s == pytest.approx(wall_s - HEARTBEAT_S)
+    assert turns.stalled_s == pytest.approx(stalled_s)
+    heartbeat.stop()
+    loop.close()
