@@ -43,6 +43,8 @@ def one(payload: bytes) -> Batch:
 class Scene:
     """A run that a large batch is being committed to."""
 
+    handle: RunHandle
+
     def __init__(self, batch: Batch) -> None:
         self.store = MemoryStore()
         self.batch = batch
@@ -61,7 +63,7 @@ class Scene:
         """Call ``act`` when the commit has begun, and wait for both."""
 
         async def main() -> None:
-            self.handle: RunHandle = await self.store.open_run("run", {"c": "1"})
+            self.handle = await self.store.open_run("run", {"c": "1"})
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.commit)
                 while not self.committing():
