@@ -22,13 +22,13 @@ from headgate.engine.core import RunCore
 from headgate.engine.effects import Cancel
 from headgate.engine.open_rows import OpenRows
 from headgate.engine.records import Records
-from headgate.engine.rows import RowSeed
-from headgate.engine.values import CellResult
+from headgate.engine.values import CellResult, OpenRow
 from headgate.salvage import Salvage, SalvagePolicy
 from headgate.salvage.classify import Failure
 from headgate.salvage.kinds import FailureKind
 from headgate.scheduler.tasks import CellState, Task
 from headgate.scheduler.window import Window
+from headgate.storage import RowRecord
 from headgate.values import Usage
 from tests.properties.core_books import STATES, Books, plans_of
 from tests.properties.reference_scheduler import Column, Reference, ReferenceWindow, Step
@@ -100,7 +100,7 @@ class CoreMachine(RuleBasedStateMachine):
             data = b"x" * size
             self.books.weights[row] = size
             group = self.core._groups.number + (not self.core.owed)  # pyright: ignore[reportPrivateUsage]
-            self.core.add_row(RowSeed(row, f"id{row}", {"row": row}, data, b""), None, self.now)
+            self.core.add_row(OpenRow(RowRecord(row, f"id{row}", b"", data), {"row": row}), None, self.now)
             step = self.plain.add_row(row, group)
             self.follow(step)
             if not self.core.owed:
@@ -196,8 +196,8 @@ class CoreMachine(RuleBasedStateMachine):
         for part in batch.parts(parts):
             self.core.open.committed(part)
         for row in self.core.finished:
-            if row.seed.position not in self.books.out:
-                self.books.out.append(row.seed.position)
+            if row.record.row not in self.books.out:
+                self.books.out.append(row.record.row)
         for _ in range(min(take, len(self.core.finished))):
             self._take()
 
@@ -321,7 +321,7 @@ class CoreMachine(RuleBasedStateMachine):
         waiting = {(cell.row, int(cell.column[1:])) for cell in core.journal._cells}  # pyright: ignore[reportPrivateUsage]
         assert waiting == closed.keys() - self.books.cells_in_store.keys(), "everything that happened is on its way"
         untaken = [row for row in self.books.out if row not in self.books.taken]
-        assert [row.seed.position for row in core.finished] == untaken
+        assert [row.record.row for row in core.finished] == untaken
         assert core.rows.keys() == self.books.weights.keys() - set(self.books.out)
         assert core.open.bytes == sum(
             weight for row, weight in self.books.weights.items() if row not in self.books.taken
