@@ -54,6 +54,7 @@ def cases(plan: Plan) -> Iterator[Case]:
         (f"{many} cells ready when a group ends", partial(_after_group, many // BEHIND)),
         (f"a group of {some} rows", partial(_group, some)),
         (f"a group of {some} rows fails", partial(_group_fails, some)),
+        (f"a group of {some} rows is held back", partial(_group_held, some)),
         (f"{some} rows wait for a column that is stopped", partial(_stopped_column, some)),
         (f"{some} tasks on a resource that is parked", partial(_parked, some)),
         (f"{some} tasks out of patience at once", partial(_impatient, some)),
@@ -136,6 +137,20 @@ async def _group_fails(rows: int) -> None:
 
     report = await _run(pipeline, rows, group_size=rows, max_open_rows=rows)
     assert report.failed == rows, report
+
+
+async def _group_held(rows: int) -> None:
+    pipeline, calls = headgate.Pipeline("group"), [0]
+
+    @pipeline.column(scope="group")
+    async def together(row: list[int]) -> list[int]:
+        calls[0] += 1
+        if calls[0] == 1:
+            raise Answer(429, retry_after="0.5")
+        return row
+
+    report = await _run(pipeline, rows, group_size=rows, max_open_rows=rows)
+    assert report.done == rows, report
 
 
 async def _at_once(rows: int, status: int | None) -> None:

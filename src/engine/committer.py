@@ -15,7 +15,6 @@ from anyio.lowlevel import checkpoint
 from ..errors import StoreError
 from ..storage.ports import Batch
 from ..wakeup import Wakeup
-from .journal import parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,15 +23,15 @@ if TYPE_CHECKING:
     from .journal import Journal
     from .keeping import Keeper
 
-__all__ = ["CELLS_PER_TURN", "Committer"]
+__all__ = ["RECORDS_PER_TURN", "Committer"]
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 PATIENCE_S = 60.0
 """How long a store that says it may recover is asked again: long enough for a restart of a server next door."""
 
-CELLS_PER_TURN = 512
-"""Committed cells that are counted, and rows that are handed out for it, before the loop gets a turn (T25)."""
+RECORDS_PER_TURN = 512
+"""Committed rows and cells that are counted, and rows that are handed out for it, before the loop gets a turn (T25)."""
 
 
 class Committer:
@@ -55,7 +54,7 @@ class Committer:
             while self._journal.ready:
                 batch = self._journal.take(self._keeper.due())
                 await self._commit(batch)
-                for number, part in enumerate(parts(batch, CELLS_PER_TURN)):
+                for number, part in enumerate(batch.parts(RECORDS_PER_TURN)):
                     if number:
                         await checkpoint()
                     self._committed(part)

@@ -19,7 +19,7 @@ from ..scheduler.tasks import READY, SKIPPED
 from ..values import Skipped, Usage
 from .conditions import arguments_of, arguments_of_all, condition_holds
 from .effects import Abandoned, Cancel, CoreEffect
-from .group_ends import GroupEnd, GroupEnds
+from .group_ends import GroupEnd, GroupEnds, GroupHold
 from .grouping import Grouping
 from .held_before import HeldBefore
 from .left_lanes import LeftLanes
@@ -78,7 +78,7 @@ class RunCore:
         self.cells_closed = 0  # by an attempt of their own; what follows from them is not counted
         self._records = records
         self._groups = Grouping(group_size)
-        self._ends = GroupEnds(self.frontier, self.journal, self._outcomes, self._follow, columns=len(plans))
+        self._ends = GroupEnds(self.frontier, self.journal, self._outcomes, records, self._follow, columns=len(plans))
         # Lanes that were given up and have ready tasks yet.
         self._emptying: dict[str, None] = {}
         self.unfinished = False  # whether go_on has more to do
@@ -176,7 +176,7 @@ class RunCore:
         if rows and usage != Usage():
             self._spent += 1
             self._records.spent(rows[0], task.column, self._spent, failure.kind.value, usage)
-        self._records.held(item, rows, _wait_s(item, now))
+        self._hold(item, rows, now)
 
     def cancelled(self, task: Task, now: float) -> None:
         """``task`` was stopped because nobody wants it any more."""
@@ -217,7 +217,7 @@ class RunCore:
         self._fresh = fresh
         for item in salvage.expired(now, limit=most):
             self._given_up.add(item.task)
-            self._records.held(item, self.live_rows(item.task), _wait_s(item, now))
+            self._hold(item, self.live_rows(item.task), now)
             if self._left.leave(item.lane, now):
                 self._leave_lane(item.lane)
                 self.effects.append(Abandoned(item.lane, f"{item.reason.value} {item.history['last_message']}".strip()))
@@ -316,6 +316,17 @@ class RunCore:
             self._queue(task, plan)
         return None
 
+    def _hold(self, item: HeldItem[Task], rows: Sequence[int], now: float) -> None:
+        """The store is to know of ``item``, which is held back for ``rows``."""
+        if not rows:
+            return
+        record = self._records.held(item, rows[0], now)
+        if self.plans[item.task.column].group:
+            self._ends.add(GroupHold(item.task, rows, record))
+            self.unfinished = self.unfinished or len(self._ends) > 0
+        else:
+            self.journal.hold(record)
+
     def give_up(self, task: Task) -> None:
         """``task``, which is ready, is left for a later run."""
         if self.frontier.hold(task):
@@ -380,8 +391,3 @@ class RunCore:
         self.cells_closed += len(rows)
         self._ends.add(GroupEnd(task, self.plans[task.column], rows, outcome, usage, attempts, traceback))
         self.unfinished = self.unfinished or len(self._ends) > 0
-
-
-def _wait_s(item: HeldItem[Task], now: float) -> float:
-    """How long ``item`` waits from now; without a time of its own it may be tried again at once."""
-    return 0.0 if item.not_before == inf else max(0.0, item.not_before - now)

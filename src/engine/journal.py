@@ -7,15 +7,14 @@ Pure: the committing is in :mod:`headgate.engine.committer`.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..storage.ports import Batch, CellRecord, HeldRecord, RowRecord, SpentRecord
+from ..storage.ports import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from ..storage.ports import CellRecord, HeldRecord, RowRecord, SpentRecord
 
-__all__ = ["Journal", "parts"]
+__all__ = ["Journal"]
 
 
 class Journal:
@@ -90,7 +89,7 @@ class Journal:
             spent=tuple(self._spent),
             learned=learned,
         )
-        assert _records(batch) == self.waiting
+        assert batch.records == self.waiting
         self.in_commit += self.waiting
         self.waiting = 0
         self._rows, self._cells, self._spent, self._held = [], [], [], {}
@@ -98,7 +97,7 @@ class Journal:
 
     def committed(self, batch: Batch) -> list[int]:
         """``batch``, or a part of one, is durable. Returns the rows of which nothing is outstanding any more."""
-        self.in_commit -= _records(batch)
+        self.in_commit -= batch.records
         settled: list[int] = []
         outstanding = self.outstanding
         for records in (batch.rows, batch.cells):
@@ -109,15 +108,3 @@ class Journal:
                     del outstanding[row]
                     settled.append(row)
         return settled
-
-
-def parts(batch: Batch, most: int) -> Iterator[Batch]:
-    """``batch`` in parts of up to ``most`` cells, the first with everything else in it."""
-    cells = batch.cells
-    yield replace(batch, cells=cells[:most])
-    for start in range(most, len(cells), most):
-        yield Batch(cells=cells[start : start + most])
-
-
-def _records(batch: Batch) -> int:
-    return len(batch.rows) + len(batch.cells) + len(batch.unheld) + len(batch.held) + len(batch.spent)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from ..storage.codec import encode
 from ..storage.ports import CellRecord, CellStatus, HeldRecord, SpentRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ..salvage.decisions import Fail, HeldItem
     from ..scheduler.frontier import Task
@@ -68,13 +69,19 @@ class Records:
         stamp = self._wall_clock()
         self._journal.cell(CellRecord(row, name, CellStatus.SKIPPED, None, reason=reason, finished_at=stamp))
 
-    def held(self, item: HeldItem[Task], rows: Sequence[int], wait_s: float) -> None:
-        """A task is held back for at least ``wait_s``; ``rows`` are the rows that it covers."""
-        history = encode(item.history)
+    def held(self, item: HeldItem[Task], row: int, now: float) -> HeldRecord:
+        """What there is to say of a task that is held back, as the record of ``row``. Without a time of its own it may
+        be tried again at once.
+        """
         column = self._plans[item.task.column].name
-        not_before = self._wall_clock() + wait_s
+        not_before = self._wall_clock() + (0.0 if item.not_before == inf else max(0.0, item.not_before - now))
+        return HeldRecord(row, column, item.reason.value, not_before, item.attempts, encode(item.history))
+
+    def hold(self, record: HeldRecord, rows: Iterable[int]) -> None:
+        """The task is held back for each of ``rows``."""
+        hold = self._journal.hold
         for row in rows:
-            self._journal.hold(HeldRecord(row, column, item.reason.value, not_before, item.attempts, history))
+            hold(HeldRecord(row, *record[1:]))
 
     def spent(self, row: int, column: int, attempt: int, reason: str, usage: Usage) -> None:
         """An attempt failed after it used tokens."""

@@ -1,88 +1,34 @@
 """The store in memory: for tests, for trying things out, and the reference for every other store.
 
-It keeps its promises (all or nothing, first outcome wins, fencing) except that it survives nothing. Its
-commit never suspends, so it works under a virtual clock, and a test that uses it sees one state between any
-two awaits.
+It keeps its promises (all or nothing, first outcome wins, fencing) except that it survives nothing. A commit of up to
+``RECORDS_PER_TURN`` records never suspends, so a test that uses it sees one state between any two awaits; a larger one
+lets others have their turns while it is being checked (T25), and is there as a whole from one moment to the next.
 """
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
-from ..values import Usage
+import anyio
+from anyio.lowlevel import checkpoint
+
+from ..errors import StoreError
 from . import rules
-from .ports import RUNNING, Batch, Durability, RunInfo, StoredRow
+from .memory_state import Change, RunState
+from .ports import Durability
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from .ports import CellRecord, HeldRecord, RowRecord, SpentRecord
+    from ..values import Usage
+    from .ports import Batch, RunInfo, StoredRow
 
-__all__ = ["MemoryRun", "MemoryStore"]
+__all__ = ["RECORDS_PER_TURN", "MemoryRun", "MemoryStore"]
 
-
-@dataclass(slots=True)
-class _Run:
-    """The state of one run; every handle of it works on the same one."""
-
-    name: str
-    created_at: float
-    epoch: int = 0
-    status: str = RUNNING
-    finished_at: float | None = None
-    fingerprints: dict[str, str] = field(default_factory=dict[str, str])
-    rows: dict[int, RowRecord] = field(default_factory=dict[int, "RowRecord"])
-    positions: dict[str, int] = field(default_factory=dict[str, int])
-    cells: defaultdict[int, dict[str, CellRecord]] = field(
-        default_factory=lambda: defaultdict[int, "dict[str, CellRecord]"](dict)
-    )
-    held: dict[int, dict[str, HeldRecord]] = field(default_factory=dict[int, "dict[str, HeldRecord]"])
-    spent: dict[int, dict[tuple[int, str, int], SpentRecord]] = field(
-        default_factory=dict[int, "dict[tuple[int, str, int], SpentRecord]"]
-    )
-    # Rows that are kept no more, and the tokens per column that they took.
-    forgotten: int = 0
-    forgotten_usage: dict[str, Usage] = field(default_factory=dict[str, Usage])
-
-    def info(self) -> RunInfo:
-        return RunInfo(
-            run=self.name,
-            epoch=self.epoch,
-            fingerprints=self.fingerprints,
-            status=self.status,
-            rows=len(self.rows) + self.forgotten,
-            created_at=self.created_at,
-            finished_at=self.finished_at,
-            durability=Durability.NONE,
-        )
-
-    def usage(self, row: int) -> Iterator[tuple[str, Usage]]:
-        """What the attempts of one row took, by column."""
-        if row in self.cells:
-            for cell in self.cells[row].values():
-                yield cell.column, cell.usage
-        for spent in self.spent.get(row, {}).values():
-            yield spent.column, spent.usage
-
-    def forget(self, row: int) -> None:
-        self.forgotten += 1
-        _add(self.forgotten_usage, self.usage(row))
-        del self.positions[self.rows.pop(row).row_id]
-        for records in (self.cells, self.held, self.spent):
-            records.pop(row, None)
-
-    def check_whole(self) -> None:
-        if self.forgotten:
-            raise rules.expired(self.name, self.forgotten)
-
-    def stored(self, row: int) -> StoredRow:
-        order = {name: place for place, name in enumerate(self.fingerprints)}
-        cells = sorted(self.cells.get(row, {}).values(), key=lambda cell: order[cell.column])
-        held = sorted(self.held.get(row, {}).values(), key=lambda task: order[task.column])
-        return StoredRow(self.rows[row], tuple(cells), tuple(held))
+RECORDS_PER_TURN: Final = 2_048
+"""Records of one commit that are checked before the loop gets a turn: about 2 ms."""
 
 
 class MemoryStore:
@@ -94,7 +40,7 @@ class MemoryStore:
     durability = Durability.NONE
 
     def __init__(self, *, max_payload: int = rules.MAX_PAYLOAD, clock: Callable[[], float] = time.time) -> None:
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, RunState] = {}
         self._learned: dict[str, bytes] = {}  # by run, the latest at the end
         self._max_payload = max_payload
         self._clock = clock
@@ -107,13 +53,11 @@ class MemoryStore:
     async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> MemoryRun:
         """See :meth:`headgate.storage.ports.RunStore.open_run`."""
         self._check_open()
-        state = self._runs.get(run) or _Run(run, created_at=self._clock())
+        state = self._runs.get(run) or RunState(run, created_at=self._clock())
         state.check_whole()
         rules.check_fingerprints(run, state.fingerprints, fingerprints)
         self._runs[run] = state
-        state.fingerprints.update(fingerprints)
-        state.epoch += 1
-        state.status, state.finished_at = RUNNING, None
+        state.open(fingerprints)
         return MemoryRun(state, self._learned, self._max_payload, self._clock)
 
     def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:
@@ -129,17 +73,13 @@ class MemoryStore:
 
     def read_spent(self, run: str) -> dict[str, Usage]:
         """See :meth:`headgate.storage.ports.RunStore.read_spent`."""
-        state = self._state(run)
-        totals = dict(state.forgotten_usage)
-        for row in state.rows:
-            _add(totals, state.usage(row))
-        return totals
+        return self._state(run).usage()
 
     async def aclose(self) -> None:
         """Take no more work. What is stored can still be read from this object."""
         self._closed = True
 
-    def _state(self, run: str) -> _Run:
+    def _state(self, run: str) -> RunState:
         if run not in self._runs:
             raise rules.unknown_run(run)
         return self._runs[run]
@@ -152,7 +92,9 @@ class MemoryStore:
 class MemoryRun:
     """A :class:`~headgate.storage.ports.RunHandle` on a run in memory."""
 
-    def __init__(self, state: _Run, learned: dict[str, bytes], max_payload: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, state: RunState, learned: dict[str, bytes], max_payload: int, clock: Callable[[], float]
+    ) -> None:
         self._state = state
         self._info = state.info()
         self._all_learned = learned
@@ -172,14 +114,17 @@ class MemoryRun:
         return self._learned
 
     async def commit(self, batch: Batch) -> None:
-        """See :meth:`headgate.storage.ports.RunHandle.commit`. Never suspends."""
+        """See :meth:`headgate.storage.ports.RunHandle.commit`. Suspends only for more than ``RECORDS_PER_TURN``."""
         self._check_open()
         self._check_epoch()
-        rules.check_sizes(self._info.run, batch, self._max_payload)
-        rows = self._new_rows(batch)
-        cells = self._new_cells(batch, rows)
-        self._check_cells_known(batch, rows)
-        self._apply(batch, rows, cells)
+        self._state.begin_commit()
+        try:
+            change = self._change(batch)
+            if batch.records > RECORDS_PER_TURN:
+                await self._check_in_turns(change, batch)
+            self._write(change, batch)
+        finally:
+            self._state.end_commit()
 
     async def load(self, first: int, last: int) -> list[StoredRow]:
         """See :meth:`headgate.storage.ports.RunHandle.load`."""
@@ -222,80 +167,27 @@ class MemoryRun:
         if self._state.epoch != self._info.epoch:
             raise rules.fenced_out(self._info.run, self._info.epoch, self._state.epoch)
 
-    def _new_rows(self, batch: Batch) -> dict[int, RowRecord]:
-        """Return the rows that are not stored yet. Raises for one that contradicts a stored one."""
-        fresh: dict[int, RowRecord] = {}
-        ids: dict[str, int] = {}
-        stored, positions = self._state.rows, self._state.positions
-        for record in batch.rows:
-            row, row_id = record.row, record.row_id
-            if not (row in stored or row in fresh or row_id in positions or row_id in ids):
-                fresh[row] = record
-                ids[row_id] = row
-                continue
-            here = self._state.rows.get(record.row) or fresh.get(record.row)
-            place = self._state.positions.get(record.row_id, ids.get(record.row_id))
-            same_id = None if place is None else rules.Row(place, record.row_id, record.digest)
-            at_place = None if here is None else rules.Row(here.row, here.row_id, here.digest)
-            if refusal := rules.row_refusal(self._info.run, record, at_place, same_id):
-                raise refusal
-            if here is None:
-                fresh[record.row] = record
-                ids[record.row_id] = record.row
-        return fresh
+    def _change(self, batch: Batch) -> Change:
+        return Change(self._state, batch, limit=self._max_payload, most=RECORDS_PER_TURN)
 
-    def _new_cells(self, batch: Batch, rows: dict[int, RowRecord]) -> dict[tuple[int, str], CellRecord]:
-        """Return the outcomes that are not stored yet. Raises for one that contradicts a stored one."""
-        fresh: dict[tuple[int, str], CellRecord] = {}
-        stored_rows, stored_cells, columns = self._state.rows, self._state.cells, self._info.fingerprints
-        for cell in batch.cells:
-            row, column = cell.row, cell.column
-            if column not in columns or (row not in stored_rows and row not in rows):
-                self._check_known(row, column, rows)
-            key = (row, column)
-            known = stored_cells[row].get(column) if row in stored_cells else None
-            if known is None and key in fresh:
-                known = fresh[key]
-            if known is None:
-                fresh[key] = cell
-            elif refusal := rules.cell_refusal(self._info.run, cell, known.status, known.payload):
-                raise refusal
-        return fresh
+    async def _check_in_turns(self, change: Change, batch: Batch) -> None:
+        try:
+            while change.check():
+                await checkpoint()
+        except anyio.get_cancelled_exc_class():
+            # It is not cancelled with its caller, who hears nothing of it any more.
+            with suppress(StoreError):
+                self._write(change, batch)
+            raise
 
-    def _check_cells_known(self, batch: Batch, rows: dict[int, RowRecord]) -> None:
-        for held in batch.held:
-            self._check_known(held.row, held.column, rows)
-        for spent in batch.spent:
-            self._check_known(spent.row, spent.column, rows)
-
-    def _check_known(self, row: int, column: str, rows: dict[int, RowRecord]) -> None:
-        if column not in self._info.fingerprints:
-            raise rules.unknown_column(self._info.run, column)
-        if row not in self._state.rows and row not in rows:
-            raise rules.unknown_row(self._info.run, row)
-
-    def _apply(self, batch: Batch, rows: dict[int, RowRecord], cells: dict[tuple[int, str], CellRecord]) -> None:
-        """Write what has been checked. Nothing in here may fail."""
-        state = self._state
-        for record in rows.values():
-            state.rows[record.row] = record
-            state.positions[record.row_id] = record.row
-        for (row, column), cell in cells.items():
-            state.cells[row][column] = cell
-        if state.held:
-            for row, column in (*cells, *batch.unheld):
-                state.held.get(row, {}).pop(column, None)
-        for held in batch.held:
-            if held.column not in state.cells.get(held.row, {}):
-                state.held.setdefault(held.row, {})[held.column] = held
-        for spent in batch.spent:
-            key = (self._info.epoch, spent.column, spent.attempt)
-            state.spent.setdefault(spent.row, {}).setdefault(key, spent)
+    def _write(self, change: Change, batch: Batch) -> None:
+        """Write the batch, in one step; what was found of it already counts as long as nobody changed the run since."""
+        self._check_epoch()
+        if change.outdated:
+            change = self._change(batch)
+        while change.check():
+            pass
+        change.apply()
         if batch.learned is not None:
-            self._all_learned.pop(state.name, None)
-            self._all_learned[state.name] = batch.learned
-
-
-def _add(totals: dict[str, Usage], spent: Iterable[tuple[str, Usage]]) -> None:
-    for column, usage in spent:
-        totals[column] = totals.get(column, Usage()) + usage
+            self._all_learned.pop(self._info.run, None)
+            self._all_learned[self._info.run] = batch.learned

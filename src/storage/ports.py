@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from ..values import Usage
 
@@ -38,6 +38,8 @@ __all__ = [
     "SpentRecord",
     "StoredRow",
 ]
+
+T = TypeVar("T")
 
 _NO_TOKENS: Final = Usage()
 
@@ -66,7 +68,8 @@ class CellStatus(StrEnum):
     SKIPPED = "skipped"
 
 
-# Tuples, because there is one of each for every cell and row: ten fields of a frozen dataclass take 2 us to set.
+# Tuples, because there is one of each for every cell and row: ten fields of a frozen dataclass take 2 us to set. A held
+# task of a large group has a record for each of its rows.
 
 
 class RowRecord(NamedTuple):
@@ -98,8 +101,7 @@ class CellRecord(NamedTuple):
     finished_at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class HeldRecord:
+class HeldRecord(NamedTuple):
     """A held-back cell. Not before ``not_before`` is it tried again; ``history`` is the holder's own JSON."""
 
     row: int
@@ -136,6 +138,29 @@ class Batch:
     held: tuple[HeldRecord, ...] = ()
     spent: tuple[SpentRecord, ...] = ()
     learned: bytes | None = None
+
+    @property
+    def records(self) -> int:
+        """How many records it holds; what was learned is none."""
+        return len(self.rows) + len(self.cells) + len(self.unheld) + len(self.held) + len(self.spent)
+
+    def parts(self, most: int) -> Iterator[Batch]:
+        """The same in the same order, in parts of up to ``most`` records: for whoever takes several turns over it."""
+        if self.records <= most:
+            yield self
+            return
+        for rows in _slices(self.rows, most):
+            yield Batch(rows=rows)
+        for cells in _slices(self.cells, most):
+            yield Batch(cells=cells)
+        for unheld in _slices(self.unheld, most):
+            yield Batch(unheld=unheld)
+        for held in _slices(self.held, most):
+            yield Batch(held=held)
+        for spent in _slices(self.spent, most):
+            yield Batch(spent=spent)
+        if self.learned is not None:
+            yield Batch(learned=self.learned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,3 +278,8 @@ class RunStore(Protocol):
     async def aclose(self) -> None:
         """Finish what was handed in, then let go of everything. Repeating it does no harm."""
         ...
+
+
+def _slices(records: tuple[T, ...], most: int) -> Iterator[tuple[T, ...]]:
+    for start in range(0, len(records), most):
+        yield records[start : start + most]

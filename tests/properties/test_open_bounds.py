@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 
 import headgate
-from headgate.storage.codec import encode_row
+from headgate.storage.codec import encode, encode_row
 from headgate.testing.clock import run_virtual
 
 if TYPE_CHECKING:
@@ -42,7 +42,10 @@ class Stream:
 
 streams = st.builds(
     Stream,
-    sizes=st.lists(st.one_of(st.integers(1, 50), st.integers(1, 4_000)), max_size=60),
+    sizes=st.one_of(
+        st.lists(st.one_of(st.integers(1, 50), st.integers(1, 4_000)), max_size=60),
+        st.lists(st.integers(30, 40), min_size=40, max_size=60),  # where one row tells of the next
+    ),
     result=st.sampled_from([0.0, 1.0, 20.0]),
     most_rows=st.integers(4, 40),
     most_bytes=st.integers(1, 8_000),
@@ -63,6 +66,8 @@ class Watch:
         self.pulled = 0
         self.taken: list[int] = []
         self.open: dict[int, int] = {}
+        self.smallest = 10**9  # of all rows whose results are there, in bytes
+        self.one_is_gone = False
 
     def ask(self) -> None:
         """One more row is asked for: then there has to be room for it."""
@@ -71,11 +76,16 @@ class Watch:
         if self.stream.pace_s is None:
             for index in list(self.open):
                 if index not in self.run.core.rows:
-                    del self.open[index]
+                    self._goes(index)
         self.run.core.open.check()
         assert len(self.open) < self.stream.most_rows
         begun = self.stream.group > 1 and self.pulled % self.stream.group
-        assert sum(self.open.values()) < self.stream.most_bytes or not self.open or begun
+        if not self.open or begun:
+            return
+        assert sum(self.open.values()) < self.stream.most_bytes
+        # A row in progress will weigh what others did, and so will this one; a source that pauses was asked before.
+        known = self.one_is_gone and self.stream.arrival_s is None
+        assert not known or (len(self.open) + 1) * self.smallest <= self.stream.most_bytes
 
     def give(self, size: int) -> dict[str, object]:
         row: dict[str, object] = {"row": self.pulled, "text": "x" * size}
@@ -83,9 +93,20 @@ class Watch:
         self.pulled += 1
         return row
 
+    def answer(self, row: int, text: str) -> str:
+        """What the body yields is there from now on, and open as the row is."""
+        value = "y" * int(len(text) * self.stream.result)
+        self.open[row] += len(encode(value))
+        self.smallest = min(self.smallest, self.open[row])
+        return value
+
     def take(self, row: headgate.FinishedRow) -> None:
         self.taken.append(row.index)
-        del self.open[row.index]
+        self._goes(row.index)
+
+    def _goes(self, row: int) -> None:
+        del self.open[row]
+        self.one_is_gone = True
 
     def rows(self) -> Iterator[dict[str, object]] | AsyncIterator[dict[str, object]]:
         pause = self.stream.arrival_s
@@ -103,15 +124,15 @@ class Watch:
             yield self.give(size)
 
 
-def pipeline_of(stream: Stream) -> headgate.Pipeline:
+def pipeline_of(watch: Watch) -> headgate.Pipeline:
     pipeline = headgate.Pipeline("stream")
 
     @pipeline.column(model=MODEL)
     async def answer(row: int, text: str) -> str:
         await anyio.sleep(0.2 + 0.1 * (row % 3))
-        return "y" * int(len(text) * stream.result)
+        return watch.answer(row, text)
 
-    if stream.group:
+    if watch.stream.group:
 
         @pipeline.column(scope="group")
         async def together(answer: list[str]) -> list[int]:
@@ -122,8 +143,9 @@ def pipeline_of(stream: Stream) -> headgate.Pipeline:
 
 @given(streams)
 def test_open_rows_and_bytes_stay_within_their_bounds(stream: Stream) -> None:
-    """A row is asked for only while fewer than ``max_open_rows`` are open and fewer than ``max_open_bytes`` bytes; one
-    that is larger passes alone, and a group that has begun comes in as a whole. Every row comes out once.
+    """A row is asked for only while fewer than ``max_open_rows`` are open and fewer than ``max_open_bytes`` bytes, what
+    the bodies yielded included, and those that rows in progress will have if they are like the smallest before them.
+    One that is larger passes alone, and a group that has begun comes in as a whole. Every row comes out once.
     """
     watch = Watch(stream)
 
@@ -131,7 +153,7 @@ def test_open_rows_and_bytes_stay_within_their_bounds(stream: Stream) -> None:
         limits = {"*": headgate.Limits(concurrency=stream.concurrency)}
         async with headgate.Engine(limits=limits, seed=1) as engine:
             run = watch.run = await engine.start(
-                pipeline_of(stream),
+                pipeline_of(watch),
                 watch.rows(),
                 group_size=max(1, stream.group),
                 max_open_rows=stream.most_rows,
@@ -160,7 +182,7 @@ def test_a_consumer_that_takes_nothing_stops_the_run(backend: str) -> None:
 
     async def main() -> headgate.RunReport:
         async with headgate.Engine(limits={"*": headgate.Limits(concurrency=64)}, seed=1) as engine:
-            run = await engine.start(pipeline_of(stream), watch.rows(), max_open_rows=most, min_open_rows=100)
+            run = await engine.start(pipeline_of(watch), watch.rows(), max_open_rows=most, min_open_rows=100)
             async with aclosing(run.rows()) as finished:
                 watch.take(await anext(finished))
                 await anyio.sleep(1_000)
@@ -191,7 +213,7 @@ def test_huge_payloads(source: str, arrival_s: float | None) -> None:
     async def main() -> headgate.RunReport:
         async with headgate.Engine(limits={"*": headgate.Limits(concurrency=4)}, seed=1) as engine:
             run = await engine.start(
-                pipeline_of(stream), watch.rows(), max_open_rows=1_000, max_open_bytes=most_bytes, min_open_rows=20
+                pipeline_of(watch), watch.rows(), max_open_rows=1_000, max_open_bytes=most_bytes, min_open_rows=20
             )
             async with aclosing(run.rows()) as finished:
                 async for row in finished:

@@ -252,7 +252,44 @@ def test_t25_a_large_group_ends(turns: Turns, *, fails: bool) -> None:
     assert CELLS_PER_PART - columns < turns.most <= CELLS_PER_PART + JOBS_PER_TURN
 
 
-def test_a_large_group_is_durable_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
+    """All that is committed."""
+    seen: list[Batch] = []
+    commit = MemoryRun.commit
+
+    async def watched(handle: MemoryRun, batch: Batch) -> None:
+        seen.append(batch)
+        await commit(handle, batch)
+
+    monkeypatch.setattr(MemoryRun, "commit", watched)
+    return seen
+
+
+@pytest.mark.parametrize("patience", [100.0, 4.0])
+def test_t25_a_large_group_is_held_back(turns: Turns, batches: list[Batch], patience: float) -> None:
+    """What the store is to know of each of its rows is written in turns, and committed in one piece (D6). So it is when
+    the group is given up.
+    """
+    rows, calls = 2_000, [0]
+    pipeline = headgate.Pipeline("held")
+
+    @pipeline.column(scope="group")
+    async def together(row: list[int]) -> list[int]:
+        calls[0] += 1
+        if calls[0] == 1 or patience < 5:
+            raise Refused(429, retry_after="5")
+        return row
+
+    report = turns.run(
+        pipeline, rows, lambda run: run.core.journal.backlog, group_size=rows, max_open_rows=rows, patience=patience
+    )
+    assert (report.held if patience < 5 else report.done) == rows
+    assert CELLS_PER_PART <= turns.most <= CELLS_PER_PART + JOBS_PER_TURN
+    assert {len(batch.held) for batch in batches} == {0, rows}
+
+
+def test_a_large_group_is_durable_in_one_piece(batches: list[Batch]) -> None:
     """D2: what a group yields is committed for all of its rows or for none, though it is told to them in parts; and
     groups that follow each other do not keep everything from being committed.
     """
@@ -267,21 +304,13 @@ def test_a_large_group_is_durable_in_one_piece(monkeypatch: pytest.MonkeyPatch) 
     async def after(together: int) -> int:
         return together
 
-    batches: list[int] = []
-    commit = MemoryRun.commit
-
-    async def watched(handle: MemoryRun, batch: Batch) -> None:
-        batches.append(sum(cell.column == "together" for cell in batch.cells))
-        await commit(handle, batch)
-
-    monkeypatch.setattr(MemoryRun, "commit", watched)
-
     async def main() -> headgate.RunReport:
         return await headgate.arun(pipeline, rows, group_size=size, max_open_rows=rows, min_open_rows=rows, seed=1)
 
     report = run_virtual(main)
     assert report.done == rows
-    assert [cells for cells in batches if cells] == [size] * (rows // size)
+    cells = [sum(cell.column == "together" for cell in batch.cells) for batch in batches]
+    assert [count for count in cells if count] == [size] * (rows // size)
 
 
 def test_t25_the_end_of_a_run_with_much_open(turns: Turns) -> None:

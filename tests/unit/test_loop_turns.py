@@ -12,7 +12,7 @@ import anyio.lowlevel
 import pytest
 
 import headgate
-from headgate.engine.committer import CELLS_PER_TURN
+from headgate.engine.committer import RECORDS_PER_TURN
 from headgate.engine.intake import ROWS_PER_PULL
 from headgate.engine.loop import RunLoop
 from headgate.engine.turnstile import Ticket, Turnstile
@@ -305,4 +305,4 @@ def test_t25_a_large_commit(backend: Literal["asyncio", "trio"], monkeypatch: py
     report = run_virtual(main, backend=backend)
     assert report.done == rows
     steps = [after - before for before, after in pairwise([*handed, rows])]
-    assert 0 < max(steps) <= 2 * CELLS_PER_TURN
+    assert 0 < max(steps) <= 2 * RECORDS_PER_TURN

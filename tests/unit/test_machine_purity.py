@@ -44,6 +44,7 @@ MACHINES = {
     "engine/usage.py",
     "engine/values.py",
     "errors.py",
+    "storage/memory_state.py",
     "storage/rules.py",
     "values.py",
 }
