@@ -37,7 +37,8 @@ def kept(engine: headgate.Engine) -> int:
     """How many rows the engine's own store keeps."""
     store = engine.store
     assert isinstance(store, MemoryStore)
-    return sum(len(run.rows) + len(run.cells) for run in store._runs.values())  # pyright: ignore[reportPrivateUsage]
+    runs = store._runs.values()  # pyright: ignore[reportPrivateUsage]
+    return sum(len(run.rows) + sum(map(len, run.cells.values())) for run in runs)
 
 
 @both
