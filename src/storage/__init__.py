@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from .codec import decode, digest_of, encode, encode_row, stored_form
+from .files import FileStore
 from .memory import MemoryStore
 from .opening import open_store
 from .ports import (
@@ -31,6 +32,7 @@ __all__ = [
     "CellRecord",
     "CellStatus",
     "Durability",
+    "FileStore",
     "HeldRecord",
     "MemoryStore",
     "RowRecord",

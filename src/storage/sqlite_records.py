@@ -16,6 +16,7 @@ from zlib import crc32
 from ..errors import ResultCorrupt
 from ..values import Usage
 from . import rules
+from .codec import storable
 from .ports import RUNNING, CellRecord, CellStatus, HeldRecord, RowRecord, RunInfo, StoredRow
 from .sqlite_insert import Insert
 
@@ -24,7 +25,18 @@ if TYPE_CHECKING:
 
     from .ports import Batch, Durability
 
-__all__ = ["Opened", "find", "finish", "load", "open_run", "read_info", "read_spent", "write_batch"]
+__all__ = [
+    "Opened",
+    "find",
+    "finish",
+    "load",
+    "open_run",
+    "opened",
+    "own_learned",
+    "read_info",
+    "read_spent",
+    "write_batch",
+]
 
 _ROWS: Final = Insert("input_row", 6)
 _CELLS: Final = Insert("cell", 14)
@@ -70,8 +82,10 @@ def open_run(
     fingerprints: Mapping[str, str],
     now: float,
     durability: Durability,
+    *,
+    epoch: int | None = None,
 ) -> Opened:
-    """Create the run or give it its next epoch. Raises FingerprintMismatch."""
+    """Create the run, and let ``epoch``, or else the next one, begin. Raises FingerprintMismatch."""
     insert = "INSERT INTO run (name, epoch, status, created_at) VALUES (?, 0, ?, ?) ON CONFLICT DO NOTHING"
     connection.execute(insert, (run, RUNNING, now))
     number = _number(connection, run)
@@ -82,8 +96,14 @@ def open_run(
         "INSERT INTO run_column VALUES (?, ?, ?, ?)",
         [(number, place, name, fingerprints[name]) for place, name in enumerate(added, len(stored))],
     )
-    update = "UPDATE run SET epoch = epoch + 1, status = ?, finished_at = NULL WHERE id = ?"
-    connection.execute(update, (RUNNING, number))
+    update = "UPDATE run SET epoch = coalesce(?, epoch + 1), status = ?, finished_at = NULL WHERE id = ?"
+    connection.execute(update, (epoch, RUNNING, number))
+    return opened(connection, run, durability)
+
+
+def opened(connection: sqlite3.Connection, run: str, durability: Durability) -> Opened:
+    """Return the latest opening of the run. Raises UnknownRun."""
+    number = _number(connection, run)
     columns = {name: place for name, (place, _) in _columns(connection, number).items()}
     return Opened(number, columns, read_info(connection, run, durability), _read_learned(connection, number))
 
@@ -107,6 +127,11 @@ def finish(connection: sqlite3.Connection, opened: Opened, status: str, now: flo
     """Record how the run ended. Raises FencedOut."""
     _check_epoch(connection, opened)
     connection.execute("UPDATE run SET status = ?, finished_at = ? WHERE id = ?", (status, now, opened.number))
+
+
+def own_learned(connection: sqlite3.Connection, number: int) -> bytes | None:
+    """Return what the run itself learned last; None if nothing, or if it does not match its checksum."""
+    return _intact(connection.execute("SELECT checksum, data FROM learned WHERE run = ?", (number,)).fetchone())
 
 
 def find(connection: sqlite3.Connection, run: int, row_ids: Sequence[str]) -> dict[str, int]:
@@ -200,11 +225,6 @@ def _column(opened: Opened, name: str) -> int:
     return number
 
 
-def _text(said: str) -> str:
-    """Return what a provider said as text that can be stored: half a surrogate pair must not sink a batch."""
-    return said if said.isascii() else said.encode("utf-8", "backslashreplace").decode()
-
-
 def _write_rows(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:
     run = opened.number
     fresh = ((run, r.row, r.row_id, r.digest, crc32(r.data), r.data) for r in batch.rows)
@@ -227,7 +247,7 @@ def _write_cells(connection: sqlite3.Connection, opened: Opened, batch: Batch) -
     fresh = (
         (
             *(run, c.row, _column(opened, c.column), epoch, _WORDS[c.status]),
-            *(_text(c.reason), _text(c.message), c.attempts, c.http_status),
+            *(storable(c.reason), storable(c.message), c.attempts, c.http_status),
             *(c.usage.input_tokens, c.usage.output_tokens, c.finished_at, crc32(c.payload or b""), c.payload),
         )
         for c in batch.cells
@@ -253,7 +273,7 @@ def _write_held(connection: sqlite3.Connection, opened: Opened, batch: Batch) ->
     gone = [(run, row, columns[column]) for row, column in batch.unheld if column in columns]
     connection.executemany(_DELETE_HELD, gone)
     held = [
-        (run, h.row, _column(opened, h.column), _text(h.reason), h.not_before, h.attempts, h.history)
+        (run, h.row, _column(opened, h.column), storable(h.reason), h.not_before, h.attempts, h.history)
         for h in batch.held
     ]
     connection.executemany(_INSERT_HELD, held)
@@ -268,7 +288,7 @@ def _write_spent(connection: sqlite3.Connection, opened: Opened, batch: Batch) -
     run, epoch = opened.number, opened.info.epoch
     spent = [
         (
-            *(run, s.row, _column(opened, s.column), epoch, s.attempt, _text(s.reason)),
+            *(run, s.row, _column(opened, s.column), epoch, s.attempt, storable(s.reason)),
             *(s.usage.input_tokens, s.usage.output_tokens),
         )
         for s in batch.spent
@@ -283,11 +303,14 @@ def _write_learned(connection: sqlite3.Connection, opened: Opened, batch: Batch)
 
 
 def _read_learned(connection: sqlite3.Connection, number: int) -> bytes | None:
-    found = connection.execute(_SELECT_LEARNED, (number,)).fetchone()
+    return _intact(connection.execute(_SELECT_LEARNED, (number,)).fetchone())
+
+
+def _intact(found: tuple[int, object] | None) -> bytes | None:
+    """Return what was learned. Damaged, it is as good as never learned."""
     if found is None:
         return None
     checksum, data = found
-    # Damaged, it is as good as never learned.
     return data if isinstance(data, bytes) and crc32(data) == checksum else None
 
 

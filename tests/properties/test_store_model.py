@@ -34,6 +34,7 @@ from headgate.storage import (
     CellRecord,
     CellStatus,
     Durability,
+    FileStore,
     HeldRecord,
     MemoryStore,
     RowRecord,
@@ -389,7 +390,25 @@ class SqliteMachine(StoreMachine):
         self.place.cleanup()
 
 
+class FileMachine(StoreMachine):
+    """Two stores on one directory, as two processes would have it."""
+
+    openers = 2
+
+    def __init__(self) -> None:
+        self.place = tempfile.TemporaryDirectory()
+        super().__init__()
+
+    def make_store(self) -> RunStore:
+        return FileStore(Path(self.place.name, "store"), max_payload=MAX_PAYLOAD)
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.place.cleanup()
+
+
 TestMemoryStore = MemoryMachine.TestCase
 TestSqliteStore = SqliteMachine.TestCase
 # Every example makes a file and opens it some hundred times.
-TestSqliteStore.settings = settings(max_examples=max(20, settings().max_examples // 3))
+TestFileStore = FileMachine.TestCase
+TestSqliteStore.settings = TestFileStore.settings = settings(max_examples=max(20, settings().max_examples // 3))
