@@ -65,9 +65,11 @@ def publish(disk: Disk, path: Path, data: bytes) -> bool:
 
 
 def put(disk: Disk, path: Path, data: bytes) -> None:
-    """Let ``path`` be a file with ``data``, lasting on return, whatever was there. Raises OSError."""
+    """Let ``path`` be a file with ``data``, whatever was there. Raises OSError.
+
+    After a loss of power it may be again what it was before: this is for what nobody depends on.
+    """
     disk.rename(_write_temporary(disk, path, data), path)
-    disk.sync_dir(path.parent)
 
 
 def make_dirs(disk: Disk, path: Path, *, below: Path) -> None:

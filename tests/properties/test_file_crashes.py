@@ -1,0 +1,197 @@
+"""The file store on a disk that loses power at any operation: nothing acknowledged is lost, nothing is there by half.
+
+The writer's thread is left out: what it calls is called here in the same order, so that every operation on the disk can
+be the last one.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headgate.errors import FencedOut, StoreError, UnknownRun
+from headgate.storage import (
+    Batch,
+    CellRecord,
+    CellStatus,
+    Durability,
+    HeldRecord,
+    RowRecord,
+    SpentRecord,
+    StoredRow,
+    run_logs,
+)
+from headgate.storage.run_logs import RunLogs
+from headgate.storage.sqlite_records import Opened, load
+from headgate.values import Usage
+
+from .crashing_disk import ROOT, CrashingDisk, PowerLoss, Site
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FINGERPRINTS = {"a": "1", "b": "1"}
+RUN = "tickets"
+
+
+def batch(row: int) -> Batch:
+    """All kinds of records about one row, so that half a batch can be told from a whole one."""
+    return Batch(
+        rows=(RowRecord(row, f"id{row}", b"digest", b'{"n": %d}' % row),),
+        cells=(CellRecord(row, "a", CellStatus.DONE, b'"answer %d"' % row),),
+        held=(HeldRecord(row, "b", "rate_limited", 99.5, 1, b"[]"),),
+        spent=(SpentRecord(row, "a", 1, "provider_error", Usage(1, 2)),),
+    )
+
+
+def expected(row: int) -> StoredRow:
+    whole = batch(row)
+    return StoredRow(whole.rows[0], whole.cells, whole.held)
+
+
+class Writer:
+    """Commits rows in groups, as the store's thread does, and remembers what was acknowledged."""
+
+    def __init__(self, disk: CrashingDisk) -> None:
+        self.logs = RunLogs(disk, ROOT / "store", Durability.HOST, lambda: 1.0)
+        self.opened: Opened | None = None
+
+    def open(self) -> None:
+        self.logs.begin(writes=True)
+        self.opened = self.logs.open(RUN, FINGERPRINTS)
+        self.logs.commit()
+
+    def commit(self, rows: Sequence[int]) -> None:
+        assert self.opened is not None
+        self.logs.begin(writes=True)
+        try:
+            for row in rows:
+                self.logs.write(self.opened, batch(row))
+            self.logs.commit()
+        except BaseException:
+            self.logs.connection().execute("ROLLBACK")
+            raise
+
+    def finish(self) -> None:
+        assert self.opened is not None
+        self.logs.begin(writes=True)
+        self.logs.finish(self.opened, "completed")
+        self.logs.commit()
+
+
+def stored(disk: CrashingDisk) -> list[StoredRow]:
+    reader = Writer(disk)
+    reader.logs.begin(writes=True)
+    try:
+        reader.logs.catch_up(RUN)
+        reader.logs.commit()
+        return load(reader.logs.connection(), RUN, 0, 999)
+    except UnknownRun:
+        return []
+    finally:
+        reader.logs.close()
+
+
+SIZES = (2, 1, 3)
+groups = st.lists(st.integers(1, 3), min_size=1, max_size=5)
+
+
+def play(disk: CrashingDisk, sizes: Sequence[int], reopen_after: int, acknowledged: list[int]) -> None:
+    """Open the run, commit rows in groups, take it over once in between, finish it."""
+    writer = Writer(disk)
+    writer.open()
+    row = 0
+    for number, size in enumerate(sizes):
+        if number == reopen_after:
+            old, writer = writer, Writer(disk)
+            writer.open()
+            with pytest.raises(FencedOut):
+                old.commit([row])
+        rows = range(row, row + size)
+        writer.commit(rows)
+        acknowledged += rows
+        row += size
+    writer.finish()
+
+
+def check(disk: CrashingDisk, acknowledged: Sequence[int], largest: int) -> None:
+    """D2: what was acknowledged, and perhaps the one group that was under way, and of that all or nothing."""
+    rows = stored(disk)
+    assert [one.record.row for one in rows] == list(range(len(rows))), "a hole"
+    assert rows == [expected(one.record.row) for one in rows], "a batch by half"
+    assert len(acknowledged) <= len(rows) <= len(acknowledged) + largest, (len(acknowledged), len(rows))
+
+
+@given(sizes=groups, reopen_after=st.integers(0, 5), seed=st.integers(0, 2**32), data=st.data())
+def test_power_is_lost_at_any_operation(sizes: list[int], reopen_after: int, seed: int, data: st.DataObject) -> None:
+    """D1, D2: on a disk that keeps, drops, reorders or tears what was not synced; and the run goes on afterwards."""
+    whole = CrashingDisk()
+    play(whole, sizes, reopen_after, [])
+    disk = CrashingDisk()
+    disk.dies_at = data.draw(st.integers(1, whole.operations), label="dies at")
+    acknowledged: list[int] = []
+    with pytest.raises(PowerLoss):
+        play(disk, sizes, reopen_after, acknowledged)
+    disk.restart(Random(seed))
+    check(disk, acknowledged, max(sizes))
+    rest = range(len(stored(disk)), sum(sizes) + 2)
+    heir = Writer(disk)
+    heir.open()
+    for row in rest:
+        heir.commit([row])
+    disk.restart(Random(seed))
+    assert stored(disk) == [expected(row) for row in range(rest.stop)]
+
+
+def syncs() -> list[Site]:
+    """Every place in the store where something is made to last; not where it is only tried."""
+    return [
+        (path.name, call.lineno)
+        for path in sorted(Path(run_logs.__file__).parent.glob("*.py"))
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef) and function.name != "probe"
+        for call in ast.walk(function)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+        if call.func.attr in ("sync", "sync_dir")
+    ]
+
+
+def breaks(site: Site, seeds: int) -> bool:
+    """Whether some loss of power breaks a promise when what is asked for at ``site`` is left out.
+
+    The writer dies first, another process reads what it left, then the power fails: what was read must still be there.
+    """
+    whole = CrashingDisk()
+    play(whole, SIZES, 1, [])
+    for seed in range(seeds):
+        for dies_at in range(1, whole.operations + 1):
+            disk, acknowledged = CrashingDisk(), list[int]()
+            disk.forgotten, disk.dies_at = site, dies_at
+            with pytest.raises(PowerLoss):
+                play(disk, SIZES, 1, acknowledged)
+            disk.dies_at = 0
+            seen = len(stored(disk)) if seed % 2 else 0
+            disk.restart(Random(seed))
+            try:
+                check(disk, acknowledged, max(SIZES))
+                assert len(stored(disk)) >= seen
+            except (AssertionError, StoreError):
+                return True
+    return False
+
+
+@pytest.mark.parametrize("site", syncs(), ids="{0[0]}:{0[1]}".format)
+def test_no_sync_can_be_left_out(site: Site) -> None:
+    """T50: each sync in the code is needed: without it something acknowledged is lost, or there by half."""
+    assert breaks(site, seeds=20)
+
+
+def test_with_every_sync_nothing_breaks() -> None:
+    """The search above finds nothing where nothing is left out."""
+    assert not breaks(("no such file", 0), seeds=2)
