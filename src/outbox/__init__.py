@@ -1,0 +1,1 @@
+"""Telling other services what is finished: at least once, persisted, without ever blocking what is fresh."""
