@@ -12,6 +12,7 @@ from .memory import MemoryStore
 from .opening import open_store
 from .ports import (
     RUNNING,
+    TERMINAL,
     Batch,
     CellRecord,
     CellStatus,
@@ -23,11 +24,13 @@ from .ports import (
     RunStore,
     SpentRecord,
     StoredRow,
+    Swept,
 )
 from .sqlite import SqliteStore
 
 __all__ = [
     "RUNNING",
+    "TERMINAL",
     "Batch",
     "CellRecord",
     "CellStatus",
@@ -42,6 +45,7 @@ __all__ = [
     "SpentRecord",
     "SqliteStore",
     "StoredRow",
+    "Swept",
     "decode",
     "digest_of",
     "encode",

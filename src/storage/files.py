@@ -151,11 +151,11 @@ class FileRun:
     async def find(self, row_ids: Sequence[str]) -> dict[str, int]:
         """See :meth:`headgate.storage.ports.RunHandle.find`."""
         self._check_open()
-        run, number = self.info.run, self._opened.number
+        run = self.info.run
 
         def work(connection: sqlite3.Connection) -> dict[str, int]:
             self._logs.catch_up(run)
-            return sqlite_records.find(connection, number, row_ids)
+            return sqlite_records.find(connection, run, row_ids)
 
         return await self._writer.run(work, subject=run)
 

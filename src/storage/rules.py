@@ -18,10 +18,10 @@ from ..errors import (
     StoreError,
     UnknownRun,
 )
-from .ports import CellStatus
+from .ports import RUNNING, CellStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from .ports import Batch, CellRecord, RowRecord
 
@@ -31,10 +31,12 @@ __all__ = [
     "cell_refusal",
     "check_fingerprints",
     "check_sizes",
+    "check_sweep",
     "closed",
     "expired",
     "fenced_out",
     "row_refusal",
+    "swept",
     "unknown_column",
     "unknown_row",
     "unknown_run",
@@ -137,6 +139,17 @@ def expired(run: str, rows: int) -> ResultExpired:
         f"run {run!r}: {rows} rows were handed out by rows(), and without a store they are kept nowhere else: give a "
         "store= to read results again or to resume, or another name to run again"
     )
+
+
+def swept(run: str) -> ResultExpired:
+    """Build the error for reading a run that a sweep has dropped."""
+    return ResultExpired(f"run {run!r} had ended and was swept: its results are kept no more; opening it begins anew")
+
+
+def check_sweep(keep_s: float, statuses: Collection[str]) -> None:
+    """Assert what a sweep may be asked for."""
+    assert keep_s >= 0, f"keep_s {keep_s}: seconds that lie behind"
+    assert RUNNING not in statuses, "a run that goes on is never swept"
 
 
 def fenced_out(run: str, epoch: int, current: int | None) -> StoreError:

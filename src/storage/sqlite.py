@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigError
-from . import rules, sqlite_records
-from .ports import Durability
+from . import rules, sqlite_records, sqlite_sweep
+from .ports import TERMINAL, Durability, Swept
 from .sqlite_file import WritableFile
 from .sqlite_schema import check_identity, connect, meaning_of
 from .sqlite_writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
     from os import PathLike
 
     from ..values import Usage
@@ -100,6 +100,22 @@ class SqliteStore:
         with _reading(self._path, run) as connection:
             return sqlite_records.read_spent(connection, run)
 
+    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL) -> Swept:
+        """See :meth:`headgate.storage.ports.RunStore.sweep`. The file gets no smaller: what is free is used again."""
+        rules.check_sweep(keep_s, statuses)
+        before = self._clock() - keep_s
+
+        def work(connection: sqlite3.Connection) -> tuple[str, ...]:
+            runs = sqlite_sweep.ended(connection, before, statuses)
+            for run in runs:
+                sqlite_sweep.drop(connection, run)
+            return runs
+
+        dropped = await self._writer.run(work)
+        while await self._writer.run(sqlite_sweep.clear_some):
+            pass
+        return Swept(dropped)
+
     async def aclose(self) -> None:
         """Finish what was handed in, empty the log into the file, close it."""
         await self._writer.aclose()
@@ -157,8 +173,8 @@ class SqliteRun:
     async def find(self, row_ids: Sequence[str]) -> dict[str, int]:
         """See :meth:`headgate.storage.ports.RunHandle.find`."""
         self._check_open()
-        number = self._opened.number
-        return await self._writer.run(lambda connection: sqlite_records.find(connection, number, row_ids), writes=False)
+        run = self.info.run
+        return await self._writer.run(lambda connection: sqlite_records.find(connection, run, row_ids), writes=False)
 
     async def finish(self, status: str) -> None:
         """See :meth:`headgate.storage.ports.RunHandle.finish`."""

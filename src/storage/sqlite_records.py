@@ -15,10 +15,11 @@ from zlib import crc32
 
 from ..errors import ResultCorrupt
 from ..values import Usage
-from . import rules
+from . import rules, sqlite_sweep
 from .codec import storable
 from .ports import RUNNING, CellRecord, CellStatus, HeldRecord, RowRecord, RunInfo, StoredRow
 from .sqlite_insert import Insert
+from .sqlite_schema import SWEPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -88,6 +89,7 @@ def open_run(
     """Create the run, and let ``epoch``, or else the next one, begin. Raises FingerprintMismatch."""
     insert = "INSERT INTO run (name, epoch, status, created_at) VALUES (?, 0, ?, ?) ON CONFLICT DO NOTHING"
     connection.execute(insert, (run, RUNNING, now))
+    _begin_anew(connection, run, now)
     number = _number(connection, run)
     stored = _columns(connection, number)
     rules.check_fingerprints(run, {name: fingerprint for name, (_, fingerprint) in stored.items()}, fingerprints)
@@ -134,14 +136,18 @@ def own_learned(connection: sqlite3.Connection, number: int) -> bytes | None:
     return _intact(connection.execute("SELECT checksum, data FROM learned WHERE run = ?", (number,)).fetchone())
 
 
-def find(connection: sqlite3.Connection, run: int, row_ids: Sequence[str]) -> dict[str, int]:
-    """Return the positions of the known ids."""
+def find(connection: sqlite3.Connection, run: str, row_ids: Sequence[str]) -> dict[str, int]:
+    """Return the positions of the known ids. Raises UnknownRun, ResultExpired."""
+    number = _number(connection, run)
     query = "SELECT row_id, position FROM input_row WHERE run = ? AND row_id = ?"
-    return dict(row for row_id in row_ids for row in connection.execute(query, (run, row_id)))
+    return dict(row for row_id in row_ids for row in connection.execute(query, (number, row_id)))
 
 
 def load(connection: sqlite3.Connection, run: str, first: int, last: int, *, most: int = -1) -> list[StoredRow]:
-    """Return ``most`` rows (all if negative) from ``first`` on, below ``last``. Raises ResultCorrupt."""
+    """Return ``most`` rows (all if negative) from ``first`` on, below ``last``.
+
+    Raises UnknownRun, ResultExpired, ResultCorrupt.
+    """
     number = _number(connection, run)
     records = [
         RowRecord(position, row_id, digest, _checked(data, checksum, run, position, "the input row"))
@@ -178,7 +184,7 @@ def load(connection: sqlite3.Connection, run: str, first: int, last: int, *, mos
 
 
 def read_info(connection: sqlite3.Connection, run: str, durability: Durability) -> RunInfo:
-    """Return the run as it is now. Raises UnknownRun."""
+    """Return the run as it is now. Raises UnknownRun, ResultExpired."""
     number = _number(connection, run)
     query = "SELECT epoch, status, created_at, finished_at FROM run WHERE id = ?"
     epoch, status, created_at, finished_at = connection.execute(query, (number,)).fetchone()
@@ -188,16 +194,26 @@ def read_info(connection: sqlite3.Connection, run: str, durability: Durability) 
 
 
 def read_spent(connection: sqlite3.Connection, run: str) -> dict[str, Usage]:
-    """Return the tokens on record per column. Raises UnknownRun."""
+    """Return the tokens on record per column. Raises UnknownRun, ResultExpired."""
     sums = connection.execute(_SELECT_SPENT, (_number(connection, run),))
     return {name: Usage(tokens_in, tokens_out) for name, tokens_in, tokens_out in sums}
 
 
 def _number(connection: sqlite3.Connection, run: str) -> int:
-    found = connection.execute("SELECT id FROM run WHERE name = ?", (run,)).fetchone()
-    if found is None:
+    number, status = connection.execute("SELECT id, status FROM run WHERE name = ?", (run,)).fetchone() or (None, "")
+    if number is None:
         raise rules.unknown_run(run)
-    return int(found[0])
+    if status == SWEPT:
+        raise rules.swept(run)
+    return int(number)
+
+
+def _begin_anew(connection: sqlite3.Connection, run: str, now: float) -> None:
+    """Empty the run if a sweep has dropped it."""
+    found = connection.execute("SELECT id FROM run WHERE name = ? AND status = ?", (run, SWEPT)).fetchone()
+    if found is not None:
+        sqlite_sweep.clear(connection, found[0])
+        connection.execute("UPDATE run SET status = ?, created_at = ? WHERE id = ?", (RUNNING, now, found[0]))
 
 
 def _columns(connection: sqlite3.Connection, number: int) -> dict[str, tuple[int, str]]:

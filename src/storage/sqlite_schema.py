@@ -28,11 +28,14 @@ from ..errors import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["APPLICATION_ID", "VERSION", "check_identity", "connect", "create", "meaning_of"]
+__all__ = ["APPLICATION_ID", "SWEPT", "VERSION", "check_identity", "connect", "create", "meaning_of"]
 
 APPLICATION_ID: Final = 0x48474154  # "HGAT"
 VERSION: Final = 2
 _OLDEST_VERSION: Final = 1
+
+SWEPT: Final = "swept"
+"""The status of a run that a sweep has dropped; nobody finishes a run with it."""
 
 # Names are numbered once (run.id, run_column.id), so that records stay small. A cell row says which epoch
 # wrote it. A failed or skipped cell is reopened by moving its row to spent and deleting it here, without a

@@ -1,4 +1,4 @@
-"""The outbox beside receivers that fail, restart and forget: everything ends, and nothing stale blocks what is fresh (T47)."""
+"""The outbox beside receivers that fail, restart and forget: all ends, nothing stale blocks what is fresh (T47)."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ TestOutbox.settings = settings(max_examples=max(50, settings().max_examples), st
 
 
 def test_t47_a_restart_s_worth_of_stale_items_leaves_the_slots_to_fresh_ones() -> None:
-    """Thousands of stale completions after a restart: a fresh one is sent at once, and the stale ones are asked about."""
+    """Thousands of stale completions after a restart: a fresh one is sent at once, the stale ones are asked about."""
     outbox = Outbox(OutboxOptions(slots=8), Random(1))
     for number in range(5_000):
         outbox.restore(Item(f"old {number}", "north", b"{}", 0.0, "boot 1"), 0.0, attempts=3, wait_s=0.0)
