@@ -264,7 +264,8 @@ class CommitContract(StoreMaker):
         assert info.created_at <= info.finished_at
         assert (info.run, info.epoch, info.rows, info.durability) == (RUN, handle.info.epoch, 1, stage.store.durability)
         again = await stage.open()
-        assert (again.info.status, again.info.finished_at, again.info.created_at) == (RUNNING, None, info.created_at)
+        for now in (again.info, await stage.info()):
+            assert (now.status, now.finished_at, now.created_at) == (RUNNING, None, info.created_at)
 
 
 async def _loaded(stage: Stage) -> list[StoredRow]:

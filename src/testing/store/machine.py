@@ -86,7 +86,7 @@ class StoreMachine(RuleBasedStateMachine):
         """A run begins with most of its rows: without them little would ever get stored."""
         for run in _RUNS:
             self.open_run(0, run, {"a": "1", "b": "1"})
-            self.commit([rows(0, 1, 2, 3)], 0)
+            self.commit([rows(3, 1, 2, 0)], 0)
             self.open_run(1, run, {"c": "1"})
 
     @rule(
