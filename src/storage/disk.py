@@ -144,7 +144,8 @@ class LocalDisk:
 
 def meaning_of(error: OSError, path: Path) -> StoreError:
     """Return the store error that an error of the file system amounts to."""
-    said = f"{path}: {error.strerror or error} ({errno.errorcode.get(error.errno or 0, type(error).__name__)})"
+    name = errno.errorcode.get(error.errno or 0, type(error).__name__)
+    said = f"{error.filename or path}: {error.strerror or error} ({name})"
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             return StoreFull(f"{said}: free some room and resume; what was acknowledged is safe")

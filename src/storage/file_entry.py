@@ -1,4 +1,4 @@
-"""What stands in one slot of a run's log, as bytes: an opening, commits, the end, or the mark that no more will follow.
+"""What stands in one slot of a run's log, as bytes: what begins a segment, commits, the run's end, the segment's end.
 
 One line of JSON, then the payloads one after the other. The line has a checksum of its own, and so has each payload:
 damage to a payload is found when that payload is read, and costs nothing else.
@@ -22,17 +22,34 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["Commits", "Ended", "Entry", "Opening", "Sealed", "from_bytes", "to_bytes"]
+__all__ = ["Commits", "Continued", "Dropped", "Ended", "Entry", "Opening", "Sealed", "from_bytes", "to_bytes"]
 
 _DIGEST_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """The run was opened with these fingerprints, at ``at`` (wall-clock seconds). The first entry of each epoch."""
+    """The run was opened with these fingerprints, at ``at`` (wall-clock seconds). The number of the segment that it
+    begins is its epoch.
+    """
 
     fingerprints: Mapping[str, str]
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """The epoch of the segment before goes on. The first entry of a segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A sweep dropped the run at ``at`` (wall-clock seconds): what came before counts no more, but for what was
+    learned. The first entry of a segment.
+    """
+
+    at: float
+    learned: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +72,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """Nothing follows in this epoch: somebody opens the next one."""
+    """Nothing follows in this segment."""
 
 
-Entry = Opening | Commits | Ended | Sealed
+Entry = Opening | Continued | Dropped | Commits | Ended | Sealed
 """What a slot can hold."""
 
 _MAGIC: Final = b"HGE1"
@@ -89,6 +106,10 @@ def from_bytes(data: bytes, path: Path) -> Entry:
             return Ended(plain["status"], plain["at"])
         case "sealed":
             return Sealed()
+        case "continued":
+            return Continued()
+        case "dropped":
+            return Dropped(plain["at"], _Unpacker(rest, length, path).learned(plain["learned"]))
         case _:
             unpacker = _Unpacker(rest, length, path)
             batches = tuple(unpacker.batch(each) for each in plain["batches"])
@@ -103,18 +124,27 @@ def _plain(entry: Entry, parts: list[bytes]) -> dict[str, Any]:
             return {"kind": "ended", "status": entry.status, "at": entry.at}
         case Sealed():
             return {"kind": "sealed"}
+        case Continued():
+            return {"kind": "continued"}
+        case Dropped():
+            return {"kind": "dropped", "at": entry.at, "learned": _part(entry.learned, parts)}
         case Commits():
             return {"kind": "commits", "batches": [_packed(batch, parts) for batch in entry.batches]}
+
+
+def _part(data: bytes | None, parts: list[bytes]) -> tuple[int, int] | None:
+    """Add a payload to ``parts``; return its length and checksum."""
+    if data is None:
+        return None
+    parts.append(data)
+    return len(data), crc32(data)
 
 
 def _packed(batch: Batch, parts: list[bytes]) -> dict[str, Any]:
     """Return the batch as plain data; its payloads go to ``parts``, and are there by length and checksum."""
 
     def part(data: bytes | None) -> tuple[int, int] | None:
-        if data is None:
-            return None
-        parts.append(data)
-        return len(data), crc32(data)
+        return _part(data, parts)
 
     return {
         "rows": [(r.row, r.row_id, r.digest.hex(), part(r.data)) for r in batch.rows],
@@ -153,7 +183,7 @@ class _Unpacker:
             unheld=tuple((row, column) for row, column in plain["unheld"]),
             held=tuple(self._held(*fields) for fields in plain["held"]),
             spent=tuple(_spent(*fields) for fields in plain["spent"]),
-            learned=self._learned(plain["learned"]),
+            learned=self.learned(plain["learned"]),
         )
 
     def _row(self, row: int, row_id: str, digest: str, said: tuple[int, int]) -> RowRecord:
@@ -173,11 +203,12 @@ class _Unpacker:
             raise _corrupt(self._path)
         return HeldRecord(row, column, reason, not_before, attempts, history)
 
-    def _learned(self, said: tuple[int, int] | None) -> bytes | None:
+    def learned(self, said: tuple[int, int] | None) -> bytes | None:
+        """Return what was learned. Damaged, it is as good as never learned."""
         if said is None:
             return None
         data, whole = self._take(said)
-        return data if whole else None  # as good as never learned
+        return data if whole else None
 
     def _payload(self, row: int, column: str | None, said: tuple[int, int]) -> bytes:
         data, whole = self._take(said)

@@ -13,15 +13,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import rules, sqlite_records
+from anyio import to_thread
+
+from . import rules, run_sweep, sqlite_records
 from .disk import LocalDisk
-from .ports import Durability
-from .run_logs import RunLogs
+from .ports import TERMINAL, Durability, Swept
+from .run_logs import PACK_AFTER, RunLogs
 from .sqlite_writer import Writer
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from os import PathLike
 
     from ..values import Usage
@@ -35,7 +37,8 @@ class FileStore:
     """A :class:`~headgate.storage.ports.RunStore` in a directory. Nothing is made or read before the first use.
 
     ``root`` may lie on a shared file system that has hard links and syncs directories, as NFS has; ``probe`` tries.
-    ``max_payload`` is the bytes of one value, ``clock`` gives wall-clock seconds, ``disk`` performs the operations.
+    ``max_payload`` is the bytes of one value, ``pack_after`` the commits after which they are gathered in one file,
+    ``clock`` gives wall-clock seconds, ``disk`` performs the operations.
     """
 
     durability = Durability.HOST
@@ -45,12 +48,15 @@ class FileStore:
         root: str | PathLike[str],
         *,
         max_payload: int = rules.MAX_PAYLOAD,
+        pack_after: int = PACK_AFTER,
         clock: Callable[[], float] = time.time,
         disk: Disk | None = None,
     ) -> None:
         root, disk = Path(root).absolute(), disk or LocalDisk()
+        self._root, self._disk, self._clock = root, disk, clock
+        self._closed = False
         self._max_payload = max_payload
-        self._logs = RunLogs(disk, root, self.durability, clock)
+        self._logs = RunLogs(disk, root, self.durability, clock, pack_after=pack_after)
         self._writer = Writer(self._logs)
         self._reading = RunLogs(disk, root, self.durability, clock)
         self._lock = threading.Lock()  # guards _reading: its users may be in any thread
@@ -82,8 +88,24 @@ class FileStore:
             self._catch_up(run)
             return sqlite_records.read_spent(self._reading.connection(), run)
 
+    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL) -> Swept:
+        """See :meth:`headgate.storage.ports.RunStore.sweep`. Runs beside all else, in a thread of its own."""
+        rules.check_sweep(keep_s, statuses)
+        if self._closed:
+            raise rules.closed(str(self._root))
+
+        def work() -> Swept:
+            logs = RunLogs(self._disk, self._root, self.durability, self._clock)
+            try:
+                return run_sweep.sweep(logs, self._clock(), keep_s, statuses)
+            finally:
+                logs.close()
+
+        return await to_thread.run_sync(work)
+
     async def aclose(self) -> None:
         """Finish what was handed in, end the thread. What is stored can still be read from this object."""
+        self._closed = True
         await self._writer.aclose()
 
     def _read_batch(self, run: str, first: int, batch: int) -> list[StoredRow]:

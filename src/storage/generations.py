@@ -20,14 +20,26 @@ from ..errors import ResultCorrupt, StoreUnsupported
 from .disk import meaning_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from .disk import Disk
 
-__all__ = ["is_temporary", "make_dirs", "probe", "publish", "put", "seal", "unseal"]
+__all__ = [
+    "from_pack",
+    "is_temporary",
+    "make_dirs",
+    "probe",
+    "publish",
+    "put",
+    "remove_temporary",
+    "seal",
+    "to_pack",
+    "unseal",
+]
 
 _DIGEST_BYTES: Final = 16
+_TRIES: Final = 3
 _TEMPORARY: Final = re.compile(r"\.tmp-[0-9a-f]{16}")
 
 
@@ -49,19 +61,71 @@ def unseal(sealed: bytes, path: Path) -> bytes:
     return data
 
 
+def to_pack(parts: Sequence[bytes]) -> bytes:
+    """Return several files as one; each keeps its own checksums."""
+    numbers = (len(parts), *map(len, parts))
+    return b"".join((seal(b"".join(number.to_bytes(8, "big") for number in numbers)), *parts))
+
+
+def from_pack(data: bytes, path: Path) -> list[bytes]:
+    """Return the files in a pack. Raises ResultCorrupt if it does not say where they are."""
+    many = int.from_bytes(data[_DIGEST_BYTES : _DIGEST_BYTES + 8], "big")
+    at = _DIGEST_BYTES + 8 * (many + 1)
+    lengths = memoryview(unseal(data[:at], path))[8:]
+    parts: list[bytes] = []
+    for place in range(many):
+        length = int.from_bytes(lengths[8 * place : 8 * place + 8], "big")
+        parts.append(data[at : at + length])
+        at += length
+    return parts
+
+
 def publish(disk: Disk, path: Path, data: bytes) -> bool:
     """Let ``path`` be a file with ``data``, lasting on return. False, and nothing changed, if the name is taken.
 
     Raises OSError. The file may be there all the same then; nobody was told so.
     """
+    for _ in range(_TRIES - 1):
+        # A sweep that takes the temporary file away from a writer that was paused for long costs a second try.
+        with suppress(FileNotFoundError):
+            return _publish(disk, path, data)
+    return _publish(disk, path, data)
+
+
+def _publish(disk: Disk, path: Path, data: bytes) -> bool:
     temporary = _write_temporary(disk, path, data)
     try:
         taken = not _link(disk, temporary, path)
     finally:
-        disk.remove(temporary)
+        _forget(disk, temporary)
     if not taken:
         disk.sync_dir(path.parent)
     return not taken
+
+
+def remove_temporary(disk: Disk, directory: Path, older_than_s: float) -> int:
+    """Remove the temporary files in ``directory`` that were begun so long ago, by the file system's own clock.
+
+    Returns how many. A writer that is that slow writes another one.
+    """
+    names = [name for name in disk.names(directory) if is_temporary(name)]
+    if not names:
+        return 0
+    now = _write_temporary(disk, directory / "now", b"")
+    try:
+        old = [path for name in names if _age_s(disk, path := directory / name, now) >= older_than_s]
+    finally:
+        _forget(disk, now)
+    for path in old:
+        _forget(disk, path)
+    return len(old)
+
+
+def _age_s(disk: Disk, path: Path, now: Path) -> float:
+    try:
+        return disk.changed_at(now) - disk.changed_at(path)
+    except FileNotFoundError:
+        return 0.0  # its writer has just removed it
 
 
 def put(disk: Disk, path: Path, data: bytes) -> None:

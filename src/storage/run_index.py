@@ -11,8 +11,9 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from . import sqlite_records
-from .file_entry import Commits, Ended, Opening
+from . import sqlite_records, sqlite_sweep
+from .file_entry import Commits, Dropped, Ended, Opening
+from .run_log import START
 from .sqlite_schema import create
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RunIndex"]
 
-_PLACES: Final = "CREATE TABLE followed (run TEXT PRIMARY KEY, epoch INTEGER NOT NULL, slot INTEGER NOT NULL)"
-_PLACE: Final = "SELECT epoch, slot FROM followed WHERE run = ?"
+_PLACES: Final = "CREATE TABLE followed (run TEXT PRIMARY KEY, segment INTEGER NOT NULL, slot INTEGER NOT NULL)"
+_PLACE: Final = "SELECT segment, slot FROM followed WHERE run = ?"
 _MOVE: Final = "INSERT OR REPLACE INTO followed VALUES (?, ?, ?)"
 _SPOIL_ROW: Final = "UPDATE input_row SET checksum = -1 WHERE run = ? AND position = ?"
 _SPOIL_CELL: Final = "UPDATE cell SET checksum = -1 WHERE run = ? AND position = ? AND col = ?"
@@ -45,8 +46,8 @@ class RunIndex:
 
     def place(self, run: str) -> Place:
         """Where the log of ``run`` goes on."""
-        epoch, slot = self.connection.execute(_PLACE, (run,)).fetchone() or (0, 0)
-        return epoch, slot
+        segment, slot = self.connection.execute(_PLACE, (run,)).fetchone() or START
+        return segment, slot
 
     def move(self, run: str, place: Place) -> None:
         """What stands before ``place`` in the log of ``run`` is in the tables."""
@@ -62,7 +63,9 @@ class RunIndex:
     def apply(
         self, run: str, entry: Entry, epoch: int, opened: sqlite_records.Opened | None
     ) -> sqlite_records.Opened | None:
-        """Apply one entry of ``epoch``; return the opening that the next one belongs to, where it is known."""
+        """Apply one entry, of the segment ``epoch`` if it begins an epoch; return the opening that the next one belongs
+        to, where it is known.
+        """
         connection = self.connection
         match entry:
             case Opening():
@@ -77,9 +80,20 @@ class RunIndex:
             case Ended():
                 opened = opened or sqlite_records.opened(connection, run, self._durability)
                 sqlite_records.finish(connection, opened, entry.status, entry.at)
+            case Dropped():
+                self._drop(run, entry, epoch)
+                return None
             case _:
                 pass
         return opened
+
+    def _drop(self, run: str, entry: Dropped, epoch: int) -> None:
+        connection = self.connection
+        number = sqlite_records.open_run(connection, run, {}, entry.at, self._durability, epoch=epoch).number
+        if entry.learned is not None:
+            sqlite_records.learn(connection, number, epoch, entry.learned)
+        sqlite_sweep.clear(connection, number)
+        sqlite_sweep.drop(connection, run, epoch)
 
     def _spoil(self, opened: sqlite_records.Opened, entry: Commits) -> None:
         """Let what is damaged in the log be found damaged here, when somebody reads it."""

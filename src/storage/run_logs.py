@@ -2,7 +2,7 @@
 
 ::
 
-    <root>/headgate-1/runs/<name>-<digest>/    one directory per run: name.json, epochs/
+    <root>/headgate-1/runs/<name>-<digest>/    one directory per run: name.json, segments/
     <root>/headgate-1/learned.json             what any run learned last about the providers
 
 Everything of the store is under the versioned name; what else is in the directory is nobody's business.
@@ -21,13 +21,13 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
-from ..errors import ResultCorrupt, SchemaMismatch, StoreError, UnknownRun
+from ..errors import ResultCorrupt, ResultExpired, SchemaMismatch, StoreError, UnknownRun
 from . import generations, rules, sqlite_records
 from .codec import storable
 from .disk import meaning_of
-from .file_entry import Commits, Ended, Opening
+from .file_entry import Commits, Continued, Dropped, Ended, Opening
 from .run_index import RunIndex
 from .run_log import RunLog
 
@@ -38,28 +38,44 @@ if TYPE_CHECKING:
 
     from .disk import Disk
     from .ports import Batch, Durability
+    from .run_log import Place
 
-__all__ = ["RunLogs"]
+__all__ = ["PACK_AFTER", "RunLogs"]
 
 _VERSION: Final = 1
 _NAMESPACE: Final = re.compile(r"headgate-([0-9]+)")
 _READABLE: Final = 80  # characters of a run's name in the name of its directory
+_SEGMENT_BYTES: Final = 16 * 1024 * 1024
+
+PACK_AFTER: Final = 512
+"""Commits after which a log goes on in another segment, and the one before is packed into one file."""
 
 
 class RunLogs:
     """The runs below ``root``, which is made if its parent exists. All calls come from one thread at a time."""
 
-    def __init__(self, disk: Disk, root: Path, durability: Durability, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        root: Path,
+        durability: Durability,
+        clock: Callable[[], float],
+        *,
+        pack_after: int = PACK_AFTER,
+    ) -> None:
         self.path = root
         self._disk = disk
         self._home = root / f"headgate-{_VERSION}"
-        self._durability = durability
+        self.durability = durability
         self._clock = clock
+        self._pack_after = pack_after
+        self._bytes: dict[str, int] = {}  # written to the segment of a run, about
         self._index: RunIndex | None = None
         self._staged: list[Batch] = []
         self._ending: Ended | None = None
         self._subject: sqlite_records.Opened | None = None
         self._behind: set[str] = set()
+        self._sealed: str | None = None  # the run that was written to, if it has begun a new segment
 
     # What the writer thread calls
 
@@ -89,7 +105,16 @@ class RunLogs:
                 self._keep_learned(batch.learned)
 
     def wrote(self, size: int) -> None:
-        """Nothing has to be tidied."""
+        """Count what was written, and pack the log of the run if a segment of it has been sealed."""
+        subject, self._subject = self._subject, None
+        if subject is None:
+            return
+        run = subject.info.run
+        self._bytes[run] = self._bytes.get(run, 0) + size
+        if self._sealed == run:
+            self._sealed, self._bytes[run] = None, 0
+            with suppress(OSError, ResultCorrupt):  # a sweep will do it
+                self.log(run).pack()
 
     def close(self) -> None:
         """Forget the index; everything is in the logs."""
@@ -103,7 +128,7 @@ class RunLogs:
     def index(self) -> RunIndex:
         """The index, made on first use."""
         if self._index is None:
-            self._index = RunIndex(self._durability)
+            self._index = RunIndex(self.durability)
         return self._index
 
     def prepare(self) -> None:
@@ -114,13 +139,13 @@ class RunLogs:
             generations.probe(self._disk, self._home)
 
     def open(self, run: str, fingerprints: Mapping[str, str]) -> sqlite_records.Opened:
-        """Begin the next epoch of a run. Raises FingerprintMismatch and StoreError."""
+        """Begin a higher epoch of a run. Raises FingerprintMismatch and StoreError."""
         with self._translated():
             self._check_version()
             directory = self._directory(run)
             generations.make_dirs(self._disk, directory, below=self.path.parent)
             generations.publish(self._disk, directory / "name.json", generations.seal(to_json({"run": storable(run)})))
-            log = self._log(run)
+            log = self.log(run)
             while True:
                 self.index.catch_up(run, log)
                 self._check_fingerprints(run, fingerprints)
@@ -155,7 +180,7 @@ class RunLogs:
         """Read in what others have written about ``run``. Raises UnknownRun and StoreError."""
         with self._translated():
             self._check_version()
-            self.index.catch_up(run, self._log(run))
+            self.index.catch_up(run, self.log(run))
 
     def _look_again(self, run: str) -> None:
         if run in self._behind and self._subject is None:
@@ -164,9 +189,14 @@ class RunLogs:
     def _check_latest(self, opened: sqlite_records.Opened) -> None:
         run, epoch = opened.info.run, opened.info.epoch
         with self._translated():
-            newest = max((epoch, *self._log(run).epochs()))
+            newest = self._newest(run)
         if newest > epoch:
             raise rules.fenced_out(run, epoch, newest)
+
+    def _newest(self, run: str) -> int:
+        """The epoch that began last, of those that the index does not know yet; 0 if none has."""
+        after = self.log(run).read(self.index.place(run))
+        return max((place[0] for place, entry in after if isinstance(entry, Opening | Dropped)), default=0)
 
     def _publish(self, opened: sqlite_records.Opened) -> None:
         run, entries = opened.info.run, list[Commits | Ended]()
@@ -174,26 +204,68 @@ class RunLogs:
             entries.append(Commits(tuple(self._staged)))
         if self._ending is not None:
             entries.append(self._ending)
-        log = self._log(run)
+        log = self.log(run)
         for entry in entries:
-            epoch, slot = place = self.index.place(run)
-            assert epoch == opened.info.epoch, f"epoch {opened.info.epoch} writes to {epoch}"
-            if not log.append(place, entry):
-                raise rules.fenced_out(run, epoch, max((epoch + 1, *log.epochs())))
-            self.index.move(run, (epoch, slot + 1))
+            place: Place | None = self.index.place(run)
+            if place is not None and self._is_full(run, place):
+                place, self._sealed = log.begin(Continued(), place), run
+            if place is None or not log.append(place, entry):
+                raise rules.fenced_out(run, opened.info.epoch, max(opened.info.epoch + 1, self._newest(run)))
+            self.index.move(run, (place[0], place[1] + 1))
 
-    def _log(self, run: str) -> RunLog:
+    def _is_full(self, run: str, place: Place) -> bool:
+        """Whether the log has to go on in another segment.
+
+        So it has if somebody sealed it who wanted to open the run and has not done so yet: whoever is first, has it.
+        """
+        return not 0 < place[1] < self._pack_after or self._bytes.get(run, 0) > _SEGMENT_BYTES
+
+    # What a sweep asks for
+
+    def runs(self) -> list[str]:
+        """The runs that there are, by the names that their directories hold."""
+        with self._translated():
+            return [run for directory in self._names("runs") if (run := self._named(directory)) is not None]
+
+    def tidy(self, older_than_s: float) -> int:
+        """Remove temporary files that old and belong to no run; return how many."""
+        with self._translated():
+            return generations.remove_temporary(self._disk, self._home, older_than_s) if self._names("") else 0
+
+    def tidy_run(self, run: str, older_than_s: float) -> int:
+        """Pack the log of a run, and remove what nothing refers to; return how many files."""
+        with self._translated():
+            log = self.log(run)
+            return log.clear() + log.pack() + log.temporaries(older_than_s)
+
+    def log(self, run: str) -> RunLog:
+        """The log of a run."""
         return RunLog(self._disk, self._directory(run))
 
+    def _names(self, below: str) -> list[str]:
+        try:
+            return self._disk.names(self._home / below)
+        except FileNotFoundError:
+            return []
+
+    def _named(self, directory: str) -> str | None:
+        """The run whose directory that is; None if it is nobody's."""
+        path = self._home / "runs" / directory / "name.json"
+        with suppress(FileNotFoundError, NotADirectoryError, ResultCorrupt):
+            run = str(from_json(generations.unseal(self._disk.read(path), path))["run"])
+            return run if self._directory(run).name == directory else None
+        return None
+
     def _directory(self, run: str) -> Path:
-        digest = blake2b(run.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
-        readable = quote(run, safe=" ", errors="replace").replace(".", "%2E")[:_READABLE]
+        run = storable(run)
+        digest = blake2b(run.encode(), digest_size=8).hexdigest()
+        readable = quote(run, safe=" ").replace(".", "%2E")[:_READABLE]
         return self._home / "runs" / f"{readable}-{digest}"
 
     def _check_fingerprints(self, run: str, fingerprints: Mapping[str, str]) -> None:
         try:
-            stored = sqlite_records.opened(self.connection(), run, self._durability).info.fingerprints
-        except UnknownRun:
+            stored = sqlite_records.opened(self.connection(), run, self.durability).info.fingerprints
+        except (UnknownRun, ResultExpired):
             return
         rules.check_fingerprints(run, stored, fingerprints)
 

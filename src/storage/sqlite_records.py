@@ -30,6 +30,7 @@ __all__ = [
     "Opened",
     "find",
     "finish",
+    "learn",
     "load",
     "open_run",
     "opened",
@@ -129,6 +130,11 @@ def finish(connection: sqlite3.Connection, opened: Opened, status: str, now: flo
     """Record how the run ended. Raises FencedOut."""
     _check_epoch(connection, opened)
     connection.execute("UPDATE run SET status = ?, finished_at = ? WHERE id = ?", (status, now, opened.number))
+
+
+def learn(connection: sqlite3.Connection, number: int, epoch: int, data: bytes) -> None:
+    """Replace what the run has learned."""
+    connection.execute(_REPLACE_LEARNED, (number, epoch, crc32(data), data))
 
 
 def own_learned(connection: sqlite3.Connection, number: int) -> bytes | None:
@@ -314,8 +320,7 @@ def _write_spent(connection: sqlite3.Connection, opened: Opened, batch: Batch) -
 
 def _write_learned(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:
     if batch.learned is not None:
-        data = batch.learned
-        connection.execute(_REPLACE_LEARNED, (opened.number, opened.info.epoch, crc32(data), data))
+        learn(connection, opened.number, opened.info.epoch, batch.learned)
 
 
 def _read_learned(connection: sqlite3.Connection, number: int) -> bytes | None:

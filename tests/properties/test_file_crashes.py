@@ -7,6 +7,7 @@ be the last one.
 from __future__ import annotations
 
 import ast
+from copy import deepcopy
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.errors import FencedOut, StoreError, UnknownRun
+from headgate.errors import FencedOut, ResultExpired, StoreError, UnknownRun
 from headgate.storage import (
     Batch,
     CellRecord,
@@ -26,6 +27,7 @@ from headgate.storage import (
     SpentRecord,
     StoredRow,
     run_logs,
+    run_sweep,
 )
 from headgate.storage.run_logs import RunLogs
 from headgate.storage.sqlite_records import Opened, load
@@ -59,15 +61,15 @@ class Writer:
     """Commits rows in groups, as the store's thread does, and remembers what was acknowledged."""
 
     def __init__(self, disk: CrashingDisk) -> None:
-        self.logs = RunLogs(disk, ROOT / "store", Durability.HOST, lambda: 1.0)
+        self.logs = RunLogs(disk, ROOT / "store", Durability.HOST, lambda: 1.0, pack_after=3)
         self.opened: Opened | None = None
 
-    def open(self) -> None:
+    def open(self, run: str = RUN) -> None:
         self.logs.begin(writes=True)
-        self.opened = self.logs.open(RUN, FINGERPRINTS)
+        self.opened = self.logs.open(run, FINGERPRINTS)
         self.logs.commit()
 
-    def commit(self, rows: Sequence[int]) -> None:
+    def commit(self, rows: Sequence[int], *, pack: bool = True) -> None:
         assert self.opened is not None
         self.logs.begin(writes=True)
         try:
@@ -77,6 +79,8 @@ class Writer:
         except BaseException:
             self.logs.connection().execute("ROLLBACK")
             raise
+        if pack:
+            self.logs.wrote(1)
 
     def finish(self) -> None:
         assert self.opened is not None
@@ -85,13 +89,13 @@ class Writer:
         self.logs.commit()
 
 
-def stored(disk: CrashingDisk) -> list[StoredRow]:
+def stored(disk: CrashingDisk, run: str = RUN) -> list[StoredRow]:
     reader = Writer(disk)
     reader.logs.begin(writes=True)
     try:
-        reader.logs.catch_up(RUN)
+        reader.logs.catch_up(run)
         reader.logs.commit()
-        return load(reader.logs.connection(), RUN, 0, 999)
+        return load(reader.logs.connection(), run, 0, 999)
     except UnknownRun:
         return []
     finally:
@@ -147,6 +151,71 @@ def test_power_is_lost_at_any_operation(sizes: list[int], reopen_after: int, see
         heir.commit([row])
     disk.restart(Random(seed))
     assert stored(disk) == [expected(row) for row in range(rest.stop)]
+
+
+OLD = "over"
+
+
+def finished_and_live(disk: CrashingDisk) -> None:
+    """One run that ended, of several segments, and one that goes on, opened twice, with logs that can be packed."""
+    for run, ends in ((OLD, True), (RUN, False)):
+        for first in (0, 3):
+            writer = Writer(disk)
+            writer.open(run)
+            for row in range(first, min(4, first + 3)):
+                writer.commit([row], pack=False)
+        if ends:
+            writer.finish()
+
+
+def sweep_all(disk: CrashingDisk) -> tuple[str, ...]:
+    logs = Writer(disk).logs
+    try:
+        return run_sweep.sweep(logs, 2.0, 0.0, {"completed"}).runs
+    finally:
+        logs.close()
+
+
+def sweep_breaks(forgotten: Site | None, seeds: int) -> str | None:
+    """What breaks when a sweeper dies at any operation, another one goes on, and then the power fails.
+
+    Syncs that the store asks for at ``forgotten`` are left out.
+    """
+    ready, live = CrashingDisk(), [expected(row) for row in range(4)]
+    finished_and_live(ready)
+    whole = deepcopy(ready)
+    assert sweep_all(whole) == (OLD,)
+    for seed in range(seeds):
+        for dies_at in range(ready.operations + 1, whole.operations + 1):
+            disk = deepcopy(ready)
+            disk.forgotten, disk.dies_at = forgotten, dies_at
+            with pytest.raises(PowerLoss):
+                sweep_all(disk)
+            disk.dies_at = 0
+            if another := seed % 3:
+                sweep_all(disk)
+            swept = is_swept(disk, OLD) if seed % 2 else False
+            disk.restart(Random(seed))
+            try:
+                assert stored(disk) == live, "the run that goes on"
+                assert is_swept(disk, OLD) or not swept, "expired, and there again"
+                assert is_swept(disk, OLD) or (not another and stored(disk, OLD) == live), "half a run"
+            except (AssertionError, StoreError) as error:
+                return f"died at {dies_at}, seed {seed}: {error}"
+    return None
+
+
+def test_power_is_lost_while_somebody_sweeps() -> None:
+    """D2: what a run refers to is there; a run that is dropped is whole or expired, and the next sweep goes on."""
+    assert sweep_breaks(None, seeds=3) is None
+
+
+def is_swept(disk: CrashingDisk, run: str) -> bool:
+    try:
+        stored(disk, run)
+    except ResultExpired:
+        return True
+    return False
 
 
 def syncs() -> list[Site]:

@@ -31,3 +31,8 @@ class TestSqliteStoreOnTrio(TestSqliteStore):
 class TestFileStore(StoreSuite):
     def open_store(self, place: Path) -> RunStore:
         return FileStore(place / "store", max_payload=MAX_PAYLOAD)
+
+
+class TestFileStoreThatPacksOften(StoreSuite):
+    def open_store(self, place: Path) -> RunStore:
+        return FileStore(place / "store", max_payload=MAX_PAYLOAD, pack_after=2)

@@ -92,6 +92,7 @@ SHELLS = {
     "storage/run_index.py": "keeps a database",
     "storage/run_log.py": "works on files",
     "storage/run_logs.py": "works on files",
+    "storage/run_sweep.py": "works on files",
     "storage/signals.py": "wakes tasks from threads",
     "storage/sqlite.py": "is awaited, reads the clock",
     "storage/sqlite_file.py": "opens the database",
