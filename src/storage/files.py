@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
+from ..errors import ResultCorrupt
 from . import rules, run_sweep, sqlite_records
 from .disk import LocalDisk
 from .ports import TERMINAL, Durability, Swept
@@ -111,7 +112,12 @@ class FileStore:
     def _read_batch(self, run: str, first: int, batch: int) -> list[StoredRow]:
         with self._lock:
             self._catch_up(run)
-            return sqlite_records.load(self._reading.connection(), run, first, sys.maxsize, most=batch)
+            rows = sqlite_records.load(self._reading.connection(), run, first, sys.maxsize, most=batch)
+        try:
+            return self._reading.payloads.move_in(rows, run)
+        except ResultCorrupt:
+            self.read_info(run)  # ResultExpired, if a sweep has come in between
+            raise
 
     def _read_on(self, run: str, rows: list[StoredRow], batch: int) -> Iterator[StoredRow]:
         while rows:
@@ -152,12 +158,15 @@ class FileRun:
     async def commit(self, batch: Batch) -> None:
         """See :meth:`headgate.storage.ports.RunHandle.commit`."""
         self._check_open()
-        run, limit = self.info.run, self._max_payload
-        await self._writer.run(
-            lambda _: self._logs.write(self._opened, batch),
-            subject=run,
-            weigh=lambda: rules.check_sizes(run, batch, limit),
-        )
+        run, kept = self.info.run, batch
+
+        def prepare() -> int:
+            nonlocal kept
+            size = rules.check_sizes(run, batch, self._max_payload)
+            kept = self._logs.payloads.move_out(batch, self._logs.key(run), self.info.epoch)
+            return size
+
+        await self._writer.run(lambda _: self._logs.write(self._opened, kept), subject=run, prepare=prepare)
 
     async def load(self, first: int, last: int) -> list[StoredRow]:
         """See :meth:`headgate.storage.ports.RunHandle.load`."""
@@ -168,7 +177,7 @@ class FileRun:
             self._logs.catch_up(run)
             return sqlite_records.load(connection, run, first, last)
 
-        return await self._writer.run(work, subject=run)
+        return await self._logs.payloads.moved_in(await self._writer.run(work, subject=run), run)
 
     async def find(self, row_ids: Sequence[str]) -> dict[str, int]:
         """See :meth:`headgate.storage.ports.RunHandle.find`."""

@@ -128,21 +128,25 @@ def _age_s(disk: Disk, path: Path, now: Path) -> float:
         return 0.0  # its writer has just removed it
 
 
-def put(disk: Disk, path: Path, data: bytes) -> None:
+def put(disk: Disk, path: Path, data: bytes, *, lasting: bool = True) -> None:
     """Let ``path`` be a file with ``data``, whatever was there. Raises OSError.
 
-    After a loss of power it may be again what it was before: this is for what nobody depends on.
+    Its bytes last, if they have to, but not its name: that is there for good once the directory was synced.
     """
-    disk.rename(_write_temporary(disk, path, data), path)
+    for _ in range(_TRIES - 1):
+        with suppress(FileNotFoundError):  # as in publish()
+            return disk.rename(_write_temporary(disk, path, data, lasting=lasting), path)
+    return disk.rename(_write_temporary(disk, path, data, lasting=lasting), path)
 
 
-def make_dirs(disk: Disk, path: Path, *, below: Path) -> None:
-    """Let the directories from ``below``, which exists, down to ``path`` be there, lasting. Raises OSError."""
+def make_dirs(disk: Disk, path: Path, *, below: Path, lasting: bool = True) -> None:
+    """Let the directories from ``below``, which exists, down to ``path`` be there. Raises OSError."""
     chain = [path, *path.parents]
     for directory in reversed(chain[: chain.index(below)]):
         with suppress(FileExistsError):
             disk.make_dir(directory)
-        disk.sync_dir(directory.parent)  # also if it was there: whoever made it may not have come to this
+        if lasting:
+            disk.sync_dir(directory.parent)  # also if it was there: whoever made it may not have come to this
 
 
 def probe(disk: Disk, directory: Path) -> None:
@@ -180,23 +184,24 @@ def _forget(disk: Disk, path: Path) -> None:
         disk.remove(path)
 
 
-def _write_temporary(disk: Disk, path: Path, data: bytes) -> Path:
+def _write_temporary(disk: Disk, path: Path, data: bytes, *, lasting: bool = True) -> Path:
     temporary = path.with_name(f".tmp-{secrets.token_hex(8)}")
     try:
-        _write(disk, temporary, data)
+        _write(disk, temporary, data, lasting=lasting)
     except BaseException:
         _forget(disk, temporary)
         raise
     return temporary
 
 
-def _write(disk: Disk, path: Path, data: bytes) -> None:
+def _write(disk: Disk, path: Path, data: bytes, *, lasting: bool = True) -> None:
     file = disk.create(path)
     try:
         left = memoryview(data)
         while left:
             left = left[disk.write(file, left) :]
-        disk.sync(file)
+        if lasting:
+            disk.sync(file)
     finally:
         disk.close(file)
 

@@ -188,6 +188,7 @@ class MemoryRun:
         try:
             while change.check():
                 await checkpoint()
+                self._check_epoch()
         except anyio.get_cancelled_exc_class():
             # It is not cancelled with its caller, who hears nothing of it any more.
             with suppress(StoreError):

@@ -19,6 +19,7 @@ from ..errors import (
     UnknownRun,
 )
 from .ports import RUNNING, CellStatus
+from .references import same_payload
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -75,7 +76,7 @@ def row_refusal(run: str, given: RowRecord, here: Row | None, same_id: Row | Non
 
 def cell_refusal(run: str, given: CellRecord, status: str, payload: bytes | None) -> StoreError | None:
     """Say why ``given`` contradicts the stored outcome; None if it is the same one again."""
-    if given.status == status and given.payload == payload:
+    if given.status == status and same_payload(given.payload, payload):
         return None
     return ConflictingResult(
         f"cell ({given.row}, {given.column!r}) of run {run!r} is {status} already and was given another "

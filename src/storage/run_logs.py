@@ -3,6 +3,7 @@
 ::
 
     <root>/headgate-1/runs/<name>-<digest>/    one directory per run: name.json, segments/
+    <root>/headgate-1/payloads/                large payloads, by the name of the run's directory
     <root>/headgate-1/learned.json             what any run learned last about the providers
 
 Everything of the store is under the versioned name; what else is in the directory is nobody's business.
@@ -24,10 +25,11 @@ from urllib.parse import quote
 from pydantic_core import from_json, to_json
 
 from ..errors import ResultCorrupt, ResultExpired, SchemaMismatch, StoreError, UnknownRun
-from . import generations, rules, sqlite_records
+from . import generations, rules, sqlite_records, sqlite_sweep
 from .codec import storable
 from .disk import meaning_of
 from .file_entry import Commits, Continued, Dropped, Ended, Opening
+from .payload_files import PayloadFiles
 from .run_index import RunIndex
 from .run_log import RunLog
 
@@ -66,6 +68,7 @@ class RunLogs:
         self.path = root
         self._disk = disk
         self._home = root / f"headgate-{_VERSION}"
+        self.payloads = PayloadFiles(disk, self._home / "payloads", below=root.parent)
         self.durability = durability
         self._clock = clock
         self._pack_after = pack_after
@@ -236,7 +239,20 @@ class RunLogs:
         """Pack the log of a run, and remove what nothing refers to; return how many files."""
         with self._translated():
             log = self.log(run)
-            return log.clear() + log.pack() + log.temporaries(older_than_s)
+            return log.clear() + log.pack() + log.temporaries(older_than_s) + self._tidy_payloads(run, older_than_s)
+
+    def key(self, run: str) -> str:
+        """The name of the run's directory, which also its payloads go by."""
+        return self._directory(run).name
+
+    def _tidy_payloads(self, run: str, older_than_s: float) -> int:
+        key, removed = self.key(run), 0
+        if self.payloads.has_files(key):
+            self.catch_up(run)
+            number, epoch = sqlite_sweep.epoch_of(self.connection(), run)
+            left = self.payloads.leftovers(key, epoch)
+            removed = self.payloads.remove(sqlite_records.unreferenced(self.connection(), number, left))
+        return removed + self.payloads.remove_temporary(key, older_than_s)
 
     def log(self, run: str) -> RunLog:
         """The log of a run."""

@@ -15,7 +15,7 @@ from zlib import crc32
 
 from ..errors import ResultCorrupt
 from ..values import Usage
-from . import rules, sqlite_sweep
+from . import references, rules, sqlite_sweep
 from .codec import storable
 from .ports import RUNNING, CellRecord, CellStatus, HeldRecord, RowRecord, RunInfo, StoredRow
 from .sqlite_insert import Insert
@@ -37,6 +37,7 @@ __all__ = [
     "own_learned",
     "read_info",
     "read_spent",
+    "unreferenced",
     "write_batch",
 ]
 
@@ -47,6 +48,8 @@ _INSERT_SPENT: Final = "INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CON
 _INSERT_HELD: Final = """INSERT OR REPLACE INTO held SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
     WHERE NOT EXISTS (SELECT 1 FROM cell WHERE run = ?1 AND position = ?2 AND col = ?3)"""
 _REPLACE_LEARNED: Final = "INSERT OR REPLACE INTO learned (run, epoch, checksum, data) VALUES (?, ?, ?, ?)"
+_REFER: Final = "UPDATE cell SET payload = ?, checksum = ? WHERE run = ? AND position = ? AND col = ?"
+_REFERENCES: Final = "SELECT payload FROM cell WHERE run = ? AND position = ? AND substr(payload, 1, 1) = x'00'"
 _DELETE_HELD: Final = "DELETE FROM held WHERE run = ? AND position = ? AND col = ?"
 _ANY_HELD: Final = "SELECT EXISTS (SELECT 1 FROM held WHERE run = ?)"
 
@@ -189,6 +192,11 @@ def load(connection: sqlite3.Connection, run: str, first: int, last: int, *, mos
     return [StoredRow(record, tuple(cells.get(record.row, ())), tuple(held.get(record.row, ()))) for record in records]
 
 
+def unreferenced(connection: sqlite3.Connection, number: int, files: Iterable[tuple[int, str]]) -> list[str]:
+    """Return those of the files, each with the row that it belongs to, that no cell of the run refers to."""
+    return [file for row, file in files if file not in _referred(connection, number, row)]
+
+
 def read_info(connection: sqlite3.Connection, run: str, durability: Durability) -> RunInfo:
     """Return the run as it is now. Raises UnknownRun, ResultExpired."""
     number = _number(connection, run)
@@ -225,6 +233,11 @@ def _begin_anew(connection: sqlite3.Connection, run: str, now: float) -> None:
 def _columns(connection: sqlite3.Connection, number: int) -> dict[str, tuple[int, str]]:
     query = "SELECT name, id, fingerprint FROM run_column WHERE run = ? ORDER BY id"
     return {name: (place, fingerprint) for name, place, fingerprint in connection.execute(query, (number,))}
+
+
+def _referred(connection: sqlite3.Connection, number: int, row: int) -> set[str]:
+    found = connection.execute(_REFERENCES, (number, row))
+    return {file for (payload,) in found for file in references.files_of(payload)}
 
 
 def _checked(data: bytes, checksum: int, run: str, row: int, what: str) -> bytes:
@@ -288,6 +301,9 @@ def _compare_cells(connection: sqlite3.Connection, opened: Opened, cells: Iterab
         status, payload = connection.execute(query, key).fetchone()
         if refusal := rules.cell_refusal(opened.info.run, cell, status, payload):
             raise refusal
+        if cell.payload is not None and cell.payload != payload:
+            both = references.add_generation(payload, cell.payload)
+            connection.execute(_REFER, (both, crc32(both), *key))
 
 
 def _write_held(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:

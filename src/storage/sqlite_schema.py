@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["APPLICATION_ID", "SWEPT", "VERSION", "check_identity", "connect", "create", "meaning_of"]
 
 APPLICATION_ID: Final = 0x48474154  # "HGAT"
-VERSION: Final = 2
+VERSION: Final = 3
 _OLDEST_VERSION: Final = 1
 
 SWEPT: Final = "swept"
@@ -121,9 +121,10 @@ _TABLES: Final = (
     _LEARNED,
 )
 
-_ADDED: Final = {2: (_LEARNED,)}
+_ADDED: Final = {2: (_LEARNED,), 3: ()}
 """What each version added to the one before it. Nothing that was there has ever changed, so a reader of rows needs no
-newer tables, and a file is brought up to date when it is opened for writing."""
+newer tables, and a file is brought up to date when it is opened for writing. From version 3 on a payload may be a
+reference to a file."""
 
 
 def connect(path: Path, *, query: str, busy_timeout_s: float = 5.0) -> sqlite3.Connection:

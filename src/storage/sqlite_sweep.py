@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection
 
-__all__ = ["clear", "clear_some", "drop", "ended"]
+__all__ = ["clear", "clear_some", "drop", "ended", "epoch_of", "epochs"]
 
 _ENDED: Final = "SELECT name, status FROM run WHERE finished_at <= ?"
 _DROP: Final = "UPDATE run SET epoch = coalesce(?, epoch + 1), status = ? WHERE name = ?"
@@ -30,6 +30,17 @@ _STEP_ROWS: Final = 500
 def ended(connection: sqlite3.Connection, before: float, statuses: Collection[str]) -> tuple[str, ...]:
     """Return the runs that ended with one of ``statuses`` at ``before`` (wall-clock seconds) or earlier."""
     return tuple(name for name, status in connection.execute(_ENDED, (before,)) if status in statuses)
+
+
+def epochs(connection: sqlite3.Connection) -> list[tuple[int, int]]:
+    """Return the number and the epoch of every run; in that of a drop nobody writes."""
+    return connection.execute("SELECT id, epoch FROM run").fetchall()
+
+
+def epoch_of(connection: sqlite3.Connection, run: str) -> tuple[int, int]:
+    """Return the number and the epoch of a run that is known."""
+    number, epoch = connection.execute("SELECT id, epoch FROM run WHERE name = ?", (run,)).fetchone()
+    return number, epoch
 
 
 def drop(connection: sqlite3.Connection, run: str, epoch: int | None = None) -> None:

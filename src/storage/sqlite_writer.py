@@ -55,7 +55,7 @@ class _Job:
     work: Callable[[sqlite3.Connection], object]
     writes: bool
     subject: str
-    weigh: Callable[[], int] | None
+    prepare: Callable[[], int] | None
     done: Signal
     size: int = 0
     result: object = None
@@ -117,15 +117,16 @@ class Writer:
         *,
         writes: bool = True,
         subject: str = "",
-        weigh: Callable[[], int] | None = None,
+        prepare: Callable[[], int] | None = None,
     ) -> T:
         """Run ``work`` in a transaction and return its result once that is committed.
 
-        ``work`` may be run more than once. Only jobs of one ``subject`` share a transaction. ``weigh`` is called before,
-        in the thread too, and says about how many bytes it writes. Raises what either raises (and then undoes it),
-        StoreUnavailable, StoreFull and the other store errors, StoreError when closed.
+        ``work`` may be run more than once. Only jobs of one ``subject`` share a transaction. ``prepare`` is called once
+        before, in the thread too, when no transaction is open, and says about how many bytes ``work`` writes. Raises
+        what either raises (and then undoes what ``work`` did), StoreUnavailable, StoreFull and the other store errors,
+        StoreError when closed.
         """
-        job = _Job(work, writes, subject, weigh, Signal())
+        job = _Job(work, writes, subject, prepare, Signal())
         while (room := self._hand_in(job)) is not None:
             await room.wait()
         await job.done.wait()
@@ -195,7 +196,8 @@ class Writer:
                 jobs, more = self._take()
                 for (writes, _), group in groupby(jobs, key=lambda job: (job.writes, job.subject)):
                     served = list(group)
-                    self._perform(served, writes=writes)
+                    if ready := [job for job in served if self._is_prepared(job)]:
+                        self._perform(ready, writes=writes)
                     self._settle(served)
         finally:
             self._end(jobs)
@@ -256,6 +258,14 @@ class Writer:
             if writes:
                 self._file.wrote(sum(job.size for job in jobs))
 
+    def _is_prepared(self, job: _Job) -> bool:
+        """Prepare the job; False if that fails, and its error says why."""
+        try:
+            job.size = 0 if job.prepare is None else job.prepare()
+        except Exception as error:  # raised again where the job came from
+            job.error = error
+        return job.error is None
+
     def _transact(self, connection: sqlite3.Connection, jobs: list[_Job], *, writes: bool) -> None:
         self._file.begin(writes=writes)
         try:
@@ -273,8 +283,6 @@ class Writer:
         """Run one job inside its savepoint. Raises sqlite3.Error only if the whole transaction is lost."""
         job.error = None
         try:
-            if job.weigh is not None:
-                job.size = job.weigh()
             job.result = job.work(connection)
         except sqlite3.Error as error:
             if not connection.in_transaction:

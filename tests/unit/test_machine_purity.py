@@ -45,6 +45,7 @@ MACHINES = {
     "engine/values.py",
     "errors.py",
     "storage/memory_state.py",
+    "storage/references.py",
     "storage/rules.py",
     "values.py",
 }
@@ -89,6 +90,7 @@ SHELLS = {
     "storage/generations.py": "works on files",
     "storage/memory.py": "reads the clock, is awaited",
     "storage/opening.py": "looks at paths",
+    "storage/payload_files.py": "works on files",
     "storage/run_index.py": "keeps a database",
     "storage/run_log.py": "works on files",
     "storage/run_logs.py": "works on files",
