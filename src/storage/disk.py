@@ -151,5 +151,7 @@ def meaning_of(error: OSError, path: Path) -> StoreError:
             return StoreFull(f"{said}: free some room and resume; what was acknowledged is safe")
         case errno.EROFS | errno.EACCES | errno.EPERM:
             return StoreUnsupported(f"{said}: the directory must be writable for this user")
+        case errno.EOPNOTSUPP | errno.ENOSYS | errno.EINVAL | errno.EMLINK | errno.EXDEV:
+            return StoreUnsupported(f"{said}: put the store on a file system that has all of POSIX")
         case _:
             return StoreUnavailable(f"{said}: check the disk, its mount and the permissions")

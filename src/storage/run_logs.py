@@ -99,7 +99,7 @@ class RunLogs:
             return
         # Until all of it has worked, the log may hold more than the index.
         self._behind.add(subject.info.run)
-        with self._translated():
+        with self.translated():
             self._publish(subject)
         self.connection().execute("COMMIT")
         self._behind.discard(subject.info.run)
@@ -136,14 +136,14 @@ class RunLogs:
 
     def prepare(self) -> None:
         """Make the directory ready for writing, and try what will be needed there. Raises StoreError."""
-        with self._translated():
+        with self.translated():
             self._check_version()
             generations.make_dirs(self._disk, self._home / "runs", below=self.path.parent)
             generations.probe(self._disk, self._home)
 
     def open(self, run: str, fingerprints: Mapping[str, str]) -> sqlite_records.Opened:
         """Begin a higher epoch of a run. Raises FingerprintMismatch and StoreError."""
-        with self._translated():
+        with self.translated():
             self._check_version()
             directory = self._directory(run)
             generations.make_dirs(self._disk, directory, below=self.path.parent)
@@ -181,7 +181,7 @@ class RunLogs:
 
     def catch_up(self, run: str) -> None:
         """Read in what others have written about ``run``. Raises UnknownRun and StoreError."""
-        with self._translated():
+        with self.translated():
             self._check_version()
             self.index.catch_up(run, self.log(run))
 
@@ -191,7 +191,7 @@ class RunLogs:
 
     def _check_latest(self, opened: sqlite_records.Opened) -> None:
         run, epoch = opened.info.run, opened.info.epoch
-        with self._translated():
+        with self.translated():
             newest = self._newest(run)
         if newest > epoch:
             raise rules.fenced_out(run, epoch, newest)
@@ -227,17 +227,17 @@ class RunLogs:
 
     def runs(self) -> list[str]:
         """The runs that there are, by the names that their directories hold."""
-        with self._translated():
+        with self.translated():
             return [run for directory in self._names("runs") if (run := self._named(directory)) is not None]
 
     def tidy(self, older_than_s: float) -> int:
         """Remove temporary files that old and belong to no run; return how many."""
-        with self._translated():
+        with self.translated():
             return generations.remove_temporary(self._disk, self._home, older_than_s) if self._names("") else 0
 
     def tidy_run(self, run: str, older_than_s: float) -> int:
         """Pack the log of a run, and remove what nothing refers to; return how many files."""
-        with self._translated():
+        with self.translated():
             log = self.log(run)
             return log.clear() + log.pack() + log.temporaries(older_than_s) + self._tidy_payloads(run, older_than_s)
 
@@ -312,7 +312,8 @@ class RunLogs:
             generations.put(self._disk, self._home / "learned.json", generations.seal(learned))
 
     @contextmanager
-    def _translated(self) -> Generator[None]:
+    def translated(self) -> Generator[None]:
+        """Let an OSError inside be the StoreError that it amounts to."""
         try:
             yield
         except OSError as error:

@@ -36,8 +36,9 @@ def sweep(logs: RunLogs, now: float, keep_s: float, statuses: Collection[str]) -
     removed = logs.tidy(_TEMPORARY_S)
     for run in logs.runs():
         try:
-            if _drop(logs, run, now, keep_s, statuses):
-                dropped.append(run)
+            with logs.translated():
+                if _drop(logs, run, now, keep_s, statuses):
+                    dropped.append(run)
             removed += logs.tidy_run(run, _TEMPORARY_S)
         except ResultCorrupt:
             continue  # evidence, for whoever reads it

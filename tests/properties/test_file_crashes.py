@@ -7,6 +7,7 @@ be the last one.
 from __future__ import annotations
 
 import ast
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from random import Random
@@ -38,6 +39,8 @@ from .crashing_disk import ROOT, CrashingDisk, PowerLoss, Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from headgate.storage.disk import Disk
 
 FINGERPRINTS = {"a": "1", "b": "1"}
 RUN = "tickets"
@@ -73,35 +76,38 @@ def expected(row: int) -> StoredRow:
 class Writer:
     """Commits rows in groups, as the store's thread does, and remembers what was acknowledged."""
 
-    def __init__(self, disk: CrashingDisk) -> None:
+    def __init__(self, disk: Disk) -> None:
         self.logs = RunLogs(disk, ROOT / "store", Durability.HOST, lambda: 1.0, pack_after=3)
         self.opened: Opened | None = None
 
     def open(self, run: str = RUN) -> None:
-        self.logs.begin(writes=True)
-        self.opened = self.logs.open(run, FINGERPRINTS)
-        self.logs.commit()
+        with self._transaction():
+            self.opened = self.logs.open(run, FINGERPRINTS)
 
     def commit(self, rows: Sequence[int], *, pack: bool = True) -> None:
         assert self.opened is not None
         info = self.opened.info
         batches = [self.logs.payloads.move_out(batch(row), self.logs.key(info.run), info.epoch) for row in rows]
-        self.logs.begin(writes=True)
-        try:
+        with self._transaction():
             for each in batches:
                 self.logs.write(self.opened, each)
-            self.logs.commit()
-        except BaseException:
-            self.logs.connection().execute("ROLLBACK")
-            raise
         if pack:
             self.logs.wrote(1)
 
     def finish(self) -> None:
         assert self.opened is not None
+        with self._transaction():
+            self.logs.finish(self.opened, "completed")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         self.logs.begin(writes=True)
-        self.logs.finish(self.opened, "completed")
-        self.logs.commit()
+        try:
+            yield
+            self.logs.commit()
+        except BaseException:
+            self.logs.connection().execute("ROLLBACK")
+            raise
 
 
 def stored(disk: CrashingDisk, run: str = RUN) -> list[StoredRow]:
@@ -183,7 +189,7 @@ def finished_and_live(disk: CrashingDisk) -> None:
             writer.finish()
 
 
-def sweep_all(disk: CrashingDisk) -> tuple[str, ...]:
+def sweep_all(disk: Disk) -> tuple[str, ...]:
     logs = Writer(disk).logs
     try:
         return run_sweep.sweep(logs, 2.0, 0.0, {"completed"}).runs
