@@ -14,6 +14,22 @@ class FaultyDisk:
     ``error``, an errno. ``done`` is whether it has been performed all the same.
     """
 
+    if TYPE_CHECKING:
+        make_dir: Any
+        create: Any
+        write: Any
+        sync: Any
+        close: Any
+        sync_dir: Any
+        link: Any
+        rename: Any
+        remove: Any
+        remove_dir: Any
+        read: Any
+        names: Any
+        changed_at: Any
+        same: Any
+
     def __init__(self, inner: Any, error: int, *, fails_at: int = 0, fails: str = "", done: bool = False) -> None:
         self.inner = inner
         self.error = error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def play(disk: Any, error: int) -> int:
         writer = Writer(disk)
         failures += persist(writer.open, error)
         for row in half:
-            failures += persist(lambda row=row, writer=writer: writer.commit([row]), error)
+            failures += persist(partial(writer.commit, [row]), error)
     failures += persist(writer.finish, error)
     return failures
 
