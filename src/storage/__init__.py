@@ -1,7 +1,8 @@
 """Runs that survive: rows, outcomes of cells, held-back cells, committed durably and fenced by epoch.
 
 :class:`RunStore` says what a store promises. :class:`SqliteStore` is the default for work that matters,
-:class:`MemoryStore` the one for tests and throw-away runs; ``open_store`` picks by what the user gave.
+:class:`FileStore` for several processes or hosts that share a directory, :class:`MemoryStore` the one for tests and
+throw-away runs; ``open_store`` picks by what the user gave.
 """
 
 from __future__ import annotations

@@ -74,14 +74,13 @@ class RunLog:
         while True:
             entry = self._at(segment, slot)
             if entry is None:
-                later = [each for each in self.segments() if each > segment]
-                # What was there before the later one is there now, or in the pack.
-                entry = self._at(segment, slot) if later else None
-                if entry is None and not later:
+                if not self._goes_on(segment, slot, thoroughly=place == START):
                     break
-                if entry is None:
-                    segment, slot, first = self._dropped(later, place), 0, 0
-                    continue
+                # What comes before the rest was there before it, and is there now, or in the pack.
+                entry = self._at(segment, slot)
+            if entry is None:
+                segment, slot, first = self._drop_after(segment, slot), 0, 0
+                continue
             slot += 1
             if isinstance(entry, Sealed):
                 self._make_sure(segment)
@@ -101,6 +100,10 @@ class RunLog:
         """
         segment, slot = after
         if slot:
+            if self._goes_on(segment, slot, thoroughly=True):
+                if self._at(segment, slot) is None:
+                    self._drop_after(segment, slot)
+                return None
             if not self._take(after, Sealed()):
                 return None
             segment += 1
@@ -189,11 +192,20 @@ class RunLog:
         directories = [self._directory, *(self._path(segment) for segment in self.segments())]
         return sum(remove_temporary(self._disk, directory, older_than_s) for directory in directories)
 
-    def _dropped(self, later: list[int], place: Place) -> int:
-        """Return the segment that says that the run was dropped. Raises ResultCorrupt if none does."""
-        if (found := self._latest_drop()) in later:
+    def _goes_on(self, segment: int, slot: int, *, thoroughly: bool) -> bool:
+        """Whether there is a later segment; and ``thoroughly`` also whether there is a later slot in this one."""
+        if any(each > segment for each in self.segments()):
+            return True
+        return thoroughly and any(each > slot for each in self._numbers(self._path(segment)))
+
+    def _drop_after(self, segment: int, slot: int) -> int:
+        """Return the segment that says why there is nothing in the slot: that the run was dropped.
+
+        Raises ResultCorrupt if none does.
+        """
+        if (found := self._latest_drop()) > segment:
             return found
-        raise ResultCorrupt(f"{self._directory}: a part of the log is missing, at or after {place}: restore it")
+        raise ResultCorrupt(f"{self._path(segment, slot)} is missing: restore it from a copy")
 
     def _latest_drop(self) -> int:
         """Return the segment that begins with the latest drop; 0 if there is none."""

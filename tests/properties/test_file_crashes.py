@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.errors import FencedOut, ResultExpired, StoreError, UnknownRun
+from headgate.errors import FencedOut, ResultCorrupt, ResultExpired, StoreError, UnknownRun
 from headgate.storage import (
     Batch,
     CellRecord,
@@ -35,10 +35,10 @@ from headgate.storage.run_logs import RunLogs
 from headgate.storage.sqlite_records import Opened, load
 from headgate.values import Usage
 
-from .crashing_disk import ROOT, CrashingDisk, PowerLoss, Site
+from .crashing_disk import ROOT, CrashingDisk, Directory, File, PowerLoss, Site
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from headgate.storage.disk import Disk
 
@@ -100,7 +100,7 @@ class Writer:
             self.logs.finish(self.opened, "completed")
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self) -> Generator[None]:
         self.logs.begin(writes=True)
         try:
             yield
@@ -285,3 +285,55 @@ def test_no_sync_can_be_left_out(site: Site) -> None:
 def test_with_every_sync_nothing_breaks() -> None:
     """The search above finds nothing where nothing is left out."""
     assert not breaks(("no such file", 0), seeds=2)
+
+
+def files_below(directory: Directory) -> list[tuple[Directory, str]]:
+    """Every file of the store, as the directory that it is in and its name there."""
+    found: list[tuple[Directory, str]] = []
+    for name, thing in directory.names.items():
+        found += files_below(thing) if isinstance(thing, Directory) else [(directory, name)]
+    return found
+
+
+@given(seed=st.integers(0, 2**32), share=st.floats(0.0, 1.0), way=st.sampled_from(["flip", "cut", "remove"]))
+def test_any_damage_is_found_or_leaves_a_prefix(seed: int, share: float, way: str) -> None:
+    """D2: a bit flipped, a file cut or gone, wherever: a clear error or a prefix of what was committed, nothing else."""
+    disk = CrashingDisk()
+    finished_and_live(disk)
+    if seed % 2:
+        sweep_all(disk)  # a pack in place of the slots
+    live = disk.root.names["store"]
+    assert isinstance(live, Directory)
+    directory, name = Random(seed).choice(files_below(live))
+    file = directory.names[name]
+    assert isinstance(file, File)
+    at = int(share * max(0, len(file.data) - 1))
+    match way:
+        case "flip" if file.data:
+            file.data = file.data[:at] + bytes([file.data[at] ^ 1]) + file.data[at + 1 :]
+        case "cut":
+            file.data = file.data[:at]
+        case _:
+            del directory.names[name]
+    for run in (RUN, OLD):
+        try:
+            rows = stored(disk, run)
+        except StoreError:
+            continue
+        assert rows == [expected(row) for row in range(len(rows))]
+
+
+@pytest.mark.parametrize("segment", [1, 2, 3])
+def test_a_log_with_a_hole_is_no_shorter_log(segment: int) -> None:
+    """D2: a slot that has gone is told, whatever comes after it; and nobody goes on in its place."""
+    disk = CrashingDisk()
+    finished_and_live(disk)
+    key = Writer(disk).logs.key(RUN)
+    slots = ROOT / "store" / "headgate-1" / "runs" / key / "segments" / f"{segment:08d}"
+    assert disk.names(slots) == ["00000000", "00000001", "00000002", "00000003"][: len(disk.names(slots))]
+    disk.remove(slots / sorted(disk.names(slots))[-2])
+    for _ in range(2):
+        with pytest.raises(ResultCorrupt, match="missing"):
+            stored(disk)
+        with pytest.raises(ResultCorrupt, match="missing"):
+            Writer(disk).open()
