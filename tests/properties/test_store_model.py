@@ -20,19 +20,26 @@ class TestMemoryStore(StoreSuite):
 
 
 class TestSqliteStore(StoreSuite):
+    share = 1 / 3
+
     def open_store(self, place: Path) -> RunStore:
         return SqliteStore(place / "store.db", durability=Durability.PROCESS, max_payload=MAX_PAYLOAD)
 
 
 class TestSqliteStoreOnTrio(TestSqliteStore):
     backend = "trio"
+    share = 1 / 6
 
 
 class TestFileStore(StoreSuite):
+    share = 1 / 6
+
     def open_store(self, place: Path) -> RunStore:
         return FileStore(place / "store", max_payload=MAX_PAYLOAD)
 
 
 class TestFileStoreThatPacksOften(StoreSuite):
+    share = 1 / 3
+
     def open_store(self, place: Path) -> RunStore:
         return FileStore(place / "store", max_payload=MAX_PAYLOAD, pack_after=2)

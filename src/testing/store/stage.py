@@ -33,6 +33,8 @@ class StoreMaker:
     """Whether what was acknowledged is still there in a store that is opened at the same place later."""
     backend: ClassVar[str] = "asyncio"
     """The event loop to run on, as anyio names it."""
+    share: ClassVar[float] = 1.0
+    """Which part of the examples of hypothesis' profile the state machine plays: less for a store that takes long."""
 
     def open_store(self, place: Any) -> RunStore:
         """Open the store at ``place`` for values of up to :data:`MAX_PAYLOAD` bytes; make it if it is not there."""

@@ -18,7 +18,7 @@ class StoreSuite(CommitContract, ReadingContract, SweepContract):
 
     def test_it_behaves_like_the_naive_store(self) -> None:
         """D1 to D6: any sequence of calls, with several handles, crashes and sweeps, as hypothesis makes them up."""
-        self.run_machine(settings())
+        self.run_machine(settings(max_examples=max(1, round(settings().max_examples * self.share))))
 
     def run_machine(self, how: settings) -> None:
         """Search for a sequence of calls that the store answers otherwise than the naive one."""
