@@ -36,6 +36,7 @@ TEMPORARY_S: Final = 3600.0
 """After so long a temporary file is taken for what a crash has left. A writer that misses one writes another."""
 
 _NAME: Final = re.compile(r"([0-9]{8})-([0-9]{8,})-[0-9a-f]{16}")
+_SHARD: Final = re.compile(r"[0-9]{4,}")
 _ROWS: Final = 1024  # to a directory
 
 
@@ -77,7 +78,7 @@ class PayloadFiles:
 
     def leftovers(self, run: str, before: int) -> Iterator[tuple[int, str]]:
         """Yield the files that epochs before ``before`` have written: the row that each belongs to, and its name."""
-        for shard in self._names(self._directory / run):
+        for shard in self._shards(run):
             for name in self._names(self._directory / run / shard):
                 found = _NAME.fullmatch(name)
                 if found is not None and int(found[1]) < before:
@@ -85,7 +86,7 @@ class PayloadFiles:
 
     def has_files(self, run: str) -> bool:
         """Whether a payload of the run was ever moved out."""
-        return bool(self._names(self._directory / run))
+        return bool(self._shards(run))
 
     def remove(self, files: Iterable[str]) -> int:
         """Remove files; return how many."""
@@ -100,7 +101,7 @@ class PayloadFiles:
 
     def remove_temporary(self, run: str, older_than_s: float) -> int:
         """Remove what was being written so long ago; return how many files."""
-        shards = [self._directory / run / shard for shard in self._names(self._directory / run)]
+        shards = [self._directory / run / shard for shard in self._shards(run)]
         return sum(generations.remove_temporary(self._disk, shard, older_than_s) for shard in shards)
 
     def _moved(self, cell: CellRecord, run: str, epoch: int, written: set[Path]) -> CellRecord:
@@ -140,6 +141,9 @@ class PayloadFiles:
             f"row {cell.row} of run {run!r}: column {cell.column!r} is in {self._directory / files[0]}, which is "
             "missing or does not match its checksum: restore it from a copy"
         )
+
+    def _shards(self, run: str) -> list[str]:
+        return [name for name in self._names(self._directory / run) if _SHARD.fullmatch(name)]
 
     def _names(self, directory: Path) -> list[str]:
         try:
