@@ -108,7 +108,10 @@ def remove_temporary(disk: Disk, directory: Path, older_than_s: float) -> int:
 
     Returns how many. A writer that is that slow writes another one.
     """
-    names = [name for name in disk.names(directory) if is_temporary(name)]
+    try:
+        names = [name for name in disk.names(directory) if is_temporary(name)]
+    except NotADirectoryError:
+        return 0  # somebody else's file
     if not names:
         return 0
     now = _write_temporary(disk, directory / "now", b"")

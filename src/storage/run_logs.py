@@ -209,9 +209,10 @@ class RunLogs:
             entries.append(self._ending)
         log = self.log(run)
         for entry in entries:
-            place: Place | None = self.index.place(run)
-            if place is not None and self._is_full(run, place):
-                place, self._sealed = log.begin(Continued(), place), run
+            end = self.index.place(run)
+            place: Place | None = end
+            if self._is_full(run, end):
+                place, self._sealed = log.begin(Continued(), end), run
             if place is None or not log.append(place, entry):
                 raise rules.fenced_out(run, opened.info.epoch, max(opened.info.epoch + 1, self._newest(run)))
             self.index.move(run, (place[0], place[1] + 1))

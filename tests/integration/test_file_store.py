@@ -36,7 +36,8 @@ def newer(place: Path) -> Path:
 def leave(directory: Path, name: str, age_s: float) -> Path:
     path = directory / name
     path.write_bytes(b"{}")
-    os.utime(path, (time.time() - age_s,) * 2)
+    then = time.time() - age_s
+    os.utime(path, (then, then))
     return path
 
 

@@ -104,7 +104,7 @@ class LastOneWins(SharedStore):
         class Run(SharedRun):
             async def commit(self, batch: Batch) -> None:
                 for cell in batch.cells:
-                    self.state.cells[cell.row].pop(cell.column, None)
+                    self.state.cells.get(cell.column, {}).pop(cell.row, None)
                 await super().commit(batch)
 
         return Run(self, inner)
@@ -187,7 +187,8 @@ class ReadOnce(SharedStore):
 
     def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:
         rows = list(super().read_rows(run, batch=batch))
-        self.runs[run].cells.clear()
+        for cells in self.runs[run].cells.values():
+            cells.clear()
         return iter(rows)
 
 
@@ -204,10 +205,10 @@ class TimesForgotten(SharedStore):
 
     async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> SharedRun:
         handle = await super().open_run(run, fingerprints)
-        held: dict[int, dict[str, HeldRecord]] = handle.state.held
-        for by_column in held.values():
-            for column, record in by_column.items():
-                by_column[column] = replace(record, not_before=0.0)
+        held: dict[str, dict[int, HeldRecord]] = handle.state.held
+        for by_row in held.values():
+            for row, record in by_row.items():
+                by_row[row] = record._replace(not_before=0.0)
         return handle
 
 
@@ -219,7 +220,7 @@ class HeldForEver(SharedStore):
             async def commit(self, batch: Batch) -> None:
                 await super().commit(batch)
                 for held in batch.held:
-                    self.state.held.setdefault(held.row, {})[held.column] = held
+                    self.state.held[held.column][held.row] = held
 
         return Run(self, inner)
 

@@ -7,7 +7,7 @@ its directory, and each independently of all others. A rename happens or does no
 from __future__ import annotations
 
 import errno
-import sys
+import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -169,8 +169,14 @@ class CrashingDisk:
     # Paths
 
     def _forgets(self) -> bool:
-        caller = sys._getframe(2)
-        return self.forgotten == (Path(caller.f_code.co_filename).name, caller.f_lineno)
+        if self.forgotten is None:
+            return False
+        frame = inspect.currentframe()
+        for _ in range(2):  # whoever called sync or sync_dir
+            assert frame is not None
+            frame = frame.f_back
+        assert frame is not None
+        return self.forgotten == (Path(frame.f_code.co_filename).name, frame.f_lineno)
 
     def _operate(self) -> None:
         self.operations += 1
