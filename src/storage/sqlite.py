@@ -5,8 +5,9 @@ Writes and the reads of an opened run go through one thread (:mod:`headgate.stor
 goes on. They read in short transactions, so that a slow reader never keeps the write-ahead log from being
 emptied.
 
-Beside the file stand ``-wal`` and ``-shm`` while somebody has it open or after a crash. They belong to it:
-copy a store with ``sqlite3 store.db ".backup copy.db"``, or copy all three when nobody writes.
+Beside the file stand ``-wal`` and ``-shm`` while somebody has it open or after a crash, and ``-payloads``, a
+directory, once a payload was larger than 64 KiB. They belong to it: copy a store with ``sqlite3 store.db ".backup
+copy.db"`` and then the directory, or copy all four when nobody writes.
 """
 
 from __future__ import annotations
