@@ -177,7 +177,12 @@ class FileRun:
             self._logs.catch_up(run)
             return sqlite_records.load(connection, run, first, last)
 
-        return await self._logs.payloads.moved_in(await self._writer.run(work, subject=run), run)
+        rows = await self._writer.run(work, subject=run)
+        try:
+            return await self._logs.payloads.moved_in(rows, run)
+        except ResultCorrupt:
+            await self._writer.run(work, subject=run)  # ResultExpired, if a sweep has come in between
+            raise
 
     async def find(self, row_ids: Sequence[str]) -> dict[str, int]:
         """See :meth:`headgate.storage.ports.RunHandle.find`."""

@@ -212,10 +212,16 @@ class SqliteRun:
         """See :meth:`headgate.storage.ports.RunHandle.load`."""
         self._check_open()
         run = self.info.run
-        rows = await self._writer.run(
-            lambda connection: sqlite_records.load(connection, run, first, last), writes=False
-        )
-        return await self._payloads.moved_in(rows, run)
+
+        def work(connection: sqlite3.Connection) -> list[StoredRow]:
+            return sqlite_records.load(connection, run, first, last)
+
+        rows = await self._writer.run(work, writes=False)
+        try:
+            return await self._payloads.moved_in(rows, run)
+        except ResultCorrupt:
+            await self._writer.run(work, writes=False)  # ResultExpired, if a sweep has come in between
+            raise
 
     async def find(self, row_ids: Sequence[str]) -> dict[str, int]:
         """See :meth:`headgate.storage.ports.RunHandle.find`."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from anyio import from_thread
 
-from headgate.errors import FencedOut, ResultCorrupt
+from headgate.errors import FencedOut, ResultCorrupt, ResultExpired
 from headgate.storage import Batch, CellRecord, CellStatus, FileStore, RowRecord, SqliteStore
+from headgate.storage.payload_files import PayloadFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from headgate.storage import RunHandle
+    from headgate.storage import RunHandle, StoredRow
 
 LARGE = b'"' + b"x" * 70_000 + b'"'
 ROW = RowRecord(0, "id0", b"digest", b"{}")
@@ -115,6 +118,26 @@ async def test_what_nobody_refers_to_goes_once_its_epoch_is_over(kind: type[Stor
     await late.finish("completed")
     assert (await store.sweep(keep_s=0.0)).runs == ("run",)
     assert payload_files(tmp_path) == [stranger]
+    await store.aclose()
+    await other.aclose()
+
+
+async def test_a_sweep_in_the_middle_of_reading_is_no_damage(
+    kind: type[Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows were there, their files are not any more: that is ResultExpired."""
+    store, other = kind(tmp_path / "store"), kind(tmp_path / "store")
+    handle = await begun(store)
+    await handle.finish("completed")
+    move_in = PayloadFiles.move_in
+
+    def sweep_first(self: PayloadFiles, rows: list[StoredRow], run: str) -> list[StoredRow]:
+        from_thread.run(partial(other.sweep, keep_s=0.0))
+        return move_in(self, rows, run)
+
+    monkeypatch.setattr(PayloadFiles, "move_in", sweep_first)
+    with pytest.raises(ResultExpired):
+        await handle.load(0, 9)
     await store.aclose()
     await other.aclose()
 
