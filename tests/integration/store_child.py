@@ -1,6 +1,7 @@
 """What the processes do that share a store in test_store_processes.py: ``store_child.py KIND PLACE ROLE [START]``.
 
-All but the committer go on until a file called ``stop`` lies beside the store, then say what they have done.
+All but the committer go on until they have done something and a file ``stop`` lies beside the store (for sweepers
+``stop sweeping``), then say what they have done.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def open_store(kind: str, place: Path) -> SqliteStore | FileStore:
     return SqliteStore(place / "store.db") if kind == "sqlite" else FileStore(place / "store", pack_after=16)
 
 
-def goes_on(stop: Path) -> bool:
-    return not stop.exists()
+def goes_on(stop: Path, done: int, least: int) -> bool:
+    return done < least or not stop.exists()
 
 
 async def commit(store: SqliteStore | FileStore, start: int) -> None:
@@ -81,7 +82,7 @@ async def commit(store: SqliteStore | FileStore, start: int) -> None:
 async def begin_and_end(store: SqliteStore | FileStore, stop: Path, name: str) -> int:
     """Short runs, one after the other, which anybody may sweep as soon as they have ended."""
     runs = 0
-    while goes_on(stop):
+    while goes_on(stop, runs, 3):
         handle: RunHandle = await store.open_run(f"short {name} {runs % 7}", COLUMNS)
         first = handle.info.rows
         assert first == 0 or first == SHORT_ROWS, f"{first} rows: swept by half"
@@ -96,10 +97,11 @@ async def begin_and_end(store: SqliteStore | FileStore, stop: Path, name: str) -
 
 
 async def sweep(store: SqliteStore | FileStore, stop: Path) -> int:
-    swept = 0
-    while goes_on(stop):
+    swept = sweeps = 0
+    while goes_on(stop, sweeps, 3):
         swept += len((await store.sweep(keep_s=0.0)).runs)
-    return swept
+        sweeps += 1
+    return swept + len((await store.sweep(keep_s=0.0)).runs)
 
 
 def read_all(store: SqliteStore | FileStore, run: str) -> int:
@@ -114,7 +116,7 @@ def read_all(store: SqliteStore | FileStore, run: str) -> int:
 
 async def read(store: SqliteStore | FileStore, stop: Path) -> int:
     seen = 0
-    while goes_on(stop):
+    while goes_on(stop, seen, 1):
         for run in ("run", *(f"short {name} {number}" for name in ("one", "two") for number in range(7))):
             seen += await to_thread.run_sync(read_all, store, run)
     return seen
@@ -129,7 +131,7 @@ async def main(kind: str, place: Path, role: str, *rest: str) -> None:
         case "short":
             done = await begin_and_end(store, stop, rest[0])
         case "sweep":
-            done = await sweep(store, stop)
+            done = await sweep(store, place / "stop sweeping")
         case _:
             done = await read(store, stop)
     await store.aclose()
