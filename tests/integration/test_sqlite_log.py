@@ -132,5 +132,9 @@ def test_the_middle_of_a_checkpoint_is_no_damage(tmp_path: Path, monkeypatch: py
     with pytest.raises(ResultCorrupt):
         check_identity(path)
     (tmp_path / "s.db-wal").write_bytes(b"somebody has it open")
-    monkeypatch.setattr(time, "sleep", lambda _: path.write_bytes(whole))
+
+    def finish_the_checkpoint(_: float) -> None:
+        path.write_bytes(whole)
+
+    monkeypatch.setattr(time, "sleep", finish_the_checkpoint)
     assert check_identity(path)
