@@ -43,7 +43,7 @@ from .errors import (
     StoreError,
 )
 from .salvage import FailureKind
-from .storage import MemoryStore, SqliteStore
+from .storage import FileStore, MemoryStore, SqliteStore
 from .values import Outcome, Pressure, ResourceKey, Usage
 
 __version__ = "0.1.0"
@@ -56,6 +56,7 @@ __all__ = [
     "ConfigError",
     "Engine",
     "FailureKind",
+    "FileStore",
     "FinishedRow",
     "HeadgateError",
     "InputError",

@@ -1,16 +1,19 @@
 """Runs that survive: rows, outcomes of cells, held-back cells, committed durably and fenced by epoch.
 
 :class:`RunStore` says what a store promises. :class:`SqliteStore` is the default for work that matters,
-:class:`MemoryStore` the one for tests and throw-away runs; ``open_store`` picks by what the user gave.
+:class:`FileStore` for several processes or hosts that share a directory, :class:`MemoryStore` the one for tests and
+throw-away runs; ``open_store`` picks by what the user gave.
 """
 
 from __future__ import annotations
 
 from .codec import decode, digest_of, encode, encode_row, stored_form
+from .files import FileStore
 from .memory import MemoryStore
 from .opening import open_store
 from .ports import (
     RUNNING,
+    TERMINAL,
     Batch,
     CellRecord,
     CellStatus,
@@ -22,15 +25,18 @@ from .ports import (
     RunStore,
     SpentRecord,
     StoredRow,
+    Swept,
 )
 from .sqlite import SqliteStore
 
 __all__ = [
     "RUNNING",
+    "TERMINAL",
     "Batch",
     "CellRecord",
     "CellStatus",
     "Durability",
+    "FileStore",
     "HeldRecord",
     "MemoryStore",
     "RowRecord",
@@ -40,6 +46,7 @@ __all__ = [
     "SpentRecord",
     "SqliteStore",
     "StoredRow",
+    "Swept",
     "decode",
     "digest_of",
     "encode",

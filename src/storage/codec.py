@@ -23,7 +23,7 @@ from typing import Any, Final, cast
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
-__all__ = ["DIGEST_SIZE", "decode", "digest_of", "encode", "encode_row", "stored_form"]
+__all__ = ["DIGEST_SIZE", "decode", "digest_of", "encode", "encode_row", "storable", "stored_form"]
 
 DIGEST_SIZE: Final = 16
 """Bytes of a row's digest."""
@@ -80,6 +80,11 @@ def stored_form(row: Mapping[str, object]) -> tuple[bytes, bytes]:
     data = encode(row)
     canonical = data if len(row) == 1 else encode(dict(sorted(row.items())))
     return data, blake2b(canonical, digest_size=DIGEST_SIZE).digest()
+
+
+def storable(said: str) -> str:
+    """Return what somebody said as text that can be stored: half a surrogate pair must not sink a batch."""
+    return said if said.isascii() else said.encode("utf-8", "backslashreplace").decode()
 
 
 def _ordered(value: object) -> object:

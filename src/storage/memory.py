@@ -17,10 +17,10 @@ from anyio.lowlevel import checkpoint
 from ..errors import StoreError
 from . import rules
 from .memory_state import Change, RunState
-from .ports import Durability
+from .ports import TERMINAL, Durability, Swept
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from ..values import Usage
     from .ports import Batch, RunInfo, StoredRow
@@ -54,34 +54,46 @@ class MemoryStore:
         """See :meth:`headgate.storage.ports.RunStore.open_run`."""
         self._check_open()
         state = self._runs.get(run) or RunState(run, created_at=self._clock())
-        state.check_whole()
+        if not state.swept:
+            state.check_whole()
         rules.check_fingerprints(run, state.fingerprints, fingerprints)
         self._runs[run] = state
-        state.open(fingerprints)
+        state.open(fingerprints, self._clock())
         return MemoryRun(state, self._learned, self._max_payload, self._clock)
 
     def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:
         """See :meth:`headgate.storage.ports.RunStore.read_rows`."""
         assert batch > 0, f"batch {batch}: at least one row at a time"
-        state = self._state(run)
+        state = self._kept(run)
         state.check_whole()
         return (state.stored(row) for row in sorted(state.rows))
 
     def read_info(self, run: str) -> RunInfo:
         """See :meth:`headgate.storage.ports.RunStore.read_info`."""
-        return self._state(run).info()
+        return self._kept(run).info()
 
     def read_spent(self, run: str) -> dict[str, Usage]:
         """See :meth:`headgate.storage.ports.RunStore.read_spent`."""
-        return self._state(run).usage()
+        return self._kept(run).usage()
+
+    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL) -> Swept:
+        """See :meth:`headgate.storage.ports.RunStore.sweep`."""
+        self._check_open()
+        rules.check_sweep(keep_s, statuses)
+        before = self._clock() - keep_s
+        ended = [state for state in self._runs.values() if state.ended_before(before, statuses)]
+        for state in ended:
+            state.drop()
+        return Swept(tuple(state.name for state in ended))
 
     async def aclose(self) -> None:
         """Take no more work. What is stored can still be read from this object."""
         self._closed = True
 
-    def _state(self, run: str) -> RunState:
+    def _kept(self, run: str) -> RunState:
         if run not in self._runs:
             raise rules.unknown_run(run)
+        self._runs[run].check_kept()
         return self._runs[run]
 
     def _check_open(self) -> None:
@@ -130,6 +142,7 @@ class MemoryRun:
         """See :meth:`headgate.storage.ports.RunHandle.load`."""
         self._check_open()
         state = self._state
+        state.check_kept()
         within = range(first, last)
         some = within if len(within) <= len(state.rows) else sorted(row for row in state.rows if row in within)
         return [state.stored(row) for row in some if row in state.rows]
@@ -137,6 +150,7 @@ class MemoryRun:
     async def find(self, row_ids: Sequence[str]) -> dict[str, int]:
         """See :meth:`headgate.storage.ports.RunHandle.find`."""
         self._check_open()
+        self._state.check_kept()
         known = self._state.positions
         return {row_id: known[row_id] for row_id in row_ids if row_id in known}
 
@@ -174,6 +188,7 @@ class MemoryRun:
         try:
             while change.check():
                 await checkpoint()
+                self._check_epoch()
         except anyio.get_cancelled_exc_class():
             # It is not cancelled with its caller, who hears nothing of it any more.
             with suppress(StoreError):

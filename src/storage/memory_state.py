@@ -19,7 +19,7 @@ from . import rules
 from .ports import RUNNING, Durability, RunInfo, StoredRow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from .ports import Batch, CellRecord, HeldRecord, RowRecord, SpentRecord
 
@@ -52,9 +52,12 @@ class RunState:
     forgotten_usage: dict[str, Usage] = field(default_factory=dict[str, Usage])
     leaving: list[int] = field(default_factory=list[int])
     commits: int = 0
+    swept: bool = False
 
-    def open(self, fingerprints: Mapping[str, str]) -> None:
-        """Begin the next epoch."""
+    def open(self, fingerprints: Mapping[str, str], now: float) -> None:
+        """Begin the next epoch, at ``now`` (wall-clock seconds); of a run that was swept, begin it anew."""
+        if self.swept:
+            self.swept, self.created_at = False, now
         self.fingerprints.update(fingerprints)
         for column in fingerprints:
             self.cells.setdefault(column, {})
@@ -90,9 +93,30 @@ class RunState:
         return totals
 
     def check_whole(self) -> None:
-        """Raise ResultExpired if rows were forgotten."""
+        """Raise ResultExpired if rows were forgotten, or all of it."""
+        self.check_kept()
         if self.forgotten or self.leaving:
             raise rules.expired(self.name, self.forgotten + len(self.leaving))
+
+    def check_kept(self) -> None:
+        """Raise ResultExpired if the run was swept and not opened again."""
+        if self.swept:
+            raise rules.swept(self.name)
+
+    def ended_before(self, at: float, statuses: Collection[str]) -> bool:
+        """Whether the run ended with one of ``statuses`` by then."""
+        return not self.swept and self.status in statuses and self.finished_at is not None and self.finished_at <= at
+
+    def drop(self) -> None:
+        """Forget everything but the name and the epoch, which is over."""
+        self.epoch += 1
+        self.version += 1
+        self.swept = True
+        for records in (self.fingerprints, self.rows, self.positions, self.cells, self.held, self.spent):
+            records.clear()
+        self.forgotten_usage.clear()
+        self.leaving.clear()
+        self.forgotten = 0
 
     def forget(self, row: int) -> None:
         """Keep a row no more. Commits that are under way count on the rows that they have seen: it goes after them."""

@@ -38,7 +38,10 @@ def open_store(spec: str | os.PathLike[str] | RunStore | None) -> RunStore:
 
 def _check_place(path: Path) -> None:
     if path.is_dir():
-        raise ConfigError(f"store {str(path)!r} is a directory: name a file in it, e.g. {str(path / 'answers.db')!r}")
+        raise ConfigError(
+            f"store {str(path)!r} is a directory: name a file in it, e.g. {str(path / 'answers.db')!r}, or give "
+            f"FileStore({str(path)!r}), which is for several processes or hosts"
+        )
     if not path.parent.is_dir():
         raise ConfigError(f"store {str(path)!r}: the directory {str(path.parent)!r} does not exist; make it first")
     if path.exists() and not path.is_file():

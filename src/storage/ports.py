@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 from ..values import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 __all__ = [
     "RUNNING",
+    "TERMINAL",
     "Batch",
     "CellRecord",
     "CellStatus",
@@ -37,6 +38,7 @@ __all__ = [
     "RunStore",
     "SpentRecord",
     "StoredRow",
+    "Swept",
 ]
 
 T = TypeVar("T")
@@ -45,6 +47,9 @@ _NO_TOKENS: Final = Usage()
 
 RUNNING: Final = "running"
 """The status of a run from its opening until somebody finishes it; after a crash it stays."""
+
+TERMINAL: Final = frozenset({"completed", "completed_with_failures"})
+"""The statuses of runs in which nothing is left to be done: what a sweep drops unless it is told otherwise."""
 
 
 class Durability(StrEnum):
@@ -189,6 +194,13 @@ class RunInfo:
         object.__setattr__(self, "fingerprints", MappingProxyType(dict(self.fingerprints)))
 
 
+class Swept(NamedTuple):
+    """What a sweep removed: the names of runs, and how many files that nothing refers to."""
+
+    runs: tuple[str, ...] = ()
+    leftovers: int = 0
+
+
 class RunHandle(Protocol):
     """One opening of one run, good for one epoch."""
 
@@ -219,11 +231,11 @@ class RunHandle(Protocol):
         ...
 
     async def load(self, first: int, last: int) -> list[StoredRow]:
-        """Return the committed rows with ``first <= row < last``, in order. Raises ResultCorrupt."""
+        """Return the committed rows with ``first <= row < last``, in order. Raises ResultCorrupt, ResultExpired."""
         ...
 
     async def find(self, row_ids: Sequence[str]) -> dict[str, int]:
-        """Return the positions of those ids that the run knows."""
+        """Return the positions of those ids that the run knows. Raises ResultExpired."""
         ...
 
     async def finish(self, status: str) -> None:
@@ -263,16 +275,26 @@ class RunStore(Protocol):
         """Yield the committed rows in order, in any process, without opening the run. It blocks: use a
         thread.
 
-        ``batch`` rows at most are in memory. Raises UnknownRun, ResultCorrupt.
+        ``batch`` rows at most are in memory. Raises UnknownRun, ResultExpired, ResultCorrupt.
         """
         ...
 
     def read_info(self, run: str) -> RunInfo:
-        """Return the run as it is now. It blocks. Raises UnknownRun."""
+        """Return the run as it is now. It blocks. Raises UnknownRun, ResultExpired."""
         ...
 
     def read_spent(self, run: str) -> Mapping[str, Usage]:
-        """Return the tokens on record per column, of all attempts together. Raises UnknownRun."""
+        """Return the tokens on record per column, of all attempts together. Raises as :meth:`read_info`."""
+        ...
+
+    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL) -> Swept:
+        """Drop the runs that ended with one of ``statuses`` ``keep_s`` seconds ago or earlier, and what crashes left.
+
+        A run that is RUNNING is never dropped, nor anything that a run refers to. Of a dropped run the name, the
+        epoch and what it learned are kept: to read it is ResultExpired, its handles are fenced out, and opening it
+        begins it anew with a higher epoch. No other call ever sweeps; several may at the same time, in any process.
+        Raises StoreError.
+        """
         ...
 
     async def aclose(self) -> None:

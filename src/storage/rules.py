@@ -18,10 +18,11 @@ from ..errors import (
     StoreError,
     UnknownRun,
 )
-from .ports import CellStatus
+from .ports import RUNNING, CellStatus
+from .references import same_payload
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from .ports import Batch, CellRecord, RowRecord
 
@@ -31,10 +32,12 @@ __all__ = [
     "cell_refusal",
     "check_fingerprints",
     "check_sizes",
+    "check_sweep",
     "closed",
     "expired",
     "fenced_out",
     "row_refusal",
+    "swept",
     "unknown_column",
     "unknown_row",
     "unknown_run",
@@ -73,7 +76,7 @@ def row_refusal(run: str, given: RowRecord, here: Row | None, same_id: Row | Non
 
 def cell_refusal(run: str, given: CellRecord, status: str, payload: bytes | None) -> StoreError | None:
     """Say why ``given`` contradicts the stored outcome; None if it is the same one again."""
-    if given.status == status and given.payload == payload:
+    if given.status == status and same_payload(given.payload, payload):
         return None
     return ConflictingResult(
         f"cell ({given.row}, {given.column!r}) of run {run!r} is {status} already and was given another "
@@ -137,6 +140,17 @@ def expired(run: str, rows: int) -> ResultExpired:
         f"run {run!r}: {rows} rows were handed out by rows(), and without a store they are kept nowhere else: give a "
         "store= to read results again or to resume, or another name to run again"
     )
+
+
+def swept(run: str) -> ResultExpired:
+    """Build the error for reading a run that a sweep has dropped."""
+    return ResultExpired(f"run {run!r} had ended and was swept: its results are kept no more; opening it begins anew")
+
+
+def check_sweep(keep_s: float, statuses: Collection[str]) -> None:
+    """Assert what a sweep may be asked for."""
+    assert keep_s >= 0, f"keep_s {keep_s}: seconds that lie behind"
+    assert RUNNING not in statuses, "a run that goes on is never swept"
 
 
 def fenced_out(run: str, epoch: int, current: int | None) -> StoreError:

@@ -5,8 +5,9 @@ Writes and the reads of an opened run go through one thread (:mod:`headgate.stor
 goes on. They read in short transactions, so that a slow reader never keeps the write-ahead log from being
 emptied.
 
-Beside the file stand ``-wal`` and ``-shm`` while somebody has it open or after a crash. They belong to it:
-copy a store with ``sqlite3 store.db ".backup copy.db"``, or copy all three when nobody writes.
+Beside the file stand ``-wal`` and ``-shm`` while somebody has it open or after a crash, and ``-payloads``, a
+directory, once a payload was larger than 64 KiB. They belong to it: copy a store with ``sqlite3 store.db ".backup
+copy.db"`` and then the directory, or copy all four when nobody writes.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ConfigError
-from . import rules, sqlite_records
-from .ports import Durability
+from anyio import to_thread
+
+from ..errors import ConfigError, ResultCorrupt
+from . import rules, sqlite_records, sqlite_sweep
+from .disk import LocalDisk
+from .payload_files import TEMPORARY_S, PayloadFiles
+from .ports import TERMINAL, Durability, Swept
 from .sqlite_file import WritableFile
 from .sqlite_schema import check_identity, connect, meaning_of
 from .sqlite_writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
     from os import PathLike
 
     from ..values import Usage
@@ -64,6 +69,9 @@ class SqliteStore:
         self._max_payload = max_payload
         self._clock = clock
         synchronous = _SYNCHRONOUS[durability]
+        directory = self._path.with_name(f"{self._path.name}-payloads")
+        lasting = durability is Durability.HOST
+        self._payloads = PayloadFiles(LocalDisk(), directory, below=self._path.parent, lasting=lasting)
         file = WritableFile(self._path, synchronous=synchronous, busy_timeout_s=busy_timeout_s, max_bytes=max_bytes)
         self._writer = Writer(file)
 
@@ -82,7 +90,7 @@ class SqliteStore:
         def work(connection: sqlite3.Connection) -> sqlite_records.Opened:
             return sqlite_records.open_run(connection, run, fingerprints, self._clock(), self._durability)
 
-        return SqliteRun(self._writer, await self._writer.run(work), self._max_payload, self._clock)
+        return SqliteRun(self._writer, await self._writer.run(work), self._payloads, self._max_payload, self._clock)
 
     def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:
         """See :meth:`headgate.storage.ports.RunStore.read_rows`."""
@@ -92,21 +100,65 @@ class SqliteStore:
 
     def read_info(self, run: str) -> RunInfo:
         """See :meth:`headgate.storage.ports.RunStore.read_info`."""
-        with _reading(self._path, run) as connection:
+        with self._of(run) as connection:
             return sqlite_records.read_info(connection, run, self._durability)
 
     def read_spent(self, run: str) -> Mapping[str, Usage]:
         """See :meth:`headgate.storage.ports.RunStore.read_spent`."""
-        with _reading(self._path, run) as connection:
+        with self._of(run) as connection:
             return sqlite_records.read_spent(connection, run)
+
+    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL) -> Swept:
+        """See :meth:`headgate.storage.ports.RunStore.sweep`. The file gets no smaller: what is free is used again."""
+        rules.check_sweep(keep_s, statuses)
+        before = self._clock() - keep_s
+
+        def work(connection: sqlite3.Connection) -> tuple[str, ...]:
+            runs = sqlite_sweep.ended(connection, before, statuses)
+            for run in runs:
+                sqlite_sweep.drop(connection, run)
+            return runs
+
+        dropped = await self._writer.run(work)
+        while await self._writer.run(sqlite_sweep.clear_some):
+            pass
+        return Swept(dropped, await to_thread.run_sync(self._remove_leftovers))
+
+    def _remove_leftovers(self) -> int:
+        """Remove the files that no run refers to, nor ever will; in a thread that may take its time."""
+        if not check_identity(self._path):
+            return 0
+        with _reading(self._path) as connection:
+            epochs = sqlite_sweep.epochs(connection)
+        removed = 0
+        for number, epoch in epochs:
+            left = list(self._payloads.leftovers(str(number), epoch))
+            if left:
+                with _reading(self._path) as connection:
+                    unreferenced = sqlite_records.unreferenced(connection, number, left)
+                removed += self._payloads.remove(unreferenced)
+            removed += self._payloads.remove_temporary(str(number), TEMPORARY_S)
+        return removed
 
     async def aclose(self) -> None:
         """Finish what was handed in, empty the log into the file, close it."""
         await self._writer.aclose()
 
     def _read_batch(self, run: str, first: int, batch: int) -> list[StoredRow]:
-        with _reading(self._path, run) as connection:
-            return sqlite_records.load(connection, run, first, sys.maxsize, most=batch)
+        with self._of(run) as connection:
+            rows = sqlite_records.load(connection, run, first, sys.maxsize, most=batch)
+        try:
+            return self._payloads.move_in(rows, run)
+        except ResultCorrupt:
+            self.read_info(run)  # ResultExpired, if a sweep has come in between
+            raise
+
+    @contextmanager
+    def _of(self, run: str) -> Generator[sqlite3.Connection]:
+        if not check_identity(self._path):
+            raise rules.unknown_run(run)
+        with _reading(self._path) as connection:
+            yield connection
 
     def _read_on(self, run: str, rows: list[StoredRow], batch: int) -> Iterator[StoredRow]:
         while rows:
@@ -118,10 +170,16 @@ class SqliteRun:
     """A :class:`~headgate.storage.ports.RunHandle` on a run in a SQLite file."""
 
     def __init__(
-        self, writer: Writer, opened: sqlite_records.Opened, max_payload: int, clock: Callable[[], float]
+        self,
+        writer: Writer,
+        opened: sqlite_records.Opened,
+        payloads: PayloadFiles,
+        max_payload: int,
+        clock: Callable[[], float],
     ) -> None:
         self._writer = writer
         self._opened = opened
+        self._payloads = payloads
         self._max_payload = max_payload
         self._clock = clock
         self._closed = False
@@ -139,26 +197,37 @@ class SqliteRun:
     async def commit(self, batch: Batch) -> None:
         """See :meth:`headgate.storage.ports.RunHandle.commit`."""
         self._check_open()
-        opened, limit = self._opened, self._max_payload
+        opened, kept = self._opened, batch
+
         # All that looks at every record is done in the thread: a batch may hold a million of them.
-        await self._writer.run(
-            lambda connection: sqlite_records.write_batch(connection, opened, batch),
-            weigh=lambda: rules.check_sizes(opened.info.run, batch, limit),
-        )
+        def prepare() -> int:
+            nonlocal kept
+            size = rules.check_sizes(opened.info.run, batch, self._max_payload)
+            kept = self._payloads.move_out(batch, str(opened.number), opened.info.epoch)
+            return size
+
+        await self._writer.run(lambda connection: sqlite_records.write_batch(connection, opened, kept), prepare=prepare)
 
     async def load(self, first: int, last: int) -> list[StoredRow]:
         """See :meth:`headgate.storage.ports.RunHandle.load`."""
         self._check_open()
         run = self.info.run
-        return await self._writer.run(
-            lambda connection: sqlite_records.load(connection, run, first, last), writes=False
-        )
+
+        def work(connection: sqlite3.Connection) -> list[StoredRow]:
+            return sqlite_records.load(connection, run, first, last)
+
+        rows = await self._writer.run(work, writes=False)
+        try:
+            return await self._payloads.moved_in(rows, run)
+        except ResultCorrupt:
+            await self._writer.run(work, writes=False)  # ResultExpired, if a sweep has come in between
+            raise
 
     async def find(self, row_ids: Sequence[str]) -> dict[str, int]:
         """See :meth:`headgate.storage.ports.RunHandle.find`."""
         self._check_open()
-        number = self._opened.number
-        return await self._writer.run(lambda connection: sqlite_records.find(connection, number, row_ids), writes=False)
+        run = self.info.run
+        return await self._writer.run(lambda connection: sqlite_records.find(connection, run, row_ids), writes=False)
 
     async def finish(self, status: str) -> None:
         """See :meth:`headgate.storage.ports.RunHandle.finish`."""
@@ -176,10 +245,8 @@ class SqliteRun:
 
 
 @contextmanager
-def _reading(path: Path, run: str) -> Generator[sqlite3.Connection]:
+def _reading(path: Path) -> Generator[sqlite3.Connection]:
     """Give a connection that cannot write, inside one read transaction."""
-    if not check_identity(path):
-        raise rules.unknown_run(run)
     try:
         with closing(_reader(path)) as connection:
             yield connection

@@ -83,6 +83,17 @@ class WritableFile:
             time.sleep(0.002)  # where SQLite says busy without having waited
         return act()
 
+    def begin(self, *, writes: bool) -> None:
+        """Begin a transaction; one that writes waits for other processes. Raises sqlite3.Error."""
+        assert self._connection is not None
+        connection = self._connection
+        self.patiently(lambda: connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN"))
+
+    def commit(self) -> None:
+        """End the transaction; what was written is durable on return. Raises sqlite3.Error."""
+        assert self._connection is not None
+        self._connection.execute("COMMIT")
+
     def wrote(self, size: int) -> None:
         """Count a commit of about ``size`` bytes, and empty the log into the main file when it is time."""
         self._commits += 1

@@ -15,16 +15,31 @@ from zlib import crc32
 
 from ..errors import ResultCorrupt
 from ..values import Usage
-from . import rules
+from . import references, rules, sqlite_sweep
+from .codec import storable
 from .ports import RUNNING, CellRecord, CellStatus, HeldRecord, RowRecord, RunInfo, StoredRow
 from .sqlite_insert import Insert
+from .sqlite_schema import SWEPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from .ports import Batch, Durability
 
-__all__ = ["Opened", "find", "finish", "load", "open_run", "read_info", "read_spent", "write_batch"]
+__all__ = [
+    "Opened",
+    "find",
+    "finish",
+    "learn",
+    "load",
+    "open_run",
+    "opened",
+    "own_learned",
+    "read_info",
+    "read_spent",
+    "unreferenced",
+    "write_batch",
+]
 
 _ROWS: Final = Insert("input_row", 6)
 _CELLS: Final = Insert("cell", 14)
@@ -33,6 +48,8 @@ _INSERT_SPENT: Final = "INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CON
 _INSERT_HELD: Final = """INSERT OR REPLACE INTO held SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
     WHERE NOT EXISTS (SELECT 1 FROM cell WHERE run = ?1 AND position = ?2 AND col = ?3)"""
 _REPLACE_LEARNED: Final = "INSERT OR REPLACE INTO learned (run, epoch, checksum, data) VALUES (?, ?, ?, ?)"
+_REFER: Final = "UPDATE cell SET payload = ?, checksum = ? WHERE run = ? AND position = ? AND col = ?"
+_REFERENCES: Final = "SELECT payload FROM cell WHERE run = ? AND position = ? AND substr(payload, 1, 1) = x'00'"
 _DELETE_HELD: Final = "DELETE FROM held WHERE run = ? AND position = ? AND col = ?"
 _ANY_HELD: Final = "SELECT EXISTS (SELECT 1 FROM held WHERE run = ?)"
 
@@ -70,10 +87,13 @@ def open_run(
     fingerprints: Mapping[str, str],
     now: float,
     durability: Durability,
+    *,
+    epoch: int | None = None,
 ) -> Opened:
-    """Create the run or give it its next epoch. Raises FingerprintMismatch."""
+    """Create the run, and let ``epoch``, or else the next one, begin. Raises FingerprintMismatch."""
     insert = "INSERT INTO run (name, epoch, status, created_at) VALUES (?, 0, ?, ?) ON CONFLICT DO NOTHING"
     connection.execute(insert, (run, RUNNING, now))
+    _begin_anew(connection, run, now)
     number = _number(connection, run)
     stored = _columns(connection, number)
     rules.check_fingerprints(run, {name: fingerprint for name, (_, fingerprint) in stored.items()}, fingerprints)
@@ -82,8 +102,14 @@ def open_run(
         "INSERT INTO run_column VALUES (?, ?, ?, ?)",
         [(number, place, name, fingerprints[name]) for place, name in enumerate(added, len(stored))],
     )
-    update = "UPDATE run SET epoch = epoch + 1, status = ?, finished_at = NULL WHERE id = ?"
-    connection.execute(update, (RUNNING, number))
+    update = "UPDATE run SET epoch = coalesce(?, epoch + 1), status = ?, finished_at = NULL WHERE id = ?"
+    connection.execute(update, (epoch, RUNNING, number))
+    return opened(connection, run, durability)
+
+
+def opened(connection: sqlite3.Connection, run: str, durability: Durability) -> Opened:
+    """Return the latest opening of the run. Raises UnknownRun."""
+    number = _number(connection, run)
     columns = {name: place for name, (place, _) in _columns(connection, number).items()}
     return Opened(number, columns, read_info(connection, run, durability), _read_learned(connection, number))
 
@@ -109,14 +135,28 @@ def finish(connection: sqlite3.Connection, opened: Opened, status: str, now: flo
     connection.execute("UPDATE run SET status = ?, finished_at = ? WHERE id = ?", (status, now, opened.number))
 
 
-def find(connection: sqlite3.Connection, run: int, row_ids: Sequence[str]) -> dict[str, int]:
-    """Return the positions of the known ids."""
+def learn(connection: sqlite3.Connection, number: int, epoch: int, data: bytes) -> None:
+    """Replace what the run has learned."""
+    connection.execute(_REPLACE_LEARNED, (number, epoch, crc32(data), data))
+
+
+def own_learned(connection: sqlite3.Connection, number: int) -> bytes | None:
+    """Return what the run itself learned last; None if nothing, or if it does not match its checksum."""
+    return _intact(connection.execute("SELECT checksum, data FROM learned WHERE run = ?", (number,)).fetchone())
+
+
+def find(connection: sqlite3.Connection, run: str, row_ids: Sequence[str]) -> dict[str, int]:
+    """Return the positions of the known ids. Raises UnknownRun, ResultExpired."""
+    number = _number(connection, run)
     query = "SELECT row_id, position FROM input_row WHERE run = ? AND row_id = ?"
-    return dict(row for row_id in row_ids for row in connection.execute(query, (run, row_id)))
+    return dict(row for row_id in row_ids for row in connection.execute(query, (number, row_id)))
 
 
 def load(connection: sqlite3.Connection, run: str, first: int, last: int, *, most: int = -1) -> list[StoredRow]:
-    """Return ``most`` rows (all if negative) from ``first`` on, below ``last``. Raises ResultCorrupt."""
+    """Return ``most`` rows (all if negative) from ``first`` on, below ``last``.
+
+    Raises UnknownRun, ResultExpired, ResultCorrupt.
+    """
     number = _number(connection, run)
     records = [
         RowRecord(position, row_id, digest, _checked(data, checksum, run, position, "the input row"))
@@ -152,8 +192,13 @@ def load(connection: sqlite3.Connection, run: str, first: int, last: int, *, mos
     return [StoredRow(record, tuple(cells.get(record.row, ())), tuple(held.get(record.row, ()))) for record in records]
 
 
+def unreferenced(connection: sqlite3.Connection, number: int, files: Iterable[tuple[int, str]]) -> list[str]:
+    """Return those of the files, each with the row that it belongs to, that no cell of the run refers to."""
+    return [file for row, file in files if file not in _referred(connection, number, row)]
+
+
 def read_info(connection: sqlite3.Connection, run: str, durability: Durability) -> RunInfo:
-    """Return the run as it is now. Raises UnknownRun."""
+    """Return the run as it is now. Raises UnknownRun, ResultExpired."""
     number = _number(connection, run)
     query = "SELECT epoch, status, created_at, finished_at FROM run WHERE id = ?"
     epoch, status, created_at, finished_at = connection.execute(query, (number,)).fetchone()
@@ -163,21 +208,36 @@ def read_info(connection: sqlite3.Connection, run: str, durability: Durability) 
 
 
 def read_spent(connection: sqlite3.Connection, run: str) -> dict[str, Usage]:
-    """Return the tokens on record per column. Raises UnknownRun."""
+    """Return the tokens on record per column. Raises UnknownRun, ResultExpired."""
     sums = connection.execute(_SELECT_SPENT, (_number(connection, run),))
     return {name: Usage(tokens_in, tokens_out) for name, tokens_in, tokens_out in sums}
 
 
 def _number(connection: sqlite3.Connection, run: str) -> int:
-    found = connection.execute("SELECT id FROM run WHERE name = ?", (run,)).fetchone()
-    if found is None:
+    number, status = connection.execute("SELECT id, status FROM run WHERE name = ?", (run,)).fetchone() or (None, "")
+    if number is None:
         raise rules.unknown_run(run)
-    return int(found[0])
+    if status == SWEPT:
+        raise rules.swept(run)
+    return int(number)
+
+
+def _begin_anew(connection: sqlite3.Connection, run: str, now: float) -> None:
+    """Empty the run if a sweep has dropped it."""
+    found = connection.execute("SELECT id FROM run WHERE name = ? AND status = ?", (run, SWEPT)).fetchone()
+    if found is not None:
+        sqlite_sweep.clear(connection, found[0])
+        connection.execute("UPDATE run SET status = ?, created_at = ? WHERE id = ?", (RUNNING, now, found[0]))
 
 
 def _columns(connection: sqlite3.Connection, number: int) -> dict[str, tuple[int, str]]:
     query = "SELECT name, id, fingerprint FROM run_column WHERE run = ? ORDER BY id"
     return {name: (place, fingerprint) for name, place, fingerprint in connection.execute(query, (number,))}
+
+
+def _referred(connection: sqlite3.Connection, number: int, row: int) -> set[str]:
+    found = connection.execute(_REFERENCES, (number, row))
+    return {file for (payload,) in found for file in references.files_of(payload)}
 
 
 def _checked(data: bytes, checksum: int, run: str, row: int, what: str) -> bytes:
@@ -198,11 +258,6 @@ def _column(opened: Opened, name: str) -> int:
     if number is None:
         raise rules.unknown_column(opened.info.run, name)
     return number
-
-
-def _text(said: str) -> str:
-    """Return what a provider said as text that can be stored: half a surrogate pair must not sink a batch."""
-    return said if said.isascii() else said.encode("utf-8", "backslashreplace").decode()
 
 
 def _write_rows(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:
@@ -227,7 +282,7 @@ def _write_cells(connection: sqlite3.Connection, opened: Opened, batch: Batch) -
     fresh = (
         (
             *(run, c.row, _column(opened, c.column), epoch, _WORDS[c.status]),
-            *(_text(c.reason), _text(c.message), c.attempts, c.http_status),
+            *(storable(c.reason), storable(c.message), c.attempts, c.http_status),
             *(c.usage.input_tokens, c.usage.output_tokens, c.finished_at, crc32(c.payload or b""), c.payload),
         )
         for c in batch.cells
@@ -246,6 +301,9 @@ def _compare_cells(connection: sqlite3.Connection, opened: Opened, cells: Iterab
         status, payload = connection.execute(query, key).fetchone()
         if refusal := rules.cell_refusal(opened.info.run, cell, status, payload):
             raise refusal
+        if cell.payload is not None and cell.payload != payload:
+            both = references.add_generation(payload, cell.payload)
+            connection.execute(_REFER, (both, crc32(both), *key))
 
 
 def _write_held(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:
@@ -253,7 +311,7 @@ def _write_held(connection: sqlite3.Connection, opened: Opened, batch: Batch) ->
     gone = [(run, row, columns[column]) for row, column in batch.unheld if column in columns]
     connection.executemany(_DELETE_HELD, gone)
     held = [
-        (run, h.row, _column(opened, h.column), _text(h.reason), h.not_before, h.attempts, h.history)
+        (run, h.row, _column(opened, h.column), storable(h.reason), h.not_before, h.attempts, h.history)
         for h in batch.held
     ]
     connection.executemany(_INSERT_HELD, held)
@@ -268,7 +326,7 @@ def _write_spent(connection: sqlite3.Connection, opened: Opened, batch: Batch) -
     run, epoch = opened.number, opened.info.epoch
     spent = [
         (
-            *(run, s.row, _column(opened, s.column), epoch, s.attempt, _text(s.reason)),
+            *(run, s.row, _column(opened, s.column), epoch, s.attempt, storable(s.reason)),
             *(s.usage.input_tokens, s.usage.output_tokens),
         )
         for s in batch.spent
@@ -278,16 +336,18 @@ def _write_spent(connection: sqlite3.Connection, opened: Opened, batch: Batch) -
 
 def _write_learned(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:
     if batch.learned is not None:
-        data = batch.learned
-        connection.execute(_REPLACE_LEARNED, (opened.number, opened.info.epoch, crc32(data), data))
+        learn(connection, opened.number, opened.info.epoch, batch.learned)
 
 
 def _read_learned(connection: sqlite3.Connection, number: int) -> bytes | None:
-    found = connection.execute(_SELECT_LEARNED, (number,)).fetchone()
+    return _intact(connection.execute(_SELECT_LEARNED, (number,)).fetchone())
+
+
+def _intact(found: tuple[int, object] | None) -> bytes | None:
+    """Return what was learned. Damaged, it is as good as never learned."""
     if found is None:
         return None
     checksum, data = found
-    # Damaged, it is as good as never learned.
     return data if isinstance(data, bytes) and crc32(data) == checksum else None
 
 

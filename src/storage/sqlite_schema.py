@@ -12,6 +12,7 @@ lock that this process holds on the file, those of its own SQLite connections in
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
@@ -28,11 +29,16 @@ from ..errors import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["APPLICATION_ID", "VERSION", "check_identity", "connect", "create", "meaning_of"]
+__all__ = ["APPLICATION_ID", "SWEPT", "VERSION", "check_identity", "connect", "create", "meaning_of"]
 
 APPLICATION_ID: Final = 0x48474154  # "HGAT"
-VERSION: Final = 2
+VERSION: Final = 3
 _OLDEST_VERSION: Final = 1
+_LOOKS: Final = 300
+_LOOK_AGAIN_S: Final = 0.01
+
+SWEPT: Final = "swept"
+"""The status of a run that a sweep has dropped; nobody finishes a run with it."""
 
 # Names are numbered once (run.id, run_column.id), so that records stay small. A cell row says which epoch
 # wrote it. A failed or skipped cell is reopened by moving its row to spent and deleting it here, without a
@@ -118,9 +124,10 @@ _TABLES: Final = (
     _LEARNED,
 )
 
-_ADDED: Final = {2: (_LEARNED,)}
+_ADDED: Final = {2: (_LEARNED,), 3: ()}
 """What each version added to the one before it. Nothing that was there has ever changed, so a reader of rows needs no
-newer tables, and a file is brought up to date when it is opened for writing."""
+newer tables, and a file is brought up to date when it is opened for writing. From version 3 on a payload may be a
+reference to a file."""
 
 
 def connect(path: Path, *, query: str, busy_timeout_s: float = 5.0) -> sqlite3.Connection:
@@ -138,9 +145,7 @@ def check_identity(path: Path) -> bool:
     try:
         if not path.exists() or path.stat().st_size == 0:
             return False
-        with closing(connect(path, query="immutable=1")) as connection:
-            application_id = _pragma(connection, "application_id")
-            version = _pragma(connection, "user_version")
+        application_id, version = _identity(path)
     except sqlite3.Error as error:
         raise meaning_of(error, path) from error
     except OSError as error:
@@ -149,6 +154,28 @@ def check_identity(path: Path) -> bool:
         raise SchemaMismatch(f"{path} is not a headgate store: give the store another path")
     _check_version(version, path)
     return True
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return the application id and the version that the main file holds. Raises sqlite3.Error.
+
+    Without a lock it may be looked at in the middle of a checkpoint, when its header tells of pages that are not there
+    yet: SQLite takes that for damage. So it is looked at again while there is a log that somebody may be emptying.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    for _ in range(_LOOKS - 1):
+        try:
+            return _look(path)
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT or not log.exists():
+                raise
+        time.sleep(_LOOK_AGAIN_S)
+    return _look(path)
+
+
+def _look(path: Path) -> tuple[int, int]:
+    with closing(connect(path, query="immutable=1")) as connection:
+        return _pragma(connection, "application_id"), _pragma(connection, "user_version")
 
 
 def create(connection: sqlite3.Connection, path: Path) -> None:

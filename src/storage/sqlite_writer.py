@@ -26,7 +26,7 @@ import threading
 from dataclasses import dataclass
 from itertools import groupby
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 from ..errors import StoreError
 from . import rules
@@ -36,8 +36,7 @@ from .sqlite_schema import meaning_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from .sqlite_file import WritableFile
+    from pathlib import Path
 
 __all__ = ["Writer"]
 
@@ -55,7 +54,8 @@ class _Job:
 
     work: Callable[[sqlite3.Connection], object]
     writes: bool
-    weigh: Callable[[], int] | None
+    subject: str
+    prepare: Callable[[], int] | None
     done: Signal
     size: int = 0
     result: object = None
@@ -67,10 +67,39 @@ class _Job:
         error.__cause__ = cause
 
 
+class Database(Protocol):
+    """What the writer writes to. All calls come from its thread."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is, for messages."""
+        ...
+
+    def connection(self) -> sqlite3.Connection:
+        """Return the connection, opening it if need be. Raises sqlite3.Error, StoreError."""
+        ...
+
+    def begin(self, *, writes: bool) -> None:
+        """Begin a transaction. Raises sqlite3.Error."""
+        ...
+
+    def commit(self) -> None:
+        """End it; what was written is durable on return. Raises sqlite3.Error, StoreError."""
+        ...
+
+    def wrote(self, size: int) -> None:
+        """A transaction of about ``size`` bytes was committed."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
 class Writer:
     """Runs jobs on one connection in one thread. Safe to use from several event loops."""
 
-    def __init__(self, file: WritableFile) -> None:
+    def __init__(self, file: Database) -> None:
         self._file = file
         self._path = file.path
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -87,15 +116,17 @@ class Writer:
         work: Callable[[sqlite3.Connection], T],
         *,
         writes: bool = True,
-        weigh: Callable[[], int] | None = None,
+        subject: str = "",
+        prepare: Callable[[], int] | None = None,
     ) -> T:
         """Run ``work`` in a transaction and return its result once that is committed.
 
-        ``work`` may be run more than once. ``weigh`` is called before, in the thread too, and says about how many
-        bytes it writes. Raises what either raises (and then undoes it), StoreUnavailable, StoreFull and the other
-        store errors, StoreError when closed.
+        ``work`` may be run more than once. Only jobs of one ``subject`` share a transaction. ``prepare`` is called once
+        before, in the thread too, when no transaction is open, and says about how many bytes ``work`` writes. Raises
+        what either raises (and then undoes what ``work`` did), StoreUnavailable, StoreFull and the other store errors,
+        StoreError when closed.
         """
-        job = _Job(work, writes, weigh, Signal())
+        job = _Job(work, writes, subject, prepare, Signal())
         while (room := self._hand_in(job)) is not None:
             await room.wait()
         await job.done.wait()
@@ -163,9 +194,10 @@ class Writer:
         try:
             while more:
                 jobs, more = self._take()
-                for writes, group in groupby(jobs, key=lambda job: job.writes):
+                for (writes, _), group in groupby(jobs, key=lambda job: (job.writes, job.subject)):
                     served = list(group)
-                    self._perform(served, writes=writes)
+                    if ready := [job for job in served if self._is_prepared(job)]:
+                        self._perform(ready, writes=writes)
                     self._settle(served)
         finally:
             self._end(jobs)
@@ -211,7 +243,7 @@ class Writer:
         """Run jobs in one transaction and fill in what came of them. Never raises for a foreseen fault."""
         try:
             connection = self._file.connection()
-            self._transact(connection, jobs, "BEGIN IMMEDIATE" if writes else "BEGIN")
+            self._transact(connection, jobs, writes=writes)
         except StoreError as error:
             for job in jobs:
                 job.refuse(type(error)(*error.args), error)
@@ -226,14 +258,22 @@ class Writer:
             if writes:
                 self._file.wrote(sum(job.size for job in jobs))
 
-    def _transact(self, connection: sqlite3.Connection, jobs: list[_Job], begin: str) -> None:
-        self._file.patiently(lambda: connection.execute(begin))
+    def _is_prepared(self, job: _Job) -> bool:
+        """Prepare the job; False if that fails, and its error says why."""
+        try:
+            job.size = 0 if job.prepare is None else job.prepare()
+        except Exception as error:  # raised again where the job came from
+            job.error = error
+        return job.error is None
+
+    def _transact(self, connection: sqlite3.Connection, jobs: list[_Job], *, writes: bool) -> None:
+        self._file.begin(writes=writes)
         try:
             for job in jobs:
                 connection.execute("SAVEPOINT job")
                 self._attempt(connection, job)
                 connection.execute("RELEASE job")
-            connection.execute("COMMIT")
+            self._file.commit()
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -243,8 +283,6 @@ class Writer:
         """Run one job inside its savepoint. Raises sqlite3.Error only if the whole transaction is lost."""
         job.error = None
         try:
-            if job.weigh is not None:
-                job.size = job.weigh()
             job.result = job.work(connection)
         except sqlite3.Error as error:
             if not connection.in_transaction:

@@ -18,16 +18,16 @@ from ..salvage.classify import Classifier, Failure
 from ..salvage.kinds import TABLE, FailureKind
 from ..storage.codec import encode
 from ..storage.memory import MemoryStore
-from ..storage.ports import CellStatus
+from ..storage.ports import TERMINAL, CellStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 
     from ..engine.column import Column
     from ..engine.pipeline import Pipeline
     from ..engine.report import RunReport
     from ..engine.values import FinishedRow
-    from ..storage.ports import Batch, Durability, RunHandle, RunInfo, StoredRow
+    from ..storage.ports import Batch, Durability, RunHandle, RunInfo, StoredRow, Swept
     from ..values import Usage
 
 __all__ = ["PromiseBroken", "Witness", "WitnessStore", "expect"]
@@ -307,6 +307,10 @@ class WitnessStore:
     def read_spent(self, run: str) -> Mapping[str, Usage]:
         """See :meth:`headgate.storage.ports.RunStore.read_spent`."""
         return self._inner.read_spent(run)
+
+    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL) -> Swept:
+        """See :meth:`headgate.storage.ports.RunStore.sweep`."""
+        return await self._inner.sweep(keep_s=keep_s, statuses=statuses)
 
     async def aclose(self) -> None:
         """See :meth:`headgate.storage.ports.RunStore.aclose`."""

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+import anyio
+import pytest
+
+from headgate.errors import ResultCorrupt
 from headgate.storage import Batch, CellRecord, CellStatus, Durability, RowRecord, SqliteStore
+from headgate.storage.sqlite_schema import check_identity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,3 +115,26 @@ async def test_t52_resume_at_row_group_grain(tmp_path: Path) -> None:
     assert kept == [(cell.row, cell.column) for cell in cells[:98]]
     await after.aclose()
     await store.aclose()
+
+
+def test_the_middle_of_a_checkpoint_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """T45: a process that looked while another emptied the log into the file was told that the file was malformed."""
+    path = tmp_path / "s.db"
+
+    async def fill() -> None:
+        store = SqliteStore(path, durability=Durability.PROCESS)
+        await (await store.open_run("run", {"a": "1"})).commit(row(0, 100_000))
+        await store.aclose()
+
+    anyio.run(fill)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-8192])  # the header tells of pages that have not been written yet
+    with pytest.raises(ResultCorrupt):
+        check_identity(path)
+    (tmp_path / "s.db-wal").write_bytes(b"somebody has it open")
+
+    def finish_the_checkpoint(_: float) -> None:
+        path.write_bytes(whole)
+
+    monkeypatch.setattr(time, "sleep", finish_the_checkpoint)
+    assert check_identity(path)

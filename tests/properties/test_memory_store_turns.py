@@ -1,30 +1,31 @@
-"""The store in memory is the same store when its commits take turns: the model of every store, record by record.
+"""The store in memory is the same store when its commits take turns: the suite of every store, record by record.
 
 Every commit of more than one record suspends after each, so that small commits overtake large ones, and what these had
-found does not count any more. The model applies them in the order in which they end.
+found does not count any more.
 """
 
 from __future__ import annotations
 
-from unittest.mock import patch
+from typing import TYPE_CHECKING
 
-from headgate.storage import memory
-from tests.properties.test_store_model import MemoryMachine
+import pytest
+
+from headgate.storage import MemoryStore, RunStore, memory
+from headgate.testing.store import MAX_PAYLOAD, StoreSuite
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
-class MemoryInTurnsMachine(MemoryMachine):
+class TestMemoryStoreInTurns(StoreSuite):
     """D2, D3, D4: whatever goes on at the same time, each commit is one moment."""
 
-    in_order_of_completion = True
+    openers = 1
+    durable = False
 
-    def __init__(self) -> None:
-        self.patch = patch.object(memory, "RECORDS_PER_TURN", 1)
-        self.patch.start()
-        super().__init__()
+    @pytest.fixture(autouse=True)
+    def _turns(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(memory, "RECORDS_PER_TURN", 1)
 
-    def teardown(self) -> None:
-        super().teardown()
-        self.patch.stop()
-
-
-TestMemoryStoreInTurns = MemoryInTurnsMachine.TestCase
+    def open_store(self, place: Path) -> RunStore:
+        return MemoryStore(max_payload=MAX_PAYLOAD)

@@ -248,15 +248,18 @@ def test_a_page_lists_every_module_of_its_package(package: str) -> None:
     assert listed == modules
 
 
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
 def names_in(file: Path) -> set[str]:
     """Test functions, methods and test classes of a file, methods as Class::method."""
     names: set[str] = set()
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(node, FUNCTIONS):
             names.add(node.name)
         elif isinstance(node, ast.ClassDef):
             names.add(node.name)
-            names |= {f"{node.name}::{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)}
+            names |= {f"{node.name}::{part.name}" for part in node.body if isinstance(part, FUNCTIONS)}
     return names
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SRC = Path(__file__).resolve().parents[2] / "src"
 LINES_MAX = 400
 
-MACHINE_FOLDERS = ("admission/", "scheduler/", "salvage/")
+MACHINE_FOLDERS = ("admission/", "scheduler/", "salvage/", "outbox/")
 SHELL_FOLDERS = ("observe/", "testing/")
 
 # Machines in folders that hold both.
@@ -45,6 +45,7 @@ MACHINES = {
     "engine/values.py",
     "errors.py",
     "storage/memory_state.py",
+    "storage/references.py",
     "storage/rules.py",
     "values.py",
 }
@@ -83,14 +84,24 @@ SHELLS = {
     "engine/turnstile.py": "waits for the next turn of the loop",
     "engine/workers.py": "owns tasks",
     "storage/codec.py": "serialises with pydantic",
+    "storage/disk.py": "works on files",
+    "storage/file_entry.py": "serialises with pydantic",
+    "storage/files.py": "is awaited, reads the clock",
+    "storage/generations.py": "works on files",
     "storage/memory.py": "reads the clock, is awaited",
     "storage/opening.py": "looks at paths",
+    "storage/payload_files.py": "works on files",
+    "storage/run_index.py": "keeps a database",
+    "storage/run_log.py": "works on files",
+    "storage/run_logs.py": "works on files",
+    "storage/run_sweep.py": "works on files",
     "storage/signals.py": "wakes tasks from threads",
     "storage/sqlite.py": "is awaited, reads the clock",
     "storage/sqlite_file.py": "opens the database",
     "storage/sqlite_insert.py": "writes rows of the database",
     "storage/sqlite_records.py": "reads and writes rows of the database",
     "storage/sqlite_schema.py": "creates the database",
+    "storage/sqlite_sweep.py": "deletes rows of the database",
     "storage/sqlite_writer.py": "owns the writer thread",
     "wakeup.py": "waits",
 }

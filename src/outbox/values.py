@@ -1,0 +1,68 @@
+"""What is delivered, and what the receiver says to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["Answer", "Item", "OutboxOptions", "Reply"]
+
+
+class Answer(StrEnum):
+    """What a receiver says to one delivery."""
+
+    ACK = "ack"
+    """It has it, now or since an earlier delivery of the same key."""
+    RETRY = "retry"
+    """Not now. It may say when."""
+    GONE = "gone"
+    """It does not know the document any more: nobody waits for this."""
+    REJECTED = "rejected"
+    """It will never take this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer, from which incarnation of the receiver, and the seconds after which it may be asked again.
+
+    ``receiver`` changes when the receiver restarts and forgets (a boot id); None where it does not say.
+    """
+
+    answer: Answer
+    receiver: str | None = None
+    after_s: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Something that a receiver is to be told at least once. ``key`` is the same at every delivery of it, by which the
+    receiver knows a repetition.
+
+    ``receiver`` is the incarnation that asked for it, as far as that is known. ``created_at`` is wall-clock seconds.
+    """
+
+    key: str
+    destination: str
+    body: bytes
+    created_at: float
+    receiver: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxOptions:
+    """``slots`` are deliveries at once; seconds: ``first_pause_s`` doubles with each failure up to ``longest_pause_s``.
+
+    A breaker opens after ``trips_after`` failures of a destination in a row. ``reconcile_most`` keys are asked about at
+    once.
+    """
+
+    slots: int = 8
+    first_pause_s: float = 1.0
+    longest_pause_s: float = 300.0
+    trips_after: int = 5
+    reconcile_most: int = 500
+
+    def __post_init__(self) -> None:
+        if self.slots < 4:
+            raise ValueError(f"slots={self.slots}: four are the fewest, since what is stale may take a quarter")

@@ -1,0 +1,1 @@
+from src.storage.run_index import *
