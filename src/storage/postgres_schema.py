@@ -1,0 +1,123 @@
+"""Whether a database holds a store, which version of it, and making or bringing up what is missing.
+
+A schema is ours if it has our table ``headgate_store``, which names the version. One that has other tables instead is
+left alone. Processes that come at the same time do it once: the first one holds a lock until the transaction ends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
+
+from ..errors import SchemaMismatch, StoreUnsupported
+from .postgres_tables import FUNCTIONS, STEPS, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from psycopg import Connection
+
+    from .ports import Durability
+
+__all__ = ["bring_up", "check_server", "version_of"]
+
+_LOCK_KEY: Final = 0x68656164
+_VERSION_TABLE: Final = "CREATE TABLE headgate_store (version integer NOT NULL)"
+
+_ANY_TABLE: Final = """SELECT EXISTS (SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE nspname = %s)"""
+_MAY: Final = """SELECT current_user, current_database(),
+    has_database_privilege(current_database(), 'CREATE'),
+    EXISTS (SELECT FROM pg_namespace WHERE nspname = %s),
+    coalesce((SELECT has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE')
+        FROM pg_namespace WHERE nspname = %s), false),
+    pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"""
+_SETTINGS: Final = "SELECT current_setting('fsync')::boolean, current_setting('full_page_writes')::boolean"
+_FORBIDDEN: Final = """SELECT string_agg(relname, ', ' ORDER BY relname)
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE nspname = %s AND relkind = 'r' AND relname <> 'headgate_store'
+    AND NOT has_table_privilege(pg_class.oid, 'SELECT, INSERT, UPDATE, DELETE')"""
+
+
+def version_of(connection: Connection[Any], schema: str) -> int | None:
+    """Return the version of the store in ``schema``, None if there is none. It changes nothing.
+
+    Raises SchemaMismatch for something else than a store that this code reads.
+    """
+    known = connection.execute("SELECT to_regclass('headgate_store') IS NOT NULL").fetchone()
+    if known == (True,):
+        found = connection.execute("SELECT version FROM headgate_store").fetchone()
+        version = int(found[0]) if found is not None else 0
+        if not 1 <= version <= VERSION:
+            raise SchemaMismatch(
+                f"the schema {schema!r} was made by a newer headgate (its format is {version}, this one writes "
+                f"{VERSION}): upgrade headgate, or give the store another schema"
+            )
+        return version
+    if connection.execute(_ANY_TABLE, (schema,)).fetchone() == (True,):
+        raise SchemaMismatch(f"the schema {schema!r} holds something else than a store: give the store another schema")
+    return None
+
+
+def bring_up(connection: Connection[Any], schema: str, steps: Sequence[Sequence[str]] = STEPS) -> None:
+    """Make the store, or bring it to the version of this code, in one transaction. Raises SchemaMismatch."""
+    if version_of(connection, schema) == len(steps):
+        return
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_LOCK_KEY, schema))
+        # Another process may have been quicker while this one waited for the lock.
+        version = version_of(connection, schema)
+        if version == len(steps):
+            return
+        _check_allowed(connection, schema)
+        if version is None:
+            from psycopg.sql import SQL, Identifier
+
+            connection.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema)))
+            _run(connection, [_VERSION_TABLE, "INSERT INTO headgate_store VALUES (0)"])
+        for step in steps[version or 0 :]:
+            _run(connection, step)
+        _run(connection, FUNCTIONS)
+        connection.execute("UPDATE headgate_store SET version = %s", (len(steps),))
+
+
+def check_server(connection: Connection[Any], schema: str, durability: Durability) -> None:
+    """Check what a store needs of the server. Raises StoreUnsupported that names what is missing and the cure."""
+    _check_allowed(connection, schema)
+    forbidden = connection.execute(_FORBIDDEN, (schema,)).fetchone()
+    if forbidden is not None and forbidden[0] is not None:
+        raise StoreUnsupported(
+            f"the role lacks rights on {forbidden[0]} in schema {schema!r}: GRANT SELECT, INSERT, UPDATE, DELETE ON "
+            f"ALL TABLES IN SCHEMA {schema} to it"
+        )
+    settings = connection.execute(_SETTINGS).fetchone()
+    if durability.value != "process" and settings != (True, True):
+        raise StoreUnsupported(
+            "the server runs with fsync or full_page_writes off, so that nothing survives a power loss: turn them on, "
+            "or ask for durability 'process' only"
+        )
+
+
+def _check_allowed(connection: Connection[Any], schema: str) -> None:
+    found = connection.execute(_MAY, (schema, schema)).fetchone()
+    assert found is not None
+    role, database, may_create, exists, may_use, read_only = found
+    if read_only:
+        raise StoreUnsupported(
+            f"database {database!r} is read-only here (a standby, or default_transaction_read_only): name the primary, "
+            "e.g. with target_session_attrs=read-write"
+        )
+    if exists and not may_use:
+        raise StoreUnsupported(
+            f"role {role!r} may not use schema {schema!r} of database {database!r}: "
+            f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}"
+        )
+    if not exists and not may_create:
+        raise StoreUnsupported(
+            f"role {role!r} may not make schema {schema!r} in database {database!r}: "
+            f"CREATE SCHEMA {schema} AUTHORIZATION {role}"
+        )
+
+
+def _run(connection: Connection[Any], statements: Sequence[str]) -> None:
+    for statement in statements:
+        connection.execute(cast("LiteralString", statement))
