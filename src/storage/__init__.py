@@ -1,8 +1,8 @@
 """Runs that survive: rows, outcomes of cells, held-back cells, committed durably and fenced by epoch.
 
 :class:`RunStore` says what a store promises. :class:`SqliteStore` is the default for work that matters,
-:class:`FileStore` for several processes or hosts that share a directory, :class:`MemoryStore` the one for tests and
-throw-away runs; ``open_store`` picks by what the user gave.
+:class:`FileStore` for several processes or hosts that share a directory, :class:`PostgresStore` for those that share a
+database, :class:`MemoryStore` the one for tests and throw-away runs; ``open_store`` picks by what the user gave.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .ports import (
     StoredRow,
     Swept,
 )
+from .postgres import PostgresStore
 from .sqlite import SqliteStore
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "FileStore",
     "HeldRecord",
     "MemoryStore",
+    "PostgresStore",
     "RowRecord",
     "RunHandle",
     "RunInfo",

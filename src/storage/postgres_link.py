@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..errors import ConfigError, StoreError, StoreUnavailable, StoreUnsupported
 from .postgres_errors import READ_ONLY, may_repeat, meaning_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
     from psycopg import Connection, Error
 
@@ -35,7 +36,7 @@ _LONGEST_PAUSE_S: Final = 0.5
 _OLDEST_SERVER: Final = 120_000
 
 # A peer that has vanished without a word is noticed after some 25 s, not after hours.
-_KEEPALIVE: Final = {
+_UNLESS_SAID: Final[dict[str, int | str]] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -51,7 +52,11 @@ _SETTINGS: Final = """SELECT set_config('search_path', quote_ident(%s), false),
 
 
 class _Lost(Exception):
-    """The connection is gone, and whether the last statement was done is not known."""
+    """The call may be made again: it was undone, or the connection is gone and nobody knows. Else it is ``meaning``."""
+
+    def __init__(self, meaning: StoreError) -> None:
+        super().__init__(str(meaning))
+        self.meaning = meaning
 
 
 class Link:
@@ -93,10 +98,9 @@ class Link:
             try:
                 return self._attempt(act)
             except _Lost as lost:
-                error = cast("StoreError", lost.__cause__)
                 left = give_up_at - time.monotonic()
-                if not (self._stood and error.retryable) or left <= 0:
-                    raise error from error.__cause__
+                if not (self._stood and lost.meaning.retryable) or left <= 0:
+                    raise lost.meaning from lost.__cause__
                 time.sleep(min(pause, left))
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
 
@@ -108,7 +112,7 @@ class Link:
 
     def _attempt(self, act: Callable[[Connection], T]) -> T:
         """Do ``act`` once. Raises _Lost, from the store error that it amounts to, if it may be done again."""
-        psycopg = _psycopg()
+        psycopg = _driver()
         try:
             if self._connection is None:
                 self._connection = self._open()
@@ -116,20 +120,17 @@ class Link:
         except psycopg.Error as error:
             raise self._judged(error) from error
         except StoreUnavailable as error:  # of connecting
-            raise _Lost from error
+            raise _Lost(error) from error.__cause__
 
     def _judged(self, error: Error) -> Exception:
         """Return what ``error`` is to be raised as, and let go of a connection that is no use any more."""
         found = meaning_of(error.sqlstate, _said(error), self.where)
-        found.__cause__ = error
         standing = self._standing(error)
         if standing and not may_repeat(error.sqlstate):
             return found
         if not standing or error.sqlstate == READ_ONLY:  # after a switch-over the address leads to another server
             self.close()
-        lost = _Lost()
-        lost.__cause__ = found
-        return lost
+        return _Lost(found)
 
     def _standing(self, error: Error) -> bool:
         """Whether the connection is as good as before ``error``."""
@@ -137,7 +138,7 @@ class Link:
         if connection is None or connection.broken:
             return False
         # The driver's own timeout leaves the statement running: nothing more can be said on that connection.
-        return connection.info.transaction_status == _psycopg().pq.TransactionStatus.IDLE
+        return bool(connection.info.transaction_status == _driver().pq.TransactionStatus.IDLE)
 
     def _open(self) -> Connection:
         connection = self._connected()
@@ -158,12 +159,17 @@ class Link:
             raise StoreUnsupported(f"{self.where}: the database must have the encoding UTF8: create another one")
 
     def _connected(self) -> Connection:
-        psycopg = _psycopg()
+        psycopg = _driver()
+        from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
         try:
-            given = psycopg.conninfo.conninfo_to_dict(self._dsn)
-            return _patient_connection().connect(**{**_KEEPALIVE, **given}, autocommit=True)
+            given = conninfo_to_dict(self._dsn)
+            unsaid = {name: value for name, value in _UNLESS_SAID.items() if name not in given}
+            return _patient_connection().connect(make_conninfo(self._dsn, **unsaid), autocommit=True)
         except psycopg.ProgrammingError as error:
-            raise ConfigError(f"{self.where}: not an address that PostgreSQL understands: {_said(error)}") from error
+            # Without the address, which the driver quotes: it may hold a password.
+            said = _said(error).replace(self._dsn, "...")
+            raise ConfigError(f"{self.where}: not an address that PostgreSQL understands: {said}") from None
         except psycopg.OperationalError as error:
             found = meaning_of(error.sqlstate, _said(error), self.where)
             if not self._stood and self._refuses_us():
@@ -185,8 +191,10 @@ class Link:
 def where(dsn: str) -> str:
     """Return an address for messages: never with the password."""
     try:
-        known = _psycopg().conninfo.conninfo_to_dict(dsn)
-    except Exception:  # what cannot be read cannot be shown either: it may hold a password
+        from psycopg.conninfo import conninfo_to_dict
+
+        known = conninfo_to_dict(dsn)
+    except Exception:  # what cannot be read is not shown either: it may hold a password
         return "PostgreSQL"
     user = f"{known['user']}@" if known.get("user") else ""
     port = f":{known['port']}" if known.get("port") else ""
@@ -198,12 +206,10 @@ def _said(error: Error) -> str:
     return " ".join((error.diag.message_primary or str(error)).split())
 
 
-@cache
-def _psycopg() -> Any:
+def _driver() -> ModuleType:
+    """Import the driver. Raises StoreUnsupported that says what to install."""
     try:
         import psycopg
-        import psycopg.conninfo
-        import psycopg.pq
     except ImportError as error:
         raise StoreUnsupported(f"a PostgresStore needs psycopg: pip install 'headgate[postgres]' ({error})") from error
     return psycopg

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
     from .ports import Batch, HeldRecord, RowRecord
 
-__all__ = ["Merged", "id_digest", "merge", "packed", "unknown_columns", "unpacked"]
+__all__ = ["Entangled", "Merged", "id_digest", "merge", "packed", "unknown_columns", "unpacked"]
+
+
+class Entangled(Exception):
+    """Batches that cannot be written as one: what an earlier one may do depends on a later one."""
 
 
 @dataclass(slots=True)
@@ -50,11 +54,17 @@ def unknown_columns(batch: Batch, columns: Mapping[str, int]) -> str | None:
 
 
 def merge(batches: Iterable[Batch], columns: Mapping[str, int]) -> Merged:
-    """Return the batches as one. Raises KeyError for a column that is not in ``columns``."""
+    """Return the batches as one. Raises KeyError for a column that is not in ``columns``, Entangled."""
     merged = Merged()
+    spoken: set[int] = set()
     last_word: dict[tuple[int, str], HeldRecord | None] = {}
     terminal: set[tuple[int, str]] = set()
     for batch in batches:
+        # A row is to be there when its cells come. Alone the earlier batch is refused, if the row is really new.
+        if not spoken.isdisjoint(record.row for record in batch.rows):
+            raise Entangled
+        for records in (batch.cells, batch.held, batch.spent):
+            spoken.update(record.row for record in records)
         _fill(merged.rows, [_row(record) for record in batch.rows])
         _cells(merged, batch, columns)
         terminal.update((cell.row, cell.column) for cell in batch.cells)

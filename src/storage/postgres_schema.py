@@ -6,7 +6,7 @@ left alone. Processes that come at the same time do it once: the first one holds
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
+from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 from ..errors import SchemaMismatch, StoreUnsupported
 from .postgres_tables import FUNCTIONS, STEPS, VERSION
@@ -23,8 +23,9 @@ __all__ = ["bring_up", "check_server", "version_of"]
 _LOCK_KEY: Final = 0x68656164
 _VERSION_TABLE: Final = "CREATE TABLE headgate_store (version integer NOT NULL)"
 
-_ANY_TABLE: Final = """SELECT EXISTS (SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-    WHERE nspname = %s)"""
+# In one query, so that nobody makes the store between two looks.
+_WHAT_IS_THERE: Final = """SELECT count(*) > 0, coalesce(bool_or(relname = 'headgate_store'), false)
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = %s"""
 _MAY: Final = """SELECT current_user, current_database(),
     has_database_privilege(current_database(), 'CREATE'),
     EXISTS (SELECT FROM pg_namespace WHERE nspname = %s),
@@ -34,39 +35,43 @@ _MAY: Final = """SELECT current_user, current_database(),
 _SETTINGS: Final = "SELECT current_setting('fsync')::boolean, current_setting('full_page_writes')::boolean"
 _FORBIDDEN: Final = """SELECT string_agg(relname, ', ' ORDER BY relname)
     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-    WHERE nspname = %s AND relkind = 'r' AND relname <> 'headgate_store'
-    AND NOT has_table_privilege(pg_class.oid, 'SELECT, INSERT, UPDATE, DELETE')"""
+    WHERE nspname = %s AND (
+        relkind = 'S' AND NOT has_sequence_privilege(pg_class.oid, 'USAGE')
+        OR relkind = 'r' AND relname <> 'headgate_store'
+            AND NOT (has_table_privilege(pg_class.oid, 'SELECT') AND has_table_privilege(pg_class.oid, 'INSERT')
+                AND has_table_privilege(pg_class.oid, 'UPDATE') AND has_table_privilege(pg_class.oid, 'DELETE')))"""
 
 
-def version_of(connection: Connection[Any], schema: str) -> int | None:
+def version_of(connection: Connection[Any], schema: str, newest: int = VERSION) -> int | None:
     """Return the version of the store in ``schema``, None if there is none. It changes nothing.
 
-    Raises SchemaMismatch for something else than a store that this code reads.
+    Raises SchemaMismatch for something else than a store of a version up to ``newest``.
     """
-    known = connection.execute("SELECT to_regclass('headgate_store') IS NOT NULL").fetchone()
-    if known == (True,):
-        found = connection.execute("SELECT version FROM headgate_store").fetchone()
-        version = int(found[0]) if found is not None else 0
-        if not 1 <= version <= VERSION:
-            raise SchemaMismatch(
-                f"the schema {schema!r} was made by a newer headgate (its format is {version}, this one writes "
-                f"{VERSION}): upgrade headgate, or give the store another schema"
-            )
-        return version
-    if connection.execute(_ANY_TABLE, (schema,)).fetchone() == (True,):
+    there = connection.execute(_WHAT_IS_THERE, (schema,)).fetchone()
+    if there == (False, False):
+        return None
+    if there != (True, True):
         raise SchemaMismatch(f"the schema {schema!r} holds something else than a store: give the store another schema")
-    return None
+    found = connection.execute("SELECT version FROM headgate_store").fetchone()
+    version = int(found[0]) if found is not None else 0
+    if not 1 <= version <= newest:
+        raise SchemaMismatch(
+            f"the schema {schema!r} was made by a newer headgate (its format is {version}, this one writes {newest}): "
+            "upgrade headgate, or give the store another schema"
+        )
+    return version
 
 
-def bring_up(connection: Connection[Any], schema: str, steps: Sequence[Sequence[str]] = STEPS) -> None:
+def bring_up(connection: Connection[Any], schema: str, steps: Sequence[Sequence[LiteralString]] = STEPS) -> None:
     """Make the store, or bring it to the version of this code, in one transaction. Raises SchemaMismatch."""
-    if version_of(connection, schema) == len(steps):
+    newest = len(steps)
+    if version_of(connection, schema, newest) == newest:
         return
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_LOCK_KEY, schema))
         # Another process may have been quicker while this one waited for the lock.
-        version = version_of(connection, schema)
-        if version == len(steps):
+        version = version_of(connection, schema, newest)
+        if version == newest:
             return
         _check_allowed(connection, schema)
         if version is None:
@@ -77,7 +82,7 @@ def bring_up(connection: Connection[Any], schema: str, steps: Sequence[Sequence[
         for step in steps[version or 0 :]:
             _run(connection, step)
         _run(connection, FUNCTIONS)
-        connection.execute("UPDATE headgate_store SET version = %s", (len(steps),))
+        connection.execute("UPDATE headgate_store SET version = %s", (newest,))
 
 
 def check_server(connection: Connection[Any], schema: str, durability: Durability) -> None:
@@ -87,7 +92,7 @@ def check_server(connection: Connection[Any], schema: str, durability: Durabilit
     if forbidden is not None and forbidden[0] is not None:
         raise StoreUnsupported(
             f"the role lacks rights on {forbidden[0]} in schema {schema!r}: GRANT SELECT, INSERT, UPDATE, DELETE ON "
-            f"ALL TABLES IN SCHEMA {schema} to it"
+            f"ALL TABLES IN SCHEMA {schema} to it, and USAGE ON ALL SEQUENCES"
         )
     settings = connection.execute(_SETTINGS).fetchone()
     if durability.value != "process" and settings != (True, True):
@@ -118,6 +123,6 @@ def _check_allowed(connection: Connection[Any], schema: str) -> None:
         )
 
 
-def _run(connection: Connection[Any], statements: Sequence[str]) -> None:
+def _run(connection: Connection[Any], statements: Sequence[LiteralString]) -> None:
     for statement in statements:
-        connection.execute(cast("LiteralString", statement))
+        connection.execute(statement)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_PAYLOAD",
     "Row",
+    "batch_too_large",
     "cell_refusal",
     "check_fingerprints",
     "check_sizes",
@@ -125,6 +126,11 @@ def check_sizes(run: str, batch: Batch, limit: int) -> int:
     if size > limit:
         raise _too_large(f"run {run!r}: what was learned", size, limit)
     return total + size
+
+
+def batch_too_large(run: str, size: int, limit: int) -> PayloadTooLarge:
+    """Build the error for a commit that is too large as a whole."""
+    return PayloadTooLarge(f"run {run!r}: a commit has {size} bytes, the store takes {limit}: commit it in parts")
 
 
 def _too_large(what: str, size: int, limit: int) -> PayloadTooLarge:

@@ -133,9 +133,8 @@ class Server:
             "shared_buffers": "16MB",
         }
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        return subprocess.Popen(
-            [self._bin / "postgres", "-D", self.data, *settings, *self._options], **self._with_user(), stdin=-3
-        )
+        command = [str(self._bin / "postgres"), "-D", str(self.data), *settings, *self._options]
+        return subprocess.Popen(command, text=False, **self._with_user())
 
     def _end(self, how: signal.Signals) -> None:
         assert self._process is not None
@@ -151,11 +150,15 @@ class Server:
         return True
 
     def _run(self, program: str, *arguments: str) -> None:
-        done = subprocess.run([self._bin / program, *arguments], check=False, **self._with_user())
-        assert done.returncode == 0, self.log()
+        assert subprocess.call([str(self._bin / program), *arguments], **self._with_user()) == 0, self.log()
 
     def _with_user(self) -> dict[str, Any]:
-        common: dict[str, Any] = {"stdout": self._log, "stderr": self._log, "cwd": self.place}
+        common: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": self._log,
+            "stderr": self._log,
+            "cwd": self.place,
+        }
         if self._user is None:
             return common
         return {**common, "user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypothesis import settings
-from hypothesis.stateful import run_state_machine_as_test
 
-from headgate.storage import Durability, RunStore
-from headgate.storage.postgres import PostgresStore
+from headgate.storage import Durability, PostgresStore, RunStore
 from headgate.testing.store import MAX_PAYLOAD, StoreSuite
-from headgate.testing.store.machine import StoreMachine
 from tests.integration.postgres_server import shared_server
 
 if TYPE_CHECKING:
@@ -20,19 +17,19 @@ if TYPE_CHECKING:
 class TestPostgresStore(StoreSuite):
     """Each place is a schema of one database. What a crash of the server leaves is looked at elsewhere."""
 
+    share = 6
+
     def new_place(self) -> AbstractContextManager[str]:
         return shared_server().schema()
 
     def open_store(self, place: str) -> RunStore:
         return PostgresStore(shared_server().dsn, schema=place, durability=Durability.PROCESS, max_payload=MAX_PAYLOAD)
 
-    def test_it_behaves_like_the_naive_store(self) -> None:
-        machine = type("StoreMachine", (StoreMachine,), {"suite": self})
-        profile = settings()
-        # Every example makes tables and connections, which takes a second.
-        few = settings(profile, max_examples=max(12, profile.max_examples // 5))
-        run_state_machine_as_test(machine, settings=few)
+    def run_machine(self, how: settings) -> None:
+        # Every example makes tables and connections, which takes two seconds.
+        super().run_machine(settings(how, max_examples=max(1, how.max_examples // self.share)))
 
 
 class TestPostgresStoreOnTrio(TestPostgresStore):
     backend = "trio"
+    share = 20

@@ -1,0 +1,425 @@
+"""What goes wrong between a PostgreSQL store and its server: lost answers, a server that is away, rights, versions."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+import anyio
+import psycopg
+import pytest
+from anyio import to_thread
+
+from headgate.errors import (
+    ConfigError,
+    ConflictingResult,
+    FencedOut,
+    HeadgateError,
+    PayloadTooLarge,
+    ResultCorrupt,
+    SchemaMismatch,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    StoreUnsupported,
+    UnknownRun,
+)
+from headgate.storage import Batch, Durability, PostgresStore
+from headgate.storage.postgres_schema import bring_up
+from headgate.storage.postgres_tables import STEPS
+from tests.integration.postgres_child import COLUMNS, RUN, batch, expected
+from tests.integration.postgres_server import ROLE, Server, new_server, shared_server
+from tests.integration.severed_line import Line, Moment
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+
+
+@contextmanager
+def severed_line(server: Server) -> Generator[Line]:
+    line = Line(server.port)
+    try:
+        yield line
+    finally:
+        line.close()
+
+
+def address(line: Line) -> str:
+    return f"postgresql://{ROLE}@127.0.0.1:{line.port}/postgres?sslmode=disable&gssencmode=disable"
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_commit_whose_answer_was_lost_is_made_once(moment: Moment) -> None:
+    """D3: nobody knew whether it was done; the same again finds out, and does it only if it was not."""
+    server = shared_server()
+    with server.schema() as schema, severed_line(server) as line:
+        store = PostgresStore(address(line), schema=schema)
+        handle = await store.open_run(RUN, COLUMNS)
+        for row in range(6):
+            line.cut(moment)
+            await handle.commit(batch(row))
+            assert line.cuts == row + 1
+        assert await handle.load(0, 9) == [expected(row) for row in range(6)]
+        line.cut(moment)
+        await handle.finish("completed")
+        assert store.read_info(RUN).status == "completed"
+        await store.aclose()
+
+
+def taken_over(server: Server, schema: str) -> None:
+    """Another engine opens the run."""
+
+    async def take_over() -> None:
+        store = PostgresStore(server.dsn, schema=schema)
+        await store.open_run(RUN, COLUMNS)
+        await store.aclose()
+
+    thread = threading.Thread(target=anyio.run, args=(take_over,))
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_lost_answer_is_known_even_after_somebody_else_has_taken_over(moment: Moment) -> None:
+    """D4: what was done before the new epoch was done, and is acknowledged; what was not is fenced out."""
+    server = shared_server()
+    with server.schema() as schema, severed_line(server) as line:
+        store = PostgresStore(address(line), schema=schema)
+        handle = await store.open_run(RUN, COLUMNS)
+        line.cut(moment, lambda: taken_over(server, schema))
+        if moment == "after":
+            await handle.commit(batch(0))
+        else:
+            with pytest.raises(FencedOut):
+                await handle.commit(batch(0))
+        assert list(store.read_rows(RUN)) == ([expected(0)] if moment == "after" else [])
+        with pytest.raises(FencedOut):
+            await handle.commit(batch(1))
+        await store.aclose()
+
+
+async def test_a_statement_that_comes_late_from_a_lost_connection_changes_nothing() -> None:
+    """The server may still work at it when the same was done, or given up, on another connection."""
+    server = shared_server()
+    with server.schema() as schema:
+        store = PostgresStore(server.dsn, schema=schema)
+        handle = await store.open_run(RUN, COLUMNS)
+        for row in range(3):
+            await handle.commit(batch(row))
+        late = f"SELECT {schema}.enter(1, 1, %d)"
+        with psycopg.connect(server.dsn, autocommit=True) as connection:
+            connection.execute(f"SET search_path = {schema}".encode())
+            words = [connection.execute((late % sequence).encode()).fetchone() for sequence in (1, 4, 5)]
+        assert words == [("done",), ("done",), ("go",)]
+        await store.aclose()
+
+
+async def test_a_server_that_is_away_is_said_to_be_and_found_again() -> None:
+    """D9: retryable, with the address and the cure; the handle of before still works when the server is back."""
+    server = new_server()
+    store = PostgresStore(server.dsn, reconnect_s=0.2)
+    handle = await store.open_run(RUN, COLUMNS)
+    await handle.commit(batch(0))
+    server.stop()
+    for ask in (lambda: handle.commit(batch(1)), lambda: handle.load(0, 9), lambda: handle.finish("completed")):
+        with pytest.raises(StoreUnavailable, match="check that the server runs") as caught:
+            await ask()
+        assert caught.value.retryable
+    with pytest.raises(StoreUnavailable):
+        await to_thread.run_sync(store.read_info, RUN)
+    never = PostgresStore(server.dsn)
+    with pytest.raises(StoreUnavailable):  # at once, for nobody has seen it there
+        await never.probe()
+    server.start()
+    await handle.commit(batch(1))
+    assert list(store.read_rows(RUN)) == [expected(0), expected(1)]
+    await store.aclose()
+    await never.aclose()
+    server.remove()
+
+
+async def test_reading_goes_on_after_the_server_was_restarted() -> None:
+    server = new_server()
+    store = PostgresStore(server.dsn)
+    handle = await store.open_run(RUN, COLUMNS)
+    for row in range(6):
+        await handle.commit(batch(row))
+    rows = store.read_rows(RUN, batch=2)
+    assert next(rows) == expected(0)
+    server.kill()
+    server.start()
+    assert list(rows) == [expected(row) for row in range(1, 6)]
+    await store.aclose()
+    server.remove()
+
+
+async def refused(store: PostgresStore) -> str:
+    """What a store says that cannot be used."""
+    with pytest.raises(HeadgateError) as caught:
+        await store.probe()
+    await store.aclose()
+    return f"{type(caught.value).__name__}: {caught.value}"
+
+
+async def test_what_is_missing_is_named() -> None:
+    """D9: the wrong address, database, role, rights: each says what to do, and is not worth another try."""
+    server = shared_server()
+    with server.schema() as schema:
+        server.execute(f"CREATE ROLE r_{schema} LOGIN")
+        try:
+            for dsn, kind, words in (
+                (server.address(database="nowhere"), StoreUnsupported, 'database "nowhere" does not exist'),
+                (server.address(user="nobody"), StoreUnsupported, 'role "nobody" does not exist'),
+                (server.address(user=f"r_{schema}"), StoreUnsupported, f"CREATE SCHEMA {schema} AUTHORIZATION r_"),
+                (
+                    server.address(options="?options=-cdefault_transaction_read_only%3Don"),
+                    StoreUnsupported,
+                    "read-only",
+                ),
+                (f"{server.dsn}?nonsense=1", ConfigError, "nonsense"),
+                ("postgresql://127.0.0.1:1/x?user=a", StoreUnavailable, "127.0.0.1"),
+                ("postgresql://no.such.host.invalid/x", StoreUnavailable, "no.such.host.invalid"),
+            ):
+                said = await refused(PostgresStore(dsn, schema=schema))
+                assert said.startswith(f"{kind.__name__}: "), said
+                assert words in said, said
+            server.execute(f"CREATE SCHEMA {schema}")
+            said = await refused(PostgresStore(server.address(user=f"r_{schema}"), schema=schema))
+            assert f"GRANT USAGE, CREATE ON SCHEMA {schema} TO r_{schema}" in said
+        finally:
+            server.execute(f"DROP ROLE r_{schema}")
+
+
+async def test_rights_that_are_missing_on_the_tables_are_named() -> None:
+    server = shared_server()
+    with server.schema() as schema:
+        store = PostgresStore(server.dsn, schema=schema)
+        handle = await store.open_run(RUN, COLUMNS)
+        await handle.commit(batch(0))
+        role = f"r_{schema}"
+        server.execute(f"CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA {schema} TO {role}")
+        server.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}")
+        try:
+            reader = PostgresStore(server.address(user=role), schema=schema)
+            assert list(reader.read_rows(RUN)) == [expected(0)]
+            with pytest.raises(StoreUnsupported, match="permission denied"):
+                await reader.open_run(RUN, COLUMNS)
+            server.execute(f"GRANT CREATE ON SCHEMA {schema} TO {role}")
+            with pytest.raises(StoreUnsupported, match="GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES"):
+                await reader.probe()
+            await reader.aclose()
+        finally:
+            server.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+        await store.aclose()
+
+
+async def test_a_password_is_never_shown() -> None:
+    server = shared_server()
+    for place in (
+        f"127.0.0.1:{server.port}/nowhere",
+        "127.0.0.1:1/x",
+        "[127.0.0.1/x",
+        f"127.0.0.1:{server.port}/x?y=1",
+    ):
+        assert "secret" not in await refused(PostgresStore(f"postgresql://{ROLE}:secret@{place}"))
+
+
+async def test_a_server_that_may_lose_everything_is_not_taken_for_durable() -> None:
+    """D1: what a power loss takes away is not acknowledged as if it stayed."""
+    server = new_server("-c", "fsync=off")
+    assert "fsync or full_page_writes off" in await refused(PostgresStore(server.dsn))
+    store = PostgresStore(server.dsn, durability=Durability.PROCESS)
+    await store.probe()
+    await store.aclose()
+    server.remove()
+
+
+async def test_a_full_disk_is_said_to_be_and_takes_no_other_commit_along() -> None:
+    """D9: retryable; what was acknowledged is safe, and the rest of the group is committed."""
+    server = shared_server()
+    with server.schema() as schema:
+        store = PostgresStore(server.dsn, schema=schema)
+        handle = await store.open_run(RUN, COLUMNS)
+        # The server's own error for a disk that is full, raised for one row.
+        server.execute(
+            f"CREATE FUNCTION {schema}.full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$; "
+            f"CREATE TRIGGER full_disk BEFORE INSERT ON {schema}.input_row FOR EACH ROW WHEN (NEW.position = 3) "
+            f"EXECUTE FUNCTION {schema}.full()"
+        )
+        refusals: list[int] = []
+
+        async def commit(row: int) -> None:
+            try:
+                await handle.commit(batch(row))
+            except StoreFull as error:
+                assert error.retryable
+                refusals.append(row)
+
+        async with anyio.create_task_group() as tasks:
+            for row in range(8):
+                tasks.start_soon(commit, row)
+        assert refusals == [3]
+        server.execute(f"DROP TRIGGER full_disk ON {schema}.input_row")
+        await handle.commit(batch(3))
+        assert list(store.read_rows(RUN)) == [expected(row) for row in range(8)]
+        await store.aclose()
+
+
+async def test_somebody_who_locks_a_table_is_waited_for_and_then_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T55: a lock of somebody else killed the run."""
+    monkeypatch.setattr("headgate.storage.postgres_link._LOCK_MS", 300)
+    server = shared_server()
+    with server.schema() as schema:
+        store = PostgresStore(server.dsn, schema=schema, reconnect_s=0.0)
+        handle = await store.open_run(RUN, COLUMNS)
+        with psycopg.connect(server.dsn) as other:
+            other.execute(f"LOCK TABLE {schema}.cell".encode())
+            with pytest.raises(StoreUnavailable, match="somebody else keeps it locked"):
+                await handle.commit(batch(0))
+        await handle.commit(batch(0))
+        assert list(store.read_rows(RUN)) == [expected(0)]
+        await store.aclose()
+
+
+async def test_a_server_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is waited for without end; the commit is made when the server goes on, and made once."""
+    monkeypatch.setattr("headgate.storage.postgres_link._ANSWER_S", 0.3)
+    monkeypatch.setattr("headgate.storage.postgres_link._LOCK_MS", 60_000)
+    server = shared_server()
+    with server.schema() as schema:
+        store = PostgresStore(server.dsn, schema=schema, reconnect_s=0.0)
+        handle = await store.open_run(RUN, COLUMNS)
+        with psycopg.connect(server.dsn) as other:
+            other.execute(f"LOCK TABLE {schema}.cell".encode())
+            with pytest.raises(StoreUnavailable):
+                await handle.commit(batch(0))
+        await handle.commit(batch(0))
+        assert list(store.read_rows(RUN)) == [expected(0)]
+        await store.aclose()
+
+
+async def test_t45_a_damaged_payload_is_named_and_final() -> None:
+    server = shared_server()
+    with server.schema() as schema:
+        store = PostgresStore(server.dsn, schema=schema)
+        handle = await store.open_run(RUN, COLUMNS)
+        await handle.commit(batch(0))
+        server.execute(f"UPDATE {schema}.cell SET payload = '\\x2278' WHERE payload IS NOT NULL")
+        with pytest.raises(ResultCorrupt, match="row 0 of run 'run': column 'a'") as caught:
+            list(store.read_rows(RUN))
+        assert not caught.value.retryable
+        await store.aclose()
+
+
+async def test_a_schema_of_somebody_else_is_left_alone() -> None:
+    server = shared_server()
+    with server.schema() as schema:
+        server.execute(f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.theirs (x integer)")
+        store = PostgresStore(server.dsn, schema=schema)
+        with pytest.raises(SchemaMismatch, match="something else than a store"):
+            await store.probe()
+        with pytest.raises(SchemaMismatch):
+            store.read_info(RUN)
+        assert server.execute(f"SELECT relname FROM pg_class WHERE relnamespace = '{schema}'::regnamespace") == [
+            ("theirs",)
+        ]
+        await store.aclose()
+
+
+async def test_a_store_of_a_newer_headgate_is_refused() -> None:
+    server = shared_server()
+    with server.schema() as schema:
+        store = PostgresStore(server.dsn, schema=schema)
+        await store.probe()
+        await store.aclose()
+        server.execute(f"UPDATE {schema}.headgate_store SET version = 99")
+        store = PostgresStore(server.dsn, schema=schema)
+        for _ in range(2):
+            with pytest.raises(SchemaMismatch, match="upgrade headgate"):
+                await store.probe()
+        await store.aclose()
+
+
+async def test_reading_makes_nothing() -> None:
+    server = shared_server()
+    with server.schema() as schema:
+        store = PostgresStore(server.dsn, schema=schema)
+        with pytest.raises(UnknownRun):
+            store.read_info(RUN)
+        assert server.execute(f"SELECT to_regnamespace('{schema}')") == [(None,)]
+        await store.aclose()
+
+
+async def test_many_who_come_first_make_the_tables_once() -> None:
+    server = shared_server()
+    with server.schema() as schema:
+        stores = [PostgresStore(server.dsn, schema=schema) for _ in range(8)]
+        epochs: list[int] = []
+
+        async def open_run(store: PostgresStore) -> None:
+            epochs.append((await store.open_run(RUN, COLUMNS)).info.epoch)
+
+        async with anyio.create_task_group() as tasks:
+            for store in stores:
+                tasks.start_soon(open_run, store)
+        assert sorted(epochs) == list(range(1, 9))
+        for store in stores:
+            await store.aclose()
+
+
+async def test_an_earlier_version_is_brought_up_to_date_and_keeps_what_it_has() -> None:
+    """A step is added to those of today, as the next version will."""
+    server = shared_server()
+    with server.schema() as schema:
+        store = PostgresStore(server.dsn, schema=schema)
+        handle = await store.open_run(RUN, COLUMNS)
+        await handle.commit(batch(0))
+        later = (*STEPS, ("ALTER TABLE run ADD COLUMN colour text DEFAULT 'blue'",))
+        for _ in range(2):
+            with psycopg.connect(server.dsn, autocommit=True) as connection:
+                connection.execute(f"SET search_path = {schema}".encode())
+                bring_up(connection, schema, later)
+        assert server.execute(f"SELECT version FROM {schema}.headgate_store") == [(len(later),)]
+        assert server.execute(f"SELECT colour, epoch FROM {schema}.run") == [("blue", 1)]
+        # A process of the earlier version that has it open goes on.
+        await handle.commit(batch(1))
+        await store.aclose()
+
+
+async def test_a_commit_that_no_message_can_hold_is_refused() -> None:
+    server = shared_server()
+    with server.schema() as schema:
+        store = PostgresStore(server.dsn, schema=schema)
+        handle = await store.open_run(RUN, COLUMNS)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("headgate.storage.postgres_writer._BATCH_BYTES", 10)
+            with pytest.raises(PayloadTooLarge, match="commit it in parts"):
+                await handle.commit(batch(0))
+        await handle.commit(batch(0))
+        await store.aclose()
+
+
+async def test_a_store_without_its_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cast("dict[str, object]", __import__("sys").modules), "psycopg", None)
+    assert "pip install 'headgate[postgres]'" in await refused(PostgresStore("postgresql://host/db"))
+
+
+async def test_a_refusal_does_not_fill_the_servers_log() -> None:
+    server = shared_server()
+    with server.schema() as schema:
+        store = PostgresStore(server.dsn, schema=schema)
+        handle = await store.open_run(RUN, COLUMNS)
+        await handle.commit(batch(0))
+        other = batch(0)
+        before = server.log()
+        with pytest.raises(ConflictingResult):
+            await handle.commit(Batch(cells=(other.cells[0]._replace(payload=b"1"),)))
+        await store.open_run(RUN, COLUMNS)
+        with pytest.raises(StoreError):
+            await handle.commit(batch(1))
+        assert server.log() == before
+        await store.aclose()
