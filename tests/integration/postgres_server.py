@@ -54,7 +54,7 @@ class Server:
         self.place = Path(tempfile.mkdtemp(prefix="hg-pg-"))
         self._user = _unprivileged()
         self._own(self.place)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[Any] | None = None
         self.port = _free_port()
         self._log = (self.place / "server.log").open("ab")
         self._run("initdb", "-D", str(self.data), "-U", ROLE, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
@@ -124,7 +124,7 @@ class Server:
         finally:
             self.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
 
-    def _launch(self) -> subprocess.Popen[bytes]:
+    def _launch(self) -> subprocess.Popen[Any]:
         options = {
             "port": str(self.port),
             "listen_addresses": "127.0.0.1",
@@ -134,7 +134,7 @@ class Server:
         }
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         command = [str(self._bin / "postgres"), "-D", str(self.data), *settings, *self._options]
-        return subprocess.Popen(command, text=False, **self._with_user())
+        return subprocess.Popen(command, **self._with_user())
 
     def _end(self, how: signal.Signals) -> None:
         assert self._process is not None
