@@ -18,21 +18,23 @@ from anyio import to_thread
 
 from ..errors import ConfigError
 from . import postgres_reads, postgres_records, rules
-from .ports import TERMINAL, Batch, Durability, Swept
+from .ports import TERMINAL, Durability, Swept
+from .postgres_groups import PostgresSharedRun
 from .postgres_link import Link, where
 from .postgres_records import Refused
+from .postgres_run import PostgresRun
 from .postgres_schema import bring_up, check_server, version_of
 from .postgres_writer import PostgresWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from psycopg import Connection
 
     from ..values import Usage
     from .ports import RunInfo, StoredRow
 
-__all__ = ["PostgresRun", "PostgresStore"]
+__all__ = ["PostgresStore"]
 
 T = TypeVar("T")
 
@@ -93,16 +95,14 @@ class PostgresStore:
 
     async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> PostgresRun:
         """See :meth:`headgate.storage.ports.RunStore.open_run`."""
-        columns = dict(fingerprints)
+        opened = await self._open(run, fingerprints, None)
+        return PostgresRun(self._writer, opened, self._max_payload, self._clock)
 
-        def act(link: Link, _: int) -> postgres_records.Opened:
-            now = self._clock()
-            try:
-                return link.do(lambda found: postgres_records.open_run(found, run, columns, now, self._durability))
-            except Refused:
-                raise link.do(lambda found: postgres_records.why_not_opened(found, run, columns)) from None
-
-        return PostgresRun(self._writer, await self._writer.call(act), self._max_payload, self._clock)
+    async def join_run(self, run: str, fingerprints: Mapping[str, str], *, group_rows: int) -> PostgresSharedRun:
+        """See :meth:`headgate.storage.sharing.SharingStore.join_run`."""
+        assert group_rows > 0, f"group_rows {group_rows}: at least one row to a group"
+        opened = await self._open(run, fingerprints, group_rows)
+        return PostgresSharedRun(self._writer, opened, self._max_payload, self._clock)
 
     def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:
         """See :meth:`headgate.storage.ports.RunStore.read_rows`."""
@@ -130,6 +130,19 @@ class PostgresStore:
         await self._writer.aclose()
         with self._reading:
             self._reader.close()
+
+    async def _open(self, run: str, fingerprints: Mapping[str, str], group_rows: int | None) -> postgres_records.Opened:
+        columns, now, durability = dict(fingerprints), self._clock(), self._durability
+
+        def act(link: Link, _: int) -> postgres_records.Opened:
+            try:
+                return link.do(
+                    lambda found: postgres_records.open_run(found, run, columns, now, durability, group_rows)
+                )
+            except Refused:
+                raise link.do(lambda found: postgres_records.why_not_opened(found, run, columns)) from None
+
+        return await self._writer.call(act)
 
     def _link(self, prepare: Callable[[Connection[Any]], None]) -> Link:
         return Link(
@@ -171,65 +184,3 @@ class PostgresStore:
         finally:
             link.close()
         return Swept(tuple(dropped))
-
-
-class PostgresRun:
-    """A :class:`~headgate.storage.ports.RunHandle` on a run in a PostgreSQL database."""
-
-    def __init__(
-        self, writer: PostgresWriter, opened: postgres_records.Opened, max_payload: int, clock: Callable[[], float]
-    ) -> None:
-        self._writer = writer
-        self._opened = opened
-        self._max_payload = max_payload
-        self._clock = clock
-        self._closed = False
-
-    @property
-    def info(self) -> RunInfo:
-        """The run as it was when this handle opened it."""
-        return self._opened.info
-
-    @property
-    def learned(self) -> bytes | None:
-        """See :meth:`headgate.storage.ports.RunHandle.learned`."""
-        return self._opened.learned
-
-    async def commit(self, batch: Batch) -> None:
-        """See :meth:`headgate.storage.ports.RunHandle.commit`."""
-        self._check_open()
-        size = rules.check_sizes(self.info.run, batch, self._max_payload)
-        await self._writer.commit(self._opened, batch, size)
-
-    async def load(self, first: int, last: int) -> list[StoredRow]:
-        """See :meth:`headgate.storage.ports.RunHandle.load`."""
-        self._check_open()
-        run = self.info.run
-        return await self._writer.call(lambda link, _: link.do(lambda c: postgres_reads.load(c, run, first, last)))
-
-    async def find(self, row_ids: Sequence[str]) -> dict[str, int]:
-        """See :meth:`headgate.storage.ports.RunHandle.find`."""
-        self._check_open()
-        run = self.info.run
-        return await self._writer.call(lambda link, _: link.do(lambda c: postgres_reads.find(c, run, row_ids)))
-
-    async def finish(self, status: str) -> None:
-        """See :meth:`headgate.storage.ports.RunHandle.finish`."""
-        self._check_open()
-        opened, now = self._opened, self._clock()
-
-        def act(link: Link, sequence: int) -> None:
-            try:
-                link.do(lambda found: postgres_records.finish(found, opened, sequence, status, now))
-            except Refused:
-                raise link.do(lambda found: postgres_records.why_refused(found, opened, Batch())) from None
-
-        await self._writer.call(act)
-
-    async def aclose(self) -> None:
-        """Give the handle up."""
-        self._closed = True
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise rules.closed(f"this handle of run {self.info.run!r}")

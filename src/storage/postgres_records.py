@@ -1,7 +1,8 @@
 """What the PostgreSQL store does with a connection: open a run, commit, finish, and say why something was refused.
 
-Each call is one statement, see :mod:`headgate.storage.postgres_tables`; all may be repeated. A refusal changes nothing,
-and its reasons are facts that stay: another epoch, another row, another outcome. So they are looked up afterwards.
+Each call is one statement, see :mod:`headgate.storage.postgres_functions`; all may be repeated. A refusal changes
+nothing, and its reasons are facts that stay: another epoch, another row, another outcome. So they are looked up
+afterwards.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ __all__ = [
     "drop_runs",
     "empty_trash",
     "finish",
+    "lost_groups",
     "open_run",
+    "why_fenced",
     "why_not_opened",
     "why_refused",
 ]
 
-_OPEN: Final = "SELECT o_run, o_epoch FROM open_run(%s, %s::text[], %s::text[], %s)"
+_OPEN: Final = "SELECT o_run, o_epoch, o_group_rows FROM open_run(%s, %s::text[], %s::text[], %s, %s::integer)"
 _COMMIT: Final = """SELECT commit_batches(%s::bigint, %s::integer, %s::bigint,
     %b::bigint[], %b::bytea[], %b::text[], %b::bytea[], %b::bigint[], %b::bytea[],
     %b::bigint[], %b::integer[], %b::text[], %b::text[], %b::text[], %b::integer[],
@@ -40,12 +43,13 @@ _COMMIT: Final = """SELECT commit_batches(%s::bigint, %s::integer, %s::bigint,
     %b::bigint[], %b::integer[],
     %b::bigint[], %b::integer[], %b::text[], %b::double precision[], %b::integer[], %b::bytea[],
     %b::bigint[], %b::integer[], %b::integer[], %b::text[], %b::bigint[], %b::bigint[],
-    %s::bigint, %b::bytea)"""
+    %s::bigint, %b::bytea, %b::bigint[], %b::bigint[])"""
 _FINISH: Final = "SELECT finish_run(%s::bigint, %s::integer, %s::bigint, %s, %s::double precision)"
 _DROP: Final = "SELECT drop_run(%s::double precision, %s::text[])"
 _EMPTY: Final = "SELECT empty_trash(%s::integer)"
 _TRASH_AT_ONCE: Final = 5_000
 
+_TOKENS: Final = "SELECT number, token FROM row_group WHERE run = %s AND number = ANY (%s)"
 _EPOCH: Final = """SELECT run.epoch, opening.fenced FROM run
     LEFT JOIN opening ON opening.run = run.id AND opening.run = %s AND opening.epoch = %s
     WHERE name = %s"""
@@ -67,22 +71,32 @@ class Opened:
     columns: Mapping[str, int]
     info: RunInfo
     learned: bytes | None
+    group_rows: int = 0
+    """Rows to a group of a run that is shared; 0 for one that is not."""
 
 
 def open_run(
-    connection: Connection[Any], run: str, fingerprints: Mapping[str, str], now: float, durability: Durability
+    connection: Connection[Any],
+    run: str,
+    fingerprints: Mapping[str, str],
+    now: float,
+    durability: Durability,
+    group_rows: int | None = None,
 ) -> Opened:
-    """Create the run, or let its next epoch begin. Raises Refused if a column has changed."""
+    """Create the run, or let its next epoch begin; share it if ``group_rows`` are given.
+
+    Raises Refused if a column has changed.
+    """
     names = [packed(name) for name in fingerprints]
     given = [packed(fingerprint) for fingerprint in fingerprints.values()]
-    found = connection.execute(_OPEN, (packed(run), names, given, now)).fetchone()
+    found = connection.execute(_OPEN, (packed(run), names, given, now, group_rows)).fetchone()
     assert found is not None
-    number, epoch = found
+    number, epoch, size = found
     if number is None:
         raise Refused
     info = replace(postgres_reads.read_info(connection, run, durability), epoch=epoch)
     columns = postgres_reads.columns(connection, number)
-    return Opened(number, columns, info, postgres_reads.learned(connection, number))
+    return Opened(number, columns, info, postgres_reads.learned(connection, number), size if group_rows else 0)
 
 
 def why_not_opened(connection: Connection[Any], run: str, fingerprints: Mapping[str, str]) -> StoreError:
@@ -95,9 +109,16 @@ def why_not_opened(connection: Connection[Any], run: str, fingerprints: Mapping[
     return _no_reason(run)
 
 
-def commit(connection: Connection[Any], opened: Opened, sequence: int, merged: Merged) -> None:
-    """Write batches, all or nothing, and once only for each ``sequence``, which grow. Raises Refused."""
-    parameters = (opened.number, opened.info.epoch, sequence, *merged.parameters())
+def commit(
+    connection: Connection[Any], opened: Opened, sequence: int, merged: Merged, claims: Iterable[tuple[int, int]] = ()
+) -> None:
+    """Write batches, all or nothing, and once only for each ``sequence``, which grow. Raises Refused.
+
+    ``claims`` are the groups that they touch, with the tokens by which these are held.
+    """
+    groups = sorted(claims)
+    held = ([group for group, _ in groups], [token for _, token in groups])
+    parameters = (opened.number, opened.info.epoch, sequence, *merged.parameters(), *held)
     if connection.execute(_COMMIT, parameters, prepare=True).fetchone() != (True,):
         raise Refused
 
@@ -109,11 +130,15 @@ def finish(connection: Connection[Any], opened: Opened, sequence: int, status: s
         raise Refused
 
 
-def why_refused(connection: Connection[Any], opened: Opened, batch: Batch) -> StoreError:
+def why_refused(
+    connection: Connection[Any], opened: Opened, batch: Batch, claims: Iterable[tuple[int, int]] = ()
+) -> StoreError:
     """Return what is wrong with a batch, or an opening, that was refused."""
     run = opened.info.run
-    if fenced := _fenced(connection, opened):
+    if fenced := why_fenced(connection, opened):
         return fenced
+    if lost := lost_groups(connection, opened, claims):
+        return rules.claim_lost(run, lost)
     if (name := unknown_columns(batch, opened.columns)) is not None:
         return rules.unknown_column(run, name)
     stored = _rows_like(connection, opened.number, batch.rows)
@@ -137,7 +162,15 @@ def empty_trash(connection: Connection[Any]) -> bool:
     return connection.execute(_EMPTY, (_TRASH_AT_ONCE,)).fetchone() == (True,)
 
 
-def _fenced(connection: Connection[Any], opened: Opened) -> StoreError | None:
+def lost_groups(connection: Connection[Any], opened: Opened, claims: Iterable[tuple[int, int]]) -> list[int]:
+    """Return the groups among ``claims`` that are held by these tokens no more."""
+    wanted = dict(claims)
+    known = dict(connection.execute(_TOKENS, (opened.number, list(wanted))).fetchall()) if wanted else {}
+    return [group for group, token in wanted.items() if known.get(group) != token]
+
+
+def why_fenced(connection: Connection[Any], opened: Opened) -> StoreError | None:
+    """Return what is wrong with an opening that may not write any more; None if it may."""
     key = (opened.number, opened.info.epoch, packed(opened.info.run))
     found = connection.execute(_EPOCH, key).fetchone()
     if found is not None and found[1] is False:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 from ..errors import SchemaMismatch, StoreUnsupported
-from .postgres_tables import FUNCTIONS, STEPS, VERSION
+from .postgres_functions import FUNCTIONS
+from .postgres_tables import STEPS, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

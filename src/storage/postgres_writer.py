@@ -47,11 +47,12 @@ _BATCH_BYTES: Final = 512 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Commit:
-    """A batch of ``size`` bytes to be committed by an opening."""
+    """A batch of ``size`` bytes to be committed by an opening, and the claims by which it touches groups."""
 
     opened: Opened
     batch: Batch
     size: int
+    claims: frozenset[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,16 @@ class PostgresWriter:
         self._thread: JobThread[_Work] = JobThread(link.where, self._serve, link.close)
         self._sequence = 0  # grows with each statement, and so for each opening
 
-    async def commit(self, opened: Opened, batch: Batch, size: int) -> None:
-        """Commit a batch of ``size`` bytes with all others that wait. Raises what the port's ``commit`` names."""
+    async def commit(
+        self, opened: Opened, batch: Batch, size: int, claims: frozenset[tuple[int, int]] = frozenset()
+    ) -> None:
+        """Commit a batch of ``size`` bytes with all others that wait. Raises what the port's ``commit`` names.
+
+        ``claims`` are the row groups that it touches in a shared run, each with its token.
+        """
         if size > _BATCH_BYTES:
             raise rules.batch_too_large(opened.info.run, size, _BATCH_BYTES)
-        await self._thread.do(_Commit(opened, batch, size))
+        await self._thread.do(_Commit(opened, batch, size, claims))
 
     async def call(self, act: Callable[[Link, int], T]) -> T:
         """Do ``act`` with the connection and a sequence number of its own. Raises what it raises."""
@@ -127,7 +133,8 @@ class PostgresWriter:
         sequence = self._next()
         try:
             merged = merge((waiting.commit.batch for waiting in group), opened.columns)
-            self._link.do(lambda connection: postgres_records.commit(connection, opened, sequence, merged))
+            claims = frozenset[tuple[int, int]]().union(*(waiting.commit.claims for waiting in group))
+            self._link.do(lambda found: postgres_records.commit(found, opened, sequence, merged, claims))
         except StoreUnavailable as error:
             for waiting in group:
                 waiting.job.refuse(StoreUnavailable(*error.args), error)
@@ -143,9 +150,9 @@ class PostgresWriter:
         """Return what a commit that failed with ``error`` is to raise, and its cause."""
         if not isinstance(error, (Refused, KeyError)):
             return error, error.__cause__
-        opened, batch = commit.opened, commit.batch
+        opened, batch, claims = commit.opened, commit.batch, commit.claims
         try:
-            return self._link.do(lambda found: postgres_records.why_refused(found, opened, batch)), None
+            return self._link.do(lambda found: postgres_records.why_refused(found, opened, batch, claims)), None
         except StoreError as failed:
             return failed, failed.__cause__
 

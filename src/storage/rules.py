@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ..errors import (
+    ClaimLost,
     ConflictingResult,
     FencedOut,
     FingerprintMismatch,
@@ -22,7 +23,7 @@ from .ports import RUNNING, CellStatus
 from .references import same_payload
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from .ports import Batch, CellRecord, RowRecord
 
@@ -34,6 +35,7 @@ __all__ = [
     "check_fingerprints",
     "check_sizes",
     "check_sweep",
+    "claim_lost",
     "closed",
     "expired",
     "fenced_out",
@@ -164,6 +166,12 @@ def fenced_out(run: str, epoch: int, current: int | None) -> StoreError:
     if current is None:
         return unknown_run(run)
     return FencedOut(f"run {run!r} was opened again (epoch {current}); epoch {epoch} may not write to it any more")
+
+
+def claim_lost(run: str, groups: Sequence[int]) -> ClaimLost:
+    """Build the error for work on row groups that are not held, or not any more."""
+    names = ", ".join(str(group) for group in groups)
+    return ClaimLost(f"run {run!r}: row group {names} is another engine's, or nobody's: claim it before working on it")
 
 
 def unknown_run(run: str) -> UnknownRun:
