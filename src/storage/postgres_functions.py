@@ -14,8 +14,8 @@ A commit whose answer was lost: the same update counts the commits of the openin
 ``sequence`` learns that it was done, also if the opening was fenced in the meantime, and also if the server is still
 busy with it: then the repetition waits for the first one.
 
-Functions that look things up for each record must not come to scan tables when these have grown, whatever the
-statistics say: so the planner is told to use the indexes.
+What is looked up for each record is a sub-select with a LIMIT, and the planner may use indexes only: a join it would
+turn round while it knows no statistics, and read all rows of the run at each commit.
 """
 
 from __future__ import annotations
@@ -87,8 +87,7 @@ _COMMIT: Final = """CREATE OR REPLACE FUNCTION commit_batches(
     s_position bigint[], s_col integer[], s_attempt integer[], s_reason text[], s_input bigint[], s_output bigint[],
     l_checksum bigint, l_data bytea,
     g_number bigint[], g_token bigint[]
-) RETURNS boolean LANGUAGE plpgsql SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-AS $headgate$
+) RETURNS boolean LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off AS $headgate$
 -- Writes everything, or nothing: then it is refused, and returns false. An error would fill the server's log.
 DECLARE
     written bigint;
@@ -102,8 +101,8 @@ BEGIN
         -- Locked until the end, so that nobody claims them meanwhile.
         PERFORM FROM row_group WHERE run = p_run AND number = ANY (g_number) ORDER BY number FOR SHARE;
         PERFORM FROM unnest(g_number, g_token) AS g (number, token)
-            LEFT JOIN row_group AS had ON had.run = p_run AND had.number = g.number
-            WHERE had.token IS DISTINCT FROM g.token;
+            WHERE (SELECT had.token FROM row_group AS had WHERE had.run = p_run AND had.number = g.number LIMIT 1)
+                IS DISTINCT FROM g.token;
         IF FOUND THEN
             RAISE EXCEPTION 'lost claims' USING ERRCODE = 'HG001';
         END IF;
@@ -118,15 +117,16 @@ BEGIN
         GET DIAGNOSTICS written = ROW_COUNT;
         IF written <> cardinality(r_position) THEN
             PERFORM FROM unnest(r_position, r_id_digest, r_digest) AS g (position, id_digest, digest)
-                LEFT JOIN input_row AS had ON had.run = p_run AND had.position = g.position
+                LEFT JOIN LATERAL (SELECT id_digest, digest FROM input_row AS stored
+                    WHERE stored.run = p_run AND stored.position = g.position LIMIT 1) AS had ON true
                 WHERE had.id_digest IS DISTINCT FROM g.id_digest OR had.digest IS DISTINCT FROM g.digest;
             IF FOUND THEN
                 RAISE EXCEPTION 'other rows' USING ERRCODE = 'HG001';
             END IF;
         END IF;
     END IF;
-    PERFORM FROM unnest(c_position || h_position || s_position) AS g (position)
-        WHERE NOT EXISTS (SELECT FROM input_row AS had WHERE had.run = p_run AND had.position = g.position);
+    PERFORM FROM (SELECT DISTINCT * FROM unnest(c_position || h_position || s_position)) AS g (position)
+        WHERE (SELECT true FROM input_row AS had WHERE had.run = p_run AND had.position = g.position LIMIT 1) IS NULL;
     IF FOUND THEN
         RAISE EXCEPTION 'unknown rows' USING ERRCODE = 'HG001';
     END IF;
@@ -142,7 +142,9 @@ BEGIN
         GET DIAGNOSTICS written = ROW_COUNT;
         IF written <> cardinality(c_position) THEN
             PERFORM FROM unnest(c_position, c_col, c_status, c_payload) AS g (position, col, status, payload)
-                LEFT JOIN cell AS had ON had.run = p_run AND had.position = g.position AND had.col = g.col
+                LEFT JOIN LATERAL (SELECT status, payload FROM cell AS stored
+                    WHERE stored.run = p_run AND stored.position = g.position AND stored.col = g.col LIMIT 1)
+                    AS had ON true
                 WHERE had.status IS DISTINCT FROM g.status OR had.payload IS DISTINCT FROM g.payload;
             IF FOUND THEN
                 RAISE EXCEPTION 'other outcomes' USING ERRCODE = 'HG001';
@@ -150,22 +152,21 @@ BEGIN
         END IF;
         PERFORM FROM held WHERE run = p_run LIMIT 1;
         IF FOUND THEN
-            DELETE FROM held USING unnest(c_position, c_col) AS g (position, col)
-                WHERE held.run = p_run AND held.position = g.position AND held.col = g.col;
+            u_position := c_position || u_position;
+            u_col := c_col || u_col;
         END IF;
     END IF;
-    IF cardinality(u_position) > 0 THEN
-        DELETE FROM held USING unnest(u_position, u_col) AS g (position, col)
-            WHERE held.run = p_run AND held.position = g.position AND held.col = g.col;
-    END IF;
+    FOR i IN 1 .. cardinality(u_position) LOOP
+        DELETE FROM held WHERE run = p_run AND position = u_position[i] AND col = u_col[i];
+    END LOOP;
     IF cardinality(h_position) > 0 THEN
         -- A cell that is terminal is not held any more, however late somebody says so.
         INSERT INTO held
             SELECT p_run, g.position, g.col, g.reason, g.not_before, g.attempts, g.history
             FROM unnest(h_position, h_col, h_reason, h_not_before, h_attempts, h_history)
                 AS g (position, col, reason, not_before, attempts, history)
-            WHERE NOT EXISTS (SELECT FROM cell AS had
-                WHERE had.run = p_run AND had.position = g.position AND had.col = g.col)
+            WHERE (SELECT true FROM cell AS had
+                WHERE had.run = p_run AND had.position = g.position AND had.col = g.col LIMIT 1) IS NULL
             ORDER BY g.position, g.col
             ON CONFLICT (run, position, col) DO UPDATE SET reason = excluded.reason,
                 not_before = excluded.not_before, attempts = excluded.attempts, history = excluded.history;

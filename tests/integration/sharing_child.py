@@ -1,4 +1,4 @@
-"""An engine that shares a run: ``sharing_child.py DSN SCHEMA NAME ROWS LEASE_S BACKEND``. Run by test_postgres_sharing.py.
+"""An engine that shares a run, for tests: ``sharing_child.py DSN SCHEMA NAME ROWS LEASE_S BACKEND``.
 
 For each row that it does it writes ``start ROW`` before, and ``done ROW`` after the commit was acknowledged; at the end
 ``end``, or the name of the error that ended it. Its results bear its name, so that they tell who was first.

@@ -404,6 +404,31 @@ async def test_a_commit_that_no_message_can_hold_is_refused() -> None:
         await store.aclose()
 
 
+async def test_a_commit_reads_what_it_writes_and_not_what_is_there() -> None:
+    """S4: the planner joined the records with all rows of the run, as long as it had no statistics."""
+    server = shared_server()
+    with server.schema() as schema:
+        store = PostgresStore(server.dsn, schema=schema, durability=Durability.PROCESS)
+        handle = await store.open_run(RUN, COLUMNS)
+        commits, rows = 40, 20
+        for first in range(0, commits * rows, rows):
+            parts = [batch(row) for row in range(first, first + rows)]
+            whole = Batch(
+                rows=tuple(part.rows[0] for part in parts),
+                cells=tuple(cell for part in parts for cell in part.cells),
+                held=tuple(part.held[0] for part in parts),
+                spent=tuple(part.spent[0] for part in parts),
+            )
+            await handle.commit(whole)
+            await handle.commit(whole)  # what is there is compared
+        await store.aclose()
+        [(read,)] = server.execute(
+            "SELECT sum(coalesce(idx_tup_fetch, 0) + seq_tup_read) FROM pg_stat_user_tables "
+            f"WHERE schemaname = '{schema}'"
+        )
+        assert rows * commits < read < 20 * rows * commits
+
+
 async def test_a_store_without_its_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(cast("dict[str, object]", __import__("sys").modules), "psycopg", None)
     assert "pip install 'headgate[postgres]'" in await refused(PostgresStore("postgresql://host/db"))
