@@ -74,8 +74,7 @@ class PostgresSharedRun(PostgresRun):
     async def commit(self, batch: Batch) -> None:
         """See :meth:`headgate.storage.sharing.SharedRun`."""
         self._check_open()
-        size = rules.check_sizes(self.info.run, batch, self._max_payload)
-        await self._writer.commit(self._opened, batch, size, self._touched(batch))
+        await self._writer.commit(self._opened, batch, self._max_payload, self._touched(batch))
 
     async def extend(self, rows: int) -> None:
         """See :meth:`headgate.storage.sharing.SharedRun.extend`."""

@@ -43,8 +43,7 @@ class PostgresRun:
     async def commit(self, batch: Batch) -> None:
         """See :meth:`headgate.storage.ports.RunHandle.commit`."""
         self._check_open()
-        size = rules.check_sizes(self.info.run, batch, self._max_payload)
-        await self._writer.commit(self._opened, batch, size)
+        await self._writer.commit(self._opened, batch, self._max_payload)
 
     async def load(self, first: int, last: int) -> list[StoredRow]:
         """See :meth:`headgate.storage.ports.RunHandle.load`."""

@@ -47,11 +47,11 @@ _BATCH_BYTES: Final = 512 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Commit:
-    """A batch of ``size`` bytes to be committed by an opening, and the claims by which it touches groups."""
+    """A batch to be committed by an opening, whose values may have so many bytes, and the claims it is made under."""
 
     opened: Opened
     batch: Batch
-    size: int
+    max_payload: int
     claims: frozenset[tuple[int, int]]
 
 
@@ -66,10 +66,11 @@ _Work: TypeAlias = _Commit | _Call
 
 
 class _Waiting(NamedTuple):
-    """A commit, and the job that waits for it."""
+    """A commit of ``size`` bytes, and the job that waits for it."""
 
     job: Job[_Work]
     commit: _Commit
+    size: int
 
 
 class PostgresWriter:
@@ -81,15 +82,14 @@ class PostgresWriter:
         self._sequence = 0  # grows with each statement, and so for each opening
 
     async def commit(
-        self, opened: Opened, batch: Batch, size: int, claims: frozenset[tuple[int, int]] = frozenset()
+        self, opened: Opened, batch: Batch, max_payload: int, claims: frozenset[tuple[int, int]] = frozenset()
     ) -> None:
-        """Commit a batch of ``size`` bytes with all others that wait. Raises what the port's ``commit`` names.
+        """Commit a batch with all others that wait. Raises what the port's ``commit`` names.
 
-        ``claims`` are the row groups that it touches in a shared run, each with its token.
+        ``max_payload`` is the bytes that one of its values may have. ``claims`` are the row groups that it touches in a
+        shared run, each with its token.
         """
-        if size > _BATCH_BYTES:
-            raise rules.batch_too_large(opened.info.run, size, _BATCH_BYTES)
-        await self._thread.do(_Commit(opened, batch, size, claims))
+        await self._thread.do(_Commit(opened, batch, max_payload, claims))
 
     async def call(self, act: Callable[[Link, int], T]) -> T:
         """Do ``act`` with the connection and a sequence number of its own. Raises what it raises."""
@@ -111,7 +111,7 @@ class PostgresWriter:
         calls: list[tuple[Job[_Work], _Call]] = []
         for job in jobs:
             if isinstance(job.work, _Commit):
-                commits.append(_Waiting(job, job.work))
+                commits.extend(self._measured(job, job.work))
             else:
                 calls.append((job, job.work))
         for group in _groups(commits):
@@ -119,6 +119,21 @@ class PostgresWriter:
             self._thread.settle(waiting.job for waiting in group)
         for job, call in calls:
             self._call(job, call)
+            self._thread.settle([job])
+
+    def _measured(self, job: Job[_Work], commit: _Commit) -> Iterator[_Waiting]:
+        """Look at every record, here and not on the loop. Yields nothing for a batch that cannot be committed."""
+        run = commit.opened.info.run
+        size = 0
+        try:
+            size = rules.check_sizes(run, commit.batch, commit.max_payload)
+            if size > _BATCH_BYTES:
+                job.refuse(rules.batch_too_large(run, size, _BATCH_BYTES))
+        except Exception as error:  # raised again where the job came from
+            job.refuse(error)
+        if job.error is None:
+            yield _Waiting(job, commit, size)
+        else:
             self._thread.settle([job])
 
     def _call(self, job: Job[_Work], call: _Call) -> None:
@@ -171,9 +186,9 @@ def _groups(commits: Iterable[_Waiting]) -> Iterator[list[_Waiting]]:
         group: list[_Waiting] = []
         size = 0
         for waiting in waiting_together:
-            size += waiting.commit.size
+            size += waiting.size
             if group and size > _GROUP_BYTES:
                 yield group
-                group, size = [], waiting.commit.size
+                group, size = [], waiting.size
             group.append(waiting)
         yield group
