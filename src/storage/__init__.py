@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .codec import decode, digest_of, encode, encode_row, stored_form
 from .files import FileStore
+from .group_work import work_on_groups
 from .memory import MemoryStore
 from .opening import open_store
 from .ports import (
@@ -28,6 +29,7 @@ from .ports import (
     Swept,
 )
 from .postgres import PostgresStore
+from .sharing import Claim, Progress, SharedRun, SharingStore
 from .sqlite import SqliteStore
 
 __all__ = [
@@ -36,15 +38,19 @@ __all__ = [
     "Batch",
     "CellRecord",
     "CellStatus",
+    "Claim",
     "Durability",
     "FileStore",
     "HeldRecord",
     "MemoryStore",
     "PostgresStore",
+    "Progress",
     "RowRecord",
     "RunHandle",
     "RunInfo",
     "RunStore",
+    "SharedRun",
+    "SharingStore",
     "SpentRecord",
     "SqliteStore",
     "StoredRow",
@@ -55,4 +61,5 @@ __all__ = [
     "encode_row",
     "open_store",
     "stored_form",
+    "work_on_groups",
 ]

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 import anyio
 
 from headgate.errors import StoreError
-from headgate.storage import Batch, CellRecord, CellStatus, PostgresStore, RowRecord, SpentRecord
-from headgate.storage.group_work import work_on_groups
+from headgate.storage import Batch, CellRecord, CellStatus, PostgresStore, RowRecord, SpentRecord, work_on_groups
 from headgate.values import Usage
 
 if TYPE_CHECKING:
-    from headgate.storage.sharing import Claim
+    from headgate.storage import Claim
 
 RUN = "shared"
 COLUMNS = {"answer": "1"}

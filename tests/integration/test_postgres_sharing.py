@@ -16,8 +16,7 @@ import anyio
 import pytest
 
 from headgate.errors import ClaimLost, FencedOut
-from headgate.storage import Batch, PostgresStore
-from headgate.storage.group_work import work_on_groups
+from headgate.storage import Batch, PostgresStore, work_on_groups
 from tests.integration.postgres_child import COLUMNS, RUN, batch, expected
 from tests.integration.postgres_server import Server, shared_server
 from tests.integration.sharing_child import GROUP_ROWS
@@ -26,7 +25,7 @@ from tests.integration.sharing_child import RUN as SHARED
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from headgate.storage.sharing import Claim, SharedRun, SharingStore
+    from headgate.storage import Claim, SharedRun, SharingStore
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = 403
