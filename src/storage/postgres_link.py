@@ -48,7 +48,8 @@ _UNLESS_SAID: Final[dict[str, int | str]] = {
 _SETTINGS: Final = """SELECT set_config('search_path', quote_ident(%s), false),
     set_config('synchronous_commit', %s, false), set_config('lock_timeout', %s, false),
     set_config('default_transaction_isolation', 'read committed', false),
-    set_config('statement_timeout', '0', false), set_config('jit', 'off', false)"""
+    set_config('statement_timeout', '0', false), set_config('jit', 'off', false),
+    set_config('idle_in_transaction_session_timeout', %s, false)"""
 
 
 class _Lost(Exception):
@@ -144,7 +145,8 @@ class Link:
         connection = self._connected()
         try:
             self._check(connection)
-            connection.execute(_SETTINGS, (self._schema, self._synchronous, f"{_LOCK_MS}ms"))
+            lock = f"{_LOCK_MS}ms"  # of making the tables, too, which takes a transaction of several statements
+            connection.execute(_SETTINGS, (self._schema, self._synchronous, lock, lock))
             self._prepare(connection)
         except BaseException:
             connection.close()
