@@ -56,11 +56,19 @@ async def test_a_run_is_resumed_and_extended_at_the_grain_of_a_cell(database: st
         calls: list[str] = []
         report = await headgate.arun(pipeline(calls), topics(count), store=database)
         assert (report.done, len(calls)) == (count, asked)
-        assert "the same store" in report.resume_hint, "an address may hold a password"
     results = [row["length"] for row in await to_thread.run_sync(lambda: list(report.results()))]
     assert results == [len(f"topic {number}") for number in range(150)]
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT count(*) FROM headgate.cell").fetchone() == (300,)
+
+
+async def test_how_to_resume_is_said_without_the_password(database: str) -> None:
+    address = database.replace("headgate@", "headgate:secret@")
+    async with headgate.Engine(store=address) as engine:
+        run = await engine.start(pipeline([]), topics(10))
+        run.stop()
+        report = await run.wait()
+    assert "resume: run it again with store='the same store'" in report.resume_hint
 
 
 async def test_a_run_outlives_a_restart_of_the_server() -> None:
