@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypothesis import settings
-
 from headgate.storage import Durability, PostgresStore, RunStore
 from headgate.testing.store import MAX_PAYLOAD, StoreSuite
 from tests.integration.postgres_server import shared_server
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 class TestPostgresStore(StoreSuite):
     """Each place is a schema of one database. What a crash of the server leaves is looked at elsewhere."""
 
-    share = 6
+    share = 0.17  # every example makes tables and connections, which takes a second or two
 
     def new_place(self) -> AbstractContextManager[str]:
         return shared_server().schema()
@@ -25,11 +23,7 @@ class TestPostgresStore(StoreSuite):
     def open_store(self, place: str) -> RunStore:
         return PostgresStore(shared_server().dsn, schema=place, durability=Durability.PROCESS, max_payload=MAX_PAYLOAD)
 
-    def run_machine(self, how: settings) -> None:
-        # Every example makes tables and connections, which takes two seconds.
-        super().run_machine(settings(how, max_examples=max(1, how.max_examples // self.share)))
-
 
 class TestPostgresStoreOnTrio(TestPostgresStore):
     backend = "trio"
-    share = 20
+    share = 0.05
