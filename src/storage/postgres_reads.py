@@ -1,11 +1,12 @@
 """What is read from a PostgreSQL store: runs, rows with all that is committed about them, tokens.
 
-Each query stands by itself: what is committed while rows are being read may be seen or not, as with any store.
+Each answer is of one moment, whatever is committed or swept meanwhile; the next one is of a later moment.
 """
 
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
@@ -16,7 +17,7 @@ from .ports import CellRecord, CellStatus, HeldRecord, RowRecord, RunInfo, Store
 from .postgres_merge import id_digest, packed, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from psycopg import Connection
 
@@ -48,9 +49,10 @@ _MOST: Final = 2**62
 
 def read_info(connection: Connection[Any], run: str, durability: Durability) -> RunInfo:
     """Return the run as it is now. Raises UnknownRun, ResultExpired."""
-    number, epoch, status, created_at, finished_at = _run(connection, run)
-    known = fingerprints(connection, run)
-    found = connection.execute(_COUNT, (number,)).fetchone()
+    with _at_one_moment(connection):
+        number, epoch, status, created_at, finished_at = _run(connection, run)
+        known = fingerprints(connection, run)
+        found = connection.execute(_COUNT, (number,)).fetchone()
     assert found is not None
     return RunInfo(run, epoch, known, status, found[0], created_at, finished_at, durability)
 
@@ -83,6 +85,11 @@ def load(
     connection: Connection[Any], run: str, first: int, last: int = sys.maxsize, most: int | None = None
 ) -> list[StoredRow]:
     """Return ``most`` rows, or all, from ``first`` on, below ``last``. Raises ResultCorrupt and as ``find``."""
+    with _at_one_moment(connection):
+        return _load(connection, run, first, last, most)
+
+
+def _load(connection: Connection[Any], run: str, first: int, last: int, most: int | None) -> list[StoredRow]:
     number = _run(connection, run)[0]
     span = (number, min(first, _MOST), min(last, _MOST), most)
     records = [
@@ -102,8 +109,17 @@ def load(
 
 def read_spent(connection: Connection[Any], run: str) -> dict[str, Usage]:
     """Return the tokens on record per column. Raises UnknownRun, ResultExpired."""
-    sums = connection.execute(_SPENT, {"run": _run(connection, run)[0]})
+    with _at_one_moment(connection):
+        sums = connection.execute(_SPENT, {"run": _run(connection, run)[0]}).fetchall()
     return {unpacked(name): Usage(tokens_in, tokens_out) for name, tokens_in, tokens_out in sums}
+
+
+@contextmanager
+def _at_one_moment(connection: Connection[Any]) -> Generator[None]:
+    """Let all queries see the same: a run that is swept between two of them would be half there."""
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
 
 
 def _run(connection: Connection[Any], run: str) -> tuple[int, int, str, float, float | None]:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import psycopg
 import pytest
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
 from headgate.errors import (
     ConflictingResult,
     FencedOut,
     PayloadTooLarge,
     ResultCorrupt,
+    ResultExpired,
     StoreError,
     StoreFull,
     StoreUnavailable,
 )
-from headgate.storage import Batch, Durability, PostgresStore
+from headgate.storage import Batch, Durability, PostgresStore, postgres_reads
 from tests.integration.postgres_child import COLUMNS, RUN, batch, expected
 from tests.integration.postgres_server import ROLE, Server, new_server, shared_server
 from tests.integration.severed_line import Line, Moment
@@ -212,6 +214,29 @@ async def test_a_server_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         await handle.commit(batch(0))
         assert list(store.read_rows(RUN)) == [expected(0)]
         await store.aclose()
+
+
+async def test_a_run_that_is_swept_while_it_is_read_is_whole_or_expired() -> None:
+    """Its columns were gone before its cells: that was a KeyError."""
+    server = shared_server()
+    with server.schema() as schema:
+        reader, sweeper = (PostgresStore(server.dsn, schema=schema) for _ in range(2))
+        handle = await sweeper.open_run(RUN, COLUMNS)
+        await handle.commit(batch(0))
+        await handle.finish("completed")
+        asked = postgres_reads.columns
+
+        def columns(connection: psycopg.Connection[Any], number: int) -> dict[str, int]:
+            from_thread.run(partial(sweeper.sweep, keep_s=0.0))
+            return asked(connection, number)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("headgate.storage.postgres_reads.columns", columns)
+            assert await to_thread.run_sync(lambda: list(reader.read_rows(RUN, batch=2))) == [expected(0)]
+        with pytest.raises(ResultExpired):
+            reader.read_rows(RUN)
+        await reader.aclose()
+        await sweeper.aclose()
 
 
 async def test_t45_a_damaged_payload_is_named_and_final() -> None:
