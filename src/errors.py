@@ -15,6 +15,7 @@ __all__ = [
     "AdmissionDenied",
     "AdmissionError",
     "AdmissionTimeout",
+    "ClaimLost",
     "ConfigError",
     "ConflictingResult",
     "FencedOut",
@@ -133,6 +134,10 @@ class StoreFull(StoreError):
 
 class FencedOut(StoreError):
     """A newer epoch opened this run; this process may not write to it any more."""
+
+
+class ClaimLost(StoreError):
+    """A row group of a shared run is not held by this engine, or not any more. The rest of its work may go on."""
 
 
 class UnknownRun(StoreError):

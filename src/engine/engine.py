@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "StoreSource"]
 
 StoreSource = str | os.PathLike[str] | RunStore | None
-"""Where results go: a path (a SQLite file), a store, or None for memory."""
+"""Where results go: a path (a SQLite file), a ``postgresql://`` address, a store, or None for memory."""
 
 
 class Engine:
@@ -200,5 +200,7 @@ class Engine:
     def _resume_hint(self, name: str) -> str:
         if self._store_source is None:
             return "results were kept in memory only: give a store= to be able to resume"
-        place = self._store_source if isinstance(self._store_source, (str, os.PathLike)) else "the same store"
+        place = self._store_source
+        if not isinstance(place, (str, os.PathLike)) or "://" in str(place):  # an address may hold a password
+            place = "the same store"
         return f"resume: run it again with store={str(place)!r} and run={name!r}; finished cells cost nothing"

@@ -1,14 +1,15 @@
 """Runs that survive: rows, outcomes of cells, held-back cells, committed durably and fenced by epoch.
 
 :class:`RunStore` says what a store promises. :class:`SqliteStore` is the default for work that matters,
-:class:`FileStore` for several processes or hosts that share a directory, :class:`MemoryStore` the one for tests and
-throw-away runs; ``open_store`` picks by what the user gave.
+:class:`FileStore` for several processes or hosts that share a directory, :class:`PostgresStore` for those that share a
+database, :class:`MemoryStore` the one for tests and throw-away runs; ``open_store`` picks by what the user gave.
 """
 
 from __future__ import annotations
 
 from .codec import decode, digest_of, encode, encode_row, stored_form
 from .files import FileStore
+from .group_work import work_on_groups
 from .memory import MemoryStore
 from .opening import open_store
 from .ports import (
@@ -27,6 +28,8 @@ from .ports import (
     StoredRow,
     Swept,
 )
+from .postgres import PostgresStore
+from .sharing import Claim, Progress, SharedRun, SharingStore
 from .sqlite import SqliteStore
 
 __all__ = [
@@ -35,14 +38,19 @@ __all__ = [
     "Batch",
     "CellRecord",
     "CellStatus",
+    "Claim",
     "Durability",
     "FileStore",
     "HeldRecord",
     "MemoryStore",
+    "PostgresStore",
+    "Progress",
     "RowRecord",
     "RunHandle",
     "RunInfo",
     "RunStore",
+    "SharedRun",
+    "SharingStore",
     "SpentRecord",
     "SqliteStore",
     "StoredRow",
@@ -53,4 +61,5 @@ __all__ = [
     "encode_row",
     "open_store",
     "stored_form",
+    "work_on_groups",
 ]

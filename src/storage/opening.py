@@ -1,13 +1,14 @@
-"""What a user means by ``store=``: nothing, a path, or a store."""
+"""What a user means by ``store=``: nothing, an address, a path, or a store."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigError, StoreUnsupported
 from .memory import MemoryStore
+from .postgres import PostgresStore
 from .sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -15,20 +16,27 @@ if TYPE_CHECKING:
 
 __all__ = ["open_store"]
 
+_POSTGRES: Final = ("postgresql://", "postgres://")
+
 
 def open_store(spec: str | os.PathLike[str] | RunStore | None) -> RunStore:
     """Return the store that ``spec`` means: in memory for None, a SQLite file for a path, a store itself.
 
-    Nothing is created yet. Raises ConfigError for a path that cannot be a file, StoreUnsupported where
-    reading or writing is not allowed, SchemaMismatch for a file that is something else.
+    ``postgresql://user@host/database`` is a :class:`~headgate.storage.PostgresStore`. Nothing is created yet.
+    Raises ConfigError for a path that cannot be a file, StoreUnsupported where reading or writing is not allowed,
+    SchemaMismatch for a file that is something else.
     """
     if spec is None:
         return MemoryStore()
     if not isinstance(spec, (str, os.PathLike)):
         return spec
     text = os.fspath(spec)
+    if text.startswith(_POSTGRES):
+        return PostgresStore(text)
     if "://" in text:
-        raise ConfigError(f"store {text!r} is an address; a store is a file path, or a store object")
+        # Only what stands before it: an address may hold a password.
+        kind = text.partition("://")[0]
+        raise ConfigError(f"store '{kind}://...': a store is a file path, a {_POSTGRES[0]} address, or a store object")
     if not text.strip() or text == ":memory:":
         raise ConfigError(f"store {text!r} is not a file path; leave it out for a store in memory")
     path = Path(text).expanduser()

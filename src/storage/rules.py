@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ..errors import (
+    ClaimLost,
     ConflictingResult,
     FencedOut,
     FingerprintMismatch,
@@ -22,17 +23,19 @@ from .ports import RUNNING, CellStatus
 from .references import same_payload
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from .ports import Batch, CellRecord, RowRecord
 
 __all__ = [
     "MAX_PAYLOAD",
     "Row",
+    "batch_too_large",
     "cell_refusal",
     "check_fingerprints",
     "check_sizes",
     "check_sweep",
+    "claim_lost",
     "closed",
     "expired",
     "fenced_out",
@@ -127,6 +130,11 @@ def check_sizes(run: str, batch: Batch, limit: int) -> int:
     return total + size
 
 
+def batch_too_large(run: str, size: int, limit: int) -> PayloadTooLarge:
+    """Build the error for a commit that is too large as a whole."""
+    return PayloadTooLarge(f"run {run!r}: a commit has {size} bytes, the store takes {limit}: commit it in parts")
+
+
 def _too_large(what: str, size: int, limit: int) -> PayloadTooLarge:
     return PayloadTooLarge(
         f"{what} has {size} bytes, the store takes {limit}: keep the bulk in a "
@@ -158,6 +166,12 @@ def fenced_out(run: str, epoch: int, current: int | None) -> StoreError:
     if current is None:
         return unknown_run(run)
     return FencedOut(f"run {run!r} was opened again (epoch {current}); epoch {epoch} may not write to it any more")
+
+
+def claim_lost(run: str, groups: Sequence[int]) -> ClaimLost:
+    """Build the error for work on row groups that are not held, or not any more."""
+    names = ", ".join(str(group) for group in groups)
+    return ClaimLost(f"run {run!r}: row group {names} is another engine's, or nobody's: claim it before working on it")
 
 
 def unknown_run(run: str) -> UnknownRun:

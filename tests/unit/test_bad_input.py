@@ -340,8 +340,8 @@ def test_a_store_that_is_no_place(tmp_path: Path) -> None:
         run(echo(), topics(3), store=tmp_path)
     with refused(ConfigError, "does not exist", "nowhere"):
         run(echo(), topics(3), store=tmp_path / "nowhere" / "s.db")
-    with refused(ConfigError, "postgres://", "is an address"):
-        run(echo(), topics(3), store="postgres://host/db")
+    with refused(ConfigError, "mysql://", "postgresql:// address"):
+        run(echo(), topics(3), store="mysql://host/db")
 
 
 def test_a_file_that_is_no_store_of_ours(tmp_path: Path) -> None:

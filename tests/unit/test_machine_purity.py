@@ -44,7 +44,12 @@ MACHINES = {
     "engine/usage.py",
     "engine/values.py",
     "errors.py",
+    "storage/claims.py",
     "storage/memory_state.py",
+    "storage/postgres_errors.py",
+    "storage/postgres_functions.py",
+    "storage/postgres_merge.py",
+    "storage/postgres_tables.py",
     "storage/references.py",
     "storage/rules.py",
     "values.py",
@@ -88,9 +93,19 @@ SHELLS = {
     "storage/file_entry.py": "serialises with pydantic",
     "storage/files.py": "is awaited, reads the clock",
     "storage/generations.py": "works on files",
+    "storage/group_work.py": "owns tasks",
+    "storage/job_thread.py": "owns a thread",
     "storage/memory.py": "reads the clock, is awaited",
     "storage/opening.py": "looks at paths",
     "storage/payload_files.py": "works on files",
+    "storage/postgres.py": "is awaited, reads the clock",
+    "storage/postgres_groups.py": "is awaited",
+    "storage/postgres_link.py": "connects",
+    "storage/postgres_reads.py": "reads rows of the database",
+    "storage/postgres_records.py": "writes rows of the database",
+    "storage/postgres_run.py": "is awaited",
+    "storage/postgres_schema.py": "creates the tables",
+    "storage/postgres_writer.py": "owns the writer thread",
     "storage/run_index.py": "keeps a database",
     "storage/run_log.py": "works on files",
     "storage/run_logs.py": "works on files",
@@ -107,7 +122,7 @@ SHELLS = {
 }
 
 # Protocols that shells await, and the values that cross them. A machine may import those values.
-PORTS = {"storage/ports.py"}
+PORTS = {"storage/ports.py", "storage/sharing.py"}
 
 FORBIDDEN = {
     *("anyio", "asyncio", "trio", "concurrent", "multiprocessing", "subprocess", "threading"),

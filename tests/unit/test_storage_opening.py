@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from headgate.errors import ConfigError
-from headgate.storage import Durability, MemoryStore, SqliteStore, open_store
+from headgate.storage import Durability, MemoryStore, PostgresStore, SqliteStore, open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,10 +41,35 @@ def test_a_path_that_cannot_be_a_file_is_refused(tmp_path: Path) -> None:
         open_store(tmp_path / "pipe")
 
 
-@pytest.mark.parametrize("spec", ["", "  ", ":memory:", "postgres://host/db"])
+@pytest.mark.parametrize("spec", ["", "  ", ":memory:", "mysql://host/db"])
 def test_what_is_no_path_is_refused(spec: str) -> None:
     with pytest.raises(ConfigError):
         open_store(spec)
+
+
+def test_an_address_of_postgresql_is_a_store_there_and_nothing_is_connected_yet() -> None:
+    for address in ("postgresql://someone:secret@nowhere.invalid/db", "postgres://nowhere.invalid"):
+        assert isinstance(open_store(address), PostgresStore)
+
+
+def test_a_password_in_an_address_is_never_shown() -> None:
+    assert "secret" not in repr(PostgresStore("postgresql://someone:secret@host:1/db"))
+    assert "secret" not in repr(PostgresStore("postgresql://someone:secret@[host:1/db"))
+    with pytest.raises(ConfigError) as caught:
+        open_store("mysql://someone:secret@host/db")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("schema", ["", "With Space", "1st", 'a"b', "ä", "x" * 64])
+def test_a_schema_has_a_plain_name(schema: str) -> None:
+    with pytest.raises(ConfigError, match="schema"):
+        PostgresStore("postgresql://host/db", schema=schema)
+
+
+def test_a_postgres_store_promises_no_more_than_it_knows() -> None:
+    for durability in (Durability.NONE, Durability.REPLICATED):
+        with pytest.raises(ConfigError, match="'process' or 'host'"):
+            PostgresStore("postgresql://host/db", durability=durability)
 
 
 def test_a_file_cannot_be_replicated() -> None:

@@ -1,0 +1,128 @@
+"""One engine's part of a shared run: claim row groups, work on them, keep them, say when they are complete.
+
+What runs out or is lost is dropped in the middle of the work: somebody else has it, or will. What fails is given back
+at once, with everything else, before the error goes on.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from ..errors import ClaimLost, StoreError
+from .claims import HeldClaims
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from .sharing import Claim, SharedRun
+
+__all__ = ["work_on_groups"]
+
+_LONGEST_WAIT_S: Final = 5.0
+"""How long an engine that finds nothing to do waits before it asks how far the others are."""
+_SHORTEST_WAIT_S: Final = 0.05
+_LET_GO_S: Final = 5.0
+
+
+async def work_on_groups(
+    run: SharedRun, work: Callable[[Claim], Awaitable[None]], *, at_once: int = 2, lease_s: float = 60.0
+) -> None:
+    """Call ``work`` for row groups until all of the run are complete, here and in other engines.
+
+    ``work`` has committed everything about the rows of its claim when it returns; it is cancelled when the claim is
+    lost. Up to ``at_once`` groups are worked on here at a time. A group whose engine is gone is taken over after
+    ``lease_s`` seconds at most. Raises what ``work`` raises, and StoreError.
+    """
+    assert at_once > 0
+    await _Work(run, work, at_once, lease_s).run()
+
+
+class _Work:
+    def __init__(self, run: SharedRun, work: Callable[[Claim], Awaitable[None]], at_once: int, lease_s: float) -> None:
+        self._run = run
+        self._work = work
+        self._at_once = at_once
+        self._lease_s = lease_s
+        self._held = HeldClaims(lease_s)
+        self._scopes: dict[Claim, anyio.CancelScope] = {}
+        self._changed = anyio.Event()
+
+    async def run(self) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._keep)
+                while await self._claim(tasks):
+                    pass
+                tasks.cancel_scope.cancel()
+        finally:
+            if self._scopes:
+                with anyio.move_on_after(_LET_GO_S, shield=True), suppress(StoreError):
+                    await self._run.give_back(list(self._scopes))
+
+    async def _claim(self, tasks: anyio.abc.TaskGroup) -> bool:
+        """Take what there is room for, and wait for a reason to look again. False if nothing is left."""
+        room = self._at_once - len(self._scopes)
+        if room:
+            asked_at = anyio.current_time()
+            claims = await self._run.claim(room, self._lease_s)
+            self._held.granted(claims, asked_at)
+            for claim in claims:
+                self._scopes[claim] = anyio.CancelScope()
+                tasks.start_soon(self._work_on, claim)
+            room -= len(claims)
+            self._tell()
+        wait_s = _LONGEST_WAIT_S
+        if room:
+            progress = await self._run.progress()
+            if progress.complete == progress.groups:
+                return bool(self._scopes)
+            if progress.free_in_s is not None:
+                wait_s = min(max(progress.free_in_s, _SHORTEST_WAIT_S), wait_s)
+        with anyio.move_on_after(wait_s):
+            await self._changed.wait()
+        return True
+
+    async def _work_on(self, claim: Claim) -> None:
+        with self._scopes[claim], suppress(ClaimLost):
+            await self._work(claim)
+            await self._run.complete([claim])
+        # An error leaves the claim here, to be given back.
+        del self._scopes[claim]
+        self._held.dropped([claim])
+        self._tell()
+
+    async def _keep(self) -> None:
+        """Renew claims in time, and drop the work on those that are not to be had any more."""
+        while True:
+            changed = self._changed
+            with anyio.CancelScope(deadline=self._held.next_tick()):
+                await changed.wait()
+            now = anyio.current_time()
+            self._drop(self._held.lapsed(now))
+            due = self._held.due(now)
+            if due:
+                await self._renew(due, now)
+
+    async def _renew(self, due: list[Claim], now: float) -> None:
+        try:
+            lost = await self._run.renew(due, self._lease_s)
+        except StoreError as error:
+            if not error.retryable:
+                raise
+            return  # there is time for another try before they run out
+        self._drop(lost)
+        self._held.granted((claim for claim in due if claim not in lost and claim in self._held), now)
+
+    def _drop(self, claims: Iterable[Claim]) -> None:
+        gone = list(claims)
+        for claim in gone:
+            if claim in self._scopes:
+                self._scopes[claim].cancel()
+        self._held.dropped(gone)
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()

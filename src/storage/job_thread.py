@@ -1,0 +1,191 @@
+"""One thread that does the jobs of many tasks, in groups: what stores with one writing connection share.
+
+While the thread is busy with a group, for the disk mostly, the next jobs gather, and it takes all of them at once.
+Who owns it says how a group is done; here is the rest: handing in with a bound, waking those who wait with one call
+per event loop, ending, and what happens if nobody ends it.
+
+A task that is cancelled while it waits leaves its job in the queue: it is done and nobody hears of it.
+
+Prior art: group commit as in every database's log writer.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from ..errors import StoreError
+from . import rules
+from .signals import Signal, send
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["Job", "JobThread"]
+
+W = TypeVar("W")
+
+_QUEUE_LIMIT: Final = 256
+"""Jobs that may wait; further ones wait for room in their own tasks. Also the largest group."""
+_LEAVE_S: Final = 60.0
+"""How long the end of the process may wait for the jobs of a store that nobody closed."""
+
+
+@dataclass(slots=True, eq=False)
+class Job(Generic[W]):
+    """Something to do, and what came of it. The thread fills it in, then settles it."""
+
+    work: W
+    done: Signal
+    result: object = None
+    error: Exception | None = None
+    settled: bool = False
+
+    def refuse(self, error: Exception, cause: BaseException | None = None) -> None:
+        """Let the task that waits raise ``error``."""
+        self.error = error
+        error.__cause__ = cause
+
+
+class JobThread(Generic[W]):
+    """Takes jobs from tasks of any event loop. ``serve`` does a group of them, in the thread.
+
+    ``serve`` passes each job to ``settle`` and raises for faults of ours only. ``end`` is called last, in the thread.
+    ``name`` stands in messages.
+    """
+
+    def __init__(self, name: str, serve: Callable[[list[Job[W]]], None], end: Callable[[], None]) -> None:
+        self._name = name
+        self._serve = serve
+        self._end = end
+        self._jobs: SimpleQueue[Job[W] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        # Guards the four below, between loops and the thread; held for a few instructions only.
+        self._lock = threading.Lock()
+        self._closing = False
+        self._ended = False
+        self._want_room: list[Signal] = []
+        self._want_end: list[Signal] = []
+
+    async def do(self, work: W) -> object:
+        """Hand ``work`` in and return its result. Raises its error, StoreError when closed."""
+        job = Job(work, Signal())
+        while (room := self._hand_in(job)) is not None:
+            await room.wait()
+        await job.done.wait()
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for the thread to take them."""
+        return self._jobs.qsize()
+
+    @property
+    def closing(self) -> bool:
+        """Whether no more jobs are taken in."""
+        return self._closing
+
+    async def aclose(self) -> None:
+        """Do what was handed in, end the thread."""
+        with self._lock:
+            self._close()
+            if self._thread is None:
+                return
+            end = Signal()
+            if not self._ended:
+                self._want_end.append(end)
+        if not self._ended:
+            await end.wait()
+        self._thread.join()  # it has said goodbye already, so this takes no time
+
+    def settle(self, jobs: Iterable[Job[W]]) -> None:
+        """Tell the tasks that wait for ``jobs``. In the thread only."""
+        told = list(jobs)
+        for job in told:
+            job.settled = True
+        send(job.done for job in told)
+
+    def _hand_in(self, job: Job[W]) -> Signal | None:
+        """Queue the job, or return the signal that says when to try again."""
+        with self._lock:
+            if self._closing:
+                raise rules.closed(self._name)
+            if self._thread is None:
+                self._start()
+            elif not self._thread.is_alive():
+                raise StoreError(f"{self._name}: its writer thread is gone; open a store after a fork, not before it")
+            if self._jobs.qsize() < _QUEUE_LIMIT:
+                self._jobs.put(job)
+                return None
+            room = Signal()
+            self._want_room.append(room)
+            return room
+
+    def _start(self) -> None:
+        # A daemon, because a store that nobody closed must not keep the process from ending; what was handed
+        # in is still written then, by the exit function.
+        self._thread = threading.Thread(target=self._run, name=f"headgate-store-{self._name}", daemon=True)
+        self._thread.start()
+        atexit.register(self._leave)
+
+    def _close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._jobs.put(None)
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._close()
+        if self._thread is not None and self._thread.is_alive():
+            self._thread.join(_LEAVE_S)
+
+    # From here on everything runs in the thread.
+
+    def _run(self) -> None:
+        more = True
+        jobs: list[Job[W]] = []
+        try:
+            while more:
+                jobs, more = self._take()
+                if jobs:
+                    self._serve(jobs)
+        finally:
+            self._finish(jobs)
+
+    def _take(self) -> tuple[list[Job[W]], bool]:
+        """Return all jobs that wait, and whether more may come; waits for the first."""
+        jobs: list[Job[W]] = []
+        head = self._jobs.get()
+        try:
+            while head is not None:
+                jobs.append(head)
+                if len(jobs) == _QUEUE_LIMIT:
+                    break
+                head = self._jobs.get_nowait()
+        except Empty:
+            pass
+        with self._lock:
+            waiting, self._want_room = self._want_room, []
+        send(waiting)
+        # None is put in last, so whoever takes it has taken everything.
+        return jobs, head is not None
+
+    def _finish(self, jobs: list[Job[W]]) -> None:
+        """Let go of the connection and tell everybody. Jobs are left only if this thread fails, a fault of ours."""
+        self._end()
+        with self._lock:
+            self._closing = self._ended = True
+            waiting, self._want_end, self._want_room = [*self._want_room, *self._want_end], [], []
+        jobs = [job for job in jobs if not job.settled]
+        while not self._jobs.empty():
+            jobs.extend(job for job in [self._jobs.get()] if job is not None)
+        for job in jobs:
+            job.refuse(StoreError(f"{self._name}: its writer thread failed"))
+        self.settle(jobs)
+        send(waiting)
+        atexit.unregister(self._leave)

@@ -1,0 +1,96 @@
+"""Several batches written as one come to the same as one after the other."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headgate.storage import Batch, CellRecord, CellStatus, HeldRecord, RowRecord, SpentRecord
+from headgate.storage.postgres_merge import Entangled, merge, packed, unknown_columns, unpacked
+from headgate.values import Usage
+
+COLUMNS = {"a": 0, "b": 1}
+
+rows = st.integers(0, 2)
+names = st.sampled_from("ab")
+keys = st.tuples(rows, names)
+holds = st.builds(HeldRecord, rows, names, st.just("busy"), st.just(1.5), st.integers(0, 9), st.just(b"[]"))
+cells = st.builds(CellRecord, rows, names, st.just(CellStatus.DONE), st.just(b"1"))
+batches = st.builds(
+    Batch,
+    cells=st.lists(cells, max_size=2).map(tuple),
+    unheld=st.lists(keys, max_size=2).map(tuple),
+    held=st.lists(holds, max_size=3).map(tuple),
+    learned=st.sampled_from([None, None, b"1", b"2"]),
+)
+
+
+def held_one_after_the_other(given: list[Batch]) -> dict[tuple[int, str], int]:
+    held: dict[tuple[int, str], int] = {}
+    terminal: set[tuple[int, str]] = set()
+    for batch in given:
+        for cell in batch.cells:
+            terminal.add((cell.row, cell.column))
+            held.pop((cell.row, cell.column), None)
+        for key in batch.unheld:
+            held.pop(key, None)
+        held.update({(h.row, h.column): h.attempts for h in batch.held if (h.row, h.column) not in terminal})
+    return held
+
+
+@given(st.lists(batches, max_size=4), st.dictionaries(keys, st.just(-1)))
+def test_held_cells_are_those_of_the_last_word(given: list[Batch], before: dict[tuple[int, str], int]) -> None:
+    columns = {place: name for name, place in COLUMNS.items()}
+    merged = merge(given, COLUMNS)
+    after = dict(before)
+    # In the order in which the database applies them.
+    for positions, places in ((merged.cells[0], merged.cells[1]), merged.unheld):
+        for row, place in zip(positions, places, strict=True):
+            after.pop((int(str(row)), columns[int(str(place))]), None)
+    for row, place, _, _, attempts, _ in zip(*merged.held, strict=True):
+        after[int(str(row)), columns[int(str(place))]] = int(str(attempts))
+    known = Batch(held=tuple(HeldRecord(*key, "", 0.0, attempts, b"") for key, attempts in before.items()))
+    assert after == held_one_after_the_other([known, *given])
+
+
+@given(st.lists(batches, max_size=4))
+def test_everything_else_is_there_once_and_in_order(given: list[Batch]) -> None:
+    merged = merge(given, COLUMNS)
+    assert merged.cells[0] == [cell.row for batch in given for cell in batch.cells]
+    learned = [batch.learned for batch in given if batch.learned is not None]
+    assert merged.learned == (learned[-1] if learned else None)
+    assert len(merged.parameters()) == 6 + 12 + 2 + 6 + 6 + 2
+
+
+def test_a_row_that_comes_after_its_cells_is_not_written_with_them() -> None:
+    """Alone the first batch would be refused: the row is not there yet."""
+    row = Batch(rows=(RowRecord(1, "id", b"", b"{}"),))
+    cell = Batch(cells=(CellRecord(1, "a", CellStatus.DONE, b"1"),))
+    merge([row, cell], COLUMNS)
+    for late in (
+        cell,
+        Batch(held=(HeldRecord(1, "a", "", 0.0, 1, b""),)),
+        Batch(spent=(SpentRecord(1, "a", 1, "", Usage()),)),
+    ):
+        with pytest.raises(Entangled):
+            merge([late, row], COLUMNS)
+
+
+def test_an_unknown_column_is_named() -> None:
+    batch = Batch(cells=(CellRecord(1, "zz", CellStatus.DONE, b"1"),))
+    assert unknown_columns(batch, COLUMNS) == "zz"
+    assert unknown_columns(Batch(unheld=((0, "zz"),)), COLUMNS) is None
+    with pytest.raises(KeyError):
+        merge([batch], COLUMNS)
+
+
+@given(st.text(st.one_of(st.sampled_from("\\0 \0n"), st.characters(exclude_categories=["Cs"]))))
+def test_any_text_comes_back(said: str) -> None:
+    assert "\0" not in packed(said)
+    assert unpacked(packed(said)) == said
+
+
+@given(st.text(st.sampled_from("\\\0\ud800x")))
+def test_text_that_is_no_unicode_can_be_sent(said: str) -> None:
+    packed(said).encode()

@@ -1,0 +1,1 @@
+from src.storage.claims import *

@@ -1,0 +1,1 @@
+from src.storage.group_work import *
