@@ -28,7 +28,6 @@ from .engine import (
     map,
     request,
     run,
-    write_jsonl,
 )
 from .errors import (
     AdmissionDenied,
@@ -42,6 +41,7 @@ from .errors import (
     RowFailed,
     StoreError,
 )
+from .export import Export, aexport_run, export_run, write_jsonl, write_parquet
 from .salvage import FailureKind
 from .storage import FileStore, MemoryStore, SqliteStore
 from .values import Outcome, Pressure, ResourceKey, Usage
@@ -55,6 +55,7 @@ __all__ = [
     "AdmissionTimeout",
     "ConfigError",
     "Engine",
+    "Export",
     "FailureKind",
     "FileStore",
     "FinishedRow",
@@ -79,12 +80,15 @@ __all__ = [
     "StoreError",
     "Usage",
     "__version__",
+    "aexport_run",
     "amap",
     "arun",
     "current_lease",
+    "export_run",
     "load_limits",
     "map",
     "request",
     "run",
     "write_jsonl",
+    "write_parquet",
 ]

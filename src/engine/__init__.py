@@ -8,7 +8,6 @@ from __future__ import annotations
 from .engine import Engine, StoreSource
 from .faces import amap, arun, map, run
 from .options import RunOptions
-from .output import read_results, write_jsonl
 from .pipeline import Column, Pipeline
 from .report import ColumnReport, ResourceReport, RunReport, RunStatus
 from .requests import ActiveLease, current_lease, request
@@ -35,8 +34,6 @@ __all__ = [
     "arun",
     "current_lease",
     "map",
-    "read_results",
     "request",
     "run",
-    "write_jsonl",
 ]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import random
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Self, Unpack
 
 import anyio
 
 from ..admission.controller import AdmissionController
 from ..errors import ConfigError, HeadgateError
+from ..export import RunResults
 from ..salvage.classify import Classifier, CustomClassifier
 from ..salvage.policy import SalvagePolicy
 from ..salvage.salvage import Salvage
@@ -27,7 +27,6 @@ from .loop import RunLoop
 from .meter import Meter
 from .open_rows import OpenRows
 from .options import RunKeywords, RunOptions
-from .output import read_results
 from .plan import plan_columns
 from .records import Records
 from .requests import Outside, Sender, requester
@@ -176,7 +175,7 @@ class Engine:
             options=settings,
             threads=self._threads or worker_threads(settings.thread_workers),
             wall_clock=self._wall_clock,
-            read=partial(read_results, self.store, name, tuple(plan.name for plan in plans)),
+            results=RunResults(self.store, name, tuple(plan.name for plan in plans)),
             resume_hint=self._resume_hint(name),
             # Nobody named a store, so nobody asks it for rows that were handed out: a long run must not pile them up.
             forget=handle.forget if self._store_source is None and isinstance(handle, MemoryRun) else None,

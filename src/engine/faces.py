@@ -15,10 +15,10 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
+from ..export import output_path
 from .column import ColumnOptions
 from .engine import Engine, StoreSource
 from .options import RunKeywords
-from .output import output_path, write_jsonl
 from .pipeline import Pipeline, one_column
 from .report import RunReport
 
@@ -69,7 +69,8 @@ async def arun(
 
     ``limits``: a TOML file, a mapping of scope names (``openai``, ``openai/gpt-x``, ``*``) to limits, one Limits, or
     None to find them out. ``store``: a path (SQLite, durable; the same call again resumes), a RunStore, or None for
-    memory. ``out``: a .jsonl file that the finished rows are written to, in order, in one piece. ``run`` names the
+    memory. ``out``: a .jsonl or .parquet file that the finished rows are written to, in order, in one piece; see
+    :func:`headgate.export_run`. ``run`` names the
     run in the store, ``row_id`` identifies rows; ``argument`` is the field that a row which is no mapping becomes.
     ``classify`` is asked first what an exception means. ``started`` is called with the run in progress, to watch or
     stop it. ``options`` are those of RunOptions: ``patience``, ``deadline``, ``max_attempts``, ``group_size``, ...
@@ -83,7 +84,7 @@ async def arun(
             started(going)
         report = await going.wait()
         if path is not None:
-            await anyio.to_thread.run_sync(write_jsonl, path, report.results())
+            await anyio.to_thread.run_sync(report.export, path)
     return report
 
 

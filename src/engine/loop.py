@@ -33,9 +33,10 @@ from .starts import Starts
 from .summary import status_of, summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from ..admission.controller import AdmissionController
+    from ..export import RunResults
     from ..salvage.classify import Classifier, Failure
     from ..storage.ports import Batch, RunHandle
     from ..values import Outcome, ResourceKey
@@ -63,7 +64,7 @@ class RunLoop:
         options: RunOptions,
         threads: ThreadRunner,
         wall_clock: Callable[[], float],
-        read: Callable[[], Iterator[dict[str, object]]],
+        results: RunResults,
         resume_hint: str,
         forget: Callable[[int], None] | None = None,
     ) -> None:
@@ -74,7 +75,7 @@ class RunLoop:
         self._handle = handle
         self._options = options
         self._one_failure_ends_it = options.on_failure == "raise"
-        self._read = read
+        self._results = results
         self._resume_hint = resume_hint
         self.forget = forget
         self._clock = loop_clock()
@@ -358,6 +359,6 @@ class RunLoop:
             seconds=now - self.meter.started_at,
             notices=tuple(self._performer.notices),
             resume_hint=self._resume_hint,
-            read=self._read,
+            results=self._results,
         )
         self.report.check()

@@ -10,8 +10,10 @@ from ..errors import LedgerMismatch, RowFailed
 from ..values import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    import os
+    from collections.abc import Iterator, Mapping
 
+    from ..export import Export, RunResults
     from ..salvage.ledger import FailureEntry
 
 __all__ = ["ColumnReport", "ResourceReport", "RunReport", "RunStatus"]
@@ -110,7 +112,7 @@ class RunReport:
     advice: str
     notices: tuple[str, ...] = ()
     resume_hint: str = ""
-    _read: Callable[[], Iterator[dict[str, object]]] | None = field(default=None, repr=False, compare=False)
+    _results: RunResults | None = field(default=None, repr=False, compare=False)
 
     @property
     def exit_code(self) -> int:
@@ -139,8 +141,18 @@ class RunReport:
         Read from the run's store, which must still be open or readable; it blocks, so use a thread in async code.
         Raises ResultExpired if there was no store and ``run.rows()`` has handed rows out: they are kept nowhere else.
         """
-        assert self._read is not None, "this report was not made by a run"
-        return self._read()
+        return self._found().read()
+
+    def export(self, out: str | os.PathLike[str]) -> Export:
+        """Write the results to ``out`` (.jsonl or .parquet), and rows that are not whole beside it with the reasons.
+
+        See :func:`headgate.export_run`, also for what is raised. It blocks, so use a thread in async code.
+        """
+        return self._found().export(out)
+
+    def _found(self) -> RunResults:
+        assert self._results is not None, "this report was not made by a run"
+        return self._results
 
     def raise_for_failures(self) -> None:
         """Raise RowFailed that names the first failures, if there are any."""

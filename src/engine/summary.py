@@ -9,8 +9,9 @@ from .meter import Meter, Pace, ResourceMeter
 from .report import ColumnReport, ResourceReport, RunReport, RunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
 
+    from ..export import RunResults
     from .core import RunCore
     from .tally import Tally
 
@@ -40,7 +41,7 @@ def summarize(
     seconds: float,
     notices: tuple[str, ...],
     resume_hint: str,
-    read: Callable[[], Iterator[dict[str, object]]],
+    results: RunResults,
 ) -> RunReport:
     """The report; its counts have yet to be checked."""
     tally = core.tally
@@ -64,7 +65,7 @@ def summarize(
         advice="" if notices else _advice(resources),
         notices=notices,
         resume_hint=resume_hint if status in _RESUMABLE else "",
-        _read=read,
+        _results=results,
     )
 
 

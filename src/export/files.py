@@ -1,0 +1,66 @@
+"""Replacing a file as a whole: who reads it sees the old one or the new one, after a power loss too."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+__all__ = ["Replacement", "replacing"]
+
+
+class Replacement:
+    """A temporary file beside ``path`` that takes its place when :meth:`publish` is called, or leaves no trace."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        self._temporary = Path(name)
+        self.file: IO[bytes] = os.fdopen(descriptor, "wb")
+
+    def publish(self) -> None:
+        """Make the file durable, then let it take the place of ``path``."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+        self._temporary.chmod(0o666 & ~_umask())
+        self._temporary.replace(self.path)
+        # A rename is durable only once its folder is (T50).
+        sync_folder(self.path.parent)
+
+    def discard(self) -> None:
+        """Remove the temporary file, if it is still there."""
+        with suppress(OSError):  # a full disk may refuse what was still buffered
+            self.file.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(path: Path) -> Generator[IO[bytes], None, None]:
+    """A file to write; it becomes ``path`` when the block ends well."""
+    replacement = Replacement(path)
+    try:
+        yield replacement.file
+        replacement.publish()
+    finally:
+        replacement.discard()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
