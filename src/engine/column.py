@@ -9,9 +9,7 @@ when a column or a field of that name exists, and keeps its default otherwise.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from hashlib import blake2b
 from keyword import iskeyword
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeGuard, cast, get_args, get_origin
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 __all__ = ["Column", "ColumnOptions", "column_name", "define_column", "is_identifier"]
-
-FINGERPRINT_BYTES = 16
 
 
 class ColumnOptions(TypedDict, total=False):
@@ -106,25 +102,6 @@ class Column:
         if not _is_count(estimate):
             raise TypeError(f"column {self.name!r}: tokens= must give a whole number from 0 on, not {estimate!r}")
         return estimate
-
-    def fingerprint(self) -> str:
-        """Return what the stored results of this column depend on, as hexadecimal text.
-
-        It covers name, parameters, conditions, model, scope, version and return type, not the function's
-        body: raise ``version`` when the body changes what it returns. Every process gives the same text.
-        """
-        spec = self.spec
-        identity = [
-            spec.name,
-            sorted(spec.needs),
-            sorted(spec.when_needs),
-            sorted(spec.optional),
-            None if spec.resource is None else str(spec.resource),
-            str(spec.scope),
-            self.version,
-            self.output,
-        ]
-        return blake2b(json.dumps(identity).encode(), digest_size=FINGERPRINT_BYTES).hexdigest()
 
 
 def define_column(

@@ -20,6 +20,7 @@ from ..storage.memory import MemoryRun
 from ..storage.opening import open_store
 from ..storage.ports import RunStore
 from .core import RunCore
+from .fingerprints import fingerprints
 from .intake import Intake
 from .jobs import ThreadRunner, worker_threads
 from .keeping import begin_with
@@ -146,7 +147,7 @@ class Engine:
         for plan in plans:
             if plan.resource is not None:
                 self.admission.register(plan.resource)
-        handle = await self.store.open_run(name, {c.spec.name: c.fingerprint() for c in pipeline.columns})
+        handle = await self.store.open_run(name, fingerprints(pipeline.columns))
         begin_with(self.admission, handle.learned, self._wall_clock())
         policy = SalvagePolicy(
             max_attempts=settings.max_attempts,

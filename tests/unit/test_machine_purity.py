@@ -66,6 +66,8 @@ SHELLS = {
     "engine/engine.py": "owns the task group and the clocks",
     "engine/faces.py": "starts loops and threads",
     "engine/first_request.py": "calls the user's estimates",
+    "engine/fingerprints.py": "reads sources",
+    "engine/function_text.py": "reads sources",
     "engine/flight.py": "calls the user's functions on workers",
     "engine/feeding.py": "waits for room",
     "engine/intake.py": "waits for rows",

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator  # noqa: TC003  (read at run time)
 from dataclasses import dataclass
 from enum import Enum
@@ -388,59 +385,6 @@ def test_timeouts() -> None:
     assert define(ask).timeout == 600.0
     assert define(ask, timeout=None).timeout is None
     assert define(ask, timeout=inf).timeout is None
-
-
-# What stored results depend on.
-
-
-def test_the_fingerprint_follows_what_results_depend_on() -> None:
-    base: dict[str, Any] = {"name": "c", "model": "openai/gpt-x"}
-    original = define(ask, **base).fingerprint()
-
-    def other_parameters(topic: str, style: str) -> str:
-        raise NotImplementedError
-
-    changed = [
-        define(ask, **{**base, "name": "d"}),
-        define(ask, **{**base, "model": "openai/gpt-y"}),
-        define(ask, name="c"),
-        define(ask, **base, version="2"),
-        define(ask, **base, output=Verdict),
-        define(ask, **base, output=Verdict | None),
-        define(ask, **base, when=lambda urgent: urgent),
-        define(other_parameters, **base),
-        define(scalar, **base, scope="group", output=list[str]),
-    ]
-    fingerprints = [column.fingerprint() for column in changed]
-    assert len({original, *fingerprints}) == len(changed) + 1
-    unchanged = define(ask, **base, weight=3, timeout=5, tokens=9, max_output_tokens=9)
-    assert unchanged.fingerprint() == original
-
-
-def test_t54_random_identity() -> None:
-    """Cache keys from hash() changed each process elsewhere: a fingerprint is the same in all of them."""
-    program = (
-        "from typing import Literal\n"
-        "from pydantic import BaseModel\n"
-        "from headgate.engine.pipeline import Pipeline\n"
-        "class Answer(BaseModel):\n    kind: Literal['a', 'b']\n    more: dict[str, set[int]] | None\n"
-        "p = Pipeline('p')\n"
-        "@p.column(model='openai/gpt-x', when=lambda z, y=1, x=2: z)\n"
-        "def c(b, a, q=1, r=2) -> Answer: ...\n"
-        "print(p.columns[0].fingerprint())\n"
-    )
-    seen = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(seen) == 1
-    assert len(seen.pop().strip()) == 32
 
 
 @dataclass

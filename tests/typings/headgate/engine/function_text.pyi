@@ -1,0 +1,1 @@
+from src.engine.function_text import *
