@@ -17,26 +17,27 @@ if TYPE_CHECKING:
 
     from .column import Column
 
-__all__ = ["PARTS", "differences", "fingerprints"]
-
-PARTS: Final = ("parameters", "model", "scope", "return type", "version", "function", "upstream")
-"""What can differ between two fingerprints, in their order."""
+__all__ = ["column_reads", "fingerprints"]
 
 _FORMAT: Final = "2"
 _DIGEST_BYTES: Final = 5  # a change that is not seen in 40 bits: once in 10**12
 
 
 def fingerprints(columns: Iterable[Column]) -> dict[str, str]:
-    """Return the fingerprint of each column by name. What a name means may have changed from a field to a column."""
+    """Return the fingerprint of each column by name, a column after those that it reads.
+
+    What a name means may have changed from a field to a column, so which names are columns is part of it.
+    """
     by_name = {column.name: column for column in columns}
+    reads_of = column_reads(by_name.values())
     found: dict[str, str] = {}
 
     def of(column: Column) -> str:
         if column.name not in found:
             spec = column.spec
-            reads = sorted({*spec.needs, *spec.when_needs, *spec.optional} & by_name.keys() - {column.name})
+            reads = reads_of[column.name]
             parts: list[object] = [
-                [sorted(spec.needs), sorted(spec.when_needs), sorted(spec.optional)],
+                [sorted(spec.needs), sorted(spec.when_needs), sorted(spec.optional), reads],
                 None if spec.resource is None else str(spec.resource),
                 str(spec.scope),
                 column.output,
@@ -47,15 +48,16 @@ def fingerprints(columns: Iterable[Column]) -> dict[str, str]:
             found[column.name] = ":".join([_FORMAT, *map(_digest, parts)])
         return found[column.name]
 
-    return {name: of(column) for name, column in by_name.items()}
+    for column in by_name.values():
+        of(column)
+    return found
 
 
-def differences(stored: str, given: str) -> tuple[str, ...]:
-    """Return the parts in which two fingerprints differ; all of them if ``stored`` has another format."""
-    before, now = stored.split(":"), given.split(":")
-    if len(before) != len(now) or before[0] != now[0]:
-        return PARTS
-    return tuple(part for part, one, other in zip(PARTS, before[1:], now[1:], strict=True) if one != other)
+def column_reads(columns: Iterable[Column]) -> dict[str, list[str]]:
+    """Return the names of the columns that each column reads, in order."""
+    specs = [column.spec for column in columns]
+    names = {spec.name for spec in specs}
+    return {spec.name: sorted({*spec.needs, *spec.when_needs, *spec.optional} & names - {spec.name}) for spec in specs}
 
 
 def _digest(part: object) -> str:

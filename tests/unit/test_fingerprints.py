@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headgate import Pipeline
-from headgate.engine.fingerprints import PARTS, differences, fingerprints
+from headgate.engine.changes import differences
+from headgate.engine.fingerprints import fingerprints
 from headgate.engine.function_text import function_text
 
 if TYPE_CHECKING:
@@ -72,11 +73,13 @@ CASES: list[tuple[Callable[..., object], dict[str, Any], set[str]]] = [
 
 @pytest.mark.parametrize(("fn", "options", "parts"), CASES)
 def test_a_fingerprint_says_what_differs(fn: Callable[..., object], options: dict[str, Any], parts: set[str]) -> None:
-    assert set(differences(of(ask, output=str), of(fn, **{"output": str, **options}))) == parts
+    found = differences(of(ask, output=str), of(fn, **{"output": str, **options}))
+    assert found is not None
+    assert set(found) == parts
 
 
-def test_another_format_differs_in_everything() -> None:
-    assert differences("0123456789abcdef", of(ask)) == PARTS
+def test_another_format_cannot_be_compared() -> None:
+    assert differences("0123456789abcdef", of(ask)) is None
 
 
 def test_a_column_changes_with_those_that_it_reads_and_with_no_others() -> None:

@@ -25,6 +25,7 @@ SHELL_FOLDERS = ("observe/", "testing/")
 
 # Machines in folders that hold both.
 MACHINES = {
+    "engine/changes.py",
     "engine/conditions.py",
     "engine/core.py",
     "engine/deadlines.py",
