@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ..errors import ConfigError
+
 __all__ = ["Answer", "Item", "OutboxOptions", "Reply"]
 
 
@@ -37,14 +39,13 @@ class Reply:
 @dataclass(frozen=True, slots=True)
 class Item:
     """Something that a receiver is to be told at least once. ``key`` is the same at every delivery of it, by which the
-    receiver knows a repetition.
+    receiver knows a repetition. What it is told is kept by the store, and read when it is sent.
 
     ``receiver`` is the incarnation that asked for it, as far as that is known. ``created_at`` is wall-clock seconds.
     """
 
     key: str
     destination: str
-    body: bytes
     created_at: float
     receiver: str | None = None
 
@@ -54,7 +55,7 @@ class OutboxOptions:
     """``slots`` are deliveries at once; seconds: ``first_pause_s`` doubles with each failure up to ``longest_pause_s``.
 
     A breaker opens after ``trips_after`` failures of a destination in a row. ``reconcile_most`` keys are asked about at
-    once.
+    once. An attempt that takes longer than ``timeout_s`` has failed; attempts in flight get ``grace_s`` at the end.
     """
 
     slots: int = 8
@@ -62,7 +63,15 @@ class OutboxOptions:
     longest_pause_s: float = 300.0
     trips_after: int = 5
     reconcile_most: int = 500
+    timeout_s: float = 30.0
+    grace_s: float = 5.0
 
     def __post_init__(self) -> None:
         if self.slots < 4:
-            raise ValueError(f"slots={self.slots}: four are the fewest, since what is stale may take a quarter")
+            raise ConfigError(f"slots={self.slots}: four are the fewest, since what is stale may take a quarter")
+        for name in ("trips_after", "reconcile_most"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)}: one is the least")
+        for name in ("first_pause_s", "longest_pause_s", "timeout_s", "grace_s"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name}={getattr(self, name)}: more than zero seconds, such as 30")

@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..admission.timers import Timers
 from .breaker import Breaker
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..values import Rng
     from .values import Item, OutboxOptions, Reply
 
-__all__ = ["Ask", "Outbox", "Send"]
+__all__ = ["Ask", "OutboxCore", "Send", "Waiting"]
 
 _JITTER = 0.25
 """Share by which each pause varies, so that items that failed together do not come back together."""
@@ -48,6 +48,14 @@ class Ask:
 
     destination: str
     keys: tuple[str, ...]
+
+
+class Waiting(NamedTuple):
+    """The attempts so far, the seconds until the next one, and the incarnation of the receiver that asked for it."""
+
+    attempts: int
+    wait_s: float
+    receiver: str | None
 
 
 @dataclass(slots=True)
@@ -78,7 +86,7 @@ class _Destination:
         self.breaker = breaker
 
 
-class Outbox:
+class OutboxCore:
     """The deliveries to any number of destinations, which share the slots. Pure: the shell sends, asks and keeps."""
 
     def __init__(self, options: OutboxOptions, rng: Rng) -> None:
@@ -109,6 +117,12 @@ class Outbox:
         destination = self._destination(item.destination)
         self._enter(_Entry(replace(item, receiver=destination.receiver)), destination)
         return True
+
+    def waits(self, key: str, now: float) -> Waiting:
+        """How an item waits that was sent before: what to keep of it, so that the next life of this process knows."""
+        entry = self._entries[key]
+        due = self._waiting.at(key)
+        return Waiting(entry.attempts, 0.0 if due == inf else max(0.0, due - now), entry.item.receiver)
 
     def restore(self, item: Item, now: float, *, attempts: int, wait_s: float) -> bool:
         """Accept an item that was accepted in an earlier life of this process, to be sent after ``wait_s`` at the

@@ -1,0 +1,215 @@
+"""The outbox that programs use: sends, waits and keeps what :mod:`headgate.outbox.core` decides.
+
+One task takes what the core says and starts an attempt for each; an attempt reports back and wakes it. An item is added
+once it is durable, and has ended once that is durable too: a process that is killed in between sends it again.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Self, TypeVar, cast
+
+import anyio
+import structlog
+
+from ..errors import ResultCorrupt, StoreError
+from ..wakeup import Wakeup
+from .core import Ask, OutboxCore, Send
+from .ports import DeliveryFailed
+from .values import Answer, Item, OutboxOptions, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+
+    from ..values import Rng
+    from .ports import Deliveries, Sender
+
+__all__ = ["Outbox"]
+
+T = TypeVar("T")
+
+_LOG = structlog.get_logger("headgate")
+
+_STORE_PAUSE_S = 0.5
+"""How long after a store that did not answer it is asked again; its own errors say nothing about when."""
+
+
+class Outbox:
+    """Tells receivers what is finished, each at least once, in this life of the process or in a later one.
+
+    ::
+
+        async with Outbox(SqliteDeliveries("outbox.db"), HttpSender(client)) as outbox:
+            async for row in run.rows():
+                await outbox.add(row.id, "https://gateway/done", body)
+            await outbox.drained()
+
+    ``deliveries`` keeps the items, ``sender`` talks to the receivers, ``clock`` gives wall-clock seconds. What an
+    earlier life left undelivered goes on when the block is entered. Leaving the block gives what is in flight
+    ``grace_s``; the rest stays with ``deliveries``, which is closed. Raises StoreError if ``deliveries`` cannot go on.
+    """
+
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        sender: Sender,
+        *,
+        options: OutboxOptions | None = None,
+        clock: Callable[[], float] = time.time,
+        rng: Rng | None = None,
+    ) -> None:
+        self._deliveries = deliveries
+        self._sender = sender
+        self._options = options or OutboxOptions()
+        self._clock = clock
+        self._core = OutboxCore(self._options, rng or random.Random())
+        self._wakeup = Wakeup()
+        self._stack = AsyncExitStack()
+        self._busy = 0
+        self._leaving = False
+        self._idle = anyio.Event()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._close)
+            await self._restore()
+            self._tasks = await stack.enter_async_context(anyio.create_task_group())
+            self._tasks.start_soon(self._pump)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if error is None:
+            self._leaving = True
+            self._wakeup.set()
+            with anyio.move_on_after(self._options.grace_s):
+                while self._busy:
+                    await self._idle.wait()
+        self._tasks.cancel_scope.cancel()
+        try:
+            return await self._stack.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            raise _only(group) from None
+
+    async def add(self, key: str, destination: str, body: bytes, *, receiver: str | None = None) -> bool:
+        """Take ``body`` for ``destination``; durable on return. False if ``key`` was taken before, in any life.
+
+        ``receiver`` is the incarnation of the receiver that waits for it, where the request said so. Raises StoreError:
+        then it was not taken.
+        """
+        item = Item(key, destination, self._clock(), receiver)
+        if not await self._deliveries.add(item, body):
+            return False
+        self._core.add(item)
+        self._wakeup.set()
+        return True
+
+    async def drained(self) -> None:
+        """Return once everything that was added has come to its end, and that is durable."""
+        while len(self._core) or self._busy:
+            await self._idle.wait()
+
+    def __len__(self) -> int:
+        """How many items have not come to their end."""
+        return len(self._core)
+
+    async def _restore(self) -> None:
+        now, wall = anyio.current_time(), self._clock()
+        for kept in await self._deliveries.load():
+            # Wall clocks jump: no wait is longer than the longest pause.
+            wait_s = min(max(0.0, kept.not_before - wall), self._options.longest_pause_s)
+            self._core.restore(kept.item, now, attempts=kept.attempts, wait_s=wait_s)
+
+    async def _pump(self) -> None:
+        while not self._leaving:
+            for one in self._core.take(anyio.current_time()):
+                self._busy += 1
+                self._tasks.start_soon(self._attend, one)
+            await self._wakeup.wait(self._core.next_tick(anyio.current_time()))
+
+    async def _attend(self, one: Send | Ask) -> None:
+        try:
+            await (self._send(one) if isinstance(one, Send) else self._ask(one))
+        finally:
+            self._busy -= 1
+            self._idle.set()
+            self._idle = anyio.Event()
+            self._wakeup.set()
+
+    async def _send(self, send: Send) -> None:
+        key = send.item.key
+        reply = await self._reply(send)
+        now = anyio.current_time()
+        if reply is None:
+            self._core.failed(key, now)
+        elif (ended := self._core.answered(key, reply, now)) is not None:
+            self._wakeup.set()
+            await self._patiently(lambda: self._deliveries.end([(key, ended, reply.message)]))
+            return
+        waits = self._core.waits(key, now)
+        self._wakeup.set()
+        not_before = self._clock() + waits.wait_s
+        await self._patiently(lambda: self._deliveries.postpone(key, waits.attempts, not_before, waits.receiver))
+
+    async def _reply(self, send: Send) -> Reply | None:
+        """What the receiver says; None if it was not reached."""
+        item = send.item
+        try:
+            body = await self._patiently(lambda: self._deliveries.body(item.key))
+        except ResultCorrupt as error:
+            # However often it is tried, there is nothing left to send.
+            return Reply(Answer.REJECTED, message=str(error))
+        return await self._attempt(item.destination, lambda: self._sender.deliver(item, body, send.attempt))
+
+    async def _ask(self, ask: Ask) -> None:
+        found = await self._attempt(ask.destination, lambda: self._sender.reconcile(ask.destination, ask.keys))
+        if found is None:
+            self._core.not_reconciled(ask.destination, anyio.current_time())
+            return
+        gone = self._core.reconciled(ask.destination, frozenset(found.known), found.receiver)
+        self._wakeup.set()
+        if gone:
+            ended = [(key, Answer.GONE, "the receiver restarted and does not know it any more") for key in gone]
+            await self._patiently(lambda: self._deliveries.end(ended))
+
+    async def _attempt(self, destination: str, call: Callable[[], Awaitable[T]]) -> T | None:
+        """What ``call`` returns; None, and a word about it, if it fails or takes too long."""
+        try:
+            with anyio.fail_after(self._options.timeout_s):
+                return await call()
+        except (DeliveryFailed, TimeoutError) as error:
+            _LOG.debug("delivery_failed", destination=destination, error=str(error) or "it took too long")
+        except Exception:
+            # A sender's fault is no reason to lose an item, or to stop those that it can send.
+            _LOG.exception("sender_broken", destination=destination)
+        return None
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What ``call`` returns, as soon as the store is there to do it. Raises what no waiting cures."""
+        while True:
+            try:
+                return await call()
+            except StoreError as error:
+                if not error.retryable:
+                    raise
+                _LOG.warning("outbox_store_unavailable", error=str(error))
+            await anyio.sleep(_STORE_PAUSE_S)
+
+    async def _close(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._deliveries.aclose()
+
+
+def _only(error: BaseException) -> BaseException:
+    """The one error inside the groups that task groups wrap around it."""
+    while isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        if len(group.exceptions) != 1:
+            return group
+        error = group.exceptions[0]
+    return error

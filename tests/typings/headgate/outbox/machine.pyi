@@ -1,1 +1,0 @@
-from src.outbox.machine import *
