@@ -29,12 +29,14 @@ _DIGEST_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """The run was opened with these fingerprints, at ``at`` (wall-clock seconds). The number of the segment that it
-    begins is its epoch.
+    """The run was opened with these fingerprints, at ``at`` (wall-clock seconds); then the columns ``renewed`` began
+    anew, and the ``kept`` went on. The number of the segment that it begins is its epoch.
     """
 
     fingerprints: Mapping[str, str]
     at: float
+    renewed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def from_bytes(data: bytes, path: Path) -> Entry:
     plain = from_json(line)
     match plain["kind"]:
         case "opening":
-            return Opening(plain["fingerprints"], plain["at"])
+            return Opening(plain["fingerprints"], plain["at"], tuple(plain["renewed"]), tuple(plain["kept"]))
         case "ended":
             return Ended(plain["status"], plain["at"])
         case "sealed":
@@ -119,7 +121,8 @@ def from_bytes(data: bytes, path: Path) -> Entry:
 def _plain(entry: Entry, parts: list[bytes]) -> dict[str, Any]:
     match entry:
         case Opening():
-            return {"kind": "opening", "fingerprints": dict(entry.fingerprints), "at": entry.at}
+            columns = {"fingerprints": dict(entry.fingerprints), "renewed": entry.renewed, "kept": entry.kept}
+            return {"kind": "opening", **columns, "at": entry.at}
         case Ended():
             return {"kind": "ended", "status": entry.status, "at": entry.at}
         case Sealed():
@@ -148,6 +151,7 @@ def _packed(batch: Batch, parts: list[bytes]) -> dict[str, Any]:
 
     return {
         "rows": [(r.row, r.row_id, r.digest.hex(), part(r.data)) for r in batch.rows],
+        "reopened": batch.reopened,
         "cells": [
             (
                 *(c.row, c.column, c.status, part(c.payload)),
@@ -179,6 +183,7 @@ class _Unpacker:
         # The order of the fields is the order of the payloads.
         return Batch(
             rows=tuple(self._row(*fields) for fields in plain["rows"]),
+            reopened=tuple((row, column) for row, column in plain["reopened"]),
             cells=tuple(self._cell(*fields) for fields in plain["cells"]),
             unheld=tuple((row, column) for row, column in plain["unheld"]),
             held=tuple(self._held(*fields) for fields in plain["held"]),

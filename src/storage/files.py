@@ -66,9 +66,13 @@ class FileStore:
         """See :meth:`headgate.storage.ports.RunStore.probe`. Makes the directory if it is missing."""
         await self._writer.run(lambda _: self._logs.prepare(), writes=False)
 
-    async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> FileRun:
+    async def open_run(
+        self, run: str, fingerprints: Mapping[str, str], *, renewed: Collection[str] = (), kept: Collection[str] = ()
+    ) -> FileRun:
         """See :meth:`headgate.storage.ports.RunStore.open_run`."""
-        opened = await self._writer.run(lambda _: self._logs.open(run, fingerprints), subject=run)
+        opened = await self._writer.run(
+            lambda _: self._logs.open(run, fingerprints, renewed=renewed, kept=kept), subject=run
+        )
         return FileRun(self._writer, self._logs, opened, self._max_payload)
 
     def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:

@@ -50,15 +50,18 @@ class MemoryStore:
         """Need nothing."""
         self._check_open()
 
-    async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> MemoryRun:
+    async def open_run(
+        self, run: str, fingerprints: Mapping[str, str], *, renewed: Collection[str] = (), kept: Collection[str] = ()
+    ) -> MemoryRun:
         """See :meth:`headgate.storage.ports.RunStore.open_run`."""
         self._check_open()
         state = self._runs.get(run) or RunState(run, created_at=self._clock())
         if not state.swept:
             state.check_whole()
-        rules.check_fingerprints(run, state.fingerprints, fingerprints)
+        unchanged = {name: mark for name, mark in fingerprints.items() if name not in renewed and name not in kept}
+        rules.check_fingerprints(run, state.fingerprints, unchanged)
         self._runs[run] = state
-        state.open(fingerprints, self._clock())
+        state.open(fingerprints, renewed, self._clock())
         return MemoryRun(state, self._learned, self._max_payload, self._clock)
 
     def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:

@@ -12,20 +12,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..values import Usage
 from . import rules
-from .ports import RUNNING, Durability, RunInfo, StoredRow
+from .ports import RUNNING, CellStatus, Durability, RunInfo, SpentRecord, StoredRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from .ports import Batch, CellRecord, HeldRecord, RowRecord, SpentRecord
+    from .ports import Batch, CellRecord, HeldRecord, RowRecord
 
 __all__ = ["Change", "RunState"]
 
 Attempt = tuple[int, str, int]  # epoch, column, number of the attempt
+Aside: TypeAlias = "tuple[dict[int, CellRecord], dict[int, int]]"  # by row: the outcomes, the epochs of some
 
 
 @dataclass(slots=True)
@@ -46,6 +48,9 @@ class RunState:
     cells: dict[str, dict[int, CellRecord]] = field(default_factory=dict[str, "dict[int, CellRecord]"])
     held: dict[str, dict[int, HeldRecord]] = field(default_factory=dict[str, "dict[int, HeldRecord]"])
     spent: dict[int, dict[Attempt, SpentRecord]] = field(default_factory=dict[int, "dict[Attempt, SpentRecord]"])
+    # Epochs of outcomes without a value, which can be reopened in later ones; outcomes put aside, with theirs.
+    ended_in: dict[str, dict[int, int]] = field(default_factory=dict[str, "dict[int, int]"])
+    aside: dict[tuple[str, str], Aside] = field(default_factory=dict[tuple[str, str], "Aside"])
     version: int = 0
     # Rows that are kept no more, and the tokens per column that they took; rows that go when no commit is under way.
     forgotten: int = 0
@@ -54,17 +59,28 @@ class RunState:
     commits: int = 0
     swept: bool = False
 
-    def open(self, fingerprints: Mapping[str, str], now: float) -> None:
-        """Begin the next epoch, at ``now`` (wall-clock seconds); of a run that was swept, begin it anew."""
+    def open(self, fingerprints: Mapping[str, str], renewed: Collection[str], now: float) -> None:
+        """Begin the next epoch, at ``now`` (wall-clock seconds), and anew the ``renewed`` columns that have changed; of a
+        run that was swept, begin everything anew.
+        """
         if self.swept:
             self.swept, self.created_at = False, now
+        for column, fingerprint in fingerprints.items():
+            if column in renewed and self.fingerprints.get(column, fingerprint) != fingerprint:
+                self._renew(column, fingerprint)
         self.fingerprints.update(fingerprints)
         for column in fingerprints:
             self.cells.setdefault(column, {})
             self.held.setdefault(column, {})
+            self.ended_in.setdefault(column, {})
         self.epoch += 1
         self.version += 1
         self.status, self.finished_at = RUNNING, None
+
+    def _renew(self, column: str, fingerprint: str) -> None:
+        self.aside[column, self.fingerprints[column]] = self.cells[column], self.ended_in[column]
+        self.cells[column], self.ended_in[column] = self.aside.pop((column, fingerprint), ({}, {}))
+        self.held[column] = {}
 
     def info(self) -> RunInfo:
         """A look at the run."""
@@ -114,6 +130,8 @@ class RunState:
         self.swept = True
         for records in (self.fingerprints, self.rows, self.positions, self.cells, self.held, self.spent):
             records.clear()
+        self.ended_in.clear()
+        self.aside.clear()
         self.forgotten_usage.clear()
         self.leaving.clear()
         self.forgotten = 0
@@ -127,9 +145,13 @@ class RunState:
         self._add_usage(self.forgotten_usage, row)
         del self.positions[self.rows.pop(row).row_id]
         self.spent.pop(row, None)
-        for column, cells in self.cells.items():
+        for cells, held, ended_in in zip(self.cells.values(), self.held.values(), self.ended_in.values(), strict=True):
             cells.pop(row, None)
-            self.held[column].pop(row, None)
+            held.pop(row, None)
+            ended_in.pop(row, None)
+        for cells, ended_in in self.aside.values():
+            cells.pop(row, None)
+            ended_in.pop(row, None)
 
     def begin_commit(self) -> None:
         """A commit is under way."""
@@ -144,7 +166,8 @@ class RunState:
                 self.forget(row)
 
     def _add_usage(self, totals: dict[str, Usage], row: int) -> None:
-        for column, cells in self.cells.items():
+        aside = ((column, cells) for (column, _), (cells, _) in self.aside.items())
+        for column, cells in chain(self.cells.items(), aside):
             if row in cells:
                 totals[column] = totals.get(column, Usage()) + cells[row].usage
         for spent in self.spent.get(row, {}).values():
@@ -154,7 +177,10 @@ class RunState:
 class Change:
     """What one batch adds to a run, found out part by part by ``check``, and done by ``apply`` in one step."""
 
-    __slots__ = ("_batch", "_cells", "_held", "_limit", "_parts", "_positions", "_rows", "_run", "_spent", "_version")
+    __slots__ = (
+        *("_batch", "_limit", "_parts", "_run", "_version"),
+        *("_cells", "_ended", "_held", "_positions", "_reopened", "_rows", "_spent"),
+    )
 
     def __init__(self, run: RunState, batch: Batch, *, limit: int, most: int) -> None:
         self._run = run
@@ -164,7 +190,9 @@ class Change:
         self._parts = batch.parts(most)
         self._rows: dict[int, RowRecord] = {}
         self._positions: dict[str, int] = {}
+        self._reopened: defaultdict[str, set[int]] = defaultdict(set)
         self._cells: defaultdict[str, dict[int, CellRecord]] = defaultdict(dict)
+        self._ended: defaultdict[str, dict[int, int]] = defaultdict(dict)
         self._held: defaultdict[str, dict[int, HeldRecord]] = defaultdict(dict)
         self._spent: dict[int, dict[Attempt, SpentRecord]] = {}
 
@@ -180,6 +208,7 @@ class Change:
             return False
         rules.check_sizes(self._run.name, part, self._limit)
         self._check_rows(part)
+        self._reopen(part)
         self._check_cells(part)
         self._check_others(part)
         return True
@@ -190,6 +219,11 @@ class Change:
         run.version += 1
         run.rows.update(self._rows)
         run.positions.update(self._positions)
+        for column, rows in self._reopened.items():
+            for row in rows:
+                del run.cells[column][row], run.ended_in[column][row]
+        for column, ended in self._ended.items():
+            run.ended_in[column].update(ended)
         for column, cells in self._cells.items():
             run.cells[column].update(cells)
             held = run.held[column]
@@ -219,6 +253,16 @@ class Change:
                 raise refusal
             assert here is not None, "an id that is known at this very place belongs to a row that is there"
 
+    def _reopen(self, part: Batch) -> None:
+        """Take off what an earlier epoch ended without a value; its tokens stay on record, as those of an attempt 0."""
+        run = self._run
+        for row, column in part.reopened:
+            ended_in = run.ended_in.get(column, {}).get(row, run.epoch)
+            if ended_in < run.epoch:
+                self._reopened[column].add(row)
+                cell = run.cells[column][row]
+                self._spend(row, (ended_in, column, 0), SpentRecord(row, column, 0, cell.reason, cell.usage))
+
     def _check_cells(self, part: Batch) -> None:
         """Take the outcomes that are not stored yet. Raises for one that contradicts a stored one."""
         all_stored, all_fresh = self._run.cells, self._cells
@@ -228,10 +272,12 @@ class Change:
             if column not in all_stored or (row not in stored_rows and row not in fresh_rows):
                 self._check_known(row, column)
             stored, fresh = all_stored[column], all_fresh[column]
-            if row not in stored and row not in fresh:
+            if row not in fresh and (row not in stored or row in self._reopened.get(column, ())):
                 fresh[row] = cell
+                if cell.status is not CellStatus.DONE:
+                    self._ended[column][row] = self._run.epoch
                 continue
-            known = stored[row] if row in stored else fresh[row]
+            known = fresh.get(row) or stored[row]
             if refusal := rules.cell_refusal(self._run.name, cell, known.status, known.payload):
                 raise refusal
 
@@ -240,14 +286,18 @@ class Change:
         for held in part.held:
             row, column = held.row, held.column
             self._check_known(row, column)
-            if row not in self._run.cells[column] and row not in self._cells[column]:
+            ended = row in self._run.cells[column] and row not in self._reopened.get(column, ())
+            if not ended and row not in self._cells[column]:
                 self._held[column][row] = held
         for spent in part.spent:
             row, key = spent.row, (self._run.epoch, spent.column, spent.attempt)
             self._check_known(row, spent.column)
-            known = self._spent.get(row) or self._run.spent.get(row, {})
-            if key not in known:
-                self._spent[row] = {**known, key: spent}  # a new one: the old one is what is to be seen until then
+            self._spend(row, key, spent)
+
+    def _spend(self, row: int, key: Attempt, spent: SpentRecord) -> None:
+        known = self._spent.get(row) or self._run.spent.get(row, {})
+        if key not in known:
+            self._spent[row] = {**known, key: spent}  # a new one: the old one is what is to be seen until then
 
     def _check_known(self, row: int, column: str) -> None:
         if column not in self._run.cells:

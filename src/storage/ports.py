@@ -132,9 +132,11 @@ class SpentRecord:
 class Batch:
     """What one commit changes, all of it or nothing.
 
-    It is applied in the order of the fields; ``unheld`` are (row, column) pairs. A terminal cell is no longer
-    held, and holding a cell that is already terminal changes nothing. ``learned`` is the writer's own JSON about the
-    providers' limits; what was committed last replaces what was before, and None leaves it.
+    It is applied in the order of the fields, but that ``reopened`` comes after ``rows``; both ``reopened`` and
+    ``unheld`` are (row, column) pairs. A cell that failed or was skipped in an earlier epoch is reopened: it has no
+    outcome any more, what it cost stays on record; no other is touched, so that repeating a batch changes nothing. A
+    terminal cell is no longer held, and holding a cell that is already terminal changes nothing. ``learned`` is the
+    writer's own JSON about the providers' limits; what was committed last replaces what was before, and None leaves it.
     """
 
     rows: tuple[RowRecord, ...] = ()
@@ -143,11 +145,13 @@ class Batch:
     held: tuple[HeldRecord, ...] = ()
     spent: tuple[SpentRecord, ...] = ()
     learned: bytes | None = None
+    reopened: tuple[tuple[int, str], ...] = ()
 
     @property
     def records(self) -> int:
         """How many records it holds; what was learned is none."""
-        return len(self.rows) + len(self.cells) + len(self.unheld) + len(self.held) + len(self.spent)
+        parts = (self.rows, self.reopened, self.cells, self.unheld, self.held, self.spent)
+        return sum(map(len, parts))
 
     def parts(self, most: int) -> Iterator[Batch]:
         """The same in the same order, in parts of up to ``most`` records: for whoever takes several turns over it."""
@@ -156,6 +160,8 @@ class Batch:
             return
         for rows in _slices(self.rows, most):
             yield Batch(rows=rows)
+        for reopened in _slices(self.reopened, most):
+            yield Batch(reopened=reopened)
         for cells in _slices(self.cells, most):
             yield Batch(cells=cells)
         for unheld in _slices(self.unheld, most):
@@ -262,12 +268,21 @@ class RunStore(Protocol):
         """
         ...
 
-    async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> RunHandle:
+    async def open_run(
+        self,
+        run: str,
+        fingerprints: Mapping[str, str],
+        *,
+        renewed: Collection[str] = (),
+        kept: Collection[str] = (),
+    ) -> RunHandle:
         """Create the run, or reopen it with the next epoch; older handles are fenced out from then on.
 
-        Columns that the run does not have yet are added, those it has and ``fingerprints`` lacks are kept.
-        Raises FingerprintMismatch that names the columns which have changed; then nothing is opened or
-        fenced.
+        Columns that the run does not have yet are added, those it has and ``fingerprints`` lacks stay. Of those that
+        have changed, the ``renewed`` begin anew: what they have is put aside, held cells are let go, tokens stay on
+        record; if the run had the column with this fingerprint before, what was put aside then is there again. The
+        ``kept`` go on with what they have, under their new fingerprint. Raises FingerprintMismatch that names those
+        which have changed and are neither; then nothing is opened or fenced.
         """
         ...
 

@@ -69,8 +69,9 @@ class RunIndex:
         connection = self.connection
         match entry:
             case Opening():
+                changed = {"renewed": entry.renewed, "kept": entry.kept}
                 return sqlite_records.open_run(
-                    connection, run, entry.fingerprints, entry.at, self._durability, epoch=epoch
+                    connection, run, entry.fingerprints, entry.at, self._durability, epoch=epoch, **changed
                 )
             case Commits():
                 opened = opened or sqlite_records.opened(connection, run, self._durability)

@@ -35,7 +35,7 @@ from .run_log import RunLog
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Collection, Generator, Mapping
     from pathlib import Path
 
     from .disk import Disk
@@ -141,8 +141,11 @@ class RunLogs:
             generations.make_dirs(self._disk, self._home / "runs", below=self.path.parent)
             generations.probe(self._disk, self._home)
 
-    def open(self, run: str, fingerprints: Mapping[str, str]) -> sqlite_records.Opened:
+    def open(
+        self, run: str, fingerprints: Mapping[str, str], *, renewed: Collection[str] = (), kept: Collection[str] = ()
+    ) -> sqlite_records.Opened:
         """Begin a higher epoch of a run. Raises FingerprintMismatch and StoreError."""
+        unchanged = {name: mark for name, mark in fingerprints.items() if name not in renewed and name not in kept}
         with self.translated():
             self._check_version()
             directory = self._directory(run)
@@ -151,8 +154,8 @@ class RunLogs:
             log = self.log(run)
             while True:
                 self.index.catch_up(run, log)
-                self._check_fingerprints(run, fingerprints)
-                opening = Opening(fingerprints, self._clock())
+                self._check_fingerprints(run, unchanged)
+                opening = Opening(fingerprints, self._clock(), tuple(renewed), tuple(kept))
                 place = log.begin(opening, self.index.place(run))
                 if place is not None:
                     break

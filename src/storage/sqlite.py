@@ -84,11 +84,15 @@ class SqliteStore:
         """See :meth:`headgate.storage.ports.RunStore.probe`. Creates the file if it is missing."""
         await self._writer.run(lambda _: None)
 
-    async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> SqliteRun:
+    async def open_run(
+        self, run: str, fingerprints: Mapping[str, str], *, renewed: Collection[str] = (), kept: Collection[str] = ()
+    ) -> SqliteRun:
         """See :meth:`headgate.storage.ports.RunStore.open_run`."""
 
         def work(connection: sqlite3.Connection) -> sqlite_records.Opened:
-            return sqlite_records.open_run(connection, run, fingerprints, self._clock(), self._durability)
+            return sqlite_records.open_run(
+                connection, run, fingerprints, self._clock(), self._durability, renewed=renewed, kept=kept
+            )
 
         return SqliteRun(self._writer, await self._writer.run(work), self._payloads, self._max_payload, self._clock)
 

@@ -15,14 +15,14 @@ from zlib import crc32
 
 from ..errors import ResultCorrupt
 from ..values import Usage
-from . import references, rules, sqlite_sweep
+from . import references, rules, sqlite_columns, sqlite_sweep
 from .codec import storable
 from .ports import RUNNING, CellRecord, CellStatus, HeldRecord, RowRecord, RunInfo, StoredRow
 from .sqlite_insert import Insert
 from .sqlite_schema import SWEPT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from .ports import Batch, Durability
 
@@ -53,6 +53,11 @@ _REFERENCES: Final = "SELECT payload FROM cell WHERE run = ? AND position = ? AN
 _DELETE_HELD: Final = "DELETE FROM held WHERE run = ? AND position = ? AND col = ?"
 _ANY_HELD: Final = "SELECT EXISTS (SELECT 1 FROM held WHERE run = ?)"
 
+_ENDED: Final = "FROM cell WHERE run = ? AND position = ? AND col = ? AND epoch < ? AND status != 'done'"
+_REMEMBER_ENDED: Final = f"""INSERT INTO spent
+    SELECT run, position, col, epoch, 0, reason, input_tokens, output_tokens {_ENDED}"""
+_DELETE_ENDED: Final = f"DELETE {_ENDED}"
+
 _ROW_AT: Final = "SELECT position, row_id, digest FROM input_row WHERE run = ? AND position = ?"
 _ROW_CALLED: Final = "SELECT position, row_id, digest FROM input_row WHERE run = ? AND row_id = ?"
 _SELECT_ROWS: Final = """SELECT position, row_id, digest, checksum, data FROM input_row
@@ -65,10 +70,6 @@ _SELECT_HELD: Final = """SELECT position, col, reason, not_before, attempts, his
 # The run's own before any other's; the id grows with each replacement, so the largest is the latest.
 _SELECT_LEARNED: Final = "SELECT checksum, data FROM learned ORDER BY run = ? DESC, id DESC LIMIT 1"
 _WORDS: Final = {status: str(status) for status in CellStatus}  # sqlite3 asks any subclass of str what it stands for
-_SELECT_SPENT: Final = """SELECT name, sum(input_tokens), sum(output_tokens) FROM (
-    SELECT col, input_tokens, output_tokens FROM cell WHERE run = ?1
-    UNION ALL SELECT col, input_tokens, output_tokens FROM spent WHERE run = ?1
-) JOIN run_column ON run_column.run = ?1 AND run_column.id = col GROUP BY name"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,28 +90,25 @@ def open_run(
     durability: Durability,
     *,
     epoch: int | None = None,
+    renewed: Collection[str] = (),
+    kept: Collection[str] = (),
 ) -> Opened:
     """Create the run, and let ``epoch``, or else the next one, begin. Raises FingerprintMismatch."""
     insert = "INSERT INTO run (name, epoch, status, created_at) VALUES (?, 0, ?, ?) ON CONFLICT DO NOTHING"
     connection.execute(insert, (run, RUNNING, now))
     _begin_anew(connection, run, now)
     number = _number(connection, run)
-    stored = _columns(connection, number)
-    rules.check_fingerprints(run, {name: fingerprint for name, (_, fingerprint) in stored.items()}, fingerprints)
-    added = [name for name in fingerprints if name not in stored]
-    connection.executemany(
-        "INSERT INTO run_column VALUES (?, ?, ?, ?)",
-        [(number, place, name, fingerprints[name]) for place, name in enumerate(added, len(stored))],
-    )
     update = "UPDATE run SET epoch = coalesce(?, epoch + 1), status = ?, finished_at = NULL WHERE id = ?"
     connection.execute(update, (epoch, RUNNING, number))
+    (now_is,) = connection.execute("SELECT epoch FROM run WHERE id = ?", (number,)).fetchone()
+    sqlite_columns.open_columns(connection, (run, number), now_is, fingerprints, renewed=renewed, kept=kept)
     return opened(connection, run, durability)
 
 
 def opened(connection: sqlite3.Connection, run: str, durability: Durability) -> Opened:
     """Return the latest opening of the run. Raises UnknownRun."""
     number = _number(connection, run)
-    columns = {name: place for name, (place, _) in _columns(connection, number).items()}
+    columns = {name: column.number for name, column in sqlite_columns.columns(connection, number).items()}
     return Opened(number, columns, read_info(connection, run, durability), _read_learned(connection, number))
 
 
@@ -119,6 +117,7 @@ def write_batch(connection: sqlite3.Connection, opened: Opened, batch: Batch) ->
     _check_epoch(connection, opened)
     try:
         _write_rows(connection, opened, batch)
+        _reopen(connection, opened, batch)
         _write_cells(connection, opened, batch)
         _write_held(connection, opened, batch)
         _write_spent(connection, opened, batch)
@@ -164,7 +163,9 @@ def load(connection: sqlite3.Connection, run: str, first: int, last: int, *, mos
     ]
     if not records:
         return []
-    names = {place: name for name, (place, _) in _columns(connection, number).items()}
+    columns = sqlite_columns.columns(connection, number)
+    names = {column.number: name for name, column in columns.items()}
+    order = {name: column.place for name, column in columns.items()}
     span = (number, records[0].row, records[-1].row)
     cells: dict[int, list[CellRecord]] = {}
     for (
@@ -181,6 +182,8 @@ def load(connection: sqlite3.Connection, run: str, first: int, last: int, *, mos
         checksum,
         payload,
     ) in connection.execute(_SELECT_CELLS, span):
+        if col not in names:
+            continue  # of a generation that is not read now
         usage = Usage(tokens_in, tokens_out)
         kept = None if payload is None else _checked(payload, checksum, run, row, f"column {names[col]!r}")
         cells.setdefault(row, []).append(
@@ -188,7 +191,13 @@ def load(connection: sqlite3.Connection, run: str, first: int, last: int, *, mos
         )
     held: dict[int, list[HeldRecord]] = {}
     for row, col, *rest in connection.execute(_SELECT_HELD, span):
+        if col not in names:
+            continue
         held.setdefault(row, []).append(HeldRecord(row, names[col], *rest))
+    if min(names, default=0) < 0:  # numbers of later generations are not in the order of columns
+        for row in {*cells, *held}:
+            cells.get(row, []).sort(key=lambda one: order[one.column])
+            held.get(row, []).sort(key=lambda one: order[one.column])
     return [StoredRow(record, tuple(cells.get(record.row, ())), tuple(held.get(record.row, ()))) for record in records]
 
 
@@ -203,13 +212,13 @@ def read_info(connection: sqlite3.Connection, run: str, durability: Durability) 
     query = "SELECT epoch, status, created_at, finished_at FROM run WHERE id = ?"
     epoch, status, created_at, finished_at = connection.execute(query, (number,)).fetchone()
     (rows,) = connection.execute("SELECT count(*) FROM input_row WHERE run = ?", (number,)).fetchone()
-    fingerprints = {name: fingerprint for name, (_, fingerprint) in _columns(connection, number).items()}
+    fingerprints = {name: one.fingerprint for name, one in sqlite_columns.columns(connection, number).items()}
     return RunInfo(run, epoch, fingerprints, status, rows, created_at, finished_at, durability)
 
 
 def read_spent(connection: sqlite3.Connection, run: str) -> dict[str, Usage]:
     """Return the tokens on record per column. Raises UnknownRun, ResultExpired."""
-    sums = connection.execute(_SELECT_SPENT, (_number(connection, run),))
+    sums = connection.execute(sqlite_columns.spent_query(connection), (_number(connection, run),))
     return {name: Usage(tokens_in, tokens_out) for name, tokens_in, tokens_out in sums}
 
 
@@ -228,11 +237,6 @@ def _begin_anew(connection: sqlite3.Connection, run: str, now: float) -> None:
     if found is not None:
         sqlite_sweep.clear(connection, found[0])
         connection.execute("UPDATE run SET status = ?, created_at = ? WHERE id = ?", (RUNNING, now, found[0]))
-
-
-def _columns(connection: sqlite3.Connection, number: int) -> dict[str, tuple[int, str]]:
-    query = "SELECT name, id, fingerprint FROM run_column WHERE run = ? ORDER BY id"
-    return {name: (place, fingerprint) for name, place, fingerprint in connection.execute(query, (number,))}
 
 
 def _referred(connection: sqlite3.Connection, number: int, row: int) -> set[str]:
@@ -292,6 +296,14 @@ def _write_cells(connection: sqlite3.Connection, opened: Opened, batch: Batch) -
     if _holds_any(connection, run):
         columns = opened.columns
         connection.executemany(_DELETE_HELD, [(run, c.row, columns[c.column]) for c in batch.cells])
+
+
+def _reopen(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:
+    """Take off what an earlier epoch ended without a value; its tokens stay on record, as those of an attempt 0."""
+    for row, name in batch.reopened:
+        key = (opened.number, row, opened.columns.get(name), opened.info.epoch)
+        if connection.execute(_REMEMBER_ENDED, key).rowcount:
+            connection.execute(_DELETE_ENDED, key)
 
 
 def _compare_cells(connection: sqlite3.Connection, opened: Opened, cells: Iterable[CellRecord]) -> None:

@@ -29,13 +29,25 @@ from ..errors import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["APPLICATION_ID", "SWEPT", "VERSION", "check_identity", "connect", "create", "meaning_of"]
+__all__ = [
+    "APPLICATION_ID",
+    "GENERATIONS_SINCE",
+    "SWEPT",
+    "VERSION",
+    "check_identity",
+    "connect",
+    "create",
+    "meaning_of",
+]
 
 APPLICATION_ID: Final = 0x48474154  # "HGAT"
 VERSION: Final = 3
 _OLDEST_VERSION: Final = 1
 _LOOKS: Final = 300
 _LOOK_AGAIN_S: Final = 0.01
+
+GENERATIONS_SINCE: Final = 3
+"""The version from which on columns have generations: in an older file that is only read there are none."""
 
 SWEPT: Final = "swept"
 """The status of a run that a sweep has dropped; nobody finishes a run with it."""
@@ -51,6 +63,15 @@ _LEARNED: Final = """CREATE TABLE learned (
         checksum INTEGER NOT NULL,
         data BLOB NOT NULL
     )"""
+
+_GENERATION: Final = """CREATE TABLE generation (
+        run INTEGER NOT NULL REFERENCES run (id),
+        id INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        fingerprint TEXT NOT NULL,
+        epoch INTEGER NOT NULL,
+        PRIMARY KEY (run, id)
+    ) WITHOUT ROWID"""
 
 _TABLES: Final = (
     """CREATE TABLE run (
@@ -122,9 +143,10 @@ _TABLES: Final = (
         FOREIGN KEY (run, position) REFERENCES input_row (run, position)
     )""",
     _LEARNED,
+    _GENERATION,
 )
 
-_ADDED: Final = {2: (_LEARNED,), 3: ()}
+_ADDED: Final = {2: (_LEARNED,), 3: (_GENERATION,)}
 """What each version added to the one before it. Nothing that was there has ever changed, so a reader of rows needs no
 newer tables, and a file is brought up to date when it is opened for writing. From version 3 on a payload may be a
 reference to a file."""

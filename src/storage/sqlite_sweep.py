@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from . import sqlite_columns
 from .sqlite_schema import SWEPT
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def epoch_of(connection: sqlite3.Connection, run: str) -> tuple[int, int]:
 def drop(connection: sqlite3.Connection, run: str, epoch: int | None = None) -> None:
     """Let nobody read or write the run, in ``epoch`` or else the next one, until it is opened anew."""
     connection.execute(_DROP, (epoch, SWEPT, run))
-    connection.execute("DELETE FROM run_column WHERE run = (SELECT id FROM run WHERE name = ?)", (run,))
+    sqlite_columns.forget(connection, run)
 
 
 def clear_some(connection: sqlite3.Connection) -> bool:

@@ -292,9 +292,9 @@ class WitnessStore:
         """See :meth:`headgate.storage.ports.RunStore.probe`."""
         await self._inner.probe()
 
-    async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> RunHandle:
+    async def open_run(self, run: str, fingerprints: Mapping[str, str], **how: Collection[str]) -> RunHandle:
         """See :meth:`headgate.storage.ports.RunStore.open_run`."""
-        return _WitnessRun(await self._inner.open_run(run, fingerprints), self._witness, self._commit_s)
+        return _WitnessRun(await self._inner.open_run(run, fingerprints, **how), self._witness, self._commit_s)
 
     def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:
         """See :meth:`headgate.storage.ports.RunStore.read_rows`."""

@@ -11,8 +11,9 @@ import anyio
 import pytest
 
 from headgate.errors import SchemaMismatch
-from headgate.storage import Batch, CellRecord, CellStatus, Durability, RowRecord, SqliteStore
+from headgate.storage import Batch, CellRecord, CellStatus, Durability, RowRecord, SqliteStore, StoredRow
 from headgate.storage.sqlite_schema import VERSION
+from headgate.values import Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,15 +22,21 @@ RECORD = RowRecord(0, "id0", b"digest", b"{}")
 FILLED = Batch(rows=(RECORD,), cells=(CellRecord(0, "a", CellStatus.DONE, b'"kept"'),))
 
 
-async def made_by_the_first_version(path: Path) -> None:
-    """The first format was this one without the table of what was learned."""
+SINCE = {2: "learned", 3: "generation"}
+"""Which table each version added."""
+
+
+async def made_by(version: int, path: Path) -> None:
+    """Earlier formats were this one without the tables that came later."""
     store = SqliteStore(path, durability=Durability.PROCESS)
     handle = await store.open_run("run", {"a": "1"})
     await handle.commit(FILLED)
     await store.aclose()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("DROP TABLE learned")
-        connection.execute("PRAGMA user_version = 1")
+        for since, table in SINCE.items():
+            if since > version:
+                connection.execute(f"DROP TABLE {table}")
+        connection.execute(f"PRAGMA user_version = {version}")
 
 
 def version(path: Path) -> int:
@@ -38,16 +45,21 @@ def version(path: Path) -> int:
         return found
 
 
-async def test_an_earlier_file_is_read_as_it_is_and_brought_up_to_date_by_the_first_write(tmp_path: Path) -> None:
+@pytest.mark.parametrize("earlier", [1, 2])
+async def test_an_earlier_file_is_read_as_it_is_and_brought_up_to_date_by_the_first_write(
+    tmp_path: Path, earlier: int
+) -> None:
     path = tmp_path / "s.db"
-    await made_by_the_first_version(path)
+    await made_by(earlier, path)
     store = SqliteStore(path, durability=Durability.PROCESS)
     assert [row.record for row in store.read_rows("run")] == [RECORD]
-    assert version(path) == 1, "reading changes nothing"
-    handle = await store.open_run("run", {"a": "1"})
+    assert store.read_spent("run") == {"a": Usage()}
+    assert version(path) == earlier, "reading changes nothing"
+    handle = await store.open_run("run", {"a": "2"}, renewed=["a"])
+    assert await handle.load(0, 9) == [StoredRow(RECORD, (), ())]
     assert handle.learned is None
     await handle.commit(Batch(learned=b'{"x":1}'))
-    again = await store.open_run("run", {"a": "1"})
+    again = await store.open_run("run", {"a": "1"}, renewed=["a"])
     assert again.learned == b'{"x":1}'
     (row,) = await again.load(0, 9)
     assert row.cells == FILLED.cells
@@ -67,7 +79,7 @@ def _open_and_leave(path: str) -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_processes_that_open_an_earlier_file_together_bring_it_up_to_date_once(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
-    await made_by_the_first_version(path)
+    await made_by(1, path)
     context = multiprocessing.get_context("spawn")
     children = [context.Process(target=_open_and_leave, args=(str(path),)) for _ in range(4)]
     for child in children:
@@ -81,7 +93,7 @@ async def test_processes_that_open_an_earlier_file_together_bring_it_up_to_date_
 async def test_a_newer_version_that_stands_in_the_log_only_is_refused(tmp_path: Path) -> None:
     """The main file still says the old one: a newer headgate brought it up to date and has it open."""
     path = tmp_path / "s.db"
-    await made_by_the_first_version(path)
+    await made_by(1, path)
     with closing(sqlite3.connect(path, isolation_level=None)) as newer:
         newer.execute("PRAGMA wal_autocheckpoint = 0")
         newer.execute(f"PRAGMA user_version = {VERSION + 1}")

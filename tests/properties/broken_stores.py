@@ -39,9 +39,9 @@ class SharedStore:
     async def probe(self) -> None:
         self.check()
 
-    async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> SharedRun:
+    async def open_run(self, run: str, fingerprints: Mapping[str, str], **how: Collection[str]) -> SharedRun:
         self.check()
-        return self.handle(await self.kept.open_run(run, fingerprints))
+        return self.handle(await self.kept.open_run(run, fingerprints, **how))
 
     def handle(self, inner: MemoryRun) -> SharedRun:
         return SharedRun(self, inner)
@@ -203,8 +203,8 @@ class RowsAsTheyCame(SharedStore):
 class TimesForgotten(SharedStore):
     """The not-before times do not outlive the opening."""
 
-    async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> SharedRun:
-        handle = await super().open_run(run, fingerprints)
+    async def open_run(self, run: str, fingerprints: Mapping[str, str], **how: Collection[str]) -> SharedRun:
+        handle = await super().open_run(run, fingerprints, **how)
         held: dict[str, dict[int, HeldRecord]] = handle.state.held
         for by_row in held.values():
             for row, record in by_row.items():
@@ -259,19 +259,19 @@ class LargeIsCut(SharedStore):
 class ChangedColumnsPass(SharedStore):
     """The columns of the opening replace those of the run."""
 
-    async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> SharedRun:
+    async def open_run(self, run: str, fingerprints: Mapping[str, str], **how: Collection[str]) -> SharedRun:
         if run in self.runs:
             self.runs[run].fingerprints.update(fingerprints)
-        return await super().open_run(run, fingerprints)
+        return await super().open_run(run, fingerprints, **how)
 
 
 class RefusalFences(SharedStore):
     """An opening that is refused has taken the epoch all the same."""
 
-    async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> SharedRun:
+    async def open_run(self, run: str, fingerprints: Mapping[str, str], **how: Collection[str]) -> SharedRun:
         if run in self.runs and not self.runs[run].swept:
             self.runs[run].epoch += 1
-        return await super().open_run(run, fingerprints)
+        return await super().open_run(run, fingerprints, **how)
 
 
 class SweptByAge(SharedStore):
@@ -291,10 +291,10 @@ class SweptAtOnce(SharedStore):
 class EpochsBeginAgain(SharedStore):
     """A run that was swept is forgotten with its epoch: a handle of before may write to the new one."""
 
-    async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> SharedRun:
+    async def open_run(self, run: str, fingerprints: Mapping[str, str], **how: Collection[str]) -> SharedRun:
         if run in self.runs and self.runs[run].swept:
             self.runs[run].epoch = 0
-        return await super().open_run(run, fingerprints)
+        return await super().open_run(run, fingerprints, **how)
 
 
 class LearnedIsLost(SharedStore):
@@ -309,10 +309,10 @@ class LearnedIsLost(SharedStore):
 class EndsAgain(SharedStore):
     """Opening a run that had ended leaves it ended."""
 
-    async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> SharedRun:
+    async def open_run(self, run: str, fingerprints: Mapping[str, str], **how: Collection[str]) -> SharedRun:
         state = self.runs.get(run)
         ended = state.finished_at if state is not None and state.status != RUNNING else None
-        handle = await super().open_run(run, fingerprints)
+        handle = await super().open_run(run, fingerprints, **how)
         handle.state.finished_at = ended
         return handle
 

@@ -26,7 +26,7 @@ from headgate.testing.provider import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
 
 SCOPE = "acme/m"
@@ -41,8 +41,8 @@ class WatchedStore(MemoryStore):
         self.written: list[tuple[float, dict[str, object]]] = []
         self.refuse = refuse
 
-    async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> WatchedRun:
-        return WatchedRun(self, await super().open_run(run, fingerprints))
+    async def open_run(self, run: str, fingerprints: Mapping[str, str], **how: Collection[str]) -> WatchedRun:
+        return WatchedRun(self, await super().open_run(run, fingerprints, **how))
 
 
 class WatchedRun(MemoryRun):

@@ -33,7 +33,7 @@ from headgate.testing import (
 from headgate.values import Outcome, ResourceKey
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from headgate.storage import Batch, RunHandle, RunInfo, StoredRow
 
@@ -181,8 +181,8 @@ class FailingStore(headgate.MemoryStore):
         super().__init__()
         self._errors = list(errors)
 
-    async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> FailingHandle:  # type: ignore[override]
-        return FailingHandle(await super().open_run(run, fingerprints), self._errors)
+    async def open_run(self, run: str, fingerprints: Mapping[str, str], **how: Collection[str]) -> FailingHandle:  # type: ignore[override]
+        return FailingHandle(await super().open_run(run, fingerprints, **how), self._errors)
 
 
 @pytest.mark.parametrize(

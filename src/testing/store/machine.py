@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -42,6 +43,7 @@ _which_opening = st.sampled_from([0] * 12 + [1, 2, 3])
 _some_batches = st.lists(batches(), min_size=1, max_size=3).map(
     lambda given: [given[0], *(replace(batch, learned=None) for batch in given[1:])]
 )
+_some_columns = st.frozensets(st.sampled_from("abcd"), max_size=3)
 _statuses = st.sampled_from([{"completed"}, {"completed", "held"}])
 
 
@@ -93,16 +95,26 @@ class StoreMachine(RuleBasedStateMachine):
         store=_which_store,
         run=st.sampled_from(_RUNS),
         wanted=st.dictionaries(st.sampled_from("abcd"), st.sampled_from("1111112"), max_size=2),
+        renewed=_some_columns,
+        kept=_some_columns,
     )
-    def open_run(self, store: int, run: str, wanted: dict[str, str]) -> None:
-        """Each opening has a higher epoch, and is refused if a column has changed."""
+    def open_run(
+        self,
+        store: int,
+        run: str,
+        wanted: dict[str, str],
+        renewed: frozenset[str] = frozenset(),
+        kept: frozenset[str] = frozenset(),
+    ) -> None:
+        """Each opening has a higher epoch, and is refused if a column has changed about which nothing is said (D7)."""
         store %= len(self.stores)
-        if self.model.changed(run, wanted):
+        open_run = partial(self.stores[store].open_run, run, wanted, renewed=renewed, kept=kept - renewed)
+        if self.model.changed(run, wanted) - renewed - kept:
             with pytest.raises(FingerprintMismatch):
-                self.portal.call(self.stores[store].open_run, run, wanted)
+                self.portal.call(open_run)
             return
-        handle = self.portal.call(self.stores[store].open_run, run, wanted)
-        self._opened(handle, store, run, wanted)
+        handle = self.portal.call(open_run)
+        self._opened(handle, store, run, wanted, renewed)
 
     @rule(given=_some_batches, which=_which_opening)
     def commit(self, given: list[Batch], which: int) -> None:
@@ -215,8 +227,8 @@ class StoreMachine(RuleBasedStateMachine):
     def _opening(self, which: int) -> _Opening:
         return self.openings[-1 - which % len(self.openings)]
 
-    def _opened(self, handle: RunHandle, store: int, run: str, wanted: dict[str, str]) -> None:
-        self.model.open(run, wanted, handle.info.epoch)
+    def _opened(self, handle: RunHandle, store: int, run: str, wanted: dict[str, str], renewed: frozenset[str]) -> None:
+        self.model.open(run, wanted, handle.info.epoch, renewed)
         assert handle.info.fingerprints == self.model.runs[run].fingerprints
         assert handle.learned == self.model.latest_learned(run)
         self.openings.append(_Opening(handle, store, run, handle.info.epoch))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ...errors import ConflictingResult, FencedOut, FingerprintMismatch, PayloadTooLarge, StoreError
-from ...storage.ports import RUNNING, StoredRow
+from ...storage.ports import RUNNING, CellStatus, StoredRow
 from ...values import Usage
 from .records import MAX_PAYLOAD
 
@@ -33,6 +33,10 @@ class NaiveRun:
     cells: dict[tuple[int, str], CellRecord] = field(default_factory=dict[tuple[int, str], "CellRecord"])
     held: dict[tuple[int, str], HeldRecord] = field(default_factory=dict[tuple[int, str], "HeldRecord"])
     spent: dict[tuple[int, int, str, int], Usage] = field(default_factory=dict[tuple[int, int, str, int], Usage])
+    ended_in: dict[tuple[int, str], int] = field(default_factory=dict[tuple[int, str], int])  # epochs
+    aside: dict[tuple[str, str], dict[int, tuple[CellRecord, int]]] = field(
+        default_factory=dict[tuple[str, str], "dict[int, tuple[CellRecord, int]]"]
+    )  # by column and fingerprint
 
     def copy(self) -> NaiveRun:
         """Return an independent copy."""
@@ -43,6 +47,8 @@ class NaiveRun:
             cells=dict(self.cells),
             held=dict(self.held),
             spent=dict(self.spent),
+            ended_in=dict(self.ended_in),
+            aside={key: dict(cells) for key, cells in self.aside.items()},
         )
 
     def refusals(self, batch: Batch, epoch: int) -> set[type[StoreError]]:
@@ -60,6 +66,9 @@ class NaiveRun:
             if (known.digest, known.row_id) != (record.digest, record.row_id) or ids != [record.row]:
                 found.add(FingerprintMismatch)
         cells = dict(self.cells)
+        for key in batch.reopened:
+            if self._reopens(key):
+                del cells[key]
         for cell in batch.cells:
             first = cells.setdefault((cell.row, cell.column), cell)
             if (first.status, first.payload) != (cell.status, cell.payload):
@@ -75,8 +84,14 @@ class NaiveRun:
         """Commit a batch that must be taken."""
         for record in batch.rows:
             self.rows.setdefault(record.row, record)
+        for key in batch.reopened:
+            if self._reopens(key):
+                ended = self.cells.pop(key)
+                self.spent[self.ended_in.pop(key), *key, 0] = ended.usage
         for cell in batch.cells:
-            self.cells.setdefault((cell.row, cell.column), cell)
+            if (cell.row, cell.column) not in self.cells:
+                self.cells[cell.row, cell.column] = cell
+                self.ended_in[cell.row, cell.column] = self.epoch
             self.held.pop((cell.row, cell.column), None)
         for key in batch.unheld:
             self.held.pop(key, None)
@@ -85,6 +100,23 @@ class NaiveRun:
                 self.held[held.row, held.column] = held
         for spent in batch.spent:
             self.spent.setdefault((self.epoch, spent.row, spent.column, spent.attempt), spent.usage)
+
+    def _reopens(self, key: tuple[int, str]) -> bool:
+        cell = self.cells.get(key)
+        return cell is not None and cell.status is not CellStatus.DONE and self.ended_in[key] < self.epoch
+
+    def renew(self, column: str, fingerprint: str) -> None:
+        """Put aside what the column has, and bring back what it had with this fingerprint."""
+        key = (column, self.fingerprints[column])
+        self.aside[key] = {
+            row: (self.cells.pop((row, name)), self.ended_in.pop((row, name)))
+            for row, name in list(self.cells)
+            if name == column
+        }
+        for held in [held for held in self.held if held[1] == column]:
+            del self.held[held]
+        for row, (cell, epoch) in self.aside.pop((column, fingerprint), {}).items():
+            self.cells[row, column], self.ended_in[row, column] = cell, epoch
 
     def stored(self, first: int = 0, last: int = 99) -> list[StoredRow]:
         """What reading must return."""
@@ -105,6 +137,9 @@ class NaiveRun:
             total[name] = total.get(name, Usage()) + cell.usage
         for (_, _, name, _), used in self.spent.items():
             total[name] = total.get(name, Usage()) + used
+        for (name, _), cells in self.aside.items():
+            for cell, _ in cells.values():
+                total[name] = total.get(name, Usage()) + cell.usage
         return total
 
 
@@ -119,15 +154,17 @@ class NaiveStore:
         """Return an independent copy."""
         return NaiveStore({name: run.copy() for name, run in self.runs.items()}, dict(self.learned))
 
-    def changed(self, run: str, wanted: Mapping[str, str]) -> bool:
-        """Whether opening the run must be refused."""
+    def changed(self, run: str, wanted: Mapping[str, str]) -> set[str]:
+        """The columns that have changed: opening the run must be refused, unless something is said about each."""
         known = self.runs[run].fingerprints if run in self.runs else {}
-        return any(known.get(name, value) != value for name, value in wanted.items())
+        return {name for name, value in wanted.items() if known.get(name, value) != value}
 
-    def open(self, run: str, wanted: Mapping[str, str], epoch: int) -> None:
+    def open(self, run: str, wanted: Mapping[str, str], epoch: int, renewed: Collection[str] = ()) -> None:
         """Open the run. The store says with which epoch; it must be a higher one."""
         model = self.runs.setdefault(run, NaiveRun())
         assert epoch > model.epoch, f"epoch {epoch} after {model.epoch}"
+        for column in sorted(self.changed(run, wanted) & set(renewed)):
+            model.renew(column, wanted[column])
         model.fingerprints.update(wanted)
         model.epoch, model.status, model.swept = epoch, RUNNING, False
 

@@ -102,6 +102,7 @@ def batches() -> st.SearchStrategy[Batch]:
     return st.builds(
         Batch,
         rows=_few(_row_records()),
+        reopened=_few(st.tuples(_positions, _columns)),
         cells=_few(_cell_records()),
         unheld=_few(st.tuples(_positions, _columns)),
         held=_few(_held_records),
