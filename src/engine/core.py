@@ -105,6 +105,8 @@ class RunCore:
             self.open.pass_through(row, restored)
             return
         self.open.open(row, restored)
+        if restored is not None and restored.reopened:
+            self.journal.reopen(row.record.row, restored.reopened)
         states = None if restored is None else restored.states
         progress = self.frontier.add_row(row.record.row, self._groups.place(), states)
         if restored is not None:

@@ -20,7 +20,6 @@ from ..storage.memory import MemoryRun
 from ..storage.opening import open_store
 from ..storage.ports import RunStore
 from .core import RunCore
-from .fingerprints import fingerprints
 from .intake import Intake
 from .jobs import ThreadRunner, worker_threads
 from .keeping import begin_with
@@ -31,6 +30,7 @@ from .options import RunKeywords, RunOptions
 from .plan import plan_columns
 from .records import Records
 from .requests import Outside, Sender, requester
+from .resuming import open_run
 from .rows import RowId, Rows, RowSource
 from .runs import Run
 
@@ -147,7 +147,7 @@ class Engine:
         for plan in plans:
             if plan.resource is not None:
                 self.admission.register(plan.resource)
-        handle = await self.store.open_run(name, fingerprints(pipeline.columns))
+        handle, notices = await open_run(self.store, name, pipeline.columns, settings.on_change)
         begin_with(self.admission, handle.learned, self._wall_clock())
         policy = SalvagePolicy(
             max_attempts=settings.max_attempts,
@@ -178,6 +178,7 @@ class Engine:
             wall_clock=self._wall_clock,
             results=RunResults(self.store, name, tuple(plan.name for plan in plans)),
             resume_hint=self._resume_hint(name),
+            notices=notices,
             # Nobody named a store, so nobody asks it for rows that were handed out: a long run must not pile them up.
             forget=handle.forget if self._store_source is None and isinstance(handle, MemoryRun) else None,
         )

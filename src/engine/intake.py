@@ -225,7 +225,8 @@ class Intake:
         known = stored.get(row.record.row)
         if known is None:
             return None
-        return restore_row(row.record, known, self._plans, self._index, self._wall_clock())
+        again = self._options.retry_failed
+        return restore_row(row.record, known, self._plans, self._index, self._wall_clock(), retry_failed=again)
 
     @property
     def _plans(self) -> Sequence[ColumnPlan]:

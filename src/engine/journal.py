@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from ..storage.ports import Batch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..storage.ports import CellRecord, HeldRecord, RowRecord, SpentRecord
 
 __all__ = ["Journal"]
@@ -20,7 +22,7 @@ __all__ = ["Journal"]
 class Journal:
     """The records that wait for the next commit, and for each row how many it still waits for."""
 
-    __slots__ = ("_cells", "_held", "_rows", "_spent", "_unit", "in_commit", "outstanding", "waiting")
+    __slots__ = ("_cells", "_held", "_reopened", "_rows", "_spent", "_unit", "in_commit", "outstanding", "waiting")
 
     def __init__(self) -> None:
         self._rows: list[RowRecord] = []
@@ -28,6 +30,7 @@ class Journal:
         # The last word counts: a cell held again before the commit replaces its earlier record.
         self._held: dict[tuple[int, str], HeldRecord] = {}
         self._spent: list[SpentRecord] = []
+        self._reopened: list[tuple[int, str]] = []
         self.outstanding: defaultdict[int, int] = defaultdict(int)
         """How many records of a row are not committed yet, for the rows that have any. To be read only."""
         self.waiting = 0
@@ -50,6 +53,12 @@ class Journal:
         self._rows.append(record)
         self.outstanding[record.row] += 1
         self.waiting += 1
+
+    def reopen(self, row: int, columns: Sequence[str]) -> None:
+        """The outcomes of these cells count no more: they are tried again."""
+        self._reopened.extend((row, column) for column in columns)
+        self.outstanding[row] += len(columns)
+        self.waiting += len(columns)
 
     def cell(self, record: CellRecord) -> None:
         """A cell reached its outcome; it is held no more."""
@@ -88,11 +97,12 @@ class Journal:
             held=tuple(self._held.values()),
             spent=tuple(self._spent),
             learned=learned,
+            reopened=tuple(self._reopened),
         )
         assert batch.records == self.waiting
         self.in_commit += self.waiting
         self.waiting = 0
-        self._rows, self._cells, self._spent, self._held = [], [], [], {}
+        self._rows, self._cells, self._spent, self._held, self._reopened = [], [], [], {}, []
         return batch
 
     def committed(self, batch: Batch) -> list[int]:
@@ -107,4 +117,9 @@ class Journal:
                 if not outstanding[row]:
                     del outstanding[row]
                     settled.append(row)
+        for row, _ in batch.reopened:
+            outstanding[row] -= 1
+            if not outstanding[row]:
+                del outstanding[row]
+                settled.append(row)
         return settled

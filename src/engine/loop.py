@@ -66,6 +66,7 @@ class RunLoop:
         wall_clock: Callable[[], float],
         results: RunResults,
         resume_hint: str,
+        notices: tuple[str, ...] = (),
         forget: Callable[[int], None] | None = None,
     ) -> None:
         self.name = name
@@ -77,6 +78,7 @@ class RunLoop:
         self._one_failure_ends_it = options.on_failure == "raise"
         self._results = results
         self._resume_hint = resume_hint
+        self._notices = notices
         self.forget = forget
         self._clock = loop_clock()
         now = self._clock()
@@ -357,7 +359,7 @@ class RunLoop:
             self.core,
             self.meter,
             seconds=now - self.meter.started_at,
-            notices=tuple(self._performer.notices),
+            notices=(*self._notices, *self._performer.notices),
             resume_hint=self._resume_hint,
             results=self._results,
         )

@@ -7,6 +7,7 @@ from math import inf, isnan
 from typing import TYPE_CHECKING, Literal, TypedDict, get_args
 
 from ..errors import ConfigError
+from .changes import OnChange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,10 @@ class RunOptions:
     ``max_open_rows`` and ``max_open_bytes``, which the row that crosses it may pass; ``group_size`` rows open
     together and are the unit of group columns. About twice as many rows are open as the resources can carry at once,
     but not fewer than ``min_open_rows``.
+
+    When a run is resumed, ``on_change`` says what becomes of columns that have changed since: see
+    :data:`~headgate.engine.changes.OnChange`. With ``retry_failed`` the cells that failed are tried again, and with
+    them those that were skipped on their account; what is done stays.
     """
 
     patience: float = 3600.0
@@ -36,6 +41,8 @@ class RunOptions:
     max_attempts: int = 5
     max_output_attempts: int = 3
     on_failure: OnFailure = "continue"
+    on_change: OnChange = "auto"
+    retry_failed: bool = False
     finish_siblings: bool = False
     group_size: int = 32
     min_open_rows: int = 16
@@ -61,6 +68,9 @@ class RunOptions:
                 raise ConfigError(f"{name} must be a whole number from 1 on, not {count!r}")
         if self.on_failure not in get_args(OnFailure):
             raise ConfigError(f'on_failure must be "continue" or "raise", not {self.on_failure!r}')
+        if self.on_change not in get_args(OnChange):
+            known = ", ".join(f'"{one}"' for one in get_args(OnChange))
+            raise ConfigError(f"on_change must be one of {known}, not {self.on_change!r}")
         if self.group_size > self.max_open_rows:
             raise ConfigError(
                 f"group_size {self.group_size} is more than max_open_rows {self.max_open_rows}: no group could open"
@@ -86,6 +96,8 @@ class RunKeywords(TypedDict, total=False):
     max_attempts: int
     max_output_attempts: int
     on_failure: OnFailure
+    on_change: OnChange
+    retry_failed: bool
     finish_siblings: bool
     group_size: int
     min_open_rows: int

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from ..errors import FingerprintMismatch
-from ..scheduler.frontier import CellState
+from ..scheduler.frontier import OWN_CONDITION, CellState
 from ..storage.codec import decode
 from ..storage.ports import CellStatus, StoredRow
 from ..values import Failed, Skipped
@@ -41,7 +41,7 @@ class HeldCell:
 class Restored:
     """Cells by column index: their status, their values where done, else what went wrong, and what was held.
 
-    ``size`` is that of the values in bytes, as they are stored.
+    ``size`` is that of the values in bytes, as they are stored. ``reopened`` are columns whose outcome counts no more.
     """
 
     statuses: Mapping[int, CellStatus]
@@ -50,6 +50,7 @@ class Restored:
     held: Mapping[int, HeldCell]
     size: int
     whole: bool
+    reopened: tuple[str, ...] = ()
 
     @property
     def states(self) -> dict[int, int]:
@@ -63,9 +64,18 @@ class Restored:
 
 
 def restore_row(
-    record: RowRecord, stored: StoredRow, plans: Sequence[ColumnPlan], index: Mapping[str, int], wall_now: float
+    record: RowRecord,
+    stored: StoredRow,
+    plans: Sequence[ColumnPlan],
+    index: Mapping[str, int],
+    wall_now: float,
+    *,
+    retry_failed: bool = False,
 ) -> Restored:
     """Match a stored row with ``record``, that of the row of the source at the same position.
+
+    With ``retry_failed`` a row that failed is as if those of its cells had no outcome that failed, or were skipped for
+    another reason than their own condition.
 
     Raises FingerprintMismatch when they differ, or when a done column had other columns before it.
     """
@@ -78,10 +88,15 @@ def restore_row(
     values: dict[int, object] = {}
     problems: dict[int, Failed | Skipped] = {}
     size = 0
+    reopened: list[str] = []
+    again = retry_failed and any(c.status is CellStatus.FAILED and c.column in index for c in stored.cells)
     for cell in stored.cells:
         column = index.get(cell.column)
         if column is None:
             continue  # the pipeline does not have this column any more
+        if again and cell.status is not CellStatus.DONE and cell.reason != OWN_CONDITION:
+            reopened.append(cell.column)
+            continue
         statuses[column] = cell.status
         if cell.payload is not None:
             values[column] = plans[column].column.restore(cell.payload)
@@ -99,7 +114,8 @@ def restore_row(
         for record in stored.held
         if record.column in index
     }
-    return Restored(statuses, values, problems, held, size, whole=len(statuses) == len(plans))
+    whole = len(statuses) == len(plans)
+    return Restored(statuses, values, problems, held, size, whole, tuple(reopened))
 
 
 def _check_needs(record: RowRecord, statuses: Mapping[int, CellStatus], plans: Sequence[ColumnPlan]) -> None:

@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 
     from .graph import Graph
 
-__all__ = ["CellState", "Closed", "Counts", "Frontier", "Progress", "Task"]
+__all__ = ["OWN_CONDITION", "CellState", "Closed", "Counts", "Frontier", "Progress", "Task"]
+
+
+OWN_CONDITION = "when"
+"""Why a cell is skipped by its own condition; every other reason names another column."""
 
 
 class Frontier:
@@ -137,7 +141,7 @@ class Frontier:
         """``task`` has failed for good; a group task for all its live rows."""
         return self._report(task, FAILED, reason)
 
-    def skip(self, task: Task, reason: str = "when") -> Progress:
+    def skip(self, task: Task, reason: str = OWN_CONDITION) -> Progress:
         """``task`` is not needed, nor is anything that needs it."""
         return self._report(task, SKIPPED, reason)
 

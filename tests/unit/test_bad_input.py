@@ -312,6 +312,7 @@ def test_an_unknown_option() -> None:
         ("max_attempts", 0, ("max_attempts", "0", "from 1 on")),
         ("group_size", 2.5, ("group_size", "2.5", "whole number")),
         ("on_failure", "stop", ("on_failure", "'stop'", '"raise"')),
+        ("on_change", "ask", ("on_change", "'ask'", '"rerun"')),
     ],
 )
 def test_an_option_that_cannot_be_meant(option: str, value: object, words: tuple[str, ...]) -> None:
@@ -418,8 +419,8 @@ def test_a_changed_column_under_the_same_run(tmp_path: Path) -> None:
         return topic
 
     calls.clear()
-    with refused(FingerprintMismatch, "'answer'", "'echo'"):
-        run(pipeline, topics(2), store=tmp_path / "s.db")
+    with refused(FingerprintMismatch, "'answer'", "'echo'", "on_change="):
+        run(pipeline, topics(2), store=tmp_path / "s.db", on_change="refuse")
 
 
 def test_a_run_name_that_is_in_use() -> None:

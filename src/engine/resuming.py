@@ -1,0 +1,59 @@
+"""Opening a run that may have been there before, with columns that may have changed since."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from ..errors import FingerprintMismatch
+from .changes import decide
+from .fingerprints import column_reads, fingerprints
+from .log import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ..storage.ports import RunHandle, RunStore
+    from .changes import OnChange, Plan
+    from .column import Column
+
+__all__ = ["open_run"]
+
+
+async def open_run(
+    store: RunStore, run: str, columns: Sequence[Column], on_change: OnChange
+) -> tuple[RunHandle, tuple[str, ...]]:
+    """Open ``run`` for ``columns``; return the handle, and what there is to say about columns that have changed.
+
+    It is said aloud too, before anything is spent. Raises FingerprintMismatch if nothing may change, and StoreError.
+    """
+    given = fingerprints(columns)
+    try:
+        return await store.open_run(run, given), ()
+    except FingerprintMismatch:
+        info = await anyio.to_thread.run_sync(store.read_info, run)
+    plan = decide(run, info.fingerprints, given, column_reads(columns), on_change)
+    handle = await store.open_run(run, given, renewed=plan.renewed, kept=plan.kept)
+    notices = tuple(_told(plan))
+    log = logger(run)
+    for notice in notices:
+        log.warning("columns changed", notice=notice)
+    return handle, notices
+
+
+def _told(plan: Plan) -> Iterator[str]:
+    if plan.renewed:
+        yield (
+            f"{_names(plan.renewed)} changed since the run was started: made anew, and what was done before is put "
+            "aside; it comes back if the change is taken back"
+        )
+    if plan.kept:
+        yield (
+            f"{_names(plan.kept)} changed since the run was started: what is done is kept; on_change='rerun' makes it "
+            "anew"
+        )
+
+
+def _names(changed: Mapping[str, tuple[str, ...]]) -> str:
+    return ", ".join(f"{name} ({', '.join(parts)})" for name, parts in changed.items())

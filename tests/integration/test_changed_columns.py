@@ -1,0 +1,185 @@
+"""A run that is resumed with other columns, or to try failed rows again: what is asked anew, and what not (D7, D8)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+import headgate
+from headgate.errors import FingerprintMismatch
+from headgate.storage import FileStore, MemoryStore, RunStore, SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+MODEL = "acme/large"
+
+
+class Model:
+    """Counts what it is asked, by column and row."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+        self.fails: set[tuple[str, int]] = set()
+
+    async def ask(self, column: str, row: int, answer: str) -> str:
+        self.asked.append((column, row))
+        await anyio.lowlevel.checkpoint()
+        if (column, row) in self.fails:
+            raise ValueError(f"nothing to say about {row}")
+        return answer
+
+    def taken(self) -> list[tuple[str, int]]:
+        asked, self.asked = sorted(self.asked), []
+        return asked
+
+
+def build(model: Model, *, version: str = "1", words: str = "?", summary: bool = False) -> headgate.Pipeline:
+    """question -> answer -> verdict, and title beside them."""
+    pipeline = headgate.Pipeline("p")
+
+    @pipeline.column(model=MODEL, version=version)
+    async def question(row: int) -> str:
+        return await model.ask("question", row, f"q{version} {row}")
+
+    async def plain(row: int, question: str) -> str:
+        return await model.ask("answer", row, f"a to {question}")
+
+    async def edited(row: int, question: str) -> str:
+        return await model.ask("answer", row, f"a to {question}" + "!")
+
+    pipeline.column(name="answer", model=MODEL)(plain if words == "?" else edited)
+
+    @pipeline.column(model=MODEL, when=lambda row: row % 2 == 0)
+    async def verdict(row: int, answer: str) -> str:
+        return await model.ask("verdict", row, f"v of {answer}")
+
+    @pipeline.column(model=MODEL)
+    async def title(row: int) -> str:
+        return await model.ask("title", row, f"t {row}")
+
+    if summary:
+
+        @pipeline.column(model=MODEL)
+        async def extra(row: int, title: str) -> str:
+            return await model.ask("extra", row, f"s of {title}")
+
+    return pipeline
+
+
+@pytest.fixture(params=["memory", "sqlite", "files"])
+def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], RunStore]:
+    """Opens the same place again and again."""
+    memory = MemoryStore()
+    return {
+        "memory": lambda: memory,
+        "sqlite": lambda: SqliteStore(tmp_path / "s.db"),
+        "files": lambda: FileStore(tmp_path / "store"),
+    }[str(request.param)]
+
+
+def run(store: RunStore, pipeline: headgate.Pipeline, rows: int = 4, **options: Any) -> headgate.RunReport:
+    async def main() -> headgate.RunReport:
+        report = await headgate.arun(pipeline, rows, store=store, run="r", **options)
+        if not isinstance(store, MemoryStore):
+            await store.aclose()
+        return report
+
+    return anyio.run(main)
+
+
+def cells(columns: str, rows: int = 4) -> list[tuple[str, int]]:
+    """The requests that these columns make."""
+    return sorted(
+        (column, row) for column in columns.split() for row in range(rows) if column != "verdict" or row % 2 == 0
+    )
+
+
+def test_d7_a_changed_column_and_what_reads_it_are_asked_anew(make_store: Callable[[], RunStore]) -> None:
+    model = Model()
+    assert run(make_store(), build(model)).done == 4
+    assert model.taken() == cells("question answer verdict title")
+    again = run(make_store(), build(model, version="2"))
+    assert model.taken() == cells("question answer verdict")
+    (notice,) = again.notices
+    assert "question (version), answer (upstream), verdict (upstream) changed" in notice
+    assert [row["verdict"] for row in again.results()] == ["v of a to q2 0", None, "v of a to q2 2", None]
+    assert run(make_store(), build(model, version="2")).notices == ()
+    assert model.taken() == []
+
+
+def test_d7_taking_the_change_back_costs_nothing(make_store: Callable[[], RunStore]) -> None:
+    model = Model()
+    run(make_store(), build(model))
+    run(make_store(), build(model, version="2"))
+    model.taken()
+    back = run(make_store(), build(model))
+    assert model.taken() == []
+    assert [row["verdict"] for row in back.results()] == ["v of a to q1 0", None, "v of a to q1 2", None]
+
+
+def test_d7_an_edited_function_keeps_what_it_has_made_unless_told_otherwise(make_store: Callable[[], RunStore]) -> None:
+    model = Model()
+    run(make_store(), build(model))
+    model.taken()
+    kept = run(make_store(), build(model, words="!"), rows=5)
+    assert model.taken() == [(column, 4) for column in ("answer", "question", "title", "verdict")]
+    assert "answer (function), verdict (upstream) changed since the run was started: what is done is kept" in str(kept)
+    assert [row["answer"] for row in kept.results()][3:] == ["a to q1 3", "a to q1 4!"]
+    assert run(make_store(), build(model, words="!"), rows=5).notices == (), "said once"
+    run(make_store(), build(model), rows=5, on_change="rerun")
+    assert model.taken() == cells("answer verdict", 5)
+
+
+def test_d7_nothing_is_asked_before_a_change_that_is_refused(make_store: Callable[[], RunStore]) -> None:
+    model = Model()
+    run(make_store(), build(model))
+    model.taken()
+    with pytest.raises(FingerprintMismatch, match=r"'question' \(version\), 'answer' \(upstream\).*on_change=\"keep\""):
+        run(make_store(), build(model, version="2"), on_change="refuse")
+    assert model.taken() == []
+    kept = run(make_store(), build(model, version="2"), on_change="keep")
+    assert model.taken() == []
+    assert [row["question"] for row in kept.results()] == ["q1 0", "q1 1", "q1 2", "q1 3"]
+
+
+def test_d7_a_column_that_is_new_is_all_that_is_asked(make_store: Callable[[], RunStore]) -> None:
+    model = Model()
+    run(make_store(), build(model))
+    model.taken()
+    assert run(make_store(), build(model, summary=True)).notices == ()
+    assert model.taken() == cells("extra")
+
+
+def test_failed_rows_are_tried_again_when_asked_for(make_store: Callable[[], RunStore]) -> None:
+    model = Model()
+    model.fails = {("question", 1), ("answer", 2), ("title", 3)}
+    first = run(make_store(), build(model))
+    assert (first.done, first.failed) == (1, 3)
+    asked = model.taken()
+    assert run(make_store(), build(model)).failed == 3
+    assert model.taken() == [], "a failed cell stays failed"
+    model.fails = {("answer", 2)}
+    again = run(make_store(), build(model), retry_failed=True)
+    assert (again.done, again.failed, again.restored) == (3, 1, 1)
+    done = {("question", 2)} & set(asked)
+    assert set(model.taken()).isdisjoint({("question", 0), *done}), "what is done is not asked again"
+    model.fails = set()
+    last = run(make_store(), build(model), retry_failed=True)
+    assert (last.done, last.failed) == (4, 0)
+    assert {column for column, row in model.taken() if row == 2} <= {"answer", "verdict", "title"}
+    assert [row["verdict"] for row in last.results()] == ["v of a to q1 0", None, "v of a to q1 2", None]
+
+
+def test_d8_a_run_that_is_extended_twice_has_every_row_once(make_store: Callable[[], RunStore]) -> None:
+    """T53: 100 to 110 to 150 rows gave 130 elsewhere."""
+    model = Model()
+    for rows, new in ((100, range(100)), (110, range(100, 110)), (150, range(110, 150))):
+        report = run(make_store(), build(model), rows=rows)
+        assert (report.accepted, report.done) == (rows, rows)
+        assert {row for _, row in model.taken()} == set(new)
+    assert len(list(report.results())) == 150
