@@ -60,8 +60,8 @@ class RunState:
     swept: bool = False
 
     def open(self, fingerprints: Mapping[str, str], renewed: Collection[str], now: float) -> None:
-        """Begin the next epoch, at ``now`` (wall-clock seconds), and anew the ``renewed`` columns that have changed; of a
-        run that was swept, begin everything anew.
+        """Begin the next epoch, at ``now`` (wall-clock seconds), and those of the ``renewed`` columns anew that have
+        changed; of a run that was swept, begin everything anew.
         """
         if self.swept:
             self.swept, self.created_at = False, now

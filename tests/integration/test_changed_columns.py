@@ -75,11 +75,13 @@ def build(model: Model, *, version: str = "1", words: str = "?", summary: bool =
 def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], RunStore]:
     """Opens the same place again and again."""
     memory = MemoryStore()
-    return {
-        "memory": lambda: memory,
-        "sqlite": lambda: SqliteStore(tmp_path / "s.db"),
-        "files": lambda: FileStore(tmp_path / "store"),
-    }[str(request.param)]
+
+    def make() -> RunStore:
+        if request.param == "memory":
+            return memory
+        return SqliteStore(tmp_path / "s.db") if request.param == "sqlite" else FileStore(tmp_path / "store")
+
+    return make
 
 
 def run(store: RunStore, pipeline: headgate.Pipeline, rows: int = 4, **options: Any) -> headgate.RunReport:
