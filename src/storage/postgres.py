@@ -23,7 +23,7 @@ from .postgres_groups import PostgresSharedRun
 from .postgres_link import Link, where
 from .postgres_records import Refused
 from .postgres_run import PostgresRun
-from .postgres_schema import bring_up, check_server, version_of
+from .postgres_schema import bring_up, check_readable, check_server
 from .postgres_writer import PostgresWriter
 
 if TYPE_CHECKING:
@@ -93,9 +93,11 @@ class PostgresStore:
         schema, durability = self._schema, self._durability
         await self._writer.call(lambda link, _: link.do(lambda found: check_server(found, schema, durability)))
 
-    async def open_run(self, run: str, fingerprints: Mapping[str, str]) -> PostgresRun:
+    async def open_run(
+        self, run: str, fingerprints: Mapping[str, str], *, renewed: Collection[str] = (), kept: Collection[str] = ()
+    ) -> PostgresRun:
         """See :meth:`headgate.storage.ports.RunStore.open_run`."""
-        opened = await self._open(run, fingerprints, None)
+        opened = await self._open(run, fingerprints, None, renewed=renewed, kept=kept)
         return PostgresRun(self._writer, opened, self._max_payload, self._clock)
 
     async def join_run(self, run: str, fingerprints: Mapping[str, str], *, group_rows: int) -> PostgresSharedRun:
@@ -131,16 +133,29 @@ class PostgresStore:
         with self._reading:
             self._reader.close()
 
-    async def _open(self, run: str, fingerprints: Mapping[str, str], group_rows: int | None) -> postgres_records.Opened:
+    async def _open(
+        self,
+        run: str,
+        fingerprints: Mapping[str, str],
+        group_rows: int | None,
+        *,
+        renewed: Collection[str] = (),
+        kept: Collection[str] = (),
+    ) -> postgres_records.Opened:
         columns, now, durability = dict(fingerprints), self._clock(), self._durability
+        anew, as_they_are = frozenset(renewed), frozenset(kept)
+        fixed = {name: mark for name, mark in columns.items() if name not in anew and name not in as_they_are}
+
+        def open_run(connection: Connection[Any]) -> postgres_records.Opened:
+            return postgres_records.open_run(
+                connection, run, columns, now, durability, group_rows, renewed=anew, kept=as_they_are
+            )
 
         def act(link: Link, _: int) -> postgres_records.Opened:
             try:
-                return link.do(
-                    lambda found: postgres_records.open_run(found, run, columns, now, durability, group_rows)
-                )
+                return link.do(open_run)
             except Refused:
-                raise link.do(lambda found: postgres_records.why_not_opened(found, run, columns)) from None
+                raise link.do(lambda found: postgres_records.why_not_opened(found, run, fixed)) from None
 
         return await self._writer.call(act)
 
@@ -155,7 +170,7 @@ class PostgresStore:
 
     def _read(self, run: str, act: Callable[[Connection[Any]], T]) -> T:
         def work(connection: Connection[Any]) -> T:
-            self._found = self._found or version_of(connection, self._schema) is not None
+            self._found = self._found or check_readable(connection, self._schema)
             if not self._found:
                 raise rules.unknown_run(run)
             return act(connection)

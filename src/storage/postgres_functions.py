@@ -41,27 +41,32 @@ END
 $headgate$"""
 
 _OPEN_RUN: Final = """CREATE OR REPLACE FUNCTION open_run(
-    p_name text, p_columns text[], p_fingerprints text[], p_now double precision, p_group_rows integer,
+    p_name text, p_columns text[], p_fingerprints text[], p_renewed text[], p_kept text[], p_now double precision,
+    p_group_rows integer,
     OUT o_run bigint, OUT o_epoch integer, OUT o_group_rows integer
 ) LANGUAGE plpgsql AS $headgate$
--- Lets the next epoch begin, and returns no run if a column has changed. With group_rows it is shared with those who
--- came before under the same condition, and fences out the others; without it fences out everybody.
+-- Lets the next epoch begin, and returns no run if a column has changed that is neither renewed nor kept. With
+-- group_rows it is shared with those who came before under the same condition, and fences out the others; without it
+-- fences out everybody.
 DECLARE
     known integer;
+    changed record;
 BEGIN
     INSERT INTO run (name, epoch, status, created_at) VALUES (p_name, 0, 'running', p_now) ON CONFLICT DO NOTHING;
     SELECT id INTO o_run FROM run WHERE name = p_name FOR UPDATE;
     UPDATE run SET swept = false, created_at = p_now WHERE id = o_run AND swept;
     PERFORM FROM unnest(p_columns, p_fingerprints) AS given (name, fingerprint)
         JOIN run_column USING (name)
-        WHERE run_column.run = o_run AND run_column.fingerprint <> given.fingerprint;
+        WHERE run_column.run = o_run AND run_column.fingerprint <> given.fingerprint
+            AND name <> ALL (p_renewed || p_kept);
     IF FOUND THEN
         o_run := NULL;
         RETURN;
     END IF;
     SELECT count(*) INTO known FROM run_column WHERE run = o_run;
-    INSERT INTO run_column
-        SELECT o_run, known - 1 + row_number() OVER (ORDER BY place), name, fingerprint
+    INSERT INTO run_column (run, id, number, name, fingerprint)
+        SELECT o_run, known - 1 + row_number() OVER (ORDER BY place), known - 1 + row_number() OVER (ORDER BY place),
+            name, fingerprint
         FROM unnest(p_columns, p_fingerprints) WITH ORDINALITY AS given (name, fingerprint, place)
         WHERE NOT EXISTS (SELECT FROM run_column AS had WHERE had.run = o_run AND had.name = given.name);
     UPDATE opening SET fenced = true WHERE run = o_run AND NOT fenced AND NOT (shared AND p_group_rows IS NOT NULL);
@@ -72,12 +77,51 @@ BEGIN
             group_rows = coalesce(group_rows, p_group_rows)
         WHERE id = o_run RETURNING epoch, group_rows INTO o_epoch, o_group_rows;
     INSERT INTO opening (run, epoch, shared) VALUES (o_run, o_epoch, p_group_rows IS NOT NULL);
+    -- Only now, when nobody is committing to the cells of before any more.
+    FOR changed IN
+        SELECT c.id AS place, given.fingerprint, name = ANY (p_renewed) AS begins_anew
+        FROM unnest(p_columns, p_fingerprints) AS given (name, fingerprint) JOIN run_column AS c USING (name)
+        WHERE c.run = o_run AND c.fingerprint <> given.fingerprint
+    LOOP
+        IF changed.begins_anew THEN
+            PERFORM renew_column(o_run, changed.place, changed.fingerprint, o_epoch);
+        END IF;
+        UPDATE run_column SET fingerprint = changed.fingerprint WHERE run = o_run AND id = changed.place;
+    END LOOP;
+END
+$headgate$"""
+
+_RENEW_COLUMN: Final = """CREATE OR REPLACE FUNCTION renew_column(
+    p_run bigint, p_place integer, p_fingerprint text, p_epoch integer
+) RETURNS void LANGUAGE plpgsql AS $headgate$
+-- Puts aside what the column has, and brings back what it had with this fingerprint, or else begins with nothing.
+DECLARE
+    before integer;
+    fresh integer;
+BEGIN
+    SELECT number INTO before FROM run_column WHERE run = p_run AND id = p_place;
+    SELECT number INTO fresh FROM generation
+        WHERE run = p_run AND place = p_place AND fingerprint = p_fingerprint ORDER BY epoch DESC LIMIT 1;
+    IF FOUND THEN
+        DELETE FROM generation WHERE run = p_run AND number = fresh;
+    ELSE
+        SELECT least(min(number), 0) - 1 INTO fresh FROM (
+            SELECT number FROM run_column WHERE run = p_run UNION ALL SELECT number FROM generation WHERE run = p_run
+        ) AS used;
+    END IF;
+    INSERT INTO generation (run, number, place, fingerprint, epoch)
+        SELECT run, number, id, fingerprint, p_epoch FROM run_column WHERE run = p_run AND id = p_place;
+    UPDATE run_column SET number = fresh WHERE run = p_run AND id = p_place;
+    DELETE FROM held WHERE run = p_run AND col = before;
+    -- What the groups were complete with is not there any more.
+    UPDATE row_group SET open = true WHERE run = p_run AND NOT open;
 END
 $headgate$"""
 
 _COMMIT: Final = """CREATE OR REPLACE FUNCTION commit_batches(
     p_run bigint, p_epoch integer, p_sequence bigint,
     r_position bigint[], r_id_digest bytea[], r_row_id text[], r_digest bytea[], r_checksum bigint[], r_data bytea[],
+    x_position bigint[], x_col integer[],
     c_position bigint[], c_col integer[], c_status text[], c_reason text[], c_message text[], c_attempts integer[],
     c_http_status integer[], c_input bigint[], c_output bigint[], c_finished_at double precision[],
     c_checksum bigint[], c_payload bytea[],
@@ -130,6 +174,15 @@ BEGIN
     IF FOUND THEN
         RAISE EXCEPTION 'unknown rows' USING ERRCODE = 'HG001';
     END IF;
+    -- What an earlier epoch ended without a value is reopened; its tokens stay on record, as those of an attempt 0.
+    FOR i IN 1 .. cardinality(x_position) LOOP
+        WITH ended AS (
+            DELETE FROM cell WHERE run = p_run AND position = x_position[i] AND col = x_col[i]
+                AND epoch < p_epoch AND status <> 'done' RETURNING *
+        )
+        INSERT INTO spent
+            SELECT run, position, col, epoch, 0, reason, input_tokens, output_tokens FROM ended ON CONFLICT DO NOTHING;
+    END LOOP;
     IF cardinality(c_position) > 0 THEN
         INSERT INTO cell
             SELECT p_run, g.position, g.col, p_epoch, g.status, g.reason, g.message, g.attempts, g.http_status,
@@ -223,6 +276,7 @@ BEGIN
     -- Commits under way end first, later ones find their opening gone.
     DELETE FROM opening WHERE run = old;
     DELETE FROM run_column WHERE run = old;
+    DELETE FROM generation WHERE run = old;
     UPDATE learned SET run = fresh WHERE run = old;
     INSERT INTO trash VALUES (old);
     UPDATE run SET id = fresh, swept = true, epoch = epoch + 1, group_rows = NULL, known_rows = 0
@@ -261,5 +315,5 @@ BEGIN
 END
 $headgate$"""
 
-FUNCTIONS: Final = (_ENTER, _OPEN_RUN, _COMMIT, _FINISH, _DROP_RUN, _EMPTY_TRASH)
+FUNCTIONS: Final = (_ENTER, _RENEW_COLUMN, _OPEN_RUN, _COMMIT, _FINISH, _DROP_RUN, _EMPTY_TRASH)
 """The functions of this version; bringing a store up to date replaces those of the earlier one."""

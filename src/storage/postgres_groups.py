@@ -130,7 +130,7 @@ class PostgresSharedRun(PostgresRun):
         """Return the groups that a batch is about, with their tokens. Raises ClaimLost for one that is not held."""
         size = self._opened.group_rows
         positions = {record.row // size for records in (batch.rows, batch.cells, batch.held) for record in records}
-        positions.update(row // size for row, _ in batch.unheld)
+        positions.update(row // size for pairs in (batch.reopened, batch.unheld) for row, _ in pairs)
         positions.update(spent.row // size for spent in batch.spent)
         if missing := sorted(positions - self._tokens.keys()):
             raise rules.claim_lost(self.info.run, missing)

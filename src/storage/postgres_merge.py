@@ -2,7 +2,8 @@
 
 Applying the result must be the same as applying the batches one after the other. Of records with the same key the first
 counts, the database sees to it; but a cell may be held, let go and held again, so for held cells it is the last word
-that is passed on. A batch that contradicts another one, or what is stored, lets the whole group be refused.
+that is passed on. Cells are reopened before anything is said about them. A batch that contradicts another one, or what
+is stored, lets the whole group be refused.
 
 Text cannot hold the character NUL in PostgreSQL, so that it is written as ``\\0`` and a backslash as two.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import chain
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -31,6 +33,7 @@ class Merged:
     """Columns by table, in the order of the parameters of ``commit_batches``."""
 
     rows: list[list[object]] = field(default_factory=lambda: [[] for _ in range(6)])
+    reopened: list[list[object]] = field(default_factory=lambda: [[] for _ in range(2)])
     cells: list[list[object]] = field(default_factory=lambda: [[] for _ in range(12)])
     unheld: list[list[object]] = field(default_factory=lambda: [[] for _ in range(2)])
     held: list[list[object]] = field(default_factory=lambda: [[] for _ in range(6)])
@@ -41,7 +44,8 @@ class Merged:
         """Return all of it, what was learned with its checksum."""
         learned = self.learned
         checksum = None if learned is None else crc32(learned)
-        return [*self.rows, *self.cells, *self.unheld, *self.held, *self.spent, checksum, learned]
+        parts = (self.rows, self.reopened, self.cells, self.unheld, self.held, self.spent)
+        return [*chain.from_iterable(parts), checksum, learned]
 
 
 def unknown_columns(batch: Batch, columns: Mapping[str, int]) -> str | None:
@@ -59,10 +63,15 @@ def merge(batches: Iterable[Batch], columns: Mapping[str, int]) -> Merged:
     spoken: set[int] = set()
     last_word: dict[tuple[int, str], HeldRecord | None] = {}
     terminal: set[tuple[int, str]] = set()
+    reopened: set[tuple[int, str]] = set()
     for batch in batches:
         # A row is to be there when its cells come. Alone the earlier batch is refused, if the row is really new.
         if not spoken.isdisjoint(record.row for record in batch.rows):
             raise Entangled
+        # An outcome or a hold of before counts by what was there then, and that is what would be taken off first.
+        if batch.reopened and not spoken.isdisjoint(row for row, _ in batch.reopened):
+            raise Entangled
+        reopened.update(batch.reopened)
         for records in (batch.cells, batch.held, batch.spent):
             spoken.update(record.row for record in records)
         _fill(merged.rows, [_row(record) for record in batch.rows])
@@ -78,6 +87,7 @@ def merge(batches: Iterable[Batch], columns: Mapping[str, int]) -> Merged:
             ],
         )
         merged.learned = merged.learned if batch.learned is None else batch.learned
+    _fill(merged.reopened, [(row, columns[name]) for row, name in sorted(reopened) if name in columns])
     words = [(key, held) for key, held in last_word.items() if key not in terminal]
     _fill(merged.unheld, [(row, columns[name]) for (row, name), held in words if held is None and name in columns])
     _fill(

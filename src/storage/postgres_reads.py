@@ -26,23 +26,27 @@ if TYPE_CHECKING:
 __all__ = ["columns", "find", "fingerprints", "learned", "load", "read_info", "read_spent"]
 
 _RUN: Final = "SELECT id, epoch, status, created_at, finished_at, swept FROM run WHERE name = %s"
-_COLUMNS: Final = "SELECT name, id FROM run_column WHERE run = %s ORDER BY id"
+_COLUMNS: Final = "SELECT name, number FROM run_column WHERE run = %s ORDER BY id"
 _FINGERPRINTS: Final = "SELECT name, fingerprint FROM run_column WHERE run = %s ORDER BY id"
 _COUNT: Final = "SELECT count(*) FROM input_row WHERE run = %s"
 _ROWS: Final = """SELECT position, row_id, digest, checksum, data FROM input_row
     WHERE run = %s AND position >= %s AND position < %s ORDER BY position LIMIT %s"""
 _CELLS: Final = """SELECT position, col, status, reason, message, attempts, http_status, input_tokens,
     output_tokens, finished_at, checksum, payload FROM cell
-    WHERE run = %s AND position >= %s AND position <= %s ORDER BY position, col"""
+    WHERE run = %s AND position >= %s AND position <= %s AND col = ANY (%s) ORDER BY position, col"""
 _HELD: Final = """SELECT position, col, reason, not_before, attempts, history FROM held
-    WHERE run = %s AND position >= %s AND position <= %s ORDER BY position, col"""
+    WHERE run = %s AND position >= %s AND position <= %s AND col = ANY (%s) ORDER BY position, col"""
 _FIND: Final = "SELECT row_id, position FROM input_row WHERE run = %s AND id_digest = ANY (%s)"
 # The run's own before any other's.
 _LEARNED: Final = "SELECT checksum, data FROM learned ORDER BY run = %s DESC, place DESC LIMIT 1"
 _SPENT: Final = """SELECT name, sum(input_tokens)::bigint, sum(output_tokens)::bigint FROM (
     SELECT col, input_tokens, output_tokens FROM cell WHERE run = %(run)s
     UNION ALL SELECT col, input_tokens, output_tokens FROM spent WHERE run = %(run)s
-) AS used JOIN run_column ON run_column.run = %(run)s AND run_column.id = col GROUP BY name"""
+) AS used JOIN (
+    SELECT number, name FROM run_column WHERE run = %(run)s
+    UNION ALL SELECT g.number, c.name
+        FROM generation AS g JOIN run_column AS c ON c.run = g.run AND c.id = g.place WHERE g.run = %(run)s
+) AS named ON named.number = col GROUP BY name"""
 
 _MOST: Final = 2**62
 
@@ -64,8 +68,8 @@ def fingerprints(connection: Connection[Any], run: str) -> dict[str, str]:
 
 
 def columns(connection: Connection[Any], number: int) -> dict[str, int]:
-    """Return the columns of a run, by name, with their places."""
-    return {unpacked(name): place for name, place in connection.execute(_COLUMNS, (number,))}
+    """Return the columns of a run, by name in their order, with the numbers of their cells now."""
+    return {unpacked(name): number for name, number in connection.execute(_COLUMNS, (number,))}
 
 
 def learned(connection: Connection[Any], number: int) -> bytes | None:
@@ -98,12 +102,17 @@ def _load(connection: Connection[Any], run: str, first: int, last: int, most: in
     ]
     if not records:
         return []
-    names = {place: name for name, place in columns(connection, number).items()}
-    within = (number, records[0].row, records[-1].row)
+    names = {col: name for name, col in columns(connection, number).items()}
+    within = (number, records[0].row, records[-1].row, list(names))
     cells = _cells(connection, run, within, names)
     held: dict[int, list[HeldRecord]] = {}
     for row, col, reason, *rest in connection.execute(_HELD, within, prepare=True, binary=True):
         held.setdefault(row, []).append(HeldRecord(row, names[col], unpacked(reason), *rest))
+    if min(names, default=0) < 0:  # the numbers of later generations are not in the order of columns
+        order = {name: place for place, name in enumerate(names.values())}
+        for row in {*cells, *held}:
+            cells.get(row, []).sort(key=lambda one: order[one.column])
+            held.get(row, []).sort(key=lambda one: order[one.column])
     return [StoredRow(record, tuple(cells.get(record.row, ())), tuple(held.get(record.row, ()))) for record in records]
 
 
@@ -134,7 +143,7 @@ def _run(connection: Connection[Any], run: str) -> tuple[int, int, str, float, f
 
 
 def _cells(
-    connection: Connection[Any], run: str, within: tuple[int, int, int], names: Mapping[int, str]
+    connection: Connection[Any], run: str, within: tuple[int, int, int, list[int]], names: Mapping[int, str]
 ) -> dict[int, list[CellRecord]]:
     cells: dict[int, list[CellRecord]] = {}
     found = connection.execute(_CELLS, within, prepare=True, binary=True)

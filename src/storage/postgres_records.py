@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 from ..errors import FingerprintMismatch, StoreError
 from . import postgres_reads, rules
+from .ports import CellStatus
 from .postgres_merge import Merged, id_digest, packed, unknown_columns, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from psycopg import Connection
 
@@ -35,9 +36,11 @@ __all__ = [
     "why_refused",
 ]
 
-_OPEN: Final = "SELECT o_run, o_epoch, o_group_rows FROM open_run(%s, %s::text[], %s::text[], %s, %s::integer)"
+_OPEN: Final = """SELECT o_run, o_epoch, o_group_rows
+    FROM open_run(%s, %s::text[], %s::text[], %s::text[], %s::text[], %s, %s::integer)"""
 _COMMIT: Final = """SELECT commit_batches(%s::bigint, %s::integer, %s::bigint,
     %b::bigint[], %b::bytea[], %b::text[], %b::bytea[], %b::bigint[], %b::bytea[],
+    %b::bigint[], %b::integer[],
     %b::bigint[], %b::integer[], %b::text[], %b::text[], %b::text[], %b::integer[],
     %b::integer[], %b::bigint[], %b::bigint[], %b::double precision[], %b::bigint[], %b::bytea[],
     %b::bigint[], %b::integer[],
@@ -55,7 +58,7 @@ _EPOCH: Final = """SELECT run.epoch, opening.fenced FROM run
     WHERE name = %s"""
 _ROWS_LIKE: Final = """SELECT position, row_id, digest FROM input_row
     WHERE run = %s AND (position = ANY (%s) OR id_digest = ANY (%s))"""
-_CELLS_AT: Final = """SELECT position, col, status, payload FROM cell
+_CELLS_AT: Final = """SELECT position, col, epoch, status, payload FROM cell
     JOIN unnest(%s::bigint[], %s::integer[]) AS g (at, which) ON position = at AND col = which WHERE run = %s"""
 
 
@@ -82,21 +85,23 @@ def open_run(
     now: float,
     durability: Durability,
     group_rows: int | None = None,
+    *,
+    renewed: Collection[str] = (),
+    kept: Collection[str] = (),
 ) -> Opened:
     """Create the run, or let its next epoch begin; share it if ``group_rows`` are given.
 
-    Raises Refused if a column has changed.
+    Raises Refused if a column has changed that is neither ``renewed`` nor ``kept``.
     """
-    names = [packed(name) for name in fingerprints]
-    given = [packed(fingerprint) for fingerprint in fingerprints.values()]
-    found = connection.execute(_OPEN, (packed(run), names, given, now, group_rows)).fetchone()
+    columns = ([*map(packed, names)] for names in (fingerprints, fingerprints.values(), renewed, kept))
+    found = connection.execute(_OPEN, (packed(run), *columns, now, group_rows)).fetchone()
     assert found is not None
     number, epoch, size = found
     if number is None:
         raise Refused
     info = replace(postgres_reads.read_info(connection, run, durability), epoch=epoch)
-    columns = postgres_reads.columns(connection, number)
-    return Opened(number, columns, info, postgres_reads.learned(connection, number), size if group_rows else 0)
+    numbers = postgres_reads.columns(connection, number)
+    return Opened(number, numbers, info, postgres_reads.learned(connection, number), size if group_rows else 0)
 
 
 def why_not_opened(connection: Connection[Any], run: str, fingerprints: Mapping[str, str]) -> StoreError:
@@ -144,7 +149,7 @@ def why_refused(
     stored = _rows_like(connection, opened.number, batch.rows)
     found = _row_refusal(run, batch.rows, stored)
     found = found or _missing_row(connection, opened, batch)
-    found = found or _cell_refusal(opened, batch.cells, _cells_at(connection, opened, batch.cells))
+    found = found or _cell_refusal(opened, batch.cells, _cells_at(connection, opened, batch))
     return found or _no_reason(run)
 
 
@@ -218,10 +223,17 @@ def _cell_refusal(
 
 
 def _cells_at(
-    connection: Connection[Any], opened: Opened, cells: Sequence[CellRecord]
+    connection: Connection[Any], opened: Opened, batch: Batch
 ) -> dict[tuple[int, int], tuple[str, bytes | None]]:
-    keys = ([cell.row for cell in cells], [opened.columns[cell.column] for cell in cells], opened.number)
-    return {(row, col): (status, payload) for row, col, status, payload in connection.execute(_CELLS_AT, keys)}
+    """Return the stored outcomes of the cells of a batch, but for those that it reopens."""
+    cells, columns = batch.cells, opened.columns
+    keys = ([cell.row for cell in cells], [columns[cell.column] for cell in cells], opened.number)
+    reopened = {(row, columns.get(column)) for row, column in batch.reopened}
+    return {
+        (row, col): (status, payload)
+        for row, col, epoch, status, payload in connection.execute(_CELLS_AT, keys)
+        if status == CellStatus.DONE or epoch >= opened.info.epoch or (row, col) not in reopened
+    }
 
 
 def _no_reason(run: str) -> StoreError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 from ..errors import SchemaMismatch, StoreUnsupported
 from .postgres_functions import FUNCTIONS
-from .postgres_tables import STEPS, VERSION
+from .postgres_tables import READABLE_SINCE, STEPS, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .ports import Durability
 
-__all__ = ["bring_up", "check_server", "version_of"]
+__all__ = ["bring_up", "check_readable", "check_server"]
 
 _LOCK_KEY: Final = 0x68656164
 _VERSION_TABLE: Final = "CREATE TABLE headgate_store (version integer NOT NULL)"
@@ -43,7 +43,7 @@ _FORBIDDEN: Final = """SELECT string_agg(relname, ', ' ORDER BY relname)
                 AND has_table_privilege(pg_class.oid, 'UPDATE') AND has_table_privilege(pg_class.oid, 'DELETE')))"""
 
 
-def version_of(connection: Connection[Any], schema: str, newest: int = VERSION) -> int | None:
+def _version_of(connection: Connection[Any], schema: str, newest: int = VERSION) -> int | None:
     """Return the version of the store in ``schema``, None if there is none. It changes nothing.
 
     Raises SchemaMismatch for something else than a store of a version up to ``newest``.
@@ -66,12 +66,12 @@ def version_of(connection: Connection[Any], schema: str, newest: int = VERSION) 
 def bring_up(connection: Connection[Any], schema: str, steps: Sequence[Sequence[LiteralString]] = STEPS) -> None:
     """Make the store, or bring it to the version of this code, in one transaction. Raises SchemaMismatch."""
     newest = len(steps)
-    if version_of(connection, schema, newest) == newest:
+    if _version_of(connection, schema, newest) == newest:
         return
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_LOCK_KEY, schema))
         # Another process may have been quicker while this one waited for the lock.
-        version = version_of(connection, schema, newest)
+        version = _version_of(connection, schema, newest)
         if version == newest:
             return
         _check_allowed(connection, schema)
@@ -83,6 +83,17 @@ def bring_up(connection: Connection[Any], schema: str, steps: Sequence[Sequence[
             _run(connection, step)
         _run(connection, FUNCTIONS)
         connection.execute("UPDATE headgate_store SET version = %s", (newest,))
+
+
+def check_readable(connection: Connection[Any], schema: str) -> bool:
+    """Return whether there is a store, and change nothing. Raises SchemaMismatch if it cannot be read as it is."""
+    version = _version_of(connection, schema)
+    if version is not None and version < READABLE_SINCE:
+        raise SchemaMismatch(
+            f"the schema {schema!r} was made by an older headgate (its format is {version}, this one reads "
+            f"{READABLE_SINCE} and later): open a run for writing, or probe the store, which brings it up to date"
+        )
+    return version is not None
 
 
 def check_server(connection: Connection[Any], schema: str, durability: Durability) -> None:

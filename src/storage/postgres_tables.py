@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["STEPS", "VERSION"]
+__all__ = ["READABLE_SINCE", "STEPS", "VERSION"]
 
 _RECORDS: Final = (
     # A run that was swept gets another id, under which it may begin anew while the old records are being deleted.
@@ -114,7 +114,30 @@ _SHARING: Final = (
     "CREATE INDEX row_group_open ON row_group (run, number) WHERE open",
 )
 
-STEPS: Final = (_RECORDS, _SHARING)
+_GENERATIONS: Final = (
+    # The number of the cells that a column has now. A column that is renewed gets another one, so that the cells from
+    # before stay as they are; those of later generations are negative and never meet the ids of columns.
+    "ALTER TABLE run_column ADD COLUMN number integer",
+    "UPDATE run_column SET number = id",
+    "ALTER TABLE run_column ALTER COLUMN number SET NOT NULL",
+    # What was put aside, when the opening ``epoch`` renewed the column whose id is ``place``.
+    """CREATE TABLE generation (
+        run bigint NOT NULL,
+        number integer NOT NULL,
+        place integer NOT NULL,
+        fingerprint text NOT NULL,
+        epoch integer NOT NULL,
+        PRIMARY KEY (run, number)
+    )""",
+    # A process of the earlier version that has the store open may go on committing, but it would open a run for the
+    # wrong cells.
+    "DROP FUNCTION IF EXISTS open_run(text, text[], text[], double precision, integer)",
+)
+
+STEPS: Final = (_RECORDS, _SHARING, _GENERATIONS)
 """What each version added to the one before it, the first being empty. A step once published never changes."""
 
 VERSION: Final = len(STEPS)
+
+READABLE_SINCE: Final = 3
+"""The version from which on a store can be read as it is. An older one is brought up to date by whoever writes."""
