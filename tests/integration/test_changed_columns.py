@@ -10,10 +10,11 @@ import pytest
 
 import headgate
 from headgate.errors import FingerprintMismatch
-from headgate.storage import FileStore, MemoryStore, RunStore, SqliteStore
+from headgate.storage import Durability, FileStore, MemoryStore, PostgresStore, RunStore, SqliteStore
+from tests.integration.postgres_server import shared_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 MODEL = "acme/large"
@@ -71,9 +72,14 @@ def build(model: Model, *, version: str = "1", words: str = "?", summary: bool =
     return pipeline
 
 
-@pytest.fixture(params=["memory", "sqlite", "files"])
-def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], RunStore]:
+@pytest.fixture(params=["memory", "sqlite", "files", "postgres"])
+def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], RunStore]]:
     """Opens the same place again and again."""
+    if request.param == "postgres":
+        server = shared_server()
+        with server.schema() as schema:
+            yield lambda: PostgresStore(server.dsn, schema=schema, durability=Durability.PROCESS)
+        return
     memory = MemoryStore()
 
     def make() -> RunStore:
@@ -81,7 +87,7 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], R
             return memory
         return SqliteStore(tmp_path / "s.db") if request.param == "sqlite" else FileStore(tmp_path / "store")
 
-    return make
+    yield make
 
 
 def run(store: RunStore, pipeline: headgate.Pipeline, rows: int = 4, **options: Any) -> headgate.RunReport:

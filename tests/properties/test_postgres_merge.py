@@ -60,7 +60,54 @@ def test_everything_else_is_there_once_and_in_order(given: list[Batch]) -> None:
     assert merged.cells[0] == [cell.row for batch in given for cell in batch.cells]
     learned = [batch.learned for batch in given if batch.learned is not None]
     assert merged.learned == (learned[-1] if learned else None)
-    assert len(merged.parameters()) == 6 + 12 + 2 + 6 + 6 + 2
+    assert len(merged.parameters()) == 6 + 2 + 12 + 2 + 6 + 6 + 2
+
+
+reopening = st.builds(
+    Batch,
+    reopened=st.lists(keys, max_size=2).map(tuple),
+    cells=st.lists(cells, max_size=2).map(tuple),
+    held=st.lists(holds, max_size=1).map(tuple),
+)
+
+
+@given(st.lists(reopening, max_size=3), st.frozensets(keys))
+def test_cells_are_reopened_as_if_each_batch_came_alone(given: list[Batch], failed: frozenset[tuple[int, str]]) -> None:
+    """``failed`` did so in an earlier epoch: another outcome, or a hold, comes to nothing unless they are reopened."""
+    try:
+        merged = merge(given, COLUMNS)
+    except Entangled:
+        return
+    in_turn, refused = set(failed), False
+    done: set[tuple[int, str]] = set()
+    held: set[tuple[int, str]] = set()
+    for batch in given:
+        in_turn -= set(batch.reopened)
+        ended = {(cell.row, cell.column) for cell in batch.cells}
+        refused |= bool(ended & in_turn)
+        done |= ended
+        held = (held - ended) | ({(one.row, one.column) for one in batch.held} - in_turn - done)
+    columns = {place: name for name, place in COLUMNS.items()}
+
+    def pairs(parts: list[list[object]]) -> set[tuple[int, str]]:
+        return {(int(str(row)), columns[int(str(place))]) for row, place in zip(*parts[:2], strict=True)}
+
+    at_once = failed - pairs(merged.reopened)
+    assert at_once == in_turn
+    assert bool(pairs(merged.cells) & at_once) == refused
+    if not refused:
+        assert pairs(merged.held) - at_once - pairs(merged.cells) == held
+
+
+def test_a_cell_is_not_reopened_before_what_was_said_of_it() -> None:
+    """Alone the first batch would be refused, or the hold would come to nothing: the cell has failed."""
+    again = Batch(reopened=((1, "a"), (0, "zz")))
+    done = Batch(cells=(CellRecord(1, "a", CellStatus.DONE, b"1"),))
+    hold = Batch(held=(HeldRecord(1, "a", "", 0.0, 1, b""),))
+    for said in (done, hold):
+        assert merge([again, said], COLUMNS).reopened == [[1], [0]]
+        with pytest.raises(Entangled):
+            merge([said, again], COLUMNS)
 
 
 def test_a_row_that_comes_after_its_cells_is_not_written_with_them() -> None:
