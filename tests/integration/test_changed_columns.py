@@ -55,7 +55,10 @@ def build(model: Model, *, version: str = "1", words: str = "?", summary: bool =
 
     pipeline.column(name="answer", model=MODEL)(plain if words == "?" else edited)
 
-    @pipeline.column(model=MODEL, when=lambda row: row % 2 == 0)
+    def even(row: int) -> bool:
+        return row % 2 == 0
+
+    @pipeline.column(model=MODEL, when=even)
     async def verdict(row: int, answer: str) -> str:
         return await model.ask("verdict", row, f"v of {answer}")
 

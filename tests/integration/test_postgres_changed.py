@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -54,6 +55,26 @@ async def test_a_store_of_the_version_before_is_brought_up_to_date_by_the_first_
         assert list(store.read_rows(RUN)) == [expected(0)]
         # Who opened runs as the earlier version does would write to the wrong cells.
         assert server.execute(f"SELECT to_regprocedure('{schema}.open_run({earlier})')") == [(None,)]
+        await store.aclose()
+
+
+async def test_only_what_an_earlier_epoch_ended_without_a_value_is_reopened() -> None:
+    """D3: so a repeated batch changes nothing. What was spent stays on record."""
+    again = Batch(reopened=((0, "a"), (0, "b"), (0, "c"), (0, "unknown"), (7, "a")))
+    failed = CellRecord(0, "b", CellStatus.FAILED, None, "rejected", usage=Usage(7, 1))
+    with place() as (_, _, store):
+        handle = await store.open_run(RUN, COLUMNS)
+        await handle.commit(Batch(rows=batch(0).rows, cells=(_done("a", b"1"), failed)))
+        await handle.commit(again)
+        (row,) = await handle.load(0, 9)
+        assert row.cells == (_done("a", b"1"), failed)
+        handle = await store.open_run(RUN, COLUMNS)
+        whole = replace(again, cells=(failed._replace(reason="again"),))
+        for _ in range(2):
+            await handle.commit(whole)
+            (row,) = await handle.load(0, 9)
+            assert row.cells == (_done("a", b"1"), failed._replace(reason="again"))
+            assert store.read_spent(RUN)["b"] == Usage(14, 2)
         await store.aclose()
 
 
@@ -110,20 +131,20 @@ async def test_groups_are_open_again_when_a_column_begins_anew() -> None:
 
 async def test_generations_are_many_and_each_comes_back() -> None:
     """Every column of a run has its own; the tokens of all are on record, until the run is swept."""
-    with place() as (_, _, store):
+    with place() as (server, schema, store):
         row = RowRecord(0, "id0", b"d", b"{}")
-        for life in range(2):
-            for mark in "1234":
-                handle = await store.open_run(RUN, {"x": mark, "y": mark}, renewed="xy")
-                cells = tuple(_done(name, f'"{mark}"'.encode())._replace(usage=Usage(1, 1)) for name in "xy")
-                if not life:
-                    assert all(not stored.cells for stored in await handle.load(0, 9))
-                    await handle.commit(Batch(rows=(row,), cells=cells))
-                assert await handle.load(0, 9) == [StoredRow(row, cells, ())]
+        for turn, mark in enumerate("12341234"):
+            handle = await store.open_run(RUN, {"x": mark, "y": mark}, renewed="xy")
+            cells = tuple(_done(name, f'"{mark}"'.encode())._replace(usage=Usage(1, 1)) for name in "xy")
+            if turn < 4:
+                assert all(not stored.cells for stored in await handle.load(0, 9))
+                await handle.commit(Batch(rows=(row,), cells=cells))
+            assert await handle.load(0, 9) == [StoredRow(row, cells, ())]
         assert store.read_spent(RUN) == {"x": Usage(4, 4), "y": Usage(4, 4)}
-        await handle.finish("completed")
+        await (await store.open_run(RUN, {})).finish("completed")
         assert (await store.sweep(keep_s=0.0)).runs == (RUN,)
-        handle = await store.open_run(RUN, {"x": "1"})
+        assert server.execute(f"SELECT count(*) FROM {schema}.generation") == [(0,)]
+        await store.open_run(RUN, {"x": "1"})
         handle = await store.open_run(RUN, {"x": "2"}, renewed="x")
         await handle.commit(Batch(rows=(row,)))
         assert await handle.load(0, 9) == [StoredRow(row, (), ())]
