@@ -78,7 +78,11 @@ class RunState:
         self.status, self.finished_at = RUNNING, None
 
     def _renew(self, column: str, fingerprint: str) -> None:
-        self.aside[column, self.fingerprints[column]] = self.cells[column], self.ended_in[column]
+        before = (column, self.fingerprints[column])
+        # Columns that were kept may have had this fingerprint twice: the later outcomes come back, all tokens stay.
+        for cell in self.aside.get(before, ({}, {}))[0].values():
+            self.forgotten_usage[column] = self.forgotten_usage.get(column, Usage()) + cell.usage
+        self.aside[before] = self.cells[column], self.ended_in[column]
         self.cells[column], self.ended_in[column] = self.aside.pop((column, fingerprint), ({}, {}))
         self.held[column] = {}
 

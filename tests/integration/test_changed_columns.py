@@ -10,7 +10,19 @@ import pytest
 
 import headgate
 from headgate.errors import FingerprintMismatch
-from headgate.storage import Durability, FileStore, MemoryStore, PostgresStore, RunStore, SqliteStore
+from headgate.storage import (
+    Batch,
+    CellRecord,
+    CellStatus,
+    Durability,
+    FileStore,
+    MemoryStore,
+    PostgresStore,
+    RowRecord,
+    RunStore,
+    SqliteStore,
+)
+from headgate.values import Usage
 from tests.integration.postgres_server import shared_server
 
 if TYPE_CHECKING:
@@ -18,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MODEL = "acme/large"
+KEPT, RENEWED = {"kept": ("a",)}, {"renewed": ("a",)}
 
 
 class Model:
@@ -194,3 +207,23 @@ def test_d8_a_run_that_is_extended_twice_has_every_row_once(make_store: Callable
         assert (report.accepted, report.done) == (rows, rows)
         assert {row for _, row in model.taken()} == set(new)
     assert len(list(report.results())) == 150
+
+
+def test_outcomes_under_the_same_fingerprint_are_all_on_record(make_store: Callable[[], RunStore]) -> None:
+    """A column that was kept has the fingerprint of an earlier generation: the later one comes back, both were paid."""
+
+    async def main() -> None:
+        store, row = make_store(), RowRecord(0, "id0", b"d", b"{}")
+        for fingerprint, how, value in (("1", {}, b"1"), ("2", KEPT, None), ("1", RENEWED, b"2"), ("2", KEPT, None)):
+            handle = await store.open_run("r", {"a": fingerprint}, **how)
+            if value is not None:
+                cell = CellRecord(0, "a", CellStatus.DONE, value, usage=Usage(1, 1))
+                await handle.commit(Batch(rows=(row,), cells=(cell,)))
+        handle = await store.open_run("r", {"a": "1"}, renewed=("a",))
+        assert [stored.cells for stored in await handle.load(0, 9)] == [()]
+        handle = await store.open_run("r", {"a": "2"}, renewed=("a",))
+        assert [cell.payload for stored in await handle.load(0, 9) for cell in stored.cells] == [b"2"]
+        assert store.read_spent("r") == {"a": Usage(2, 2)}
+        await store.aclose()
+
+    anyio.run(main)

@@ -108,6 +108,8 @@ class NaiveRun:
     def renew(self, column: str, fingerprint: str) -> None:
         """Put aside what the column has, and bring back what it had with this fingerprint."""
         key = (column, self.fingerprints[column])
+        for row, (cell, epoch) in self.aside.get(key, {}).items():  # kept columns may have it twice: the later counts
+            self.spent[epoch, row, column, 0] = cell.usage
         self.aside[key] = {
             row: (self.cells.pop((row, name)), self.ended_in.pop((row, name)))
             for row, name in list(self.cells)
