@@ -68,7 +68,7 @@ class NaiveRun:
         cells = dict(self.cells)
         for key in batch.reopened:
             if self._reopens(key):
-                del cells[key]
+                cells.pop(key, None)  # it may be named twice
         for cell in batch.cells:
             first = cells.setdefault((cell.row, cell.column), cell)
             if (first.status, first.payload) != (cell.status, cell.payload):
