@@ -46,7 +46,7 @@ class Answer(Exception):
 
 def cases(plan: Plan) -> Iterator[Case]:
     """What may come all at once: readiness, failures, refusals, held tasks, a parked resource, the ends of a run."""
-    many = plan.effort.pick(200, 10_000, 100_000)
+    many = plan.effort.pick(200, 5_000, 100_000)
     some = plan.effort.pick(100, 1_000, 10_000)
     few = plan.effort.pick(100, 200, 1_000)
     found: list[tuple[str, Body]] = [
