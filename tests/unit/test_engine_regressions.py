@@ -313,7 +313,9 @@ def test_an_alias_has_one_meter(backend: Backend) -> None:
 
 @both
 def test_a_column_that_came_between_is_named(backend: Backend) -> None:
-    """An optional parameter became a column, so that finished cells lacked something: a bare AssertionError."""
+    """An optional parameter became a column, so that finished cells lacked something: a bare AssertionError. They are
+    made anew, and where they are to be kept all the same it is named.
+    """
 
     async def value(row: int, extra: int = 0) -> int:
         return row + extra
@@ -330,8 +332,12 @@ def test_a_column_that_came_between_is_named(backend: Backend) -> None:
 
     store = headgate.MemoryStore()
     run_virtual(lambda: headgate.arun(pipeline(extended=False), 3, store=store), backend=backend)
+    report = run_virtual(lambda: headgate.arun(pipeline(extended=True), 3, store=store), backend=backend)
+    assert [row["value"] for row in report.results()] == [0, 2, 4]
+    store = headgate.MemoryStore()
+    run_virtual(lambda: headgate.arun(pipeline(extended=False), 3, store=store), backend=backend)
     with pytest.raises(FingerprintMismatch, match=r"'value' was done .* without 'extra'"):
-        run_virtual(lambda: headgate.arun(pipeline(extended=True), 3, store=store), backend=backend)
+        run_virtual(lambda: headgate.arun(pipeline(extended=True), 3, store=store, on_change="keep"), backend=backend)
 
 
 def test_a_stall_timeout_of_zero_is_refused() -> None:
