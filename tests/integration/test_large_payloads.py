@@ -25,7 +25,7 @@ DONE = Batch(rows=(ROW,), cells=(CellRecord(0, "a", CellStatus.DONE, LARGE),))
 COLUMNS = {"a": "1"}
 
 Store = SqliteStore | FileStore
-pytestmark = pytest.mark.parametrize("kind", [SqliteStore, FileStore])
+both = pytest.mark.parametrize("kind", [SqliteStore, FileStore])
 
 
 def payload_files(place: Path) -> list[Path]:
@@ -42,6 +42,7 @@ def read(store: Store) -> list[bytes | None]:
     return [cell.payload for row in store.read_rows("run") for cell in row.cells]
 
 
+@both
 async def test_up_to_64_kib_stand_in_the_journal_and_more_in_a_file(kind: type[Store], tmp_path: Path) -> None:
     store = kind(tmp_path / "store")
     handle = await store.open_run("run", COLUMNS)
@@ -57,6 +58,7 @@ async def test_up_to_64_kib_stand_in_the_journal_and_more_in_a_file(kind: type[S
 
 
 @pytest.mark.parametrize("left", [None, b"", LARGE[:-1], LARGE[:-1] + b"y"], ids=["gone", "empty", "short", "flipped"])
+@both
 async def test_a_damaged_file_is_named_and_nothing_else_is_lost(
     kind: type[Store], left: bytes | None, tmp_path: Path
 ) -> None:
@@ -77,6 +79,7 @@ async def test_a_damaged_file_is_named_and_nothing_else_is_lost(
     await store.aclose()
 
 
+@both
 async def test_t45_a_corrupt_generation_gives_way_to_an_older_one(kind: type[Store], tmp_path: Path) -> None:
     """T45: a corrupt newest generation was "temporarily unavailable" for ever, the good older one never tried."""
     store = kind(tmp_path / "store")
@@ -97,6 +100,7 @@ async def test_t45_a_corrupt_generation_gives_way_to_an_older_one(kind: type[Sto
     await again.aclose()
 
 
+@both
 async def test_what_nobody_refers_to_goes_once_its_epoch_is_over(kind: type[Store], tmp_path: Path) -> None:
     """A file that was written and never committed may still be committed, as long as its epoch lasts; not after."""
     store, other = kind(tmp_path / "store"), kind(tmp_path / "store")
@@ -122,6 +126,7 @@ async def test_what_nobody_refers_to_goes_once_its_epoch_is_over(kind: type[Stor
     await other.aclose()
 
 
+@both
 async def test_a_sweep_in_the_middle_of_reading_is_no_damage(
     kind: type[Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
