@@ -35,7 +35,7 @@ CAP = 64
 def cases(plan: Plan) -> Iterator[Case]:
     """500s for half a second, five and sixty; 429s for three, without a hint, with a short and with a long one."""
     effort, seed = plan.effort, plan.seed
-    rows = effort.pick(400, 600, 4_000)
+    rows = effort.pick(400, 400, 4_000)
     outages = [
         ("500s for 0.5 s", Change(at_s=BEGIN_S, reject=500), 0.5),
         ("500s for 5 s", Change(at_s=BEGIN_S, reject=500), 5.0),

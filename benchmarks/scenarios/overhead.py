@@ -54,7 +54,7 @@ def cases(plan: Plan) -> Iterator[Case]:
             name = f"{columns} model columns, {cells} cells, memory"
             runs = min(plan.runs, {10_000: 2, 100_000: 2}.get(cells, 3))
             yield Case(name, partial(_engine, columns, cells, seed, models=True, durable=False), runs)
-    some = effort.pick(200, 2_000, 20_000)
+    some = effort.pick(200, 1_500, 20_000)
     for columns in (wide[0], wide[-1]) if effort is Effort.QUICK else wide:
         yield Case(
             f"{columns} local columns, {some} cells, memory",
