@@ -9,12 +9,13 @@ from __future__ import annotations
 import random
 import time
 from contextlib import AsyncExitStack
+from math import inf
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 import anyio
 import structlog
 
-from ..errors import ResultCorrupt, StoreError
+from ..errors import HeadgateError, ResultCorrupt, StoreError
 from ..wakeup import Wakeup
 from .core import Ask, OutboxCore, Send
 from .ports import DeliveryFailed
@@ -32,6 +33,9 @@ __all__ = ["Outbox"]
 T = TypeVar("T")
 
 _LOG = structlog.get_logger("headgate")
+
+_RECORDS_PER_SLOT = 4
+"""So many answers for each slot may wait for the store; then nothing more is sent until it is back."""
 
 _STORE_PAUSE_S = 0.5
 """How long after a store that did not answer it is asked again; its own errors say nothing about when."""
@@ -69,7 +73,7 @@ class Outbox:
         self._wakeup = Wakeup()
         self._stack = AsyncExitStack()
         self._busy = 0
-        self._leaving = False
+        self._entered = self._leaving = False
         self._idle = anyio.Event()
 
     async def __aenter__(self) -> Self:
@@ -79,6 +83,7 @@ class Outbox:
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
             self._tasks.start_soon(self._pump)
             self._stack = stack.pop_all()
+        self._entered = True
         return self
 
     async def __aexit__(
@@ -90,7 +95,9 @@ class Outbox:
             with anyio.move_on_after(self._options.grace_s):
                 while self._busy:
                     await self._idle.wait()
+        self._leaving = True
         self._tasks.cancel_scope.cancel()
+        self._idle.set()  # who waits for the end of what will not be sent any more is told
         try:
             return await self._stack.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
@@ -100,18 +107,25 @@ class Outbox:
         """Take ``body`` for ``destination``; durable on return. False if ``key`` was taken before, in any life.
 
         ``receiver`` is the incarnation of the receiver that waits for it, where the request said so. Raises StoreError:
-        then it was not taken.
+        then it was not taken; and HeadgateError outside of the block.
         """
+        self._check_inside()
         item = Item(key, destination, self._clock(), receiver)
-        if not await self._deliveries.add(item, body):
-            return False
-        self._core.add(item)
+        # Cancelled in between, it would be kept and never sent: adding it again says that it is there already.
+        with anyio.CancelScope(shield=True):
+            if not await self._deliveries.add(item, body):
+                return False
+            self._core.add(item)
         self._wakeup.set()
         return True
 
     async def drained(self) -> None:
-        """Return once everything that was added has come to its end, and that is durable."""
+        """Return once everything that was added has come to its end, and that is durable.
+
+        Raises HeadgateError if the block is left before that: the rest is for another life.
+        """
         while len(self._core) or self._busy:
+            self._check_inside()
             await self._idle.wait()
 
     def __len__(self) -> int:
@@ -127,10 +141,12 @@ class Outbox:
 
     async def _pump(self) -> None:
         while not self._leaving:
-            for one in self._core.take(anyio.current_time()):
+            # What was answered holds no slot while it is being recorded: a store that is away must not pile it up.
+            room = self._busy < _RECORDS_PER_SLOT * self._options.slots
+            for one in self._core.take(anyio.current_time()) if room else ():
                 self._busy += 1
                 self._tasks.start_soon(self._attend, one)
-            await self._wakeup.wait(self._core.next_tick(anyio.current_time()))
+            await self._wakeup.wait(self._core.next_tick(anyio.current_time()) if room else inf)
 
     async def _attend(self, one: Send | Ask) -> None:
         try:
@@ -199,6 +215,10 @@ class Outbox:
                     raise
                 _LOG.warning("outbox_store_unavailable", error=str(error))
             await anyio.sleep(_STORE_PAUSE_S)
+
+    def _check_inside(self) -> None:
+        if self._leaving or not self._entered:
+            raise HeadgateError("the outbox is not open: use it inside of 'async with Outbox(...) as outbox'")
 
     async def _close(self) -> None:
         with anyio.CancelScope(shield=True):

@@ -52,7 +52,10 @@ class Deliveries(Protocol):
     """
 
     async def add(self, item: Item, body: bytes) -> bool:
-        """Keep an item; False if its key is kept already, or has come to its end before (D3)."""
+        """Keep an item; False if its key is kept already, or has come to its end before (D3).
+
+        If it raises, nothing is kept.
+        """
         ...
 
     async def body(self, key: str) -> bytes:

@@ -18,6 +18,7 @@ from anyio import to_thread
 from ..errors import ResultCorrupt
 from . import rules, run_sweep, sqlite_records
 from .disk import LocalDisk
+from .handle import Handle
 from .ports import TERMINAL, Durability, Swept
 from .run_logs import PACK_AFTER, RunLogs
 from .sqlite_writer import Writer
@@ -139,29 +140,19 @@ class FileStore:
             raise
 
 
-class FileRun:
+class FileRun(Handle):
     """A :class:`~headgate.storage.ports.RunHandle` on a run in a directory."""
 
     def __init__(self, writer: Writer, logs: RunLogs, opened: sqlite_records.Opened, max_payload: int) -> None:
+        super().__init__(opened)
         self._writer = writer
         self._logs = logs
         self._opened = opened
         self._max_payload = max_payload
-        self._closed = False
-
-    @property
-    def info(self) -> RunInfo:
-        """The run as it was when this handle opened it."""
-        return self._opened.info
-
-    @property
-    def learned(self) -> bytes | None:
-        """See :meth:`headgate.storage.ports.RunHandle.learned`."""
-        return self._opened.learned
 
     async def commit(self, batch: Batch) -> None:
         """See :meth:`headgate.storage.ports.RunHandle.commit`."""
-        self._check_open()
+        self.check_open()
         run, kept = self.info.run, batch
 
         def prepare() -> int:
@@ -174,7 +165,7 @@ class FileRun:
 
     async def load(self, first: int, last: int) -> list[StoredRow]:
         """See :meth:`headgate.storage.ports.RunHandle.load`."""
-        self._check_open()
+        self.check_open()
         run = self.info.run
 
         def work(connection: sqlite3.Connection) -> list[StoredRow]:
@@ -190,7 +181,7 @@ class FileRun:
 
     async def find(self, row_ids: Sequence[str]) -> dict[str, int]:
         """See :meth:`headgate.storage.ports.RunHandle.find`."""
-        self._check_open()
+        self.check_open()
         run = self.info.run
 
         def work(connection: sqlite3.Connection) -> dict[str, int]:
@@ -201,13 +192,5 @@ class FileRun:
 
     async def finish(self, status: str) -> None:
         """See :meth:`headgate.storage.ports.RunHandle.finish`."""
-        self._check_open()
+        self.check_open()
         await self._writer.run(lambda _: self._logs.finish(self._opened, status), subject=self.info.run)
-
-    async def aclose(self) -> None:
-        """Give the handle up."""
-        self._closed = True
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise rules.closed(f"this handle of run {self.info.run!r}")

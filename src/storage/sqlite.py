@@ -24,6 +24,7 @@ from anyio import to_thread
 from ..errors import ConfigError, ResultCorrupt
 from . import rules, sqlite_records, sqlite_sweep
 from .disk import LocalDisk
+from .handle import Handle
 from .payload_files import TEMPORARY_S, PayloadFiles
 from .ports import TERMINAL, Durability, Swept
 from .sqlite_file import WritableFile
@@ -170,7 +171,7 @@ class SqliteStore:
             rows = self._read_batch(run, rows[-1].record.row + 1, batch) if len(rows) == batch else []
 
 
-class SqliteRun:
+class SqliteRun(Handle):
     """A :class:`~headgate.storage.ports.RunHandle` on a run in a SQLite file."""
 
     def __init__(
@@ -181,26 +182,16 @@ class SqliteRun:
         max_payload: int,
         clock: Callable[[], float],
     ) -> None:
+        super().__init__(opened)
         self._writer = writer
         self._opened = opened
         self._payloads = payloads
         self._max_payload = max_payload
         self._clock = clock
-        self._closed = False
-
-    @property
-    def info(self) -> RunInfo:
-        """The run as it was when this handle opened it."""
-        return self._opened.info
-
-    @property
-    def learned(self) -> bytes | None:
-        """See :meth:`headgate.storage.ports.RunHandle.learned`."""
-        return self._opened.learned
 
     async def commit(self, batch: Batch) -> None:
         """See :meth:`headgate.storage.ports.RunHandle.commit`."""
-        self._check_open()
+        self.check_open()
         opened, kept = self._opened, batch
 
         # All that looks at every record is done in the thread: a batch may hold a million of them.
@@ -214,7 +205,7 @@ class SqliteRun:
 
     async def load(self, first: int, last: int) -> list[StoredRow]:
         """See :meth:`headgate.storage.ports.RunHandle.load`."""
-        self._check_open()
+        self.check_open()
         run = self.info.run
 
         def work(connection: sqlite3.Connection) -> list[StoredRow]:
@@ -229,23 +220,15 @@ class SqliteRun:
 
     async def find(self, row_ids: Sequence[str]) -> dict[str, int]:
         """See :meth:`headgate.storage.ports.RunHandle.find`."""
-        self._check_open()
+        self.check_open()
         run = self.info.run
         return await self._writer.run(lambda connection: sqlite_records.find(connection, run, row_ids), writes=False)
 
     async def finish(self, status: str) -> None:
         """See :meth:`headgate.storage.ports.RunHandle.finish`."""
-        self._check_open()
+        self.check_open()
         opened, now = self._opened, self._clock()
         await self._writer.run(lambda connection: sqlite_records.finish(connection, opened, status, now))
-
-    async def aclose(self) -> None:
-        """Give the handle up."""
-        self._closed = True
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise rules.closed(f"this handle of run {self.info.run!r}")
 
 
 @contextmanager

@@ -227,3 +227,31 @@ def test_outcomes_under_the_same_fingerprint_are_all_on_record(make_store: Calla
         await store.aclose()
 
     anyio.run(main)
+
+
+def test_a_group_is_asked_again_about_the_rows_that_failed(make_store: Callable[[], RunStore]) -> None:
+    fails = {2, 5}
+    asked: list[list[int]] = []
+
+    def grouped() -> headgate.Pipeline:
+        pipeline = headgate.Pipeline("groups")
+
+        @pipeline.column(scope="group")
+        def tenfold(row: list[int]) -> list[Any]:
+            asked.append(row)
+            return [ValueError("no") if one in fails else 10 * one for one in row]
+
+        @pipeline.column
+        def more(tenfold: int) -> int:
+            return tenfold + 1
+
+        return pipeline
+
+    first = run(make_store(), grouped(), 8, group_size=4)
+    assert (first.done, first.failed) == (6, 2)
+    fails.clear()
+    asked.clear()
+    again = run(make_store(), grouped(), 8, group_size=4, retry_failed=True)
+    assert (again.done, again.failed) == (8, 0)
+    assert asked == [[2, 5]]
+    assert [row["more"] for row in again.results()] == [1, 11, 21, 31, 41, 51, 61, 71]

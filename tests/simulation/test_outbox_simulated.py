@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate.errors import ConfigError, ResultCorrupt, StoreError, StoreUnavailable
+from headgate.errors import ConfigError, HeadgateError, ResultCorrupt, StoreError, StoreUnavailable
 from headgate.outbox import (
     Answer,
     DeliveryFailed,
@@ -410,5 +410,73 @@ def test_who_asked_for_an_item_is_known_in_the_next_life() -> None:
             await anyio.sleep(2)
         (kept,) = await deliveries.load()
         assert kept.item.receiver == "boot 1"
+
+    run_virtual(main)
+
+
+def test_an_item_whose_adding_is_cancelled_is_sent_all_the_same() -> None:
+    """It was durable, and never sent before the next life: adding it again said that it was there."""
+
+    class Slow(MemoryDeliveries):
+        async def add(self, item: Item, body: bytes) -> bool:
+            added = await super().add(item, body)
+            await anyio.sleep(1)
+            return added
+
+    async def main() -> None:
+        world, deliveries = World(Random(1)), Slow()
+        world.known["north"] = {"a"}
+        async with Outbox(deliveries, world) as outbox:
+            with anyio.move_on_after(0.5):
+                await outbox.add("a", "north", b"a")
+            with anyio.fail_after(60):
+                await outbox.drained()
+        assert deliveries.ended == {"a": (Answer.ACK, "")}
+
+    run_virtual(main)
+
+
+def test_who_waits_for_an_outbox_that_is_left_is_told() -> None:
+    async def main() -> None:
+        world, deliveries, outbox = simulate(first_pause_s=100.0)
+        world.down.add("north")  # nothing is in flight when the block is left: it waits for its next attempt
+        with pytest.raises(HeadgateError, match="async with"):
+            await outbox.add("early", "north", b"early")
+
+        async def wait() -> None:
+            with pytest.raises(HeadgateError, match="async with"):
+                await outbox.drained()
+
+        async with anyio.create_task_group() as tasks, outbox:
+            await add(outbox, world, "a")
+            tasks.start_soon(wait)
+            await anyio.sleep(1)
+        with pytest.raises(HeadgateError, match="async with"):
+            await outbox.add("late", "north", b"late")
+        assert [kept.item.key for kept in await deliveries.load()] == ["a"]
+
+    run_virtual(main)
+
+
+def test_a_store_that_is_away_holds_deliveries_up_before_answers_pile_up() -> None:
+    class Away(MemoryDeliveries):
+        away = True
+
+        async def end(self, ended: Sequence[tuple[str, Answer, str]]) -> None:
+            if self.away:
+                raise StoreUnavailable("away")
+            await super().end(ended)
+
+    async def main() -> None:
+        world, deliveries = World(Random(1)), Away()
+        async with Outbox(deliveries, world, options=OutboxOptions(slots=4)) as outbox:
+            for number in range(200):
+                await add(outbox, world, f"a{number}")
+            await anyio.sleep(100)
+            assert len(world.got) <= 5 * 4
+            deliveries.away = False
+            with anyio.fail_after(600):
+                await outbox.drained()
+        assert len(deliveries.ended) == 200
 
     run_virtual(main)

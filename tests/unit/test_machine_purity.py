@@ -107,6 +107,7 @@ SHELLS = {
     "storage/generations.py": "works on files",
     "storage/group_work.py": "owns tasks",
     "storage/job_thread.py": "owns a thread",
+    "storage/handle.py": "is awaited",
     "storage/memory.py": "reads the clock, is awaited",
     "storage/opening.py": "looks at paths",
     "storage/payload_files.py": "works on files",
