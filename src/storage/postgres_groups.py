@@ -73,7 +73,7 @@ class PostgresSharedRun(PostgresRun):
 
     async def commit(self, batch: Batch) -> None:
         """See :meth:`headgate.storage.sharing.SharedRun`."""
-        self._check_open()
+        self.check_open()
         await self._writer.commit(self._opened, batch, self._max_payload, self._touched(batch))
 
     async def extend(self, rows: int) -> None:
@@ -113,7 +113,7 @@ class PostgresSharedRun(PostgresRun):
 
     async def _ask(self, query: LiteralString, **given: object) -> list[tuple[Any, ...]]:
         """Return what ``query`` finds. Raises FencedOut, which is why it may find nothing."""
-        self._check_open()
+        self.check_open()
         opened = self._opened
         parameters = {"run": opened.number, "epoch": opened.info.epoch, **given}
 
