@@ -29,7 +29,7 @@ from .open_rows import OpenRows
 from .options import RunKeywords, RunOptions
 from .plan import plan_columns
 from .records import Records
-from .requests import Outside, Sender, requester
+from .requests import Outside, Requester, Sender, requester
 from .resuming import open_run
 from .rows import RowId, Rows, RowSource
 from .runs import Run
@@ -83,6 +83,7 @@ class Engine:
         self._threads = threads
         self._tasks: TaskGroup | None = None
         self._runs: dict[str, Run] = {}
+        self._around: Requester | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -93,6 +94,7 @@ class Engine:
         await self.admission.__aenter__()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
+        self._around = requester.get()
         requester.set(Outside(Sender(self.admission, self._classifier, Meter(anyio.current_time()), "engine")))
         return self
 
@@ -100,7 +102,7 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._tasks is not None
-        requester.set(None)
+        requester.set(self._around)  # an engine inside another one, or inside a column body, was only its guest
         try:
             if kind is None:
                 await self._finish_runs()

@@ -11,6 +11,7 @@ import pytest
 import headgate
 from headgate.errors import ConfigError, FingerprintMismatch, HeadgateError, RowFailed
 from headgate.testing import run_virtual
+from headgate.values import ResourceKey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -419,3 +420,25 @@ def test_who_waits_for_a_run_is_not_cancelled_with_it(backend: Backend) -> None:
     (error,) = met
     assert isinstance(error, HeadgateError)
     assert "engine was left" in str(error)
+
+
+@both
+def test_an_engine_inside_another_is_only_its_guest(backend: Backend) -> None:
+    """Leaving the inner engine left the code around it, a column body or the outer engine's user, without any."""
+
+    async def body(row: int) -> int:
+        inner = await headgate.amap(echo, 1, name="inner", model="x/b")
+        async with headgate.request("x/a"):
+            return inner.done + row
+
+    async def main() -> None:
+        async with headgate.Engine(limits={"*": {"concurrency": 2}}) as outer:
+            async with headgate.Engine() as inner, headgate.request("x/b"):
+                assert inner.admission.pressure(ResourceKey.parse("x/b")).in_flight == 1
+            async with headgate.request("x/a"):
+                assert outer.admission.pressure(ResourceKey.parse("x/a")).in_flight == 1
+            run = await outer.start(asking(body), 2)
+            report = await run.wait()
+            assert report.status == "completed", report.failures
+
+    run_virtual(main, backend=backend)
