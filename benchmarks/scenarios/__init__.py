@@ -18,6 +18,8 @@ from . import (
     parked,
     pressure,
     quality,
+    replicas,
+    stores,
     unknown_limit,
 )
 
@@ -42,7 +44,9 @@ SCENARIOS: Mapping[str, Scenario] = {
         outage.SCENARIO,
         lag.SCENARIO,
         memory.SCENARIO,
+        stores.SCENARIO,
         crash.SCENARIO,
+        replicas.SCENARIO,
         admission.SCENARIO,
         unknown_limit.SCENARIO,
     )

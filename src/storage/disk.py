@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import Protocol
 
 from ..errors import StoreError, StoreFull, StoreUnavailable, StoreUnsupported
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["Disk", "LocalDisk", "meaning_of"]
 
@@ -67,6 +65,10 @@ class Disk(Protocol):
 
     def names(self, path: Path) -> list[str]:
         """Return the names in a directory, in no order. Raises FileNotFoundError."""
+        ...
+
+    def size(self, path: Path) -> int:
+        """Return the bytes of all files below a directory, 0 if it is not there. What comes and goes may be counted."""
         ...
 
     def changed_at(self, path: Path) -> float:
@@ -133,6 +135,10 @@ class LocalDisk:
         """See :meth:`Disk.names`."""
         return [entry.name for entry in path.iterdir()]
 
+    def size(self, path: Path) -> int:
+        """See :meth:`Disk.size`."""
+        return sum(_size(Path(folder, name)) for folder, _, names in os.walk(path) for name in names)
+
     def changed_at(self, path: Path) -> float:
         """See :meth:`Disk.changed_at`."""
         return path.stat().st_mtime
@@ -140,6 +146,13 @@ class LocalDisk:
     def same(self, path: Path, name: Path) -> bool:
         """See :meth:`Disk.same`."""
         return path.samefile(name)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def meaning_of(error: OSError, path: Path) -> StoreError:

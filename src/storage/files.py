@@ -17,6 +17,7 @@ from anyio import to_thread
 
 from ..errors import ResultCorrupt
 from . import rules, run_sweep, sqlite_records
+from .bounded_disk import BoundedDisk
 from .disk import LocalDisk
 from .handle import Handle
 from .ports import TERMINAL, Durability, Swept
@@ -39,8 +40,9 @@ class FileStore:
     """A :class:`~headgate.storage.ports.RunStore` in a directory. Nothing is made or read before the first use.
 
     ``root`` may lie on a shared file system that has hard links and syncs directories, as NFS has; ``probe`` tries.
-    ``max_payload`` is the bytes of one value, ``pack_after`` the commits after which they are gathered in one file,
-    ``clock`` gives wall-clock seconds, ``disk`` performs the operations.
+    ``max_payload`` is the bytes of one value, ``max_bytes`` of all files below ``root``, about: what would pass it is
+    StoreFull; sweeping makes room. ``pack_after`` is the commits after which they are gathered in one file, ``clock``
+    gives wall-clock seconds, ``disk`` performs the operations.
     """
 
     durability = Durability.HOST
@@ -50,6 +52,7 @@ class FileStore:
         root: str | PathLike[str],
         *,
         max_payload: int = rules.MAX_PAYLOAD,
+        max_bytes: int | None = None,
         pack_after: int = PACK_AFTER,
         clock: Callable[[], float] = time.time,
         disk: Disk | None = None,
@@ -58,7 +61,8 @@ class FileStore:
         self._root, self._disk, self._clock = root, disk, clock
         self._closed = False
         self._max_payload = max_payload
-        self._logs = RunLogs(disk, root, self.durability, clock, pack_after=pack_after)
+        written = disk if max_bytes is None else BoundedDisk(disk, root, max_bytes)
+        self._logs = RunLogs(written, root, self.durability, clock, pack_after=pack_after)
         self._writer = Writer(self._logs)
         self._reading = RunLogs(disk, root, self.durability, clock)
         self._lock = threading.Lock()  # guards _reading: its users may be in any thread

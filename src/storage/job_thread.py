@@ -4,7 +4,9 @@ While the thread is busy with a group, for the disk mostly, the next jobs gather
 Who owns it says how a group is done; here is the rest: handing in with a bound, waking those who wait with one call
 per event loop, ending, and what happens if nobody ends it.
 
-A task that is cancelled while it waits leaves its job in the queue: it is done and nobody hears of it.
+Jobs are done in the order in which they were handed in. Beyond the bound they stand in line, and the thread itself
+lets as many in as there is room for: no task is woken but by the end of its job. A task that is cancelled takes its
+job out of the line; once it was taken in, it is done and nobody hears of it.
 
 Prior art: group commit as in every database's log writer.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -24,12 +27,12 @@ from .signals import Signal, send
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["Job", "JobThread"]
+__all__ = ["GROUP", "Job", "JobThread"]
 
 W = TypeVar("W")
 
-_QUEUE_LIMIT: Final = 256
-"""Jobs that may wait; further ones wait for room in their own tasks. Also the largest group."""
+GROUP: Final = 1024
+"""Jobs of one group, and of the next one while it gathers. Further ones stand in line, and belong to their tasks."""
 _LEAVE_S: Final = 60.0
 """How long the end of the process may wait for the jobs of a store that nobody closed."""
 
@@ -67,15 +70,19 @@ class JobThread(Generic[W]):
         self._lock = threading.Lock()
         self._closing = False
         self._ended = False
-        self._want_room: list[Signal] = []
+        self._line: OrderedDict[Job[W], None] = OrderedDict()
         self._want_end: list[Signal] = []
 
     async def do(self, work: W) -> object:
         """Hand ``work`` in and return its result. Raises its error, StoreError when closed."""
         job = Job(work, Signal())
-        while (room := self._hand_in(job)) is not None:
-            await room.wait()
-        await job.done.wait()
+        self._hand_in(job)
+        try:
+            await job.done.wait()
+        except BaseException:
+            with self._lock:
+                self._line.pop(job, None)
+            raise
         if job.error is not None:
             raise job.error
         return job.result
@@ -83,7 +90,7 @@ class JobThread(Generic[W]):
     @property
     def waiting(self) -> int:
         """How many jobs wait for the thread to take them."""
-        return self._jobs.qsize()
+        return self._jobs.qsize() + len(self._line)
 
     @property
     def closing(self) -> bool:
@@ -110,8 +117,8 @@ class JobThread(Generic[W]):
             job.settled = True
         send(job.done for job in told)
 
-    def _hand_in(self, job: Job[W]) -> Signal | None:
-        """Queue the job, or return the signal that says when to try again."""
+    def _hand_in(self, job: Job[W]) -> None:
+        """Queue the job, or put it in line. Raises StoreError when closed."""
         with self._lock:
             if self._closing:
                 raise rules.closed(self._name)
@@ -119,12 +126,10 @@ class JobThread(Generic[W]):
                 self._start()
             elif not self._thread.is_alive():
                 raise StoreError(f"{self._name}: its writer thread is gone; open a store after a fork, not before it")
-            if self._jobs.qsize() < _QUEUE_LIMIT:
+            if self._jobs.qsize() < GROUP and not self._line:
                 self._jobs.put(job)
-                return None
-            room = Signal()
-            self._want_room.append(room)
-            return room
+            else:
+                self._line[job] = None
 
     def _start(self) -> None:
         # A daemon, because a store that nobody closed must not keep the process from ending; what was handed
@@ -136,7 +141,12 @@ class JobThread(Generic[W]):
     def _close(self) -> None:
         if not self._closing:
             self._closing = True
+            self._let_in(len(self._line))
             self._jobs.put(None)
+
+    def _let_in(self, most: int) -> None:
+        for _ in range(min(most, len(self._line))):
+            self._jobs.put(self._line.popitem(last=False)[0])
 
     def _leave(self) -> None:
         with self._lock:
@@ -164,14 +174,13 @@ class JobThread(Generic[W]):
         try:
             while head is not None:
                 jobs.append(head)
-                if len(jobs) == _QUEUE_LIMIT:
+                if len(jobs) == GROUP:
                     break
                 head = self._jobs.get_nowait()
         except Empty:
             pass
         with self._lock:
-            waiting, self._want_room = self._want_room, []
-        send(waiting)
+            self._let_in(GROUP - self._jobs.qsize())
         # None is put in last, so whoever takes it has taken everything.
         return jobs, head is not None
 
@@ -180,7 +189,8 @@ class JobThread(Generic[W]):
         self._end()
         with self._lock:
             self._closing = self._ended = True
-            waiting, self._want_end, self._want_room = [*self._want_room, *self._want_end], [], []
+            waiting, self._want_end = self._want_end, []
+            self._let_in(len(self._line))
         jobs = [job for job in jobs if not job.settled]
         while not self._jobs.empty():
             jobs.extend(job for job in [self._jobs.get()] if job is not None)

@@ -48,8 +48,10 @@ class PostgresStore:
     ``dsn`` is an address as PostgreSQL's own programs take it (``postgresql://user@host/database``), ``schema`` where
     the tables are. ``durability`` HOST lets each commit wait for the server's disk (and for synchronous standbys, if
     the server has them), PROCESS does not: a crash of the server then loses the last moments. ``reconnect_s`` is how
-    long a server that was lost is waited for before a call is StoreUnavailable, ``max_payload`` the bytes of one value,
-    ``clock`` gives wall-clock seconds. Raises ConfigError for options that cannot be meant.
+    long a server that was lost is waited for before a call is StoreUnavailable, ``max_payload`` the bytes of one
+    value, ``max_bytes`` those of all tables and indexes, about: a commit that would pass it is StoreFull, and VACUUM
+    FULL after a sweep makes room. ``clock`` gives wall-clock seconds. Raises ConfigError for options that cannot be
+    meant.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class PostgresStore:
         durability: Durability = Durability.HOST,
         reconnect_s: float = 10.0,
         max_payload: int = rules.MAX_PAYLOAD,
+        max_bytes: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if durability not in _LEVELS:
@@ -74,7 +77,7 @@ class PostgresStore:
         self._reconnect_s = reconnect_s
         self._max_payload = max_payload
         self._clock = clock
-        self._writer = PostgresWriter(self._link(lambda connection: bring_up(connection, schema)))
+        self._writer = PostgresWriter(self._link(lambda connection: bring_up(connection, schema)), max_bytes)
         self._reader = self._link(lambda connection: None)
         self._reading = threading.Lock()
         self._found = False  # whether there is a store in the schema

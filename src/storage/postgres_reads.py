@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .ports import Durability
 
-__all__ = ["columns", "find", "fingerprints", "learned", "load", "read_info", "read_spent"]
+__all__ = ["columns", "find", "fingerprints", "learned", "load", "read_info", "read_spent", "size"]
 
 _RUN: Final = "SELECT id, epoch, status, created_at, finished_at, swept FROM run WHERE name = %s"
 _COLUMNS: Final = "SELECT name, number FROM run_column WHERE run = %s ORDER BY id"
@@ -47,6 +47,9 @@ _SPENT: Final = """SELECT name, sum(input_tokens)::bigint, sum(output_tokens)::b
     UNION ALL SELECT g.number, c.name
         FROM generation AS g JOIN run_column AS c ON c.run = g.run AND c.id = g.place WHERE g.run = %(run)s
 ) AS named ON named.number = col GROUP BY name"""
+
+_SIZE: Final = """SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
+    WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'"""
 
 _MOST: Final = 2**62
 
@@ -121,6 +124,14 @@ def read_spent(connection: Connection[Any], run: str) -> dict[str, Usage]:
     with _at_one_moment(connection):
         sums = connection.execute(_SPENT, {"run": _run(connection, run)[0]}).fetchall()
     return {unpacked(name): Usage(tokens_in, tokens_out) for name, tokens_in, tokens_out in sums}
+
+
+def size(connection: Connection[Any]) -> int:
+    """Return the bytes of all tables with their indexes."""
+    found = connection.execute(_SIZE).fetchone()
+    assert found is not None
+    bytes_on_disk: int = found[0]
+    return bytes_on_disk
 
 
 @contextmanager

@@ -23,11 +23,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar, cast
 
-from ..errors import StoreError, StoreUnavailable
-from . import postgres_records, rules
+from ..errors import StoreError, StoreFull, StoreUnavailable
+from . import postgres_reads, postgres_records, rules
 from .job_thread import Job, JobThread
 from .postgres_merge import merge
 from .postgres_records import Refused
+from .room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -43,6 +44,8 @@ T = TypeVar("T")
 _GROUP_BYTES: Final = 16 * 1024 * 1024
 """Payload of one statement, unless a single batch has more. A message of PostgreSQL holds 1 GiB at most."""
 _BATCH_BYTES: Final = 512 * 1024 * 1024
+_RECORD_BYTES: Final = 256
+"""What a record takes in tables and indexes beside its values, about. The truth is measured now and then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,15 @@ class _Waiting(NamedTuple):
 
 
 class PostgresWriter:
-    """Does commits and calls on one connection in one thread. Safe to use from several event loops."""
+    """Does commits and calls on one connection in one thread. Safe to use from several event loops.
 
-    def __init__(self, link: Link) -> None:
+    What would let the tables have more than ``max_bytes`` is StoreFull.
+    """
+
+    def __init__(self, link: Link, max_bytes: int | None = None) -> None:
         self._link = link
+        self._max_bytes = max_bytes
+        self._room = None if max_bytes is None else Room(max_bytes)
         self._thread: JobThread[_Work] = JobThread(link.where, self._serve, link.close)
         self._sequence = 0  # grows with each statement, and so for each opening
 
@@ -149,6 +157,7 @@ class PostgresWriter:
         try:
             merged = merge((waiting.commit.batch for waiting in group), opened.columns)
             claims = frozenset[tuple[int, int]]().union(*(waiting.commit.claims for waiting in group))
+            self._take_room(sum(_on_disk(waiting) for waiting in group))
             self._link.do(lambda found: postgres_records.commit(found, opened, sequence, merged, claims))
         except StoreUnavailable as error:
             for waiting in group:
@@ -160,6 +169,13 @@ class PostgresWriter:
             middle = len(group) // 2
             for half in (group[:middle], group[middle:]):
                 self._commit(half)
+
+    def _take_room(self, size: int) -> None:
+        if self._room is not None and not self._room.take(size, lambda: self._link.do(postgres_reads.size)):
+            raise StoreFull(
+                f"{self._link.where}: max_bytes is {self._max_bytes:,} and about {size:,} more do not fit: "
+                "allow more, or sweep and VACUUM FULL, and resume; what was acknowledged is safe"
+            )
 
     def _explained(self, commit: _Commit, error: Exception) -> tuple[Exception, BaseException | None]:
         """Return what a commit that failed with ``error`` is to raise, and its cause."""
@@ -174,6 +190,12 @@ class PostgresWriter:
     def _next(self) -> int:
         self._sequence += 1
         return self._sequence
+
+
+def _on_disk(waiting: _Waiting) -> int:
+    batch = waiting.commit.batch
+    records = len(batch.rows) + len(batch.cells) + len(batch.held) + len(batch.spent)
+    return waiting.size + records * _RECORD_BYTES
 
 
 def _groups(commits: Iterable[_Waiting]) -> Iterator[list[_Waiting]]:

@@ -23,6 +23,7 @@ from anyio import to_thread
 
 from ..errors import ConfigError, ResultCorrupt
 from . import rules, sqlite_records, sqlite_sweep
+from .bounded_disk import BoundedDisk
 from .disk import LocalDisk
 from .handle import Handle
 from .payload_files import TEMPORARY_S, PayloadFiles
@@ -49,8 +50,8 @@ class SqliteStore:
     ``durability`` HOST flushes each group commit to the disk, PROCESS leaves that to the system and is
     faster. ``busy_timeout_s`` is how long another process may hold the file before a commit is
     StoreUnavailable, ``max_payload`` the bytes of one value, ``max_bytes`` the size at which the file is
-    StoreFull, ``clock`` gives wall-clock seconds. Raises ConfigError for a durability that one file cannot
-    give.
+    StoreFull, and so are the payloads beside it, ``clock`` gives wall-clock seconds. Raises ConfigError for
+    a durability that one file cannot give.
     """
 
     def __init__(
@@ -72,7 +73,8 @@ class SqliteStore:
         synchronous = _SYNCHRONOUS[durability]
         directory = self._path.with_name(f"{self._path.name}-payloads")
         lasting = durability is Durability.HOST
-        self._payloads = PayloadFiles(LocalDisk(), directory, below=self._path.parent, lasting=lasting)
+        disk = LocalDisk() if max_bytes is None else BoundedDisk(LocalDisk(), directory, max_bytes)
+        self._payloads = PayloadFiles(disk, directory, below=self._path.parent, lasting=lasting)
         file = WritableFile(self._path, synchronous=synchronous, busy_timeout_s=busy_timeout_s, max_bytes=max_bytes)
         self._writer = Writer(file)
 

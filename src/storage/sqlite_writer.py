@@ -23,7 +23,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 from ..errors import StoreError
 from .job_thread import JobThread
@@ -31,7 +31,7 @@ from .sqlite_file import is_busy
 from .sqlite_schema import meaning_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from .job_thread import Job
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["Writer"]
 
 T = TypeVar("T")
+
+_GROUP_BYTES: Final = 16 * 1024 * 1024
+"""What one transaction writes, about, unless a single job writes more."""
 
 
 @dataclass(slots=True)
@@ -119,10 +122,9 @@ class Writer:
 
     def _serve(self, jobs: list[Job[_Work]]) -> None:
         for (writes, _), group in groupby(jobs, key=lambda job: (job.work.writes, job.work.subject)):
-            served = list(group)
-            if ready := [job for job in served if self._is_prepared(job)]:
-                self._perform(ready, writes=writes)
-            self._thread.settle(served)
+            for together in _of_bounded_size(self._prepared(group)):
+                self._perform(together, writes=writes)
+                self._thread.settle(together)
 
     def _perform(self, jobs: list[Job[_Work]], *, writes: bool) -> None:
         """Run jobs in one transaction and fill in what came of them. Never raises for a foreseen fault."""
@@ -143,13 +145,16 @@ class Writer:
             if writes:
                 self._file.wrote(sum(job.work.size for job in jobs))
 
-    def _is_prepared(self, job: Job[_Work]) -> bool:
-        """Prepare the job; False if that fails, and its error says why."""
-        try:
-            job.work.size = 0 if job.work.prepare is None else job.work.prepare()
-        except Exception as error:  # raised again where the job came from
-            job.error = error
-        return job.error is None
+    def _prepared(self, jobs: Iterable[Job[_Work]]) -> Iterator[Job[_Work]]:
+        """Prepare jobs. Those for which that fails are told why, and left out."""
+        for job in jobs:
+            try:
+                job.work.size = 0 if job.work.prepare is None else job.work.prepare()
+            except Exception as error:  # raised again where the job came from
+                job.error = error
+                self._thread.settle([job])
+            else:
+                yield job
 
     def _transact(self, connection: sqlite3.Connection, jobs: list[Job[_Work]], *, writes: bool) -> None:
         self._file.begin(writes=writes)
@@ -177,3 +182,16 @@ class Writer:
             job.error = error
         if job.error is not None:
             connection.execute("ROLLBACK TO job")
+
+
+def _of_bounded_size(jobs: Iterable[Job[_Work]]) -> Iterator[list[Job[_Work]]]:
+    group: list[Job[_Work]] = []
+    size = 0
+    for job in jobs:
+        size += job.work.size
+        if group and size > _GROUP_BYTES:
+            yield group
+            group, size = [], job.work.size
+        group.append(job)
+    if group:
+        yield group

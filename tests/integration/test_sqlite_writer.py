@@ -13,6 +13,8 @@ import anyio
 import pytest
 
 from headgate.errors import StoreError
+from headgate.storage.job_thread import GROUP
+from headgate.storage.signals import Signal
 from headgate.storage.sqlite_file import WritableFile
 from headgate.storage.sqlite_writer import Writer
 
@@ -64,12 +66,12 @@ class Gathering:
 
     def __init__(self) -> None:
         self.statements: list[str] = []
-        self._running = threading.Event()
-        self._go_on = threading.Event()
+        self.running = threading.Event()
+        self.go_on = threading.Event()
 
     def hold(self, connection: sqlite3.Connection) -> None:
-        self._running.set()
-        self._go_on.wait(10.0)
+        self.running.set()
+        self.go_on.wait(10.0)
         connection.set_trace_callback(self.statements.append)
 
     async def of(self, writer: Writer, jobs: list[Callable[[sqlite3.Connection], int]]) -> list[int | Exception]:
@@ -84,11 +86,11 @@ class Gathering:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(writer.run, self.hold)
-            await anyio.to_thread.run_sync(self._running.wait)
+            await anyio.to_thread.run_sync(self.running.wait)
             for place in range(len(jobs)):
                 tasks.start_soon(one, place)
             await anyio.wait_all_tasks_blocked()
-            self._go_on.set()
+            self.go_on.set()
         return [outcomes[place] for place in range(len(jobs))]
 
     def count(self, word: str) -> int:
@@ -215,17 +217,90 @@ async def test_cancelled_closing_still_closes(tmp_path: Path) -> None:
     assert committed(tmp_path / "s.db") == {1}
 
 
-async def test_more_than_the_queue_holds_waits_for_room(tmp_path: Path) -> None:
+async def test_beyond_one_group_jobs_are_done_in_the_order_they_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nobody is woken but by the end of his own job: with a thousand who wait, waking them all costs more than
+    the commits."""
+    writer, held = new_writer(tmp_path / "s.db"), threading.Event()
+    await writer.run(make_tables)
+    came: list[int] = []
+    done: list[int] = []
+
+    async def twice(number: int) -> None:
+        for each in (number, number + 5000):
+            came.append(each)
+            await writer.run(lambda connection, each=each: done.append(insert(each)(connection)))
+
+    woken = 0
+    wake = Signal.set
+
+    def count(signal: Signal) -> None:
+        nonlocal woken
+        woken += 1
+        wake(signal)
+
+    monkeypatch.setattr(Signal, "set", count)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(writer.run, until(held))
+        await anyio.wait_all_tasks_blocked()
+        for number in range(GROUP + 900):
+            tasks.start_soon(twice, number)
+        await anyio.wait_all_tasks_blocked()
+        assert writer.waiting == GROUP + 900
+        held.set()
+    assert done == came
+    assert woken == len(done) + 1, "each once, and the job that held them"
+    await writer.aclose()
+
+
+async def test_who_is_cancelled_in_line_takes_his_job_along(tmp_path: Path) -> None:
+    """What waits beyond one group belongs to its task, so that nothing grows without bound."""
     writer, held = new_writer(tmp_path / "s.db"), threading.Event()
     await writer.run(make_tables)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(writer.run, until(held))
-        for number in range(1000):
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(2):
+            async with anyio.create_task_group() as inner:
+                for number in range(GROUP):
+                    inner.start_soon(writer.run, insert(number))
+                await anyio.wait_all_tasks_blocked()
+                inner.cancel_scope.cancel()
+            assert writer.waiting == GROUP
+        held.set()
+    assert await writer.run(lambda connection: connection.execute("SELECT count(*) FROM child").fetchone()) == (GROUP,)
+    await writer.aclose()
+
+
+async def test_closing_does_what_stands_in_line(tmp_path: Path) -> None:
+    writer, held = new_writer(tmp_path / "s.db"), threading.Event()
+    await writer.run(make_tables)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(writer.run, until(held))
+        await anyio.wait_all_tasks_blocked()
+        for number in range(GROUP + 20):
             tasks.start_soon(writer.run, insert(number))
         await anyio.wait_all_tasks_blocked()
-        assert writer.waiting <= 256
+        tasks.start_soon(writer.aclose)
+        await anyio.wait_all_tasks_blocked()
         held.set()
-    assert committed(tmp_path / "s.db") == set(range(1000))
+    assert committed(tmp_path / "s.db") == set(range(GROUP + 20))
+
+
+async def test_a_transaction_is_bounded_in_bytes(tmp_path: Path) -> None:
+    writer, gathering = new_writer(tmp_path / "s.db"), Gathering()
+    await writer.run(make_tables)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(writer.run, gathering.hold)
+        await anyio.to_thread.run_sync(gathering.running.wait)
+        for number in range(6):
+            work, size = insert(number), 10 * 1024 * 1024 if number < 3 else 0
+            tasks.start_soon(lambda work=work, size=size: writer.run(work, prepare=lambda: size))
+        await anyio.wait_all_tasks_blocked()
+        gathering.go_on.set()
+    assert committed(tmp_path / "s.db") == set(range(6))
+    assert gathering.count("COMMIT") == 4  # of the holding job, and of three groups of ten MiB each
     await writer.aclose()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,6 +135,16 @@ class CrashingDisk:
     def names(self, path: Path) -> list[str]:
         self._operate()
         return list(self._directory(path).names)
+
+    def size(self, path: Path) -> int:
+        found: list[File] = []
+
+        def visit(directory: Directory) -> None:
+            found.extend(thing for thing in directory.names.values() if isinstance(thing, File))
+
+        with suppress(FileNotFoundError):
+            _walk(self._directory(path), visit)
+        return sum(len(file.data) for file in found)
 
     def changed_at(self, path: Path) -> float:
         self._operate()

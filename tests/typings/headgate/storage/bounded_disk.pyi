@@ -1,0 +1,1 @@
+from src.storage.bounded_disk import *
