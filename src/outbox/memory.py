@@ -32,9 +32,9 @@ class MemoryDeliveries:
         self._kept[item.key] = Kept(item, 0, 0.0), body
         return True
 
-    async def body(self, key: str) -> bytes:
+    async def body(self, key: str) -> bytes | None:
         """See :meth:`headgate.outbox.ports.Deliveries.body`."""
-        return self._kept[key][1]
+        return self._kept[key][1] if key in self._kept else None
 
     async def postpone(self, key: str, attempts: int, not_before: float, receiver: str | None) -> None:
         """See :meth:`headgate.outbox.ports.Deliveries.postpone`."""

@@ -28,7 +28,8 @@ from .handle import Handle
 from .payload_files import TEMPORARY_S, PayloadFiles
 from .ports import TERMINAL, Durability, Swept
 from .sqlite_file import WritableFile
-from .sqlite_schema import check_identity, connect, meaning_of
+from .sqlite_format import connect, meaning_of
+from .sqlite_schema import STORE
 from .sqlite_writer import Writer
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ class SqliteStore:
         directory = self._path.with_name(f"{self._path.name}-payloads")
         lasting = durability is Durability.HOST
         self._payloads = PayloadFiles(LocalDisk(), directory, below=self._path.parent, lasting=lasting)
-        file = WritableFile(self._path, synchronous=synchronous, busy_timeout_s=busy_timeout_s, max_bytes=max_bytes)
+        file = WritableFile(
+            self._path, STORE, synchronous=synchronous, busy_timeout_s=busy_timeout_s, max_bytes=max_bytes
+        )
         self._writer = Writer(file)
 
     @property
@@ -131,7 +134,7 @@ class SqliteStore:
 
     def _remove_leftovers(self) -> int:
         """Remove the files that no run refers to, nor ever will; in a thread that may take its time."""
-        if not check_identity(self._path):
+        if not STORE.check_identity(self._path):
             return 0
         with _reading(self._path) as connection:
             epochs = sqlite_sweep.epochs(connection)
@@ -160,7 +163,7 @@ class SqliteStore:
 
     @contextmanager
     def _of(self, run: str) -> Generator[sqlite3.Connection]:
-        if not check_identity(self._path):
+        if not STORE.check_identity(self._path):
             raise rules.unknown_run(run)
         with _reading(self._path) as connection:
             yield connection

@@ -14,6 +14,7 @@ import pytest
 
 from headgate.errors import StoreError
 from headgate.storage.sqlite_file import WritableFile
+from headgate.storage.sqlite_schema import STORE
 from headgate.storage.sqlite_writer import Writer
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ TABLES = """CREATE TABLE parent (id INTEGER PRIMARY KEY);
 
 
 def new_writer(path: Path) -> Writer:
-    return Writer(WritableFile(path, synchronous="NORMAL", busy_timeout_s=5.0, max_bytes=None))
+    return Writer(WritableFile(path, STORE, synchronous="NORMAL", busy_timeout_s=5.0, max_bytes=None))
 
 
 def insert(number: int, parent: int | None = None) -> Callable[[sqlite3.Connection], int]:
