@@ -52,5 +52,9 @@ class MemoryDeliveries:
         """See :meth:`headgate.outbox.ports.Deliveries.load`."""
         return [kept for kept, _ in self._kept.values()]
 
+    async def runs(self) -> frozenset[str]:
+        """Return the runs whose results receivers of items will come for; see ``spare`` of a store's ``sweep``."""
+        return frozenset(kept.item.run for kept, _ in self._kept.values() if kept.item.run is not None)
+
     async def aclose(self) -> None:
         """Nothing to let go of."""

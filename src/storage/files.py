@@ -40,7 +40,8 @@ class FileStore:
 
     ``root`` may lie on a shared file system that has hard links and syncs directories, as NFS has; ``probe`` tries.
     ``max_payload`` is the bytes of one value, ``pack_after`` the commits after which they are gathered in one file,
-    ``clock`` gives wall-clock seconds, ``disk`` performs the operations.
+    ``retention_s`` what no sweep may keep less than, ``clock`` gives wall-clock seconds, ``disk`` performs the
+    operations.
     """
 
     durability = Durability.HOST
@@ -51,11 +52,14 @@ class FileStore:
         *,
         max_payload: int = rules.MAX_PAYLOAD,
         pack_after: int = PACK_AFTER,
+        retention_s: float = 0.0,
         clock: Callable[[], float] = time.time,
         disk: Disk | None = None,
     ) -> None:
         root, disk = Path(root).absolute(), disk or LocalDisk()
         self._root, self._disk, self._clock = root, disk, clock
+        rules.check_retention(retention_s)
+        self._retention_s = retention_s
         self._closed = False
         self._max_payload = max_payload
         self._logs = RunLogs(disk, root, self.durability, clock, pack_after=pack_after)
@@ -94,16 +98,16 @@ class FileStore:
             self._catch_up(run)
             return sqlite_records.read_spent(self._reading.connection(), run)
 
-    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL) -> Swept:
+    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`. Runs beside all else, in a thread of its own."""
-        rules.check_sweep(keep_s, statuses)
+        rules.check_sweep(keep_s, statuses, spare, self._retention_s)
         if self._closed:
             raise rules.closed(str(self._root))
 
         def work() -> Swept:
             logs = RunLogs(self._disk, self._root, self.durability, self._clock)
             try:
-                return run_sweep.sweep(logs, self._clock(), keep_s, statuses)
+                return run_sweep.sweep(logs, self._clock(), keep_s, statuses, spare)
             finally:
                 logs.close()
 

@@ -50,8 +50,8 @@ class SqliteStore:
     ``durability`` HOST flushes each group commit to the disk, PROCESS leaves that to the system and is
     faster. ``busy_timeout_s`` is how long another process may hold the file before a commit is
     StoreUnavailable, ``max_payload`` the bytes of one value, ``max_bytes`` the size at which the file is
-    StoreFull, ``clock`` gives wall-clock seconds. Raises ConfigError for a durability that one file cannot
-    give.
+    StoreFull, ``retention_s`` what no sweep may keep less than, ``clock`` gives wall-clock seconds. Raises
+    ConfigError for a durability that one file cannot give.
     """
 
     def __init__(
@@ -62,10 +62,13 @@ class SqliteStore:
         busy_timeout_s: float = 30.0,
         max_payload: int = rules.MAX_PAYLOAD,
         max_bytes: int | None = None,
+        retention_s: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if durability not in _SYNCHRONOUS:
             raise ConfigError(f"a SQLite store is durable at the level 'process' or 'host', not {str(durability)!r}")
+        rules.check_retention(retention_s)
+        self._retention_s = retention_s
         self._path = Path(path).absolute()  # wherever the process goes later
         self._durability = durability
         self._max_payload = max_payload
@@ -116,13 +119,13 @@ class SqliteStore:
         with self._of(run) as connection:
             return sqlite_records.read_spent(connection, run)
 
-    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL) -> Swept:
+    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`. The file gets no smaller: what is free is used again."""
-        rules.check_sweep(keep_s, statuses)
+        rules.check_sweep(keep_s, statuses, spare, self._retention_s)
         before = self._clock() - keep_s
 
         def work(connection: sqlite3.Connection) -> tuple[str, ...]:
-            runs = sqlite_sweep.ended(connection, before, statuses)
+            runs = sqlite_sweep.ended(connection, before, statuses, spare)
             for run in runs:
                 sqlite_sweep.drop(connection, run)
             return runs
