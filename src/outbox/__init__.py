@@ -10,7 +10,8 @@ from .http import HttpSender
 from .memory import MemoryDeliveries
 from .outbox import Outbox
 from .ports import Deliveries, DeliveryFailed, Kept, Reconciled, Sender
-from .values import Answer, Item, OutboxOptions, Reply
+from .sqlite import SqliteDeliveries
+from .values import Answer, Item, OutboxOptions, Reply, key_of
 
 __all__ = [
     "Answer",
@@ -25,4 +26,6 @@ __all__ = [
     "Reconciled",
     "Reply",
     "Sender",
+    "SqliteDeliveries",
+    "key_of",
 ]

@@ -35,6 +35,10 @@ class Breaker:
         """One went."""
         self._probing = self.opens_at > -inf
 
+    def unsent(self) -> None:
+        """One that went has not reached the destination, for reasons of ours."""
+        self._probing = False
+
     def worked(self) -> None:
         """The destination answered, whatever it said."""
         self._failures = self._pauses = 0

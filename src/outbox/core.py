@@ -230,6 +230,12 @@ class OutboxCore:
         destination.breaker.failed(now)
         self._wait(entry, destination, self._pause_s(entry.attempts), now)
 
+    def withdrawn(self, key: str) -> None:
+        """It was not sent after all, and will not be: nothing is learned about its destination."""
+        _, destination = self._back(key)
+        destination.breaker.unsent()
+        self._forget(key)
+
     def reconciled(self, name: str, known: Collection[str], receiver: str | None) -> list[str]:
         """The destination knows ``known`` of the keys that it was asked about. Returns those that are gone."""
         destination = self._destinations[name]

@@ -32,9 +32,9 @@ class MemoryDeliveries:
         self._kept[item.key] = Kept(item, 0, 0.0), body
         return True
 
-    async def body(self, key: str) -> bytes:
+    async def body(self, key: str) -> bytes | None:
         """See :meth:`headgate.outbox.ports.Deliveries.body`."""
-        return self._kept[key][1]
+        return self._kept[key][1] if key in self._kept else None
 
     async def postpone(self, key: str, attempts: int, not_before: float, receiver: str | None) -> None:
         """See :meth:`headgate.outbox.ports.Deliveries.postpone`."""
@@ -51,6 +51,10 @@ class MemoryDeliveries:
     async def load(self) -> list[Kept]:
         """See :meth:`headgate.outbox.ports.Deliveries.load`."""
         return [kept for kept, _ in self._kept.values()]
+
+    async def runs(self) -> frozenset[str]:
+        """Return the runs whose results receivers of items will come for; see ``spare`` of a store's ``sweep``."""
+        return frozenset(kept.item.run for kept, _ in self._kept.values() if kept.item.run is not None)
 
     async def aclose(self) -> None:
         """Nothing to let go of."""

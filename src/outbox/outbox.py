@@ -19,7 +19,7 @@ from ..errors import HeadgateError, ResultCorrupt, StoreError
 from ..wakeup import Wakeup
 from .core import Ask, OutboxCore, Send
 from .ports import DeliveryFailed
-from .values import Answer, Item, OutboxOptions, Reply
+from .values import Answer, Item, OutboxOptions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -48,7 +48,8 @@ class Outbox:
 
         async with Outbox(SqliteDeliveries("outbox.db"), HttpSender(client)) as outbox:
             async for row in run.rows():
-                await outbox.add(row.id, "https://gateway/done", body)
+                body = json.dumps({"id": row.id, **row.values}).encode()
+                await outbox.add(key_of(run.name, row.id, body), "https://gateway/done", body)
             await outbox.drained()
 
     ``deliveries`` keeps the items, ``sender`` talks to the receivers, ``clock`` gives wall-clock seconds. What an
@@ -73,6 +74,7 @@ class Outbox:
         self._wakeup = Wakeup()
         self._stack = AsyncExitStack()
         self._busy = 0
+        self._adding = 0
         self._entered = self._leaving = False
         self._idle = anyio.Event()
 
@@ -103,19 +105,30 @@ class Outbox:
         except BaseExceptionGroup as group:
             raise _only(group) from None
 
-    async def add(self, key: str, destination: str, body: bytes, *, receiver: str | None = None) -> bool:
+    async def add(
+        self, key: str, destination: str, body: bytes, *, receiver: str | None = None, run: str | None = None
+    ) -> bool:
         """Take ``body`` for ``destination``; durable on return. False if ``key`` was taken before, in any life.
 
-        ``receiver`` is the incarnation of the receiver that waits for it, where the request said so. Raises StoreError:
-        then it was not taken; and HeadgateError outside of the block.
+        Waits while ``most_waiting`` items have not come to their end. ``receiver`` is the incarnation of the receiver
+        that waits for it, where the request said so; ``run`` the run whose results the receiver will come for. Raises
+        StoreError: then it was not taken; and HeadgateError outside of the block.
         """
         self._check_inside()
-        item = Item(key, destination, self._clock(), receiver)
-        # Cancelled in between, it would be kept and never sent: adding it again says that it is there already.
-        with anyio.CancelScope(shield=True):
-            if not await self._deliveries.add(item, body):
-                return False
-            self._core.add(item)
+        while len(self._core) + self._adding >= self._options.most_waiting:
+            await self._idle.wait()
+            self._check_inside()
+        item = Item(key, destination, self._clock(), receiver, run)
+        self._adding += 1
+        try:
+            # Cancelled in between, it would be kept and never sent: adding it again says that it is there already.
+            with anyio.CancelScope(shield=True):
+                if not await self._deliveries.add(item, body):
+                    return False
+                self._core.add(item)
+        finally:
+            self._adding -= 1
+            self._stir()
         self._wakeup.set()
         return True
 
@@ -153,13 +166,20 @@ class Outbox:
             await (self._send(one) if isinstance(one, Send) else self._ask(one))
         finally:
             self._busy -= 1
-            self._idle.set()
-            self._idle = anyio.Event()
+            self._stir()
             self._wakeup.set()
 
+    def _stir(self) -> None:
+        """Let those who wait for room, or for the end, look again."""
+        self._idle.set()
+        self._idle = anyio.Event()
+
     async def _send(self, send: Send) -> None:
-        key = send.item.key
-        reply = await self._reply(send)
+        key, destination = send.item.key, send.item.destination
+        body = await self._body(key)
+        if body is None:
+            return
+        reply = await self._attempt(destination, lambda: self._sender.deliver(send.item, body, send.attempt))
         now = anyio.current_time()
         if reply is None:
             self._core.failed(key, now)
@@ -172,15 +192,19 @@ class Outbox:
         not_before = self._clock() + waits.wait_s
         await self._patiently(lambda: self._deliveries.postpone(key, waits.attempts, not_before, waits.receiver))
 
-    async def _reply(self, send: Send) -> Reply | None:
-        """What the receiver says; None if it was not reached."""
-        item = send.item
+    async def _body(self, key: str) -> bytes | None:
+        """What is to be sent; None if there is nothing to send, however often it is tried."""
         try:
-            body = await self._patiently(lambda: self._deliveries.body(item.key))
+            body = await self._patiently(lambda: self._deliveries.body(key))
         except ResultCorrupt as error:
-            # However often it is tried, there is nothing left to send.
-            return Reply(Answer.REJECTED, message=str(error))
-        return await self._attempt(item.destination, lambda: self._sender.deliver(item, body, send.attempt))
+            _LOG.exception("outbox_body_damaged", key=key)
+            self._core.withdrawn(key)
+            ended = [(key, Answer.REJECTED, str(error))]
+            await self._patiently(lambda: self._deliveries.end(ended))
+            return None
+        if body is None:
+            self._core.withdrawn(key)
+        return body
 
     async def _ask(self, ask: Ask) -> None:
         found = await self._attempt(ask.destination, lambda: self._sender.reconcile(ask.destination, ask.keys))

@@ -58,8 +58,11 @@ class Deliveries(Protocol):
         """
         ...
 
-    async def body(self, key: str) -> bytes:
-        """Return what is to be sent. Raises ResultCorrupt."""
+    async def body(self, key: str) -> bytes | None:
+        """Return what is to be sent; None if the item has come to its end, in another process that shares the place.
+
+        Raises ResultCorrupt.
+        """
         ...
 
     async def postpone(self, key: str, attempts: int, not_before: float, receiver: str | None) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
 
 from ..errors import ConfigError
 
-__all__ = ["Answer", "Item", "OutboxOptions", "Reply"]
+__all__ = ["Answer", "Item", "OutboxOptions", "Reply", "key_of"]
 
 
 class Answer(StrEnum):
@@ -42,12 +43,23 @@ class Item:
     receiver knows a repetition. What it is told is kept by the store, and read when it is sent.
 
     ``receiver`` is the incarnation that asked for it, as far as that is known. ``created_at`` is wall-clock seconds.
+    ``run`` names the run whose results the receiver will come for, if it does: a sweep of the store is to spare it.
     """
 
     key: str
     destination: str
     created_at: float
     receiver: str | None = None
+    run: str | None = None
+
+
+def key_of(run: str, row: str, body: bytes) -> str:
+    """Return a key for telling ``body`` about a row: another one if the row has come to another outcome since.
+
+    So a resumed run tells nothing twice, and tells again what has changed: a row that failed and was tried again, or a
+    column that was made anew. It holds as long as the same outcome makes the same body.
+    """
+    return f"{run}/{row}/{sha256(body).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +68,7 @@ class OutboxOptions:
 
     A breaker opens after ``trips_after`` failures of a destination in a row. ``reconcile_most`` keys are asked about at
     once. An attempt that takes longer than ``timeout_s`` has failed; attempts in flight get ``grace_s`` at the end.
+    While ``most_waiting`` items have not come to their end, adding another one waits.
     """
 
     slots: int = 8
@@ -63,13 +76,14 @@ class OutboxOptions:
     longest_pause_s: float = 300.0
     trips_after: int = 5
     reconcile_most: int = 500
+    most_waiting: int = 100_000
     timeout_s: float = 30.0
     grace_s: float = 5.0
 
     def __post_init__(self) -> None:
         if self.slots < 4:
             raise ConfigError(f"slots={self.slots}: four are the fewest, since what is stale may take a quarter")
-        for name in ("trips_after", "reconcile_most"):
+        for name in ("trips_after", "reconcile_most", "most_waiting"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: one is the least")
         for name in ("first_pause_s", "longest_pause_s", "timeout_s", "grace_s"):

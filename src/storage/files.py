@@ -41,8 +41,9 @@ class FileStore:
 
     ``root`` may lie on a shared file system that has hard links and syncs directories, as NFS has; ``probe`` tries.
     ``max_payload`` is the bytes of one value, ``max_bytes`` of all files below ``root``, about: what would pass it is
-    StoreFull; sweeping makes room. ``pack_after`` is the commits after which they are gathered in one file, ``clock``
-    gives wall-clock seconds, ``disk`` performs the operations.
+    StoreFull; sweeping makes room. ``pack_after`` is the commits after which they are gathered in one file,
+    ``retention_s`` what no sweep may keep less than, ``clock`` gives wall-clock seconds, ``disk`` performs the
+    operations.
     """
 
     durability = Durability.HOST
@@ -54,11 +55,14 @@ class FileStore:
         max_payload: int = rules.MAX_PAYLOAD,
         max_bytes: int | None = None,
         pack_after: int = PACK_AFTER,
+        retention_s: float = 0.0,
         clock: Callable[[], float] = time.time,
         disk: Disk | None = None,
     ) -> None:
         root, disk = Path(root).absolute(), disk or LocalDisk()
         self._root, self._disk, self._clock = root, disk, clock
+        rules.check_retention(retention_s)
+        self._retention_s = retention_s
         self._closed = False
         self._max_payload = max_payload
         written = disk if max_bytes is None else BoundedDisk(disk, root, max_bytes)
@@ -98,16 +102,16 @@ class FileStore:
             self._catch_up(run)
             return sqlite_records.read_spent(self._reading.connection(), run)
 
-    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL) -> Swept:
+    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`. Runs beside all else, in a thread of its own."""
-        rules.check_sweep(keep_s, statuses)
+        rules.check_sweep(keep_s, statuses, spare, self._retention_s)
         if self._closed:
             raise rules.closed(str(self._root))
 
         def work() -> Swept:
             logs = RunLogs(self._disk, self._root, self.durability, self._clock)
             try:
-                return run_sweep.sweep(logs, self._clock(), keep_s, statuses)
+                return run_sweep.sweep(logs, self._clock(), keep_s, statuses, spare)
             finally:
                 logs.close()
 

@@ -34,12 +34,20 @@ RECORDS_PER_TURN: Final = 2_048
 class MemoryStore:
     """A :class:`~headgate.storage.ports.RunStore` that keeps everything in this process: memory grows with the run.
 
-    ``max_payload`` is in bytes, ``clock`` gives wall-clock seconds.
+    ``max_payload`` is in bytes, ``retention_s`` what no sweep may keep less than, ``clock`` gives wall-clock seconds.
     """
 
     durability = Durability.NONE
 
-    def __init__(self, *, max_payload: int = rules.MAX_PAYLOAD, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        *,
+        max_payload: int = rules.MAX_PAYLOAD,
+        retention_s: float = 0.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        rules.check_retention(retention_s)
+        self._retention_s = retention_s
         self._runs: dict[str, RunState] = {}
         self._learned: dict[str, bytes] = {}  # by run, the latest at the end
         self._max_payload = max_payload
@@ -79,12 +87,14 @@ class MemoryStore:
         """See :meth:`headgate.storage.ports.RunStore.read_spent`."""
         return self._kept(run).usage()
 
-    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL) -> Swept:
+    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`."""
         self._check_open()
-        rules.check_sweep(keep_s, statuses)
+        rules.check_sweep(keep_s, statuses, spare, self._retention_s)
         before = self._clock() - keep_s
-        ended = [state for state in self._runs.values() if state.ended_before(before, statuses)]
+        ended = [
+            state for state in self._runs.values() if state.ended_before(before, statuses) and state.name not in spare
+        ]
         for state in ended:
             state.drop()
         return Swept(tuple(state.name for state in ended))

@@ -302,13 +302,14 @@ class RunStore(Protocol):
         """Return the tokens on record per column, of all attempts together. Raises as :meth:`read_info`."""
         ...
 
-    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL) -> Swept:
+    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """Drop the runs that ended with one of ``statuses`` ``keep_s`` seconds ago or earlier, and what crashes left.
 
-        A run that is RUNNING is never dropped, nor anything that a run refers to. Of a dropped run the name, the
-        epoch and what it learned are kept: to read it is ResultExpired, its handles are fenced out, and opening it
-        begins it anew with a higher epoch. No other call ever sweeps; several may at the same time, in any process.
-        Raises StoreError.
+        A run that is RUNNING is never dropped, nor one of ``spare``, on whose results somebody still relies, nor
+        anything that a run refers to. Of a dropped run the name, the epoch and what it learned are kept: to read it is
+        ResultExpired, its handles are fenced out, and opening it begins it anew with a higher epoch. No other call ever
+        sweeps; several may at the same time, in any process. Raises StoreError, and ConfigError for a ``keep_s`` that
+        is less than the time for which results are relied on, where the store was told that (``retention_s``).
         """
         ...
 

@@ -50,8 +50,8 @@ class PostgresStore:
     the server has them), PROCESS does not: a crash of the server then loses the last moments. ``reconnect_s`` is how
     long a server that was lost is waited for before a call is StoreUnavailable, ``max_payload`` the bytes of one
     value, ``max_bytes`` those of all tables and indexes, about: a commit that would pass it is StoreFull, and VACUUM
-    FULL after a sweep makes room. ``clock`` gives wall-clock seconds. Raises ConfigError for options that cannot be
-    meant.
+    FULL after a sweep makes room. ``retention_s`` is what no sweep may keep less than, ``clock`` gives wall-clock
+    seconds. Raises ConfigError for options that cannot be meant.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class PostgresStore:
         reconnect_s: float = 10.0,
         max_payload: int = rules.MAX_PAYLOAD,
         max_bytes: int | None = None,
+        retention_s: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if durability not in _LEVELS:
@@ -71,6 +72,8 @@ class PostgresStore:
             )
         if not _SCHEMA_NAME.fullmatch(schema):
             raise ConfigError(f"schema {schema!r}: small letters, digits and underscores, not beginning with a digit")
+        rules.check_retention(retention_s)
+        self._retention_s = retention_s
         self._dsn = dsn
         self._schema = schema
         self._durability = durability
@@ -122,12 +125,12 @@ class PostgresStore:
         """See :meth:`headgate.storage.ports.RunStore.read_spent`."""
         return self._read(run, lambda found: postgres_reads.read_spent(found, run))
 
-    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL) -> Swept:
+    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`. It uses a connection and a thread of its own."""
-        rules.check_sweep(keep_s, statuses)
+        rules.check_sweep(keep_s, statuses, spare, self._retention_s)
         if self._closed:
             raise rules.closed(repr(self))
-        return await to_thread.run_sync(self._sweep, self._clock() - keep_s, tuple(statuses))
+        return await to_thread.run_sync(self._sweep, self._clock() - keep_s, tuple(statuses), tuple(spare))
 
     async def aclose(self) -> None:
         """Finish what was handed in, close the connections."""
@@ -193,10 +196,10 @@ class PostgresStore:
             yield from rows
             rows = self._read_batch(run, rows[-1].record.row + 1, batch) if len(rows) == batch else []
 
-    def _sweep(self, before: float, statuses: tuple[str, ...]) -> Swept:
+    def _sweep(self, before: float, statuses: tuple[str, ...], spare: tuple[str, ...]) -> Swept:
         link = self._link(lambda connection: bring_up(connection, self._schema))
         try:
-            dropped = link.do(lambda found: postgres_records.drop_runs(found, before, statuses))
+            dropped = link.do(lambda found: postgres_records.drop_runs(found, before, statuses, spare))
             while link.do(postgres_records.empty_trash):
                 pass
         finally:

@@ -259,7 +259,8 @@ BEGIN
 END
 $headgate$"""
 
-_DROP_RUN: Final = """CREATE OR REPLACE FUNCTION drop_run(p_before double precision, p_statuses text[])
+_DROP_RUN: Final = """CREATE OR REPLACE FUNCTION drop_run(
+    p_before double precision, p_statuses text[], p_spare text[] DEFAULT '{}')
 RETURNS text LANGUAGE plpgsql AS $headgate$
 -- Drops one run that has ended and returns its name, or null if there is none. Its records become trash.
 DECLARE
@@ -268,7 +269,7 @@ DECLARE
     dropped text;
 BEGIN
     SELECT id INTO old FROM run
-        WHERE NOT swept AND status = ANY (p_statuses) AND finished_at <= p_before
+        WHERE NOT swept AND status = ANY (p_statuses) AND finished_at <= p_before AND name <> ALL (p_spare)
         ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         RETURN NULL;

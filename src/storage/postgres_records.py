@@ -48,7 +48,7 @@ _COMMIT: Final = """SELECT commit_batches(%s::bigint, %s::integer, %s::bigint,
     %b::bigint[], %b::integer[], %b::integer[], %b::text[], %b::bigint[], %b::bigint[],
     %s::bigint, %b::bytea, %b::bigint[], %b::bigint[])"""
 _FINISH: Final = "SELECT finish_run(%s::bigint, %s::integer, %s::bigint, %s, %s::double precision)"
-_DROP: Final = "SELECT drop_run(%s::double precision, %s::text[])"
+_DROP: Final = "SELECT drop_run(%s::double precision, %s::text[], %s::text[])"
 _EMPTY: Final = "SELECT empty_trash(%s::integer)"
 _TRASH_AT_ONCE: Final = 5_000
 
@@ -153,11 +153,11 @@ def why_refused(
     return found or _no_reason(run)
 
 
-def drop_runs(connection: Connection[Any], before: float, statuses: Iterable[str]) -> list[str]:
+def drop_runs(connection: Connection[Any], before: float, statuses: Iterable[str], spare: Iterable[str]) -> list[str]:
     """Drop the runs that ended until ``before``, and return their names. Their records become trash."""
-    wanted = list(statuses)
+    wanted, spared = list(statuses), [packed(run) for run in spare]
     dropped: list[str] = []
-    while (found := connection.execute(_DROP, (before, wanted)).fetchone()) and found[0] is not None:
+    while (found := connection.execute(_DROP, (before, wanted, spared)).fetchone()) and found[0] is not None:
         dropped.append(unpacked(found[0]))
     return dropped
 

@@ -134,7 +134,12 @@ _GENERATIONS: Final = (
     "DROP FUNCTION IF EXISTS open_run(text, text[], text[], double precision, integer)",
 )
 
-STEPS: Final = (_RECORDS, _SHARING, _GENERATIONS)
+_SPARING: Final = (
+    # It takes a third argument now, which a process of the earlier version leaves out.
+    "DROP FUNCTION IF EXISTS drop_run(double precision, text[])",
+)
+
+STEPS: Final = (_RECORDS, _SHARING, _GENERATIONS, _SPARING)
 """What each version added to the one before it, the first being empty. A step once published never changes."""
 
 VERSION: Final = len(STEPS)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import (
     ClaimLost,
+    ConfigError,
     ConflictingResult,
     FencedOut,
     FingerprintMismatch,
@@ -33,6 +34,7 @@ __all__ = [
     "batch_too_large",
     "cell_refusal",
     "check_fingerprints",
+    "check_retention",
     "check_sizes",
     "check_sweep",
     "claim_lost",
@@ -155,10 +157,25 @@ def swept(run: str) -> ResultExpired:
     return ResultExpired(f"run {run!r} had ended and was swept: its results are kept no more; opening it begins anew")
 
 
-def check_sweep(keep_s: float, statuses: Collection[str]) -> None:
-    """Assert what a sweep may be asked for."""
+def check_sweep(keep_s: float, statuses: Collection[str], spare: Collection[str], retention_s: float) -> None:
+    """Assert what a sweep may be asked for. Raises ConfigError if others rely on results for longer than it keeps them.
+
+    ``retention_s`` is the longest time for which anybody does, as the store was told.
+    """
     assert keep_s >= 0, f"keep_s {keep_s}: seconds that lie behind"
     assert RUNNING not in statuses, "a run that goes on is never swept"
+    assert not isinstance(spare, str), f"spare {spare!r}: a collection of names, not one"
+    if keep_s < retention_s:
+        raise ConfigError(
+            f"keep_s={keep_s:g}: the store was told that results are relied on for {retention_s:g} seconds after a run "
+            f"has ended (retention_s): keep them for at least as long"
+        )
+
+
+def check_retention(retention_s: float) -> None:
+    """Raise ConfigError for a retention that cannot be meant."""
+    if not retention_s >= 0:
+        raise ConfigError(f"retention_s={retention_s:g}: zero seconds or more, such as {30 * 86400} for thirty days")
 
 
 def fenced_out(run: str, epoch: int, current: int | None) -> StoreError:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from . import sqlite_records, sqlite_sweep
 from .file_entry import Commits, Dropped, Ended, Opening
 from .run_log import START
-from .sqlite_schema import create
+from .sqlite_schema import STORE
 
 if TYPE_CHECKING:
     from .file_entry import Entry
@@ -41,7 +41,7 @@ class RunIndex:
         self.connection.execute("PRAGMA synchronous = OFF")
         self.connection.execute("PRAGMA journal_mode = MEMORY")
         self.connection.execute("PRAGMA foreign_keys = ON")
-        create(self.connection, Path("a temporary database"))
+        STORE.create(self.connection, Path("a temporary database"))
         self.connection.execute(_PLACES)
 
     def place(self, run: str) -> Place:

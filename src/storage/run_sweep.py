@@ -27,17 +27,17 @@ __all__ = ["sweep"]
 _TEMPORARY_S: Final = 3600.0
 
 
-def sweep(logs: RunLogs, now: float, keep_s: float, statuses: Collection[str]) -> Swept:
-    """Sweep all runs of ``logs``, whose index must be nobody else's. What is damaged is left as it is.
+def sweep(logs: RunLogs, now: float, keep_s: float, statuses: Collection[str], spare: Collection[str] = ()) -> Swept:
+    """Sweep all runs of ``logs``, whose index must be nobody else's, but those to ``spare``.
 
-    ``now`` and the ends of runs are wall-clock seconds. Raises StoreError.
+    What is damaged is left as it is. ``now`` and the ends of runs are wall-clock seconds. Raises StoreError.
     """
     dropped: list[str] = []
     removed = logs.tidy(_TEMPORARY_S)
     for run in logs.runs():
         try:
             with logs.translated():
-                if _drop(logs, run, now, keep_s, statuses):
+                if run not in spare and _drop(logs, run, now, keep_s, statuses):
                     dropped.append(run)
             removed += logs.tidy_run(run, _TEMPORARY_S)
         except ResultCorrupt:

@@ -29,7 +29,8 @@ from .handle import Handle
 from .payload_files import TEMPORARY_S, PayloadFiles
 from .ports import TERMINAL, Durability, Swept
 from .sqlite_file import WritableFile
-from .sqlite_schema import check_identity, connect, meaning_of
+from .sqlite_format import connect, meaning_of
+from .sqlite_schema import STORE
 from .sqlite_writer import Writer
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ class SqliteStore:
     ``durability`` HOST flushes each group commit to the disk, PROCESS leaves that to the system and is
     faster. ``busy_timeout_s`` is how long another process may hold the file before a commit is
     StoreUnavailable, ``max_payload`` the bytes of one value, ``max_bytes`` the size at which the file is
-    StoreFull, and so are the payloads beside it, ``clock`` gives wall-clock seconds. Raises ConfigError for
-    a durability that one file cannot give.
+    StoreFull, and so are the payloads beside it, ``retention_s`` what no sweep may keep less than, ``clock``
+    gives wall-clock seconds. Raises ConfigError for a durability that one file cannot give.
     """
 
     def __init__(
@@ -62,10 +63,13 @@ class SqliteStore:
         busy_timeout_s: float = 30.0,
         max_payload: int = rules.MAX_PAYLOAD,
         max_bytes: int | None = None,
+        retention_s: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if durability not in _SYNCHRONOUS:
             raise ConfigError(f"a SQLite store is durable at the level 'process' or 'host', not {str(durability)!r}")
+        rules.check_retention(retention_s)
+        self._retention_s = retention_s
         self._path = Path(path).absolute()  # wherever the process goes later
         self._durability = durability
         self._max_payload = max_payload
@@ -75,7 +79,9 @@ class SqliteStore:
         lasting = durability is Durability.HOST
         disk = LocalDisk() if max_bytes is None else BoundedDisk(LocalDisk(), directory, max_bytes)
         self._payloads = PayloadFiles(disk, directory, below=self._path.parent, lasting=lasting)
-        file = WritableFile(self._path, synchronous=synchronous, busy_timeout_s=busy_timeout_s, max_bytes=max_bytes)
+        file = WritableFile(
+            self._path, STORE, synchronous=synchronous, busy_timeout_s=busy_timeout_s, max_bytes=max_bytes
+        )
         self._writer = Writer(file)
 
     @property
@@ -115,13 +121,13 @@ class SqliteStore:
         with self._of(run) as connection:
             return sqlite_records.read_spent(connection, run)
 
-    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL) -> Swept:
+    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`. The file gets no smaller: what is free is used again."""
-        rules.check_sweep(keep_s, statuses)
+        rules.check_sweep(keep_s, statuses, spare, self._retention_s)
         before = self._clock() - keep_s
 
         def work(connection: sqlite3.Connection) -> tuple[str, ...]:
-            runs = sqlite_sweep.ended(connection, before, statuses)
+            runs = sqlite_sweep.ended(connection, before, statuses, spare)
             for run in runs:
                 sqlite_sweep.drop(connection, run)
             return runs
@@ -133,7 +139,7 @@ class SqliteStore:
 
     def _remove_leftovers(self) -> int:
         """Remove the files that no run refers to, nor ever will; in a thread that may take its time."""
-        if not check_identity(self._path):
+        if not STORE.check_identity(self._path):
             return 0
         with _reading(self._path) as connection:
             epochs = sqlite_sweep.epochs(connection)
@@ -162,7 +168,7 @@ class SqliteStore:
 
     @contextmanager
     def _of(self, run: str) -> Generator[sqlite3.Connection]:
-        if not check_identity(self._path):
+        if not STORE.check_identity(self._path):
             raise rules.unknown_run(run)
         with _reading(self._path) as connection:
             yield connection

@@ -1,4 +1,4 @@
-"""The connection that writes a SQLite store: opening it, waiting for other processes, emptying its log.
+"""The connection that writes a SQLite file of ours: opening it, waiting for other processes, emptying its log.
 
 SQLite below 3.51.3 can damage a file when one connection resets the write-ahead log while another one
 checkpoints. So SQLite's own checkpoints after a commit are off, and each process checkpoints only while it
@@ -14,11 +14,13 @@ import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ..errors import StoreUnavailable, StoreUnsupported
-from .sqlite_schema import check_identity, connect, create
+from .sqlite_format import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from .sqlite_format import FileFormat
 
 __all__ = ["WritableFile", "is_busy"]
 
@@ -37,14 +39,17 @@ def is_busy(error: sqlite3.Error) -> bool:
 
 
 class WritableFile:
-    """One file, opened for writing on first use. All calls must come from one thread.
+    """One file of ``kind``, opened for writing on first use. All calls must come from one thread.
 
     ``synchronous`` is SQLite's word (FULL, NORMAL), ``busy_timeout_s`` the seconds for which another process
     may hold the lock, ``max_bytes`` a bound on the size of the main file.
     """
 
-    def __init__(self, path: Path, *, synchronous: str, busy_timeout_s: float, max_bytes: int | None) -> None:
+    def __init__(
+        self, path: Path, kind: FileFormat, *, synchronous: str, busy_timeout_s: float, max_bytes: int | None
+    ) -> None:
         self.path = path
+        self._kind = kind
         self._synchronous = synchronous
         self._busy_timeout_s = busy_timeout_s
         self._max_bytes = max_bytes
@@ -117,7 +122,7 @@ class WritableFile:
     def _open(self) -> sqlite3.Connection:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise StoreUnsupported(f"SQLite {sqlite3.sqlite_version} is too old: use a Python with 3.24 or later")
-        check_identity(self.path)
+        self._kind.check_identity(self.path)
         connection = connect(self.path, query="mode=rwc", busy_timeout_s=self._busy_timeout_s / _BUSY_TRIES)
         try:
             self._prepare(connection)
@@ -128,7 +133,7 @@ class WritableFile:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-        self.patiently(lambda: create(connection, self.path))
+        self.patiently(lambda: self._kind.create(connection, self.path))
         mode = self.patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
         if mode != "wal":
             raise StoreUnsupported(

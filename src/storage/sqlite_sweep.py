@@ -28,9 +28,12 @@ _BY_POSITION: Final = ("cell", "held", "spent", "input_row")  # the rows last: t
 _STEP_ROWS: Final = 500
 
 
-def ended(connection: sqlite3.Connection, before: float, statuses: Collection[str]) -> tuple[str, ...]:
+def ended(
+    connection: sqlite3.Connection, before: float, statuses: Collection[str], spare: Collection[str] = ()
+) -> tuple[str, ...]:
     """Return the runs that ended with one of ``statuses`` at ``before`` (wall-clock seconds) or earlier."""
-    return tuple(name for name, status in connection.execute(_ENDED, (before,)) if status in statuses)
+    found = connection.execute(_ENDED, (before,))
+    return tuple(name for name, status in found if status in statuses and name not in spare)
 
 
 def epochs(connection: sqlite3.Connection) -> list[tuple[int, int]]:

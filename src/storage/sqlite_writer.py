@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 from ..errors import StoreError
 from .job_thread import JobThread
 from .sqlite_file import is_busy
-from .sqlite_schema import meaning_of
+from .sqlite_format import meaning_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -308,9 +308,9 @@ class WitnessStore:
         """See :meth:`headgate.storage.ports.RunStore.read_spent`."""
         return self._inner.read_spent(run)
 
-    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL) -> Swept:
+    async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`."""
-        return await self._inner.sweep(keep_s=keep_s, statuses=statuses)
+        return await self._inner.sweep(keep_s=keep_s, statuses=statuses, spare=spare)
 
     async def aclose(self) -> None:
         """See :meth:`headgate.storage.ports.RunStore.aclose`."""

@@ -1,13 +1,15 @@
 """A receiver of completions as a process of its own, for the outbox's tests: it remembers until it is killed.
 
 Prints its port, serves until its standard input closes. ``boot`` is its incarnation. POST /control sets how it answers:
-``{"status": 500, "headers": {...}, "hang": true, "known": [...]}``; GET /control tells what it got.
+``{"status": 500, "headers": {...}, "hang": true, "known": [...]}``; GET /control tells what it got. With a file as
+third argument it writes there what it takes, a line for each delivery, before it answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,12 +27,16 @@ class Receiver:
     hang: bool = False
     known: set[str] | None = None
     got: list[Posted] = field(default_factory=list[Posted])
+    remembers: int | None = None
 
     async def done(self, request: web.Request) -> web.Response:
         if self.hang:
             await asyncio.sleep(3600)
         key, attempt = request.headers["Idempotency-Key"], request.headers["Headgate-Attempt"]
         self.got.append((key, attempt, await request.text()))
+        if self.remembers is not None:
+            os.write(self.remembers, f"{json.dumps(self.got.pop())}\n".encode())
+            os.fsync(self.remembers)
         gone = self.known is not None and key not in self.known
         headers = {"Headgate-Receiver": self.boot, **self.headers}
         return web.Response(status=404 if gone else self.status, headers=headers, text="as you like")
@@ -53,6 +59,8 @@ class Receiver:
 
 async def main() -> None:
     receiver = Receiver(boot=sys.argv[1])
+    if len(sys.argv) > 3:
+        receiver.remembers = os.open(sys.argv[3], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     app = web.Application()
     app.router.add_post("/done", receiver.done)
     app.router.add_post("/done/reconcile", receiver.reconcile)

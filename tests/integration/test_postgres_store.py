@@ -23,6 +23,9 @@ class TestPostgresStore(StoreSuite):
     def open_store(self, place: str) -> RunStore:
         return PostgresStore(shared_server().dsn, schema=place, durability=Durability.PROCESS, max_payload=MAX_PAYLOAD)
 
+    def open_retaining(self, place: str, retention_s: float) -> RunStore:
+        return PostgresStore(shared_server().dsn, schema=place, durability=Durability.PROCESS, retention_s=retention_s)
+
 
 class TestPostgresStoreOnTrio(TestPostgresStore):
     backend = "trio"

@@ -10,7 +10,7 @@ import pytest
 
 from headgate.errors import ResultCorrupt
 from headgate.storage import Batch, CellRecord, CellStatus, Durability, RowRecord, SqliteStore
-from headgate.storage.sqlite_schema import check_identity
+from headgate.storage.sqlite_schema import STORE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,11 +130,11 @@ def test_the_middle_of_a_checkpoint_is_no_damage(tmp_path: Path, monkeypatch: py
     whole = path.read_bytes()
     path.write_bytes(whole[:-8192])  # the header tells of pages that have not been written yet
     with pytest.raises(ResultCorrupt):
-        check_identity(path)
+        STORE.check_identity(path)
     (tmp_path / "s.db-wal").write_bytes(b"somebody has it open")
 
     def finish_the_checkpoint(_: float) -> None:
         path.write_bytes(whole)
 
     monkeypatch.setattr(time, "sleep", finish_the_checkpoint)
-    assert check_identity(path)
+    assert STORE.check_identity(path)

@@ -18,12 +18,18 @@ class TestMemoryStore(StoreSuite):
     def open_store(self, place: Path) -> RunStore:
         return MemoryStore(max_payload=MAX_PAYLOAD)
 
+    def open_retaining(self, place: Path, retention_s: float) -> RunStore:
+        return MemoryStore(retention_s=retention_s)
+
 
 class TestSqliteStore(StoreSuite):
     share = 1 / 3
 
     def open_store(self, place: Path) -> RunStore:
         return SqliteStore(place / "store.db", durability=Durability.PROCESS, max_payload=MAX_PAYLOAD)
+
+    def open_retaining(self, place: Path, retention_s: float) -> RunStore:
+        return SqliteStore(place / "store.db", durability=Durability.PROCESS, retention_s=retention_s)
 
 
 class TestSqliteStoreOnTrio(TestSqliteStore):
@@ -36,6 +42,9 @@ class TestFileStore(StoreSuite):
 
     def open_store(self, place: Path) -> RunStore:
         return FileStore(place / "store", max_payload=MAX_PAYLOAD)
+
+    def open_retaining(self, place: Path, retention_s: float) -> RunStore:
+        return FileStore(place / "store", retention_s=retention_s)
 
 
 class TestFileStoreThatPacksOften(StoreSuite):

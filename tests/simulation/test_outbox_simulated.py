@@ -104,7 +104,7 @@ class FlakyDeliveries(MemoryDeliveries):
         if self.rng.random() < self.troubles:
             raise StoreUnavailable("locked")
 
-    async def body(self, key: str) -> bytes:
+    async def body(self, key: str) -> bytes | None:
         await self._perhaps()
         return await super().body(key)
 
@@ -293,7 +293,7 @@ def test_a_sender_with_a_fault_loses_nothing() -> None:
 
 def test_what_cannot_be_read_any_more_is_rejected_with_the_reason() -> None:
     class Damaged(MemoryDeliveries):
-        async def body(self, key: str) -> bytes:
+        async def body(self, key: str) -> bytes | None:
             raise ResultCorrupt(f"the body of {key!r} does not match its checksum")
 
     async def main() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import json
 import re
 from math import inf
@@ -142,6 +143,27 @@ def test_an_example_runs(
     printed = capsys.readouterr().out.splitlines()
     for said in re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE):
         assert said in printed
+
+
+def test_the_outbox_example_tells_each_row_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one on its page, as it stands; run again it resumes, and tells nothing again."""
+    page = (ROOT / "architecture" / "outbox.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    told: list[dict[str, Any]] = []
+
+    def receive(request: httpx2.Request) -> httpx2.Response:
+        assert str(request.url) == "https://gateway.example/done"
+        told.append(json.loads(request.content))
+        return httpx2.Response(200)
+
+    client = functools.partial(httpx2.AsyncClient, transport=httpx2.MockTransport(receive))
+    monkeypatch.setattr(httpx2, "AsyncClient", client)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        scope: dict[str, Any] = {"__name__": "outbox"}
+        exec(compile(code, "outbox.md", "exec", dont_inherit=True), scope)
+        assert scope["report"].done == 5
+        assert sorted(one["title"] for one in told) == [f"Topic {number}" for number in range(5)]
 
 
 def test_the_pipeline_example_writes_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,11 +155,16 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.portal.call(opening.handle.load, first, last) == model.stored(first, last)
         assert self.portal.call(opening.handle.find, ids) == {one: known[one] for one in ids if one in known}
 
-    @rule(store=_which_store, statuses=_statuses, keep_s=st.sampled_from([0.0, 0.0, _LONG_S]))
-    def sweep(self, store: int, statuses: set[str], keep_s: float) -> None:
-        """Exactly the runs go that ended so, and long enough ago."""
-        swept = self.portal.call(_sweep, self.stores[store % len(self.stores)], keep_s, statuses)
-        assert set(swept) == (set() if keep_s else self.model.sweep(statuses))
+    @rule(
+        store=_which_store,
+        statuses=_statuses,
+        keep_s=st.sampled_from([0.0, 0.0, _LONG_S]),
+        spare=st.sampled_from([(), (), _RUNS]),
+    )
+    def sweep(self, store: int, statuses: set[str], keep_s: float, spare: tuple[str, ...]) -> None:
+        """Exactly the runs go that ended so, and long enough ago, and that nobody spares."""
+        swept = self.portal.call(_sweep, self.stores[store % len(self.stores)], keep_s, statuses, spare)
+        assert set(swept) == (set() if keep_s else self.model.sweep(statuses, spare))
 
     @rule(given=_some_batches, store=_which_store)
     def commit_while_somebody_sweeps(self, given: list[Batch], store: int) -> None:
@@ -281,8 +286,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert store.read_spent(run) == model.usage()
 
 
-async def _sweep(store: RunStore, keep_s: float, statuses: set[str]) -> tuple[str, ...]:
-    return (await store.sweep(keep_s=keep_s, statuses=statuses)).runs
+async def _sweep(store: RunStore, keep_s: float, statuses: set[str], spare: tuple[str, ...] = ()) -> tuple[str, ...]:
+    return (await store.sweep(keep_s=keep_s, statuses=statuses, spare=spare)).runs
 
 
 def _agree(outcome: StoreError | None, refusals: set[type[StoreError]]) -> bool:

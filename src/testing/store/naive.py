@@ -184,9 +184,10 @@ class NaiveStore:
         """What an opening of the run must be told."""
         return self.learned.get(run, next(reversed(self.learned.values()), None))
 
-    def sweep(self, statuses: Collection[str]) -> set[str]:
-        """Drop the runs that ended so; return their names."""
-        dropped = {run for run, model in self.runs.items() if not model.swept and model.status in statuses}
+    def sweep(self, statuses: Collection[str], spare: Collection[str] = ()) -> set[str]:
+        """Drop the runs that ended so, but those to spare; return their names."""
+        ended = {run for run, model in self.runs.items() if not model.swept and model.status in statuses}
+        dropped = ended.difference(spare)
         for run in dropped:
             self.runs[run] = NaiveRun(self.runs[run].epoch, swept=True)
         return dropped

@@ -40,6 +40,10 @@ class StoreMaker:
         """Open the store at ``place`` for values of up to :data:`MAX_PAYLOAD` bytes; make it if it is not there."""
         raise NotImplementedError
 
+    def open_retaining(self, place: Any, retention_s: float) -> RunStore | None:
+        """As ``open_store``, with ``retention_s``, the least that a sweep must keep; None if yours takes no such."""
+        return None
+
     def new_place(self) -> AbstractContextManager[Any]:
         """Give a place where no store is yet, and clean it up on leaving: an empty directory, as a path."""
         return _new_directory()
@@ -75,6 +79,13 @@ class Stage:
         handle = await self.open(run)
         await handle.commit(batch)
         return handle
+
+    def retaining(self, retention_s: float) -> RunStore | None:
+        """A store at the place that was told what a sweep must keep; None if such stores cannot be told."""
+        store = self._maker.open_retaining(self.place, retention_s)
+        if store is not None:
+            self._exits.push_async_callback(store.aclose)
+        return store
 
     async def reopen(self) -> None:
         """Close the first store, and open it again if it outlives that."""

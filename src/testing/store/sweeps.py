@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from ...errors import FencedOut, ResultExpired
+from ...errors import ConfigError, FencedOut, ResultExpired
 from ...storage.ports import RUNNING, Batch
 from .records import done, failed, held, row, rows
 from .stage import RUN, Stage, StoreMaker, staged
@@ -35,7 +35,46 @@ class SweepContract(StoreMaker):
                     read(RUN)
 
     @staged
-    async def test_what_is_not_over_stays(self, stage: Stage) -> None:
+    async def test_a_run_on_which_somebody_relies_is_spared(self, stage: Stage) -> None:
+        """Whatever its age, as long as it is named; the others go."""
+        for run in ("told", "to be told"):
+            handle = await stage.begin(Batch(rows=rows(0).rows, cells=(done(0, "a", _LARGE),)), run=run)
+            await handle.finish("completed")
+        assert (await stage.other.sweep(keep_s=0.0, spare={"to be told", "unknown"})).runs == ("told",)
+        assert await stage.payloads("to be told") == {(0, "a"): _LARGE}
+        assert (await stage.store.sweep(keep_s=0.0)).runs == ("to be told",)
+
+    @staged
+    async def test_who_reads_while_a_run_is_swept_gets_all_of_it_or_is_told(self, stage: Stage) -> None:
+        """An export is never shorter than the run without saying so."""
+        handle = await stage.begin(rows(*range(5)))
+        await handle.finish("completed")
+        reader = stage.other.read_rows(RUN, batch=2)
+        read = [next(reader).record.row]
+        assert (await stage.store.sweep(keep_s=0.0)).runs == (RUN,)
+        try:
+            read.extend(stored.record.row for stored in reader)
+        except ResultExpired:
+            return
+        assert read == list(range(5))
+
+    @staged
+    async def test_no_sweep_keeps_less_than_others_rely_on(self, stage: Stage) -> None:
+        """A sweep that keeps results for less time than the store was told is refused, and drops nothing."""
+        store = stage.retaining(_HOUR_S)
+        if store is None:
+            return
+        handle = await stage.open(store=store)
+        await handle.commit(rows(0))
+        await handle.finish("completed")
+        with pytest.raises(ConfigError, match="retention_s"):
+            await store.sweep(keep_s=_HOUR_S - 1)
+        assert store.read_info(RUN).rows == 1
+        assert (await store.sweep(keep_s=_HOUR_S)).runs == ()
+        assert store.read_info(RUN).rows == 1
+
+    @staged
+    async def test_t48_what_is_not_over_stays(self, stage: Stage) -> None:
         """T48: age counted from the beginning, and long jobs were evicted while they ran."""
         for status in ("held", "stopped", "stalled", "budget_exhausted"):
             handle = await stage.begin(Batch(rows=rows(0).rows, cells=(done(0, "a"),)), run=status)
