@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["HEARTBEAT_S", "Heartbeat", "Turns", "WatchedLoop", "idle_late_s", "run_watched"]
 
 HEARTBEAT_S = 0.001
-IDLE_S = 1.0
+IDLE_S = 0.5
 
 T = TypeVar("T")
 
@@ -121,7 +121,7 @@ def run_watched(fn: Callable[[], Awaitable[T]]) -> tuple[T, Turns]:
 
 
 def idle_late_s() -> float:
-    """How late a timer is at most, in seconds, in a second of a loop that does nothing else: that is the machine."""
+    """How late a timer is at most, in seconds, in a loop that does nothing for half a second: that is the machine."""
     _, turns = run_watched(lambda: anyio.sleep(IDLE_S))
     return turns.late_s
 

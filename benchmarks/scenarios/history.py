@@ -32,7 +32,7 @@ AT_START = "CPU per acquire and release at the start"
 def cases(plan: Plan) -> Iterator[Case]:
     """With room for all, and with all 64 flows waiting all the time; a fixed limit, and a learned one."""
     effort, seed = plan.effort, plan.seed
-    past, timed = effort.pick(500, 20_000, 100_000), effort.pick(200, 5_000, 20_000)
+    past, timed = effort.pick(500, 10_000, 100_000), effort.pick(200, 3_000, 20_000)
     for name, concurrency in (("fixed", SLOTS), ("adaptive", f"1-{SLOTS}-{SLOTS}")):
         yield Case(f"{name} limit, room", partial(_room, concurrency, past, timed, seed), min(plan.runs, 3))
         yield Case(f"{name} limit, 64 flows wait", partial(_queue, concurrency, past, timed, seed), min(plan.runs, 3))

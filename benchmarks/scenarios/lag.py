@@ -197,20 +197,21 @@ async def _all_ready(rows: int, answer: Answer) -> headgate.RunReport:
 async def _due(rows: int) -> None:
     """All are refused in one moment, and told to come back at another."""
     pipeline, refusals, waiting = headgate.Pipeline("due"), anyio.Event(), [0]
+    back_s = max(0.5, rows / 5_000)  # later than the last refusal is understood
 
     @pipeline.column(model=MODEL)
     async def body(row: int) -> int:
         waiting[0] += 1
         if not refusals.is_set():
             await refusals.wait()
-            raise Answer(429, retry_after="2")
+            raise Answer(429, retry_after=str(back_s))
         return row
 
     async with _engine(rows) as engine:
         run = await engine.start(pipeline, rows, max_open_rows=rows, max_workers=rows)
         await _until(lambda: waiting[0] >= rows)
         refusals.set()
-        await anyio.sleep(4.0)  # the way back is paced: one look at it is enough
+        await anyio.sleep(2 * back_s)  # the way back is paced: one look at it is enough
         run.stop(grace=0.0)
         await run.wait()
 

@@ -25,7 +25,7 @@ SHARE_OF_A_CORE = 0.01
 def cases(plan: Plan) -> Iterator[Case]:
     """256 waiters, as many as saturated a core elsewhere, and 10,000."""
     effort, seed = plan.effort, plan.seed
-    seconds = effort.pick(1, 10, 50) / 10
+    seconds = effort.pick(1, 5, 50) / 10
     for waiters in (effort.pick(16, 256, 256), effort.pick(100, 10_000, 10_000)):
         yield Case(f"{waiters} waiters for {seconds:g} s", partial(_parked, waiters, seconds, seed), min(plan.runs, 2))
 

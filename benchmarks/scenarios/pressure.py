@@ -48,7 +48,7 @@ HAND = "by hand: CPU per request"
 def cases(plan: Plan) -> Iterator[Case]:
     """128 rows of half a second, a minute for each of the two that are compared; fewer with less effort."""
     effort, seed = plan.effort, plan.seed
-    rows = effort.pick(8, 24, 128)
+    rows = effort.pick(8, 16, 128)
     mean_s = effort.pick(20, 200, 500) / 1e3
     yield Case(f"{rows} rows, virtual time", partial(_virtual, rows, mean_s, seed), runs=1)
     yield Case(f"{rows} rows, real HTTP", partial(_real, rows, mean_s, seed, effort is Effort.FULL), runs=1)

@@ -24,7 +24,7 @@ class Feeder:
     source or the store raised.
     """
 
-    __slots__ = ("_broke", "_came", "_intake", "_room", "_stopping", "more", "waits")
+    __slots__ = ("_behind", "_broke", "_came", "_intake", "_room", "_stopping", "more", "waits")
 
     def __init__(
         self, intake: Intake, stopping: Halt, *, came: Callable[[], None], broke: Callable[[Exception], None]
@@ -36,6 +36,7 @@ class Feeder:
         self._room = Wakeup()
         self.waits = False
         """Whether ``run`` waits for room."""
+        self._behind = False
         self.more = False
         """Whether there is room for more than ``take_now`` took in."""
 
@@ -45,7 +46,7 @@ class Feeder:
         Not ``alone``: one of many steps in this turn of the loop.
         """
         intake = self._intake
-        most = intake.rows_per_pull if alone else intake.rows_per_job
+        most = intake.rows_per_pull if alone else intake.rows_for_one if self._behind else intake.rows_per_job
         self.more = False
         if intake.immediate and not intake.ended and (room := intake.room()) > 0:
             try:
@@ -55,6 +56,8 @@ class Feeder:
             else:
                 # Whatever came has a record to commit, and the commit looks again.
                 self.more = room > most and self._stopping.status is None and not intake.ended and not intake.full
+        if alone:
+            self._behind = self.more
 
     async def run(self) -> None:
         """Take in rows that have to be waited for, until there are no more."""

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Final
 from .function_text import function_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from .column import Column
 
-__all__ = ["column_reads", "fingerprints"]
+__all__ = ["COLUMNS_PER_TURN", "column_reads", "fingerprints", "take_fingerprints"]
+
+COLUMNS_PER_TURN: Final = 4
+"""Columns whose functions are read before the loop gets a turn: what one calls and reads by name is read with it."""
 
 _FORMAT: Final = "2"
 _DIGEST_BYTES: Final = 5  # a change that is not seen in 40 bits: once in 10**12
@@ -28,9 +31,18 @@ def fingerprints(columns: Iterable[Column]) -> dict[str, str]:
 
     What a name means may have changed from a field to a column, so which names are columns is part of it.
     """
+    found: dict[str, str] = {}
+    for _ in take_fingerprints(columns, found):
+        pass
+    return found
+
+
+def take_fingerprints(columns: Iterable[Column], found: dict[str, str]) -> Iterator[None]:
+    """Do as ``fingerprints`` does, into ``found``. Yields where the loop may have a turn."""
     by_name = {column.name: column for column in columns}
     reads_of = column_reads(by_name.values())
-    found: dict[str, str] = {}
+    texts: dict[str, list[str | None]] = {}
+    yield  # whoever wants a fingerprint has just checked the columns, all of them in one step
 
     def of(column: Column) -> str:
         if column.name not in found:
@@ -42,15 +54,20 @@ def fingerprints(columns: Iterable[Column]) -> dict[str, str]:
                 str(spec.scope),
                 column.output,
                 column.version,
-                [function_text(column.fn), None if column.when_fn is None else function_text(column.when_fn)],
+                texts[column.name],
                 [[name, of(by_name[name])] for name in reads],
             ]
             found[column.name] = ":".join([_FORMAT, *map(_digest, parts)])
         return found[column.name]
 
-    for column in by_name.values():
+    for count, column in enumerate(by_name.values(), 1):
+        texts[column.name] = [None if fn is None else function_text(fn) for fn in (column.fn, column.when_fn)]
+        if not count % COLUMNS_PER_TURN:
+            yield
+    for count, column in enumerate(by_name.values(), 1):
         of(column)
-    return found
+        if not count % COLUMNS_PER_TURN:
+            yield
 
 
 def column_reads(columns: Iterable[Column]) -> dict[str, list[str]]:

@@ -64,8 +64,10 @@ def _find(code: CodeType, names: dict[str, Any]) -> tuple[_Function, tuple[_Scop
         tree = _parsed(source)
     except (SyntaxError, ValueError, RecursionError):
         return None
-    known_by = (code.co_firstlineno, code.co_name)
-    found = [one for one in _functions(tree, (tree,)) if (_first_line(one[0]), _named(one[0])) == known_by]
+    line = code.co_firstlineno
+    found = [
+        one for one in _functions(tree, (tree,), line) if _first_line(one[0]) == line and _named(one[0]) == code.co_name
+    ]
     if len(found) > 1:
         at = _last_place(code)
         found = [one for one in found if _covers(one[0], at)]
@@ -77,17 +79,23 @@ def _parsed(source: str) -> ast.Module:
     return ast.parse(source)
 
 
-def _functions(node: ast.AST, scopes: tuple[_Scope, ...]) -> Iterator[tuple[_Function, tuple[_Scope, ...]]]:
+def _functions(node: ast.AST, scopes: tuple[_Scope, ...], line: int) -> Iterator[tuple[_Function, tuple[_Scope, ...]]]:
+    """The functions around ``line``. What lies before or behind it is not looked into: a file may be long, and a
+    pipeline asks for one of its functions after the other.
+    """
     for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.expr) and not _first_line(child) <= line <= (child.end_lineno or line):
+            continue
         if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             yield child, scopes
-            yield from _functions(child, (child, *scopes))
+            yield from _functions(child, (child, *scopes), line)
         else:
-            yield from _functions(child, scopes)
+            yield from _functions(child, scopes, line)
 
 
-def _first_line(node: _Function) -> int:
-    decorators = [] if isinstance(node, ast.Lambda) else node.decorator_list
+def _first_line(node: ast.stmt | ast.expr) -> int:
+    """The line on which ``node`` begins, with its decorators."""
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
     return min([node.lineno, *(one.lineno for one in decorators)])
 
 
@@ -138,7 +146,7 @@ def _own_names(node: ast.AST) -> Iterator[str]:
 def _defined(name: str, scopes: tuple[_Scope, ...]) -> tuple[ast.AST, tuple[_Scope, ...]] | None:
     """The one function or literal that ``name`` stands for in the innermost scope that assigns it."""
     for place, scope in enumerate(scopes):
-        found = [node for node in _assignments(scope) if name in _targets(node)]
+        found = _assigned(scope).get(name)
         if found:
             node = found[0] if len(found) == 1 else None
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -148,8 +156,14 @@ def _defined(name: str, scopes: tuple[_Scope, ...]) -> tuple[ast.AST, tuple[_Sco
     return None
 
 
-def _assignments(scope: _Scope) -> list[ast.stmt]:
-    return [] if isinstance(scope, ast.Lambda) else scope.body
+@lru_cache(maxsize=256)
+def _assigned(scope: _Scope) -> dict[str, list[ast.stmt]]:
+    """The statements of ``scope`` that give a name its meaning, by name."""
+    found: dict[str, list[ast.stmt]] = {}
+    for node in [] if isinstance(scope, ast.Lambda) else scope.body:
+        for name in set(_targets(node)):
+            found.setdefault(name, []).append(node)
+    return found
 
 
 def _targets(node: ast.stmt) -> Iterator[str]:

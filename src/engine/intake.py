@@ -67,6 +67,8 @@ class Intake:
         """Rows to take in before the loop gets a turn."""
         self.rows_per_job = min(ROWS_PER_JOB, CELLS_PER_JOB // columns)
         """Rows that the end of a job may take in."""
+        self.rows_for_one = 1 // columns
+        """The same while the loop's own step takes in all it may: what takes the place of the one cell that ended."""
         self._window = Window(
             max_rows=options.max_open_rows, max_bytes=options.max_open_bytes, group_rows=self.group_rows
         )

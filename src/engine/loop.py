@@ -115,6 +115,7 @@ class RunLoop:
         )
         self._committer = Committer(handle, core.journal, Keeper(controller, wall_clock, now), self._committed)
         self._armed = inf
+        self._starts_per_job = STARTS_PER_JOB
         self._paces = PaceReader(intake.resources, core, self._dispatch, controller, self.meter)
         self.rows_ready = Wakeup()
         self.streaming = False
@@ -201,7 +202,9 @@ class RunLoop:
             self._performer.perform(core.drain_effects())
         if self.stopping.status is None:
             self._feeder.take_now(now, alone=alone)
-            self._dispatch.step(now, STARTS_PER_STEP if alone else STARTS_PER_JOB)
+            self._dispatch.step(now, STARTS_PER_STEP if alone else self._starts_per_job)
+            if alone:
+                self._starts_per_job = 1 if self._dispatch.unfinished else STARTS_PER_JOB
             if core.effects:
                 self._performer.perform(core.drain_effects())
         bidder.attending = False

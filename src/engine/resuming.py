@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
+from anyio.lowlevel import checkpoint
 
 from ..errors import FingerprintMismatch
 from .changes import decide
-from .fingerprints import column_reads, fingerprints
+from .fingerprints import column_reads, take_fingerprints
 from .log import logger
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ async def open_run(
 
     It is said aloud too, before anything is spent. Raises FingerprintMismatch if nothing may change, and StoreError.
     """
-    given = fingerprints(columns)
+    given: dict[str, str] = {}
+    for _ in take_fingerprints(columns, given):
+        await checkpoint()
     try:
         return await store.open_run(run, given), ()
     except FingerprintMismatch:

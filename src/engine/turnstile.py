@@ -1,18 +1,24 @@
-"""How many jobs may end in one turn of the loop; the others wait for a later one, first come first served.
+"""How many jobs may end, and workers begin, in one turn of the loop; the others wait for a later one, first come first
+served.
 
 The end of a job is what costs: its lease is given back, what follows is decided, the next job begins. Jobs that never
 suspend follow each other in the same turn, and hundreds of workers do that side by side; or hundreds of answers arrive
-at once. Somebody has to stop them all together, or the loop serves nobody else meanwhile (T25, T29).
+at once. Somebody has to stop them all together, or the loop serves nobody else meanwhile (T25, T29). A new worker costs
+about as much, and at the start of a run each end makes room for another one.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from ..wakeup import Wakeup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Ticket", "Turnstile"]
 
@@ -27,6 +33,9 @@ class Ticket:
         self.left = 0
 
 
+_NOBODY = Ticket()  # has nothing reserved
+
+
 class _Batch:
     """Those that go on in the same turn, with ``chain`` jobs reserved for each: one event wakes them all."""
 
@@ -39,7 +48,8 @@ class _Batch:
 
 
 class Turnstile:
-    """``per_turn`` jobs a turn, up to ``chain`` of them by each who had to wait: waiting costs more than a small job.
+    """``per_turn`` ends and beginnings a turn, up to ``chain`` ends by each who had to wait: waiting costs more than a
+    small job.
 
     Whoever waits has as many jobs reserved as those before it turned out to use. Jobs that suspend use one, and a whole
     turn's worth of them goes on together; jobs that do not suspend soon use them all.
@@ -49,6 +59,8 @@ class Turnstile:
     """
 
     __slots__ = (
+        "_began",
+        "_beginning",
         "_chain",
         "_chain_max",
         "_left",
@@ -72,6 +84,8 @@ class Turnstile:
         self._low = per_turn // 2
         self._turn = 0
         self._waiting: deque[_Batch] = deque()
+        self._beginning: deque[Callable[[], object]] = deque()
+        self._began = False  # whether this turn was given to those that begin
         self._wanted = Wakeup()
 
     def enter(self, ticket: Ticket) -> bool:
@@ -89,6 +103,14 @@ class Turnstile:
             self._wanted.set()
         return True
 
+    def begin(self, begin: Callable[[], object]) -> None:
+        """Call ``begin`` in a turn that has a place for it, this one if it has."""
+        if not self._beginning and self.enter(_NOBODY):
+            begin()
+        else:
+            self._beginning.append(begin)
+            self._wanted.set()
+
     async def wait(self, ticket: Ticket) -> None:
         """Return in a turn in which the job may end. It is counted there, also if this is cancelled."""
         if not self._waiting or self._waiting[-1].jobs + self._waiting[-1].chain > self._per_turn:
@@ -104,7 +126,7 @@ class Turnstile:
         while True:
             await self._wanted.wait()
             self._begin_turn()
-            while self._waiting:
+            while self._waiting or self._beginning:
                 await checkpoint()
                 self._begin_turn()
 
@@ -113,10 +135,16 @@ class Turnstile:
             self._chain = min(2 * self._chain, self._chain_max)
         elif not self._used:
             self._chain = max(self._chain // 2, 1)
-        self._short, self._used = False, not self._waiting  # where nobody has any reserved, nothing is learned
         self._turn += 1
         self._left = self._per_turn
-        if self._waiting:
+        # By turns: neither keeps the other waiting for long, and both in one turn would be too much for it.
+        self._began = bool(self._beginning) and not (self._began and self._waiting)
+        self._short, self._used = False, self._began or not self._waiting  # who has none reserved teaches nothing
+        if self._began:
+            for _ in range(min(len(self._beginning), self._per_turn)):
+                self._left -= 1
+                self._beginning.popleft()()
+        elif self._waiting:
             batch = self._waiting.popleft()
             self._left -= batch.jobs
             batch.event.set()
