@@ -181,9 +181,9 @@ class RunCore:
         self._again.discard(task)
         self.salvage.dropped(task, now)
 
-    def sent(self, task: Task, now: float) -> None:
+    def sent(self, task: Task, plan: ColumnPlan, now: float) -> None:
         """The first request of ``task`` was let out."""
-        self.salvage.sent(self.plans[task.column].lane, now, task not in self._again, task)
+        self.salvage.sent(plan.lane, now, task not in self._again, task)
 
     def refused(self, task: Task, now: float) -> bool:
         """Whether ``task`` may not start: its lane was given up, or its column was stopped and it has failed then."""

@@ -130,7 +130,7 @@ class OpenRows:
         self._untaken -= row.bytes
         record, done = row.record, row.values
         values = {plan.name: done[plan.index] for plan in self._plans if plan.index in done}
-        return FinishedRow(record.row, record.row_id, row.status, row.fields, values, row.problems, row.restored)
+        return FinishedRow(record.row, record.row_id, row.status(), row.fields, values, row.problems, row.restored)
 
     def let_go(self) -> None:
         """Nobody wants the finished rows."""

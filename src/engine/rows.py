@@ -116,7 +116,7 @@ class RowSource:
         return OpenRow(RowRecord(index, row_id, digest, data), fields)
 
     def _fields(self, row: Any, index: int) -> Mapping[str, object]:
-        kind: type[object] = type(row)
+        kind: type[object] = row.__class__
         if kind is not dict and not isinstance(
             cast("object", row), Mapping
         ):  # to ask the abstract class takes 20 times as long

@@ -64,7 +64,7 @@ class Tally:
     def rows(self, rows: Iterable[OpenRow]) -> None:
         """Rows are whole."""
         for row in rows:
-            status = row.status
+            status = row.status()
             if status == "done":
                 self.done += 1
             elif status == "failed":

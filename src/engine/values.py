@@ -68,7 +68,6 @@ class OpenRow:
         self.failed = False
         self.restored = False
 
-    @property
     def status(self) -> RowStatus:
         """Its outcome, once it is finished."""
         if self.failed:
