@@ -25,7 +25,8 @@ the limit.
 
 Protocol of calls, all with a ``now`` that never goes back (seconds, monotonic):
 
-1. ``advance(now, in_flight, demand)`` before every decision and before every report below.
+1. ``advance(now, in_flight, demand)`` before every decision and before every report below. While ``now`` is before
+   ``looks_at`` time and demand mean nothing, and only what is no success has to be announced by it.
 2. ``sent`` when a request goes out, ``in_flight_others`` not counting itself; keep the stamp with the lease.
 3. Exactly one of ``succeeded``, ``rejected``, ``abandoned`` with that stamp when its fate is known.
 4. ``next_tick`` for whoever waits: call ``advance`` again then. The limit does not grow while nobody asks.
@@ -47,10 +48,7 @@ from .law_values import (
     CANARY_CONSECUTIVE,
     CUT,
     FALL,
-    FRESH_S,
-    OLD_SHARE,
     RECOVERY_MIN_S,
-    RESTART_SHARE,
     STEP_MAX_S,
     TICK_MIN_S,
     LawMemory,
@@ -97,6 +95,7 @@ class AdaptiveConcurrency:
         "consecutive",
         "generation",
         "limit",
+        "looks_at",
         "rejections",
         "silence",
         "stale",
@@ -112,6 +111,7 @@ class AdaptiveConcurrency:
         mode = Mode.HOLD if settled else Mode.RAMP
         self._ceiling = Ceiling(minimum=minimum, start=start, maximum=maximum, mode=mode, queueing=queueing)
         self.limit = self._ceiling.limit  # the ceiling's: read for every request, so it is kept at hand
+        self.looks_at = -inf  # to be read only
         self._probing = Probing(rng=rng)
         self._at = -inf
         self._in_flight = 0
@@ -124,24 +124,12 @@ class AdaptiveConcurrency:
         self._probed_at = -inf
         self._past = Past()
 
-    @classmethod
-    def restored(
-        cls, memory: LawMemory, age_s: float, *, minimum: int, maximum: int, rng: Rng, queueing: bool = False
-    ) -> AdaptiveConcurrency:
-        """A law that begins with what an earlier one knew ``age_s`` seconds ago, by the wall clock.
-
-        Fresh: a little lower, and back to the old limit within seconds of use, then a probe. Old: a ramp from far
-        below it. An age that cannot be is old.
-        """
-        fresh = abs(age_s) <= FRESH_S
-        start = (RESTART_SHARE if fresh else OLD_SHARE) * memory.limit
-        law = cls(minimum=minimum, start=start, maximum=maximum, rng=rng, settled=fresh, queueing=queueing)
-        if fresh:
-            law._ceiling.cut(law.limit, top=memory.limit, span_s=RECOVERY_MIN_S, mode=Mode.HOLD)
-            law.limit = law._ceiling.limit
-            law._probing.recall(memory.probe_every_s)
-            law.silence.recall(memory.tau)
-        return law
+    def recall(self, memory: LawMemory) -> None:
+        """Begin with what an earlier law knew not long ago: back to its limit within seconds of use, then a probe."""
+        self._ceiling.cut(self.limit, top=memory.limit, span_s=RECOVERY_MIN_S, mode=Mode.HOLD)
+        self._probing.recall(memory.probe_every_s)
+        self.silence.recall(memory.tau)
+        self._saturate()
 
     @property
     def minimum(self) -> int:
@@ -173,7 +161,7 @@ class AdaptiveConcurrency:
         self._in_flight = in_flight_others + 1
         if not self._saturated:
             self._at = now
-            self._saturate()
+            self._saturated = self._demand and self._used()
         return stamp
 
     def succeeded(self, stamp: Stamp, now: float, units: float | None = None) -> None:
@@ -254,6 +242,7 @@ class AdaptiveConcurrency:
         self._saturated = demand and in_flight + 2 > self.limit  # as `_used`, which is asked less often
         if self._saturated and now >= self._probing.next_at and self.limit < self._ceiling.maximum:
             self._probe_if_due(now)
+        self.looks_at = self._next_look()
 
     def set_bounds(self, minimum: int, maximum: int, now: float) -> None:
         """Other bounds from now on; the limit may end up below what is in flight."""
@@ -293,7 +282,7 @@ class AdaptiveConcurrency:
         )
 
     def memory(self) -> LawMemory:
-        """What to keep for :meth:`restored`."""
+        """What to keep for :func:`~headgate.admission.memory.restored`."""
         ceiling = self._ceiling
         limit = ceiling.level if ceiling.mode is Mode.PROBE else ceiling.limit
         return LawMemory(limit, self._probing.every_s, self.silence.tau)
@@ -311,6 +300,13 @@ class AdaptiveConcurrency:
         self._probing.check()
 
     # Growth
+
+    def _next_look(self) -> float:
+        """A hold with nothing to grow back, to wait for or to share waits for its next probe, if it may have one."""
+        ceiling, probing = self._ceiling, self._probing
+        if not ceiling.rests or self.consecutive or probing.creeps or ceiling.knee is not None:
+            return -inf
+        return self._probing.next_at if self.limit < ceiling.maximum else inf
 
     def _grow(self, now: float) -> None:
         creep_per_s = self._probing.creep_per_s(self._at)
@@ -394,6 +390,7 @@ class AdaptiveConcurrency:
         return self._in_flight + 2 > self.limit  # within one of its whole part
 
     def _saturate(self) -> None:
-        """The limit moved, or requests went out."""
+        """The limit moved, or will."""
         self.limit = self._ceiling.limit
         self._saturated = self._demand and self._used()
+        self.looks_at = -inf

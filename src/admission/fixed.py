@@ -18,10 +18,11 @@ __all__ = ["FixedConcurrency"]
 class FixedConcurrency:
     """The limit of one scope: at most ``limit`` in flight (to be read only) until it is set anew.
 
-    ``silence.tau`` is the time without a rejection after which a request counts as accepted (seconds).
+    ``silence.tau`` is the time without a rejection after which a request counts as accepted (seconds). Time means
+    nothing to it but while rejections are counted: ``looks_at``.
     """
 
-    __slots__ = ("_seq", "_watch", "consecutive", "generation", "limit", "rejections", "silence", "stale")
+    __slots__ = ("_seq", "_watch", "consecutive", "generation", "limit", "looks_at", "rejections", "silence", "stale")
 
     def __init__(self, limit: int) -> None:
         assert limit >= 1, f"a limit of {limit} lets nothing through"
@@ -30,6 +31,7 @@ class FixedConcurrency:
         self.rejections = 0
         self.stale = 0
         self.limit = limit
+        self.looks_at = inf
         self._seq = 0
         self.silence = Silence()
         self._watch = Watch()
@@ -63,6 +65,7 @@ class FixedConcurrency:
             return Verdict.STALE
         self.generation += 1
         self.consecutive += 1
+        self.looks_at = -inf
         self._watch.clear()
         return Verdict.FALLING if self.wants_canary else Verdict.COUNTED
 
@@ -73,6 +76,7 @@ class FixedConcurrency:
     def retract(self, now: float, since: float) -> bool:
         """The rejections from ``since`` on were about something else: there is no row of them. The limit is as ever."""
         had, self.consecutive = self.consecutive, 0
+        self.looks_at = inf
         self._watch.clear()
         return had > 0
 
@@ -113,9 +117,11 @@ class FixedConcurrency:
         assert 0 <= self.stale <= self.rejections
         assert self.generation == self.rejections - self.stale
         assert 0 <= self.consecutive <= self.generation
+        assert self.looks_at == (-inf if self.consecutive else inf)
         self._watch.check()
 
     def _survived(self, stamp: Stamp) -> None:
         if stamp.generation == self.generation:
             self.consecutive = 0
+            self.looks_at = inf
             self._watch.clear()

@@ -182,7 +182,7 @@ class Gate:
         for passage in lease.passages:
             scope = passage.scope
             law = scope.concurrency
-            if law is not None and (scope.adaptive or law.consecutive):  # as Scope.advance
+            if law is not None and (now >= law.looks_at or outcome is not _SUCCESS):
                 law.advance(now, scope.in_flight, scope.parked > 0)
             scope.in_flight -= 1
         if lane.shares:

@@ -130,6 +130,7 @@ def _reopen(passage: Passage, lease: Lease, now: float, *, well: bool) -> None:
         scope.paused = False
         proven = [kind for kind, limiter in scope.limiters.items() if limiter.unblocked(now)]
         if proven and isinstance(law, AdaptiveConcurrency):
+            law.advance(now, scope.in_flight, scope.parked > 0)
             law.retract(now, scope.inference.prove(proven[0]))
 
 

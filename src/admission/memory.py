@@ -17,17 +17,17 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from .concurrency import AdaptiveConcurrency
-from .law_values import FRESH_S, LawMemory
+from .law_values import FRESH_S, OLD_SHARE, RESTART_SHARE, LawMemory
 from .rate_learned import HOLD_MIN_S, LearnedSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ..values import LimitKind
+    from ..values import LimitKind, Rng
     from .estimates import TokenMemory
     from .scope import Scope
 
-__all__ = ["FRESH_S", "ScopeMemory", "learned", "restore"]
+__all__ = ["FRESH_S", "ScopeMemory", "learned", "restore", "restored"]
 
 REACHED_SHARE: Final = 0.9
 REACHED_OLD_SHARE: Final = 0.25
@@ -74,6 +74,21 @@ def restore(scope: Scope, kept: ScopeMemory, now: float, *, age_s: float) -> boo
     return True
 
 
+def restored(
+    memory: LawMemory, age_s: float, *, minimum: int, maximum: int, rng: Rng, queueing: bool = False
+) -> AdaptiveConcurrency:
+    """A law that begins with what an earlier one knew ``age_s`` seconds ago, by the wall clock.
+
+    Fresh: a little lower, and soon back to the old limit. Old: a ramp from far below it. An age that cannot be is old.
+    """
+    fresh = abs(age_s) <= FRESH_S
+    start = (RESTART_SHARE if fresh else OLD_SHARE) * memory.limit
+    law = AdaptiveConcurrency(minimum=minimum, start=start, maximum=maximum, rng=rng, settled=fresh, queueing=queueing)
+    if fresh:
+        law.recall(memory)
+    return law
+
+
 def _learned(scope: Scope, now: float) -> ScopeMemory | None:
     recalled = None
     if scope.recalled is not None:
@@ -113,7 +128,7 @@ def _law(
     kept: ScopeMemory, concurrency: LawMemory, law: AdaptiveConcurrency, scope: Scope, *, fresh: bool
 ) -> AdaptiveConcurrency:
     if kept.measured:
-        return AdaptiveConcurrency.restored(
+        return restored(
             concurrency, kept.age_s, minimum=law.minimum, maximum=law.maximum, rng=scope.rng, queueing=law.queueing
         )
     # Holding a level that only lacked demand would be slower than finding it anew.

@@ -128,7 +128,6 @@ class Scope:
         "_ramp_started",
         "_rng",
         "accepted",
-        "adaptive",
         "asks_at",
         "bare",
         "concurrency",
@@ -168,7 +167,6 @@ class Scope:
         self.place = Passage(self, None, (), False)  # of every lease that took nothing else here
         self.cooldown = Cooldown(rng=rng, cap_s=limits.cooldown_cap_s)
         self.concurrency = _law(limits, rng)
-        self.adaptive = limits.adaptive
         self.inference = Inference()
         self.limiters: dict[LimitKind, RateLimiter] = {}
         self.estimates = TokenEstimates()  # of the resource that ends here
@@ -220,10 +218,10 @@ class Scope:
         before, self.limits = self.limits, limits
         law = self.concurrency
         if law is not None and before.alike(limits) and (limits.adaptive or limits.maximum):
+            law.advance(now, self.in_flight, self.parked > 0)
             law.set_bounds(limits.minimum, limits.maximum or UNKNOWN_MAXIMUM, now)
         else:
             self.concurrency = _law(limits, self._rng)
-        self.adaptive = limits.adaptive
         self.cooldown.cap_s = limits.cooldown_cap_s
         stated = limits.rates()
         for kind in before.rates().keys() | stated.keys():
@@ -240,8 +238,7 @@ class Scope:
     def advance(self, now: float) -> None:
         """Let the concurrency law see the time and the demand before a decision."""
         law = self.concurrency
-        # Time means nothing to a fixed limit, but for what it waits for after a rejection.
-        if law is not None and (self.adaptive or law.consecutive):
+        if law is not None and now >= law.looks_at:
             law.advance(now, self.in_flight, self.parked > 0)
 
     def full(self, now: float) -> Refusal | None:
@@ -249,10 +246,7 @@ class Scope:
         law = self.concurrency
         if law is None or not self.cooldown.open or self.in_flight + 1 <= law.limit + _ROUNDING:
             return None
-        if not self.adaptive and not law.consecutive:
-            return self._full
-        next_at = law.next_tick(now)
-        return self._full if next_at == inf else Refusal(self, _NO_CAPACITY, next_at)
+        return self._full if law.looks_at == inf else self._no_capacity(law, now)
 
     def refusal(self, request: Request, now: float) -> Refusal | None:
         """Why ``request`` has no room here at ``now``; None when it has."""
@@ -262,7 +256,7 @@ class Scope:
             reason = DenyReason.COOLDOWN if now < cooldown.blocked_until else _NO_CAPACITY
             return Refusal(self, reason, cooldown.next_tick(now, in_flight, limit))
         if law is not None and in_flight + 1 > limit + _ROUNDING:
-            return self._no_capacity(law, now) if self.adaptive or law.consecutive else self._full
+            return self._full if law.looks_at == inf else self._no_capacity(law, now)
         if self.limits.startup_ramp_s:
             refusal = self._ramp_refusal(limit, now)
             if refusal is not None:

@@ -43,7 +43,7 @@ class Serving:
             if scope.bare and scope.cooldown.open:
                 continue
             law = scope.concurrency
-            if law is not None and (scope.adaptive or law.consecutive):  # as Scope.advance
+            if law is not None and now >= law.looks_at:  # as Scope.advance
                 law.advance(now, scope.in_flight, scope.parked > 0)
             refusal = scope.refusal(request, now)
             if refusal is not None:
@@ -79,7 +79,7 @@ class Serving:
             if refusal.next_at < scope.asks_at:
                 room.ask_at(scope, refusal.next_at)
         law, due = scope.concurrency, False
-        if law is not None and (scope.adaptive or law.consecutive):  # as Scope.advance
+        if law is not None and now >= law.looks_at:
             limit = law.limit
             law.advance(now, scope.in_flight, demand=True)  # it counts the time in which somebody waits
             due = law.limit > limit  # a probe, that only waited for somebody who needs it

@@ -16,7 +16,7 @@ from ..salvage.kinds import FailureKind
 from ..scheduler.dispatcher import Dispatcher
 from ..scheduler.frontier import Frontier, Progress, Task
 from ..scheduler.tasks import READY, SKIPPED
-from ..values import Skipped, Usage
+from ..values import Usage
 from .conditions import arguments_of, arguments_of_all, condition_holds
 from .effects import Abandoned, Cancel, CoreEffect
 from .group_ends import GroupEnd, GroupEnds, GroupHold
@@ -69,7 +69,7 @@ class RunCore:
         self.open = open_rows
         self.journal = self.open.journal
         self.effects: list[CoreEffect] = []
-        self._outcomes = Outcomes(open_rows, records, self.effects)
+        self._outcomes = Outcomes(open_rows, records.wall_clock, self.effects)
         self.ledger = self._outcomes.ledger
         self.stopped = self._outcomes.stopped
         self.tally = self.open.tally
@@ -99,14 +99,10 @@ class RunCore:
         """Accept a row, with what an earlier run committed about it."""
         self._now = now
         self.tally.accepted += 1
-        if restored is None:
-            self.journal.row(row.record)
-        elif restored.whole:
+        if restored is not None and restored.whole:
             self.open.pass_through(row, restored)
             return
         self.open.open(row, restored)
-        if restored is not None and restored.reopened:
-            self.journal.reopen(row.record.row, restored.reopened)
         states = None if restored is None else restored.states
         progress = self.frontier.add_row(row.record.row, self._groups.place(), states)
         if restored is not None:
@@ -185,9 +181,9 @@ class RunCore:
         self._again.discard(task)
         self.salvage.dropped(task, now)
 
-    def sent(self, task: Task, now: float) -> None:
+    def sent(self, task: Task, plan: ColumnPlan, now: float) -> None:
         """The first request of ``task`` was let out."""
-        self.salvage.sent(self.plans[task.column].lane, now, task not in self._again, task)
+        self.salvage.sent(plan.lane, now, task not in self._again, task)
 
     def refused(self, task: Task, now: float) -> bool:
         """Whether ``task`` may not start: its lane was given up, or its column was stopped and it has failed then."""
@@ -289,8 +285,7 @@ class RunCore:
         for step in todo:  # it grows meanwhile
             for row, column, state, reason in step.closed:
                 if state == SKIPPED and not (known and column in known):
-                    self._records.skipped(row, column, reason)
-                    self.rows[row].problems[self.plans[column].name] = Skipped(reason)
+                    self._outcomes.skipped(row, self.plans[column], reason)
             for task in step.cancel:
                 self._cancel(task)
             for task in step.ready:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from ..admission.controller import AdmissionController, Bidder
 from ..admission.timers import Timers
-from ..admission.values import Denied, Lease, Refuse, Request
+from ..admission.values import Denied, Refuse
 from ..values import Outcome
 from .plan import LOCAL
 
 if TYPE_CHECKING:
+    from ..admission.values import Lease
     from ..scheduler.dispatcher import Dispatcher
     from ..scheduler.frontier import Task
     from .starts import Starts
@@ -31,7 +32,6 @@ STARTS_PER_JOB = 2
 """Tasks that the end of a job may start. Usually it makes room for one; many ends in one turn must not add up."""
 
 
-_NO_BID = (-1, None)
 _FOR_GOOD = 1e300  # a time that never comes, told apart from "not blocked", which Timers calls inf
 
 
@@ -48,6 +48,31 @@ class _Served(Enum):
 # Named once: they are asked for every task, and looking up an enum's member is slow.
 _EMPTY, _BID, _NO_WORKER = _Served.EMPTY, _Served.BID, _Served.NO_WORKER
 _BLOCKED, _ENOUGH = _Served.BLOCKED, _Served.ENOUGH
+
+
+class _Workers:
+    """The workers for models, or those for local work: how many run and how many may, and the lanes that found none
+    free, longest waiting first."""
+
+    __slots__ = ("most", "running", "starved")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.running = 0
+        self.starved: dict[str, None] = {}
+
+
+class _Lane:
+    """One lane: who does its work, and its standing bid with the task that it will start; no task once nobody wants
+    that any more."""
+
+    __slots__ = ("bid", "name", "task", "workers")
+
+    def __init__(self, name: str, workers: _Workers) -> None:
+        self.name = name
+        self.workers = workers
+        self.bid: int | None = None
+        self.task: Task | None = None
 
 
 class Dispatch:
@@ -67,23 +92,18 @@ class Dispatch:
         local_workers: int,
     ) -> None:
         self.bidder = Bidder()
-        self.local_running = 0
-        self.model_running = 0
         self._dispatcher = dispatcher
-        self._local = frozenset(lane for lane in dispatcher.lanes() if lane.startswith(LOCAL))
+        self._models, self._local = _Workers(model_workers), _Workers(local_workers)
+        self._lanes = {
+            name: _Lane(name, self._local if name.startswith(LOCAL) else self._models) for name in dispatcher.lanes()
+        }
         self._controller = controller
         self._start = starts.start
         self._request_of = starts.request_of
         self._refused = starts.refused
         self._denied = starts.denied
-        self._model_workers = model_workers
-        self._local_workers = local_workers
         self._hungry: dict[str, None] = {}
-        # Lanes that found no worker, longest waiting first; local lanes and models have workers of their own.
-        self._starved: dict[bool, dict[str, None]] = {True: {}, False: {}}
-        # Standing bids by lane, with the task that each will start; None once nobody wants that task any more.
-        self._bids: dict[str, tuple[int, Task | None]] = {}
-        self._lane_of_bid: dict[int, str] = {}
+        self._bids: dict[int, _Lane] = {}  # the lanes with a standing bid, by its number
         self._blocked: Timers[str] = Timers()
         self._left = 0
         self._closed = False
@@ -95,7 +115,7 @@ class Dispatch:
 
     def has_bid(self, lane: str) -> bool:
         """Whether ``lane`` waits for admission."""
-        return lane in self._bids
+        return self._lanes[lane].bid is not None
 
     @property
     def unfinished(self) -> bool:
@@ -116,11 +136,12 @@ class Dispatch:
             if not self._hungry or self._left <= 0:
                 return
             lane = next(iter(self._hungry))
-            served = self._serve(lane, now)
+            place = self._lanes[lane]
+            served = self._serve(place, now)
             if served is _ENOUGH:
                 return
             del self._hungry[lane]
-            starved = self._starved[lane in self._local]
+            starved = place.workers.starved
             if served is _NO_WORKER:
                 starved[lane] = None
             elif starved:
@@ -132,13 +153,10 @@ class Dispatch:
 
     def ended(self, local: bool) -> None:
         """A task gave its worker back."""
-        if local:
-            self.local_running -= 1
-        else:
-            self.model_running -= 1
-        starved = self._starved[local]
-        if starved:
-            self._feed(starved)
+        workers = self._local if local else self._models
+        workers.running -= 1
+        if workers.starved:
+            self._feed(workers.starved)
 
     def block_local(self, lane: str, until: float) -> None:
         """Start nothing on a local lane before ``until``; ``inf`` for good."""
@@ -146,34 +164,35 @@ class Dispatch:
 
     def withdraw_lane(self, lane: str) -> Task | None:
         """Take back the bid of ``lane``; the task that it was for, if there was one."""
-        _, task = self._bids.get(lane, _NO_BID)
+        place = self._lanes.get(lane)
+        task = None if place is None else place.task
         if task is not None:
             self.withdraw(task)
         return task
 
     def withdraw(self, task: Task) -> bool:
         """Take back the bid for ``task``; False if there is none."""
-        lane = self._dispatcher.lane_of(task)
-        bid, placed = self._bids.get(lane, _NO_BID)
-        if placed != task:
+        place = self._lanes[self._dispatcher.lane_of(task)]
+        bid = place.bid
+        if bid is None or place.task != task:
             return False
-        if self._controller.withdraw(bid):
-            del self._bids[lane], self._lane_of_bid[bid]
-            self._hungry[lane] = None
-        else:
-            self._bids[lane] = (bid, None)  # its grant is on the way, and will be given back
+        place.task = None
+        if self._controller.withdraw(bid):  # else its grant is on the way, and will be given back
+            del self._bids[bid]
+            place.bid = None
+            self._hungry[place.name] = None
         return True
 
     def close(self, now: float) -> list[Task]:
         """Take back all bids and start nothing more, also when called by what ``step`` calls. Returns their tasks."""
         self._closed = True
-        tasks = [task for _, task in self._bids.values() if task is not None]
+        tasks = [place.task for place in self._bids.values() if place.task is not None]
         for task in tasks:
             self.withdraw(task)
         self._take_answers(now)
         self._hungry.clear()
-        for starved in self._starved.values():
-            starved.clear()
+        for workers in (self._models, self._local):
+            workers.starved.clear()
         return tasks
 
     def _feed(self, starved: dict[str, None]) -> None:
@@ -182,60 +201,55 @@ class Dispatch:
         del starved[lane]
         self._hungry[lane] = None
 
-    def _serve(self, lane: str, now: float) -> _Served:
-        if lane in self._bids:
+    def _serve(self, place: _Lane, now: float) -> _Served:
+        if place.bid is not None:
             return _BID
-        local = lane in self._local
-        if local and now < self._blocked.at(lane) < inf:
+        lane, workers = place.name, place.workers
+        if workers is self._local and now < self._blocked.at(lane) < inf:
             return _BLOCKED
+        refused, request_of, start = self._refused, self._request_of, self._start
         while self._left > 0 and not self._closed:
             # A standing bid keeps no worker from others: its lane may be blocked for ever (T26). Its grant starts all
             # the same, so that up to one task per lane may run beyond the bound.
-            if self.local_running >= self._local_workers if local else self.model_running >= self._model_workers:
+            if workers.running >= workers.most:
                 return _NO_WORKER
             task = self._dispatcher.pop(lane)
             if task is None:
                 return _EMPTY
-            if self._refused(task, now) or self._closed:
+            if refused(task, now) or self._closed:
                 self._left -= 1  # as much work as a start
                 continue
-            request = self._request_of(task)
-            if request is None:
-                self.local_running += 1
-                self._left -= 1
-                self._start(task, None, now)
-            elif self._bid(lane, task, request, now):
-                return _BID
+            lease: Lease | None = None
+            request = request_of(task)
+            if request is not None:
+                answer = self._controller.bid(request, self.bidder, now)
+                if isinstance(answer, int):
+                    place.bid, place.task = answer, task
+                    self._bids[answer] = place
+                    return _BID
+                if isinstance(answer, Denied):
+                    self._denied(task, answer)
+                    continue
+                lease = answer
+            workers.running += 1
+            self._left -= 1
+            start(task, lease, now)
         return _ENOUGH
 
-    def _bid(self, lane: str, task: Task, request: Request, now: float) -> bool:
-        """Ask for a lease for ``task``. True if it has to wait."""
-        answer = self._controller.bid(request, self.bidder, now)
-        if isinstance(answer, Lease):
-            self.model_running += 1
-            self._left -= 1
-            self._start(task, answer, now)
-            return False
-        if isinstance(answer, Denied):
-            self._denied(task, answer)
-            return False
-        self._bids[lane] = (answer, task)
-        self._lane_of_bid[answer] = lane
-        return True
-
     def _take_answers(self, now: float) -> None:
-        answers = self.bidder.answers
+        answers, refused, start = self.bidder.answers, self._refused, self._start
         while answers:
             answer = answers.popleft()
-            lane = self._lane_of_bid.pop(answer.waiter)
-            _, task = self._bids.pop(lane)
-            self._hungry[lane] = None
+            place = self._bids.pop(answer.waiter)
+            task = place.task
+            place.bid = place.task = None
+            self._hungry[place.name] = None
             if isinstance(answer, Refuse):
                 if task is not None:
                     self._denied(task, answer.denied)
-            elif task is None or self._refused(task, now) or self._closed:
+            elif task is None or refused(task, now) or self._closed:
                 self._controller.release(answer.lease, Outcome.CANCELLED, sent=False)
             else:
-                self.model_running += 1
+                place.workers.running += 1
                 self._left -= 1
-                self._start(task, answer.lease, now)
+                start(task, answer.lease, now)

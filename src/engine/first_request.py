@@ -45,7 +45,7 @@ class FirstRequests:
     def of(self, task: Task) -> Request | None:
         """The request of ``task``, which was estimated; None for local work."""
         request = self._requests[task.column]
-        if request is None or task.column not in self.estimated:
+        if request is None or not self.estimated or task.column not in self.estimated:
             return request
         return _request(self._core.plans[task.column], self._flow, self._estimates.get(task, 0))
 

@@ -94,7 +94,7 @@ class Flight:
         plan = core.plans[column]
         rows, arguments = core.inputs(task)
         job = self.jobs[task] = Job(task, plan, rows, arguments, lease, now, self._senders[column])
-        core.sent(task, now)
+        core.sent(task, plan, now)
         if lease is not None and (meter := self._meters[column]) is not None:
             meter.started(lease.waited_s)
         if plan.column.timeout is not None:
@@ -144,7 +144,7 @@ class Flight:
 
     def settle(self, job: Job, failure: Failure | None, outcome: Outcome, now: float) -> None:
         """Give back the lease of ``job``, if it still has it."""
-        lease, meter = job.lease, self._meters[job.task.column]
+        lease, meter = job.lease, self._meters[job.plan.index]
         if lease is None or meter is None:
             return
         job.lease = None
@@ -207,11 +207,12 @@ class Flight:
         self._finish(job, None, failure, Outcome.LOCAL_TIMEOUT)
 
     def _finish(self, job: Job, results: list[CellResult] | None, failure: Failure | None, outcome: Outcome) -> None:
-        now, task, timeout = self._clock(), job.task, job.plan.column.timeout
+        clock, ended = self._clock, self._ended
+        now, task, timeout = clock(), job.task, job.plan.column.timeout
         del self.jobs[task]
         if timeout is not None:
             self.deadlines.end(task, timeout)
-        self._ended(job, results, failure, outcome, now)
+        ended(job, results, failure, outcome, now)
 
     def _cancel(self, job: Job) -> None:
         assert self._workers is not None

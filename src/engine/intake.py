@@ -118,17 +118,17 @@ class Intake:
 
     def pull_now(self, room: int, now: float) -> None:
         """``pull`` without waiting, where ``immediate`` allows it; it stops at the row that fills the bytes."""
-        source, core = self._source, self._core
+        core = self._core
         left = self._window.left(core.open.bytes)
-        for _ in range(room):
-            row = source.next_now()
-            if row is None:
-                self._end()
-                return
+        if not room:
+            return
+        for row in self._source.at_hand:
             left -= row.bytes
             core.add_row(row, None, now)
-            if left <= 0 and not (self.group_rows > 1 and core.owed):
+            room -= 1
+            if not room or (left <= 0 and not (self.group_rows > 1 and core.owed)):
                 return
+        self._end()
 
     def room(self) -> int:
         """How many rows to pull now. Finished rows that nobody has taken yet are open too (S6)."""

@@ -1,12 +1,11 @@
-"""What is to be committed, and which rows are whole once it is: durable before visible.
+"""What is to be committed: durable before visible.
 
-Collects the records of a run between commits. A row is handed out only when everything about it is committed (D1).
-Pure: the committing is in :mod:`headgate.engine.committer`.
+Collects the records of a run between commits. What is outstanding of a row the row itself counts, see
+:mod:`headgate.engine.open_rows`; the committing is in :mod:`headgate.engine.committer`. Pure.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from ..storage.ports import Batch
@@ -20,9 +19,9 @@ __all__ = ["Journal"]
 
 
 class Journal:
-    """The records that wait for the next commit, and for each row how many it still waits for."""
+    """The records that wait for the next commit."""
 
-    __slots__ = ("_cells", "_held", "_reopened", "_rows", "_spent", "_unit", "in_commit", "outstanding", "waiting")
+    __slots__ = ("_cells", "_held", "_reopened", "_rows", "_spent", "_unit", "in_commit", "waiting")
 
     def __init__(self) -> None:
         self._rows: list[RowRecord] = []
@@ -31,8 +30,6 @@ class Journal:
         self._held: dict[tuple[int, str], HeldRecord] = {}
         self._spent: list[SpentRecord] = []
         self._reopened: list[tuple[int, str]] = []
-        self.outstanding: defaultdict[int, int] = defaultdict(int)
-        """How many records of a row are not committed yet, for the rows that have any. To be read only."""
         self.waiting = 0
         """How many records wait for the next commit. To be read only, as ``in_commit``."""
         self.in_commit = 0
@@ -51,13 +48,11 @@ class Journal:
     def row(self, record: RowRecord) -> None:
         """A row was accepted."""
         self._rows.append(record)
-        self.outstanding[record.row] += 1
         self.waiting += 1
 
     def reopen(self, row: int, columns: Sequence[str]) -> None:
         """The outcomes of these cells count no more: they are tried again."""
         self._reopened.extend((row, column) for column in columns)
-        self.outstanding[row] += len(columns)
         self.waiting += len(columns)
 
     def cell(self, record: CellRecord) -> None:
@@ -65,7 +60,6 @@ class Journal:
         if self._held and self._held.pop((record.row, record.column), None) is not None:
             self.waiting -= 1
         self._cells.append(record)
-        self.outstanding[record.row] += 1
         self.waiting += 1
 
     def hold(self, record: HeldRecord) -> None:
@@ -105,21 +99,6 @@ class Journal:
         self._rows, self._cells, self._spent, self._held, self._reopened = [], [], [], {}, []
         return batch
 
-    def committed(self, batch: Batch) -> list[int]:
-        """``batch``, or a part of one, is durable. Returns the rows of which nothing is outstanding any more."""
+    def committed(self, batch: Batch) -> None:
+        """``batch``, or a part of one, is durable."""
         self.in_commit -= batch.records
-        settled: list[int] = []
-        outstanding = self.outstanding
-        for records in (batch.rows, batch.cells):
-            for record in records:
-                row = record.row
-                outstanding[row] -= 1
-                if not outstanding[row]:
-                    del outstanding[row]
-                    settled.append(row)
-        for row, _ in batch.reopened:
-            outstanding[row] -= 1
-            if not outstanding[row]:
-                del outstanding[row]
-                settled.append(row)
-        return settled

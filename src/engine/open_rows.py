@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
+from ..values import Failed
 from .journal import Journal
 from .tally import Tally
 from .values import FinishedRow
@@ -16,7 +17,8 @@ from .values import FinishedRow
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ..storage.ports import Batch
+    from ..storage.ports import Batch, CellRecord
+    from ..values import Skipped
     from .restore import Restored
     from .values import ColumnPlan, OpenRow
 
@@ -52,17 +54,35 @@ class OpenRows:
 
     def open(self, row: OpenRow, restored: Restored | None) -> None:
         """A row begins, with what an earlier run committed of it."""
-        self.rows[row.record.row] = row
-        if restored is not None:
+        index = row.record.row
+        self.rows[index] = row
+        if restored is None:
+            row.outstanding = 1
+            self.journal.row(row.record)
+        else:
             self._take_over(row, restored)
+            if restored.reopened:
+                row.outstanding = len(restored.reopened)
+                self.journal.reopen(index, restored.reopened)
         self.bytes += row.bytes
 
-    def keep(self, index: int, column: int, value: object, size: int) -> None:
-        """A cell has its value, of ``size`` bytes as it is stored."""
-        row = self.rows[index]
+    def done(self, record: CellRecord, payload: bytes, column: int, value: object) -> None:
+        """A cell has its ``value``, which is stored as ``payload``."""
+        row, size = self.rows[record.row], len(payload)
         row.values[column] = value
         row.bytes += size
         self.bytes += size
+        row.outstanding += 1
+        self.journal.cell(record)
+
+    def lost(self, record: CellRecord, problem: Failed | Skipped) -> OpenRow:
+        """A cell has failed for good, or is not needed. Returns its row."""
+        row = self.rows[record.row]
+        row.problems[record.column] = problem
+        row.failed = row.failed or isinstance(problem, Failed)
+        row.outstanding += 1
+        self.journal.cell(record)
+        return row
 
     def pass_through(self, row: OpenRow, restored: Restored) -> None:
         """A row that an earlier run finished: it is counted and handed out at once."""
@@ -70,22 +90,33 @@ class OpenRows:
         self._take_over(row, restored)
         self.bytes += row.bytes
         self.tally.restored += 1
-        self._wait(row)
+        self._wait((row,))
 
     def finish(self, index: int) -> None:
         """Every cell of the row has its outcome."""
         row = self.rows[index]
         row.finished = True
-        if index not in self.journal.outstanding:
-            self._hand_out(row)
+        if not row.outstanding:
+            self._hand_out((row,))
 
     def committed(self, batch: Batch) -> None:
-        """``batch`` is durable."""
+        """``batch``, or a part of one, is durable."""
+        self.journal.committed(batch)
         self.tally.cells(batch.cells)
-        for index in self.journal.committed(batch):
-            row = self.rows.get(index)
-            if row is not None and row.finished:
-                self._hand_out(row)
+        whole: list[OpenRow] = []
+        rows = self.rows
+        for records in (batch.rows, batch.cells):
+            for record in records:
+                row = rows[record.row]
+                row.outstanding -= 1
+                if row.finished and not row.outstanding:
+                    whole.append(row)
+        for index, _ in batch.reopened:
+            row = rows[index]
+            row.outstanding -= 1
+            if row.finished and not row.outstanding:
+                whole.append(row)
+        self._hand_out(whole)
 
     @property
     def expected_bytes(self) -> float:
@@ -99,7 +130,7 @@ class OpenRows:
         self._untaken -= row.bytes
         record, done = row.record, row.values
         values = {plan.name: done[plan.index] for plan in self._plans if plan.index in done}
-        return FinishedRow(record.row, record.row_id, row.status, row.fields, values, row.problems, row.restored)
+        return FinishedRow(record.row, record.row_id, row.status(), row.fields, values, row.problems, row.restored)
 
     def let_go(self) -> None:
         """Nobody wants the finished rows."""
@@ -119,17 +150,21 @@ class OpenRows:
         assert self.bytes == sum(row.bytes for row in self.rows.values()) + self._untaken
         assert self._untaken == sum(row.bytes for row in self.finished)
         assert self.tally.accepted == self.tally.closed + len(self.rows)
+        assert all(row.outstanding or not row.finished for row in self.rows.values()), "a whole row was kept back"
 
-    def _hand_out(self, row: OpenRow) -> None:
-        del self.rows[row.record.row]
-        self.row_bytes += (row.bytes - self.row_bytes) / (_LATELY if self.row_bytes else 1)
-        self._wait(row)
+    def _hand_out(self, rows: Sequence[OpenRow]) -> None:
+        """Everything about ``rows`` is durable."""
+        for row in rows:
+            del self.rows[row.record.row]
+            self.row_bytes += (row.bytes - self.row_bytes) / (_LATELY if self.row_bytes else 1)
+        self._wait(rows)
 
-    def _wait(self, row: OpenRow) -> None:
-        """A finished row waits for somebody to take it; what nobody will take is not made up for it."""
-        self.tally.row(row.status)
-        self._untaken += row.bytes
-        self.finished.append(row)
+    def _wait(self, rows: Sequence[OpenRow]) -> None:
+        """Finished rows wait for somebody to take them; what nobody will take is not made up for it."""
+        self.tally.rows(rows)
+        for row in rows:
+            self._untaken += row.bytes
+        self.finished.extend(rows)
 
     def _take_over(self, row: OpenRow, restored: Restored) -> None:
         row.values.update(restored.values)

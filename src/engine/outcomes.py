@@ -10,28 +10,33 @@ from typing import TYPE_CHECKING
 
 from ..salvage.column_guard import ColumnGuard
 from ..salvage.ledger import FailureLedger
-from ..values import Failed
+from ..storage.ports import CellRecord, CellStatus
+from ..values import Failed, Skipped
 from .effects import ColumnHalted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..salvage.decisions import Fail
     from ..values import Usage
     from .effects import CoreEffect
     from .open_rows import OpenRows
-    from .records import Records
     from .values import CellResult, ColumnPlan
 
 __all__ = ["Outcomes"]
 
+_DONE = CellStatus.DONE  # named once: it is written for every cell, and looking up an enum's member is slow
+
 
 class Outcomes:
-    """The outcomes of one run's cells. ``stopped`` says of columns that were stopped why; it is said in ``effects``."""
+    """The outcomes of one run's cells, with wall-clock times. ``stopped`` says of columns that were stopped why; it is
+    said in ``effects``."""
 
-    __slots__ = ("_effects", "_guard", "_open", "_records", "ledger", "stopped")
+    __slots__ = ("_effects", "_guard", "_open", "_wall_clock", "ledger", "stopped")
 
-    def __init__(self, open_rows: OpenRows, records: Records, effects: list[CoreEffect]) -> None:
+    def __init__(self, open_rows: OpenRows, wall_clock: Callable[[], float], effects: list[CoreEffect]) -> None:
         self._open = open_rows
-        self._records = records
+        self._wall_clock = wall_clock
         self._guard = ColumnGuard()
         self._effects = effects
         self.ledger = FailureLedger()
@@ -39,16 +44,26 @@ class Outcomes:
 
     def done(self, plan: ColumnPlan, result: CellResult, usage: Usage, attempts: int) -> None:
         """A cell has its value."""
-        self._open.keep(result.row, plan.index, result.value, len(result.payload))
-        self._records.done(plan.index, result, usage, attempts)
+        row, value, payload, _ = result
+        record = CellRecord(row, plan.name, _DONE, payload, "", "", attempts, None, usage, self._wall_clock())
+        self._open.done(record, payload, plan.index, value)
         self._guard.succeeded(plan.name)
 
     def failed(self, row: int, plan: ColumnPlan, fail: Fail, usage: Usage, traceback: str | None) -> None:
         """A cell failed for good. ``traceback`` is kept for bugs."""
-        open_row = self._open.rows[row]
-        open_row.failed = True
-        open_row.problems[plan.name] = Failed(fail.kind.value, fail.message, fail.attempts, fail.status)
-        self._records.failed(row, plan.index, fail, usage)
+        record = CellRecord(
+            row,
+            plan.name,
+            CellStatus.FAILED,
+            None,
+            reason=fail.kind.value,
+            message=fail.message,
+            attempts=fail.attempts,
+            http_status=fail.status,
+            usage=usage,
+            finished_at=self._wall_clock(),
+        )
+        open_row = self._open.lost(record, Failed(fail.kind.value, fail.message, fail.attempts, fail.status))
         self.ledger.record(
             open_row.record.row_id,
             plan.name,
@@ -63,3 +78,8 @@ class Outcomes:
             why = f"{verdict.failures} of {verdict.rows} rows failed for good, the last one with: {fail.message}"
             self.stopped[plan.index] = why
             self._effects.append(ColumnHalted(plan.name, why))
+
+    def skipped(self, row: int, plan: ColumnPlan, reason: str) -> None:
+        """A cell is not needed."""
+        record = CellRecord(row, plan.name, CellStatus.SKIPPED, None, reason=reason, finished_at=self._wall_clock())
+        self._open.lost(record, Skipped(reason))

@@ -17,8 +17,9 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from itertools import islice
 from math import inf
-from typing import cast
+from typing import Any, cast
 
 from ..errors import InputError
 from ..storage.codec import stored_form
@@ -29,8 +30,6 @@ __all__ = ["RowId", "RowSource", "Rows"]
 
 Rows = Iterable[object] | AsyncIterable[object] | int
 RowId = str | Callable[[Mapping[str, object]], object] | None
-
-_TEXT = frozenset({str})
 
 COUNT_FIELD = "row"
 """The only field of the rows that a count makes: their position."""
@@ -66,6 +65,8 @@ class RowSource:
             self._sync = iter(_iterable(rows))
             self._all = rows if isinstance(rows, Sequence) else None
             self.first_fields = frozenset(self._fields(self._all[0], 0)) if self._all else None
+        self.at_hand: Iterator[OpenRow] = map(self._accept, self._sync or ())
+        """The rows of a source that does not wait, each accepted as it is taken. Raises InputError."""
 
     def require(self, fields: frozenset[str], needed_by: Mapping[str, tuple[str, ...]]) -> None:
         """Every row must have ``fields``; ``needed_by`` says which column needs what, for the message."""
@@ -80,29 +81,18 @@ class RowSource:
         """Whether pulling may have to wait: the source is an async one."""
         return self._async is not None
 
-    def next_now(self) -> OpenRow | None:
-        """The next row of a source that does not wait; None at the end. Raises InputError."""
-        assert self._sync is not None
-        for row in self._sync:
-            return self._accept(row)
-        return None
-
-    def pull_now(self, most: int, most_bytes: float = inf) -> list[OpenRow]:
-        """Up to ``most`` rows of a source that does not wait, the one that makes them ``most_bytes`` the last; an empty
-        list at the end. Raises InputError.
-        """
-        rows: list[OpenRow] = []
-        while len(rows) < most and (row := self.next_now()) is not None:
-            rows.append(row)
-            most_bytes -= row.bytes
-            if most_bytes <= 0:
-                break
-        return rows
-
     async def pull(self, most: int, most_bytes: float = inf) -> list[OpenRow]:
-        """As ``pull_now``; an async source yields what it has one by one."""
+        """Up to ``most`` rows, the one that makes them ``most_bytes`` the last; an async source yields what it has one
+        by one. An empty list at the end. Raises InputError.
+        """
         if self._async is None:
-            return self.pull_now(most, most_bytes)
+            rows: list[OpenRow] = []
+            for row in islice(self.at_hand, most):
+                rows.append(row)
+                most_bytes -= row.bytes
+                if most_bytes <= 0:
+                    break
+            return rows
         try:
             return [self._accept(await self._async.__anext__())]
         except StopAsyncIteration:
@@ -125,17 +115,20 @@ class RowSource:
         self._next = index + 1
         return OpenRow(RowRecord(index, row_id, digest, data), fields)
 
-    def _fields(self, row: object, index: int) -> Mapping[str, object]:
-        kind = type(row)
-        if kind is not dict and not isinstance(row, Mapping):  # to ask the abstract class takes 20 times as long
+    def _fields(self, row: Any, index: int) -> Mapping[str, object]:
+        kind: type[object] = row.__class__
+        if kind is not dict and not isinstance(
+            cast("object", row), Mapping
+        ):  # to ask the abstract class takes 20 times as long
             if self._argument is None:
                 raise InputError(
                     f"row {index} is a {kind.__name__}; every row must be a mapping of field names to values"
                 )
             return {self._argument: row}
-        fields = cast("Mapping[str, object]", row)
-        if not _TEXT.issuperset(map(type, fields)):
-            _check_names(cast("Mapping[object, object]", row), index)
+        fields: Mapping[str, object] = row
+        for name in fields:
+            if type(name) is not str:
+                _check_name(name, index)
         if not self._required <= fields.keys():
             self._complain(fields, index)
         return fields
@@ -163,10 +156,9 @@ class RowSource:
         return row_id
 
 
-def _check_names(fields: Mapping[object, object], index: int) -> None:
-    for name in fields:
-        if not isinstance(name, str):
-            raise InputError(f"row {index} has the field name {name!r}; field names must be strings")
+def _check_name(name: object, index: int) -> None:
+    if not isinstance(name, str):
+        raise InputError(f"row {index} has the field name {name!r}; field names must be strings")
 
 
 def _iterable(rows: object) -> Iterable[object]:

@@ -26,7 +26,7 @@ __all__ = ["Starts"]
 class Starts:
     """The starts of one run. ``halt`` ends it, with so many seconds of grace."""
 
-    __slots__ = ("_clock", "_core", "_flight", "_halt", "_requests", "request_of", "start")
+    __slots__ = ("_clock", "_core", "_estimated", "_flight", "_halt", "_requests", "request_of", "start")
 
     def __init__(
         self,
@@ -39,6 +39,7 @@ class Starts:
     ) -> None:
         self._core = core
         self._requests = requests
+        self._estimated = requests.estimated
         self._flight = flight
         self._clock = clock
         self._halt = halt
@@ -54,7 +55,7 @@ class Starts:
         if (core.stopped or core.unfinished) and core.refused(task, now):
             self._requests.forget(task)
             return True
-        if task.column in self._requests.estimated:
+        if self._estimated and task.column in self._estimated:
             try:
                 self._requests.estimate(task)
             except Exception as error:

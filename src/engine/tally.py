@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..storage.ports import CellRecord
-    from .values import RowStatus
+    from .values import OpenRow
 
 __all__ = ["ColumnTally", "Tally"]
 
@@ -61,14 +61,16 @@ class Tally:
         """A cell is left for a later run."""
         self.columns[column].held += 1
 
-    def row(self, status: RowStatus) -> None:
-        """A row is whole."""
-        if status == "done":
-            self.done += 1
-        elif status == "failed":
-            self.failed += 1
-        else:
-            self.skipped += 1
+    def rows(self, rows: Iterable[OpenRow]) -> None:
+        """Rows are whole."""
+        for row in rows:
+            status = row.status()
+            if status == "done":
+                self.done += 1
+            elif status == "failed":
+                self.failed += 1
+            else:
+                self.skipped += 1
 
     def held_row(self) -> None:
         """A row is left for a later run."""

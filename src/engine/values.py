@@ -51,10 +51,11 @@ class CellResult(NamedTuple):
 class OpenRow:
     """A row in memory, from when it is accepted until it is taken: its ``record`` for the store, its input ``fields``,
     and what became of its cells. ``values`` is by column index and holds the done cells, ``problems`` by name the
-    others that are over; ``bytes`` is the size of both the row and its values as they are stored.
+    others that are over; ``bytes`` is the size of both the row and its values as they are stored, ``outstanding`` how
+    many records of it are not committed yet.
     """
 
-    __slots__ = ("bytes", "failed", "fields", "finished", "problems", "record", "restored", "values")
+    __slots__ = ("bytes", "failed", "fields", "finished", "outstanding", "problems", "record", "restored", "values")
 
     def __init__(self, record: RowRecord, fields: Mapping[str, object]) -> None:
         self.record = record
@@ -62,11 +63,11 @@ class OpenRow:
         self.values: dict[int, object] = {}
         self.problems: dict[str, Failed | Skipped] = {}
         self.bytes = len(record.data)
+        self.outstanding = 0
         self.finished = False
         self.failed = False
         self.restored = False
 
-    @property
     def status(self) -> RowStatus:
         """Its outcome, once it is finished."""
         if self.failed:

@@ -139,6 +139,7 @@ class Workers(Generic[J]):
                 self._cancelled(job)
 
     async def _serve(self, worker: Worker[J]) -> None:
+        run = self._run
         while not worker.cancelled:
             job = worker.job
             if job is None:
@@ -150,4 +151,4 @@ class Workers(Generic[J]):
                 finally:
                     worker.parked = False
                 continue
-            await self._run(job, worker)
+            await run(job, worker)

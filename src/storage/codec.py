@@ -28,7 +28,6 @@ __all__ = ["DIGEST_SIZE", "decode", "digest_of", "encode", "encode_row", "storab
 DIGEST_SIZE: Final = 16
 """Bytes of a row's digest."""
 
-_TEXT: Final = frozenset({str})
 _EXACT: Final = frozenset({str, int, bool, type(None)})
 """Types of which every value has one JSON form only. Floats have several, and what contains others may hold them."""
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -42,7 +41,7 @@ def encode(value: object) -> bytes:
         payload = to_json(value, inf_nan_mode="constants")
     except ValueError as error:  # pydantic's serialisation error is one
         raise TypeError(_complaint(value, error)) from error
-    if b"null" in payload and _non_finite(value) > _non_finite(decode(payload)):
+    if type(value) not in _EXACT and b"null" in payload and _non_finite(value) > _non_finite(decode(payload)):
         raise TypeError(
             f"a {type(value).__name__} holds NaN or an infinity that its model would store as null: set "
             "model_config = ConfigDict(ser_json_inf_nan='constants') on the model"
@@ -72,13 +71,21 @@ def digest_of(row: Mapping[str, object] | bytes) -> bytes:
 
 def stored_form(row: Mapping[str, object]) -> tuple[bytes, bytes]:
     """Return ``encode_row(row)`` and its ``digest_of``. Raises as they do."""
-    kind = type(row)
-    if kind is not dict or not (_TEXT.issuperset(map(type, row)) and _EXACT.issuperset(map(type, row.values()))):
+    exact = type(row) is dict
+    if exact:
+        for name, value in row.items():
+            if type(name) is not str or type(value) not in _EXACT:
+                exact = False
+                break
+    if not exact:
         data = encode_row(row)
         return data, digest_of(data)
     # Text, whole numbers, booleans and None are written in one way only: in the order of its keys the row is canonical.
-    data = encode(row)
-    canonical = data if len(row) == 1 else encode(dict(sorted(row.items())))
+    try:
+        data = to_json(row)
+        canonical = data if len(row) == 1 else to_json(dict(sorted(row.items())))
+    except ValueError as error:
+        raise TypeError(_complaint(row, error)) from error
     return data, blake2b(canonical, digest_size=DIGEST_SIZE).digest()
 
 

@@ -271,6 +271,7 @@ class Change:
         """Take the outcomes that are not stored yet. Raises for one that contradicts a stored one."""
         all_stored, all_fresh = self._run.cells, self._cells
         stored_rows, fresh_rows = self._run.rows, self._rows
+        done = CellStatus.DONE
         for cell in part.cells:
             row, column = cell.row, cell.column
             if column not in all_stored or (row not in stored_rows and row not in fresh_rows):
@@ -278,7 +279,7 @@ class Change:
             stored, fresh = all_stored[column], all_fresh[column]
             if row not in fresh and (row not in stored or row in self._reopened.get(column, ())):
                 fresh[row] = cell
-                if cell.status is not CellStatus.DONE:
+                if cell.status is not done:
                     self._ended[column][row] = self._run.epoch
                 continue
             known = fresh.get(row) or stored[row]

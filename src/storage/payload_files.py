@@ -116,11 +116,11 @@ class PayloadFiles:
         name = f"{epoch:08d}-{cell.row:08d}-{secrets.token_hex(8)}"
         generations.put(self._disk, directory / name, payload, lasting=self._lasting)
         written.add(directory)
-        return cell._replace(payload=references.reference(payload, f"{run}/{shard}/{name}"))
+        return replace(cell, payload=references.reference(payload, f"{run}/{shard}/{name}"))
 
     def _whole(self, row: StoredRow, run: str) -> StoredRow:
         cells = tuple(
-            cell._replace(payload=self._read(cell, run)) if references.is_reference(cell.payload) else cell
+            replace(cell, payload=self._read(cell, run)) if references.is_reference(cell.payload) else cell
             for cell in row.cells
         )
         return replace(row, cells=cells)

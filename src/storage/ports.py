@@ -73,11 +73,12 @@ class CellStatus(StrEnum):
     SKIPPED = "skipped"
 
 
-# Tuples, because there is one of each for every cell and row: ten fields of a frozen dataclass take 2 us to set. A held
-# task of a large group has a record for each of its rows.
+# To be read only, but not frozen: there is one of each for every cell and row, and ten fields of a frozen dataclass
+# take 2 us to set. Named tuples are as quick to make, but each look at a field of theirs takes as long as a call.
 
 
-class RowRecord(NamedTuple):
+@dataclass(slots=True)
+class RowRecord:
     """One input row: its position from 0, its id, a digest that is the same in every process, its JSON."""
 
     row: int
@@ -86,7 +87,8 @@ class RowRecord(NamedTuple):
     data: bytes
 
 
-class CellRecord(NamedTuple):
+@dataclass(slots=True)
+class CellRecord:
     """The terminal outcome of one cell.
 
     ``payload`` is the value as JSON, and None exactly if the cell is not done: the value None is ``b"null"``,
@@ -106,7 +108,7 @@ class CellRecord(NamedTuple):
     finished_at: float = 0.0
 
 
-class HeldRecord(NamedTuple):
+class HeldRecord(NamedTuple):  # a held task of a large group has one for each of its rows
     """A held-back cell. Not before ``not_before`` is it tried again; ``history`` is the holder's own JSON."""
 
     row: int

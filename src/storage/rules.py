@@ -105,7 +105,7 @@ def check_sizes(run: str, batch: Batch, limit: int) -> int:
 
     Asserts what every record must hold: this is the one place that looks at each of them.
     """
-    total = 0
+    total, done = 0, CellStatus.DONE
     for record in batch.rows:
         assert record.row >= 0, f"row {record.row}: positions count from 0"
         size = len(record.data)
@@ -114,7 +114,7 @@ def check_sizes(run: str, batch: Batch, limit: int) -> int:
         total += size
     for cell in batch.cells:
         payload = cell.payload
-        assert (payload is None) != (cell.status is CellStatus.DONE), (
+        assert (payload is None) != (cell.status is done), (
             f"cell ({cell.row}, {cell.column}): a payload belongs to a done cell, and to no other"
         )
         size = 0 if payload is None else len(payload)

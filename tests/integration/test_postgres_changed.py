@@ -70,11 +70,11 @@ async def test_only_what_an_earlier_epoch_ended_without_a_value_is_reopened() ->
         (row,) = await handle.load(0, 9)
         assert row.cells == (_done("a", b"1"), failed)
         handle = await store.open_run(RUN, COLUMNS)
-        whole = replace(again, cells=(failed._replace(reason="again"),))
+        whole = replace(again, cells=(replace(failed, reason="again"),))
         for _ in range(2):
             await handle.commit(whole)
             (row,) = await handle.load(0, 9)
-            assert row.cells == (_done("a", b"1"), failed._replace(reason="again"))
+            assert row.cells == (_done("a", b"1"), replace(failed, reason="again"))
             assert store.read_spent(RUN)["b"] == Usage(14, 2)
         await store.aclose()
 
@@ -136,7 +136,7 @@ async def test_generations_are_many_and_each_comes_back() -> None:
         row = RowRecord(0, "id0", b"d", b"{}")
         for turn, mark in enumerate("12341234"):
             handle = await store.open_run(RUN, {"x": mark, "y": mark}, renewed="xy")
-            cells = tuple(_done(name, f'"{mark}"'.encode())._replace(usage=Usage(1, 1)) for name in "xy")
+            cells = tuple(replace(_done(name, f'"{mark}"'.encode()), usage=Usage(1, 1)) for name in "xy")
             if turn < 4:
                 assert all(not stored.cells for stored in await handle.load(0, 9))
                 await handle.commit(Batch(rows=(row,), cells=cells))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -299,7 +300,7 @@ async def test_a_refusal_does_not_fill_the_servers_log() -> None:
         other = batch(0)
         before = server.log()
         with pytest.raises(ConflictingResult):
-            await handle.commit(Batch(cells=(other.cells[0]._replace(payload=b"1"),)))
+            await handle.commit(Batch(cells=(replace(other.cells[0], payload=b"1"),)))
         await store.open_run(RUN, COLUMNS)
         with pytest.raises(StoreError):
             await handle.commit(batch(1))

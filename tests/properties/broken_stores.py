@@ -180,7 +180,7 @@ class EmptyIsNone(SharedStore):
 
     def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:
         def emptied(cell: CellRecord) -> CellRecord:
-            return cell._replace(payload=b"null") if cell.payload == b'""' else cell
+            return replace(cell, payload=b"null") if cell.payload == b'""' else cell
 
         rows = super().read_rows(run, batch=batch)
         return (replace(row, cells=tuple(map(emptied, row.cells))) for row in rows)
@@ -254,7 +254,7 @@ class LargeIsCut(SharedStore):
                 try:
                     await super().commit(batch)
                 except PayloadTooLarge:
-                    cut = [cell._replace(payload=cell.payload and cell.payload[:MAX_PAYLOAD]) for cell in batch.cells]
+                    cut = [replace(cell, payload=cell.payload and cell.payload[:MAX_PAYLOAD]) for cell in batch.cells]
                     await super().commit(replace(batch, cells=tuple(cut), learned=None, rows=()))
 
         return Run(self, inner)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from math import floor
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from headgate.admission.concurrency import AdaptiveConcurrency, FixedConcurrency, LawMemory, Mode, Stamp, Verdict
+from headgate.admission.memory import restored
 
 STEPS = st.sampled_from([0.0, 0.001, 0.02, 0.08, 0.3, 1.0, 1.01, 4.0, 30.0, 3600.0])
 HINTS = st.sampled_from([None, 0.0, 0.5, 20.0, 90000.0])
@@ -218,7 +220,7 @@ def test_any_memory_makes_a_sound_law(
     """Whatever was written down, however old it says to be: within the bounds, at most what was remembered before
     anything was asked, and it grows on."""
     memory = LawMemory(limit, every_s, tau)
-    law = AdaptiveConcurrency.restored(memory, age_s, minimum=minimum, maximum=minimum + more, rng=Random(3))
+    law = restored(memory, age_s, minimum=minimum, maximum=minimum + more, rng=Random(3))
     law.check()
     assert law.limit <= max(minimum, 0.9 * limit)
     now = 0.0
@@ -238,7 +240,7 @@ def test_what_is_written_down_is_where_the_next_process_begins(start: int, age_s
     law.advance(0.0, start, True)  # probes: the slot more is not what held
     memory = law.memory()
     assert memory.limit == start
-    later = AdaptiveConcurrency.restored(memory, age_s, minimum=1, maximum=1024, rng=Random(2))
+    later = restored(memory, age_s, minimum=1, maximum=1024, rng=Random(2))
     fresh = age_s <= 3600.0
     assert later.snapshot(0.0).mode is (Mode.HOLD if fresh else Mode.RAMP)
     assert abs(later.limit - (0.9 if fresh else 0.25) * start) < 1e-6
@@ -305,3 +307,61 @@ def test_a_fixed_limit_stays(limit: int, fates: list[str]) -> None:
         law.check()
         assert law.limit == limit
         assert law.next_tick(now) > now
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_before_it_looks_time_means_nothing(seed: int) -> None:
+    """A law that is told of time, demand and use only when it says so decides as one that is told of everything.
+
+    At each step time passes, some answers come, and some requests go out to a provider that rejects beyond so many; now
+    and then one is lost, the provider's limit changes, or the bounds do.
+    """
+    draw = Random(seed)
+    start, maximum = draw.choice(((4.0, 8), (8.0, 8), (4.0, 1024), (8.0, 1024)))
+    settled, room = draw.random() < 0.5, 9
+    told, spared = (
+        AdaptiveConcurrency(minimum=1, start=start, maximum=maximum, rng=Random(5), settled=settled) for _ in range(2)
+    )
+    now, waits, flying = 0.0, False, list[tuple[Stamp, Stamp, bool]]()
+
+    def advance(*, always: bool = False) -> None:
+        told.advance(now, len(flying), waits)
+        if always or now >= spared.looks_at:
+            spared.advance(now, len(flying), waits)
+        assert told.limit == spared.limit
+
+    for _ in range(400):
+        now += draw.choice((0.0, 0.05, 0.05, 0.3, 0.3, 1.01, 6.0, 40.0))
+        other = draw.randrange(100)
+        if other > 97:
+            room = draw.choice((2, 6, 9, 40))
+        for one, twin, rejected in flying[: draw.randint(0, 12)]:
+            advance(always=rejected)
+            del flying[0]
+            if rejected:
+                assert told.rejected(one, now) is spared.rejected(twin, now)
+            else:
+                told.succeeded(one, now)
+                spared.succeeded(twin, now)
+        if other == 0 and flying:
+            advance(always=True)
+            one, twin, _ = flying.pop(0)
+            told.abandoned(one, now)
+            spared.abandoned(twin, now)
+        elif other == 1:
+            advance(always=True)
+            for law in (told, spared):
+                law.set_bounds(1, 8 if law.maximum > 8 else 64, now)
+        waits = False
+        for _ in range(draw.choice((0, 2, 12))):
+            advance()
+            waits = len(flying) + 1 > told.limit
+            if waits:
+                advance()  # somebody waits from now on
+                assert spared.next_tick(now) == told.next_tick(now)
+                break
+            others = len(flying)
+            flying.append((told.sent(now, others), spared.sent(now, others), others >= room))
+        assert told.snapshot(now) == spared.snapshot(now)
+        told.check()
+        spared.check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -45,7 +46,7 @@ def store() -> MemoryStore:
             *(cell(1, "answer", "no"), failed),
             cell(2, "answer", ""),
             *(cell(4, "answer", None), CellRecord(4, "verdict", CellStatus.SKIPPED, None, "when")),
-            failed._replace(row=5),
+            replace(failed, row=5),
         ),
         held=(
             HeldRecord(2, "verdict", "rate_limited", 12.5, 3, b"{}"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import anyio
@@ -30,7 +31,7 @@ TURNS = 6  # in which a batch of so many rows with a cell each is checked
 
 def large(*, last: bytes = b"1") -> Batch:
     cells = [CellRecord(row, "c", CellStatus.DONE, b"1") for row in range(ROWS)]
-    cells[-1] = cells[-1]._replace(payload=last)
+    cells[-1] = replace(cells[-1], payload=last)
     return Batch(tuple(RowRecord(row, f"id{row}", b"{}", b"{}") for row in range(ROWS)), tuple(cells), learned=b"{}")
 
 
