@@ -253,7 +253,7 @@ def test_d1_a_row_that_is_visible_too_early_is_seen(monkeypatch: pytest.MonkeyPa
     """D1: rows are handed out before their commit."""
 
     def at_once(self: OpenRows, index: int) -> None:
-        self._hand_out(self.rows[index])  # pyright: ignore[reportPrivateUsage]
+        self._hand_out((self.rows[index],))  # pyright: ignore[reportPrivateUsage]
 
     monkeypatch.setattr(OpenRows, "finish", at_once)
     broken("D1", surroundings=Surroundings(commit_s=0.5, reader_s=0.0))
