@@ -20,6 +20,7 @@ from .column import ColumnOptions
 from .engine import Engine, StoreSource
 from .options import RunKeywords
 from .pipeline import Pipeline, one_column
+from .planning import aplan
 from .report import RunReport
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 
     from ..admission.limits import LimitsSource
     from ..salvage.classify import CustomClassifier
+    from .planned import RunPlan
     from .rows import RowId, Rows
     from .runs import Run
 
-__all__ = ["MapKeywords", "RunFaceKeywords", "amap", "arun", "map", "run"]
+__all__ = ["MapKeywords", "PlanKeywords", "RunFaceKeywords", "amap", "arun", "map", "plan", "run"]
 
 
 class RunFaceKeywords(RunKeywords, total=False):
@@ -44,6 +46,15 @@ class RunFaceKeywords(RunKeywords, total=False):
     classify: CustomClassifier | None
     seed: int | None
     started: Callable[[Run], object] | None
+
+
+class PlanKeywords(RunKeywords, total=False):
+    """What :func:`plan` takes by name: see :func:`aplan`."""
+
+    store: StoreSource
+    run: str | None
+    row_id: RowId
+    argument: str | None
 
 
 class MapKeywords(RunFaceKeywords, ColumnOptions, total=False):
@@ -116,6 +127,15 @@ def map(function: Callable[..., object], rows: Rows, **options: Unpack[MapKeywor
     """:func:`amap` for code that is not async; Ctrl-C as in :func:`run`."""
     given = cast("dict[str, object]", options)
     return _block_on(cast("_Face", partial(amap, function, rows)), given)
+
+
+def plan(pipeline: Pipeline, rows: Rows, **options: Unpack[PlanKeywords]) -> RunPlan:
+    """:func:`aplan` for code that is not async; works inside a notebook too."""
+    face = partial(aplan, pipeline, rows, **options)
+    if _loop_is_running():
+        with anyio.from_thread.start_blocking_portal() as portal:
+            return portal.call(face)
+    return anyio.run(face)
 
 
 _Face = Callable[..., Awaitable[RunReport]]

@@ -11,8 +11,9 @@ from .codec import decode, digest_of, encode, encode_row, stored_form
 from .files import FileStore
 from .group_work import work_on_groups
 from .memory import MemoryStore
-from .opening import open_store
+from .opening import find_store, open_store
 from .ports import (
+    NOT_RENEWED,
     RUNNING,
     TERMINAL,
     Batch,
@@ -33,6 +34,7 @@ from .sharing import Claim, Progress, SharedRun, SharingStore
 from .sqlite import SqliteStore
 
 __all__ = [
+    "NOT_RENEWED",
     "RUNNING",
     "TERMINAL",
     "Batch",
@@ -59,6 +61,7 @@ __all__ = [
     "digest_of",
     "encode",
     "encode_row",
+    "find_store",
     "open_store",
     "stored_form",
     "work_on_groups",
