@@ -131,6 +131,7 @@ def plan(
         "retry_failed": retry_failed,
     }
     given = load_rows(rows)
+    loaded.compile(given.fields)
     place = store or default_store(loaded)
     found = plan_ahead(loaded, given.rows, store=_unless_missing(place), run=name, row_id=row_id, **options)
     typer.echo(data.as_json(data.of_plan(found)) if as_json else str(found))
@@ -164,9 +165,11 @@ def _running(*, anew: bool) -> Callable[..., None]:
         if out is not None:
             output_path(out)
         loaded = load_pipeline(pipeline)
+        given = load_rows(rows)
+        loaded.compile(given.fields)  # what does not fit is known before there is a store
         errand = Errand(
             pipeline=loaded,
-            rows=load_rows(rows),
+            rows=given,
             store=store or default_store(loaded),
             run=name or loaded.name,
             options={

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ..engine.pipeline import Pipeline
+from ..engine.rows import COUNT_FIELD
 from ..errors import ConfigError, HeadgateError
 from .row_files import ENDINGS, FileRows
 
@@ -28,10 +29,11 @@ _ROWS_FORMS = f"rows are a file ({', '.join(ENDINGS)}), module:name, path/to/fil
 
 
 class GivenRows(NamedTuple):
-    """Rows, and how many they are where that is known."""
+    """Rows; how many they are, and the fields of the first one, where that is known."""
 
     rows: Rows
     total: int | None
+    fields: frozenset[str] | None = None
 
 
 def load_pipeline(target: str) -> Pipeline:
@@ -54,11 +56,12 @@ def load_rows(target: str) -> GivenRows:
     Raises ConfigError and InputError.
     """
     if target.isascii() and target.isdigit():
-        return GivenRows(int(target), int(target))
+        return GivenRows(int(target), int(target), frozenset({COUNT_FIELD}))
     path = Path(target).expanduser()
     if path.suffix in ENDINGS:
         file = FileRows(path)
-        return GivenRows(file, file.count())
+        total = file.count()
+        return GivenRows(file, total, frozenset(next(iter(file), {})) if total else None)
     if ":" not in target and path.suffix != ".py":
         raise ConfigError(f"rows {target!r}: {_ROWS_FORMS}")
     place, name = _split(target, "rows", _ROWS_FORMS)
