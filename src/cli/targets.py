@@ -60,8 +60,8 @@ def load_rows(target: str) -> GivenRows:
     path = Path(target).expanduser()
     if path.suffix in ENDINGS:
         file = FileRows(path)
-        total = file.count()
-        return GivenRows(file, total, frozenset(next(iter(file), {})) if total else None)
+        count = file.count()
+        return GivenRows(file, count, frozenset(next(iter(file), {})) if count else None)
     if ":" not in target and path.suffix != ".py":
         raise ConfigError(f"rows {target!r}: {_ROWS_FORMS}")
     place, name = _split(target, "rows", _ROWS_FORMS)

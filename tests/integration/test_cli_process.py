@@ -25,6 +25,7 @@ from headgate.testing.provider import (
     ProviderProcess,
     ProviderSpec,
 )
+from tests.integration.postgres_server import shared_server
 
 PROGRAM = Path(__file__).with_name("cli_program.py")
 COMMAND = Path(sysconfig.get_path("scripts")) / "headgate"
@@ -208,6 +209,60 @@ def test_failed_and_held_rows_have_their_exit_codes(tmp_path: Path) -> None:
     report = data(headgate_says(tmp_path, None, "report", "tickets.db", "--json"))
     assert report["failure_counts"] == [{"column": "answer", "reason": "rejected", "count": 1}]
     assert report["status"] == "held"
+
+
+SCRIPT = """
+import headgate
+from pydantic import BaseModel
+
+pipeline = headgate.Pipeline("both")
+PROMPT = "Say {row}"
+
+class Said(BaseModel):
+    text: str
+
+@pipeline.column
+def say(row: int) -> Said:
+    return Said(text=PROMPT.format(row=row))
+
+@pipeline.column(when=lambda say: len(say.text) > 2)
+def size(say: Said) -> int:
+    return len(say.text)
+
+if __name__ == "__main__":
+    print(headgate.run(pipeline, 5, store="both.db").done)
+"""
+
+
+@pytest.mark.parametrize("target", ["script.py", "script:pipeline"])
+def test_a_run_of_a_script_is_the_same_run_for_the_command(target: str, tmp_path: Path) -> None:
+    """D7: a fingerprint does not depend on how the pipeline was loaded."""
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    ran = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ran.stdout == "5\n"
+    plan = data(headgate_says(tmp_path, None, "plan", target, 7, "--json"))
+    assert (plan["to_run"], plan["notices"]) == (4, [])
+
+
+def test_a_store_in_a_database_is_looked_at_by_the_same_commands(tmp_path: Path) -> None:
+    server = shared_server()
+    server.execute("CREATE DATABASE commands")
+    address = server.address(database="commands")
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    plan = headgate_says(tmp_path, None, "plan", "script.py", 5, "--store", address, "--json")
+    assert data(plan)["to_run"] == 10
+    assert data(headgate_says(tmp_path, None, "status", address, "--json")) == {"runs": []}
+    ran = headgate_says(tmp_path, None, "run", "script.py", 5, "--store", address, "--json", "--deadline", "0")
+    assert ran[0] in {0, 4}, ran
+    assert address not in ran[1] + ran[2]
+    assert headgate_says(tmp_path, None, "resume", "script.py", 5, "--store", address)[0] == 0
+    assert data(headgate_says(tmp_path, None, "plan", "script.py", 5, "--store", address, "--json"))["to_run"] == 0
+    assert data(headgate_says(tmp_path, None, "report", address, "--json"))["whole"] == 5
+    assert headgate_says(tmp_path, None, "export", address, "out.jsonl")[1] == "out.jsonl: 5 rows\n"
+    assert headgate_says(tmp_path, None, "sweep", address, "--keep", "0")[1].startswith("removed 1 runs: both;")
+    lost = headgate_says(tmp_path, None, "status", "postgresql://someone:secret@127.0.0.1:9/nowhere")
+    assert (lost[0], lost[1], "secret" in lost[2]) == (1, "", False), lost
+    assert lost[2].count("\n") == 1
 
 
 WITHOUT_TYPER = """

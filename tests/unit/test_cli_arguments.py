@@ -6,8 +6,6 @@ import sys
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 import typer
 
@@ -242,7 +240,7 @@ def test_csv(tmp_path: Path) -> None:
 
 def test_parquet(tmp_path: Path) -> None:
     rows = [{"a": n, "b": {"c": [str(n)]}} for n in range(2500)]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "r.parquet")
+    headgate.write_parquet(tmp_path / "r.parquet", rows)
     found = FileRows(tmp_path / "r.parquet")
     assert found.count() == 2500
     assert list(found) == rows
