@@ -68,7 +68,7 @@ class FileRows:
     def _csv(self) -> Iterator[dict[str, Any]]:
         with self.path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, strict=True)
-            names = next(lines, [])
+            names = next(lines, list[str]())
             if len(set(names)) < len(names):
                 raise InputError(f"{self.path}, line 1: a field is named twice: {', '.join(names)}")
             for values in lines:

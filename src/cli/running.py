@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from contextlib import redirect_stdout, suppress
+from contextlib import nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -48,11 +48,8 @@ def perform(errand: Errand, *, progress: bool, quiet_stdout: bool) -> RunReport:
     With ``quiet_stdout`` what the user's code prints goes to standard error.
     """
     face = partial(_face, errand, progress=progress)
-    if quiet_stdout:
-        with redirect_stdout(sys.stderr):
-            report, _ = anyio.run(interruptible, face, {})
-    else:
-        report, _ = anyio.run(interruptible, face, {})
+    with redirect_stdout(sys.stderr) if quiet_stdout else nullcontext():
+        report, _ = anyio.run(interruptible, face, dict[str, object]())
     return replace(report, resume_hint=f"resume: {resume_line(errand)}") if report.resume_hint else report
 
 

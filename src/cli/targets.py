@@ -61,15 +61,16 @@ def load_rows(target: str) -> GivenRows:
     if path.suffix in ENDINGS:
         file = FileRows(path)
         count = file.count()
-        return GivenRows(file, count, frozenset(next(iter(file), {})) if count else None)
+        return GivenRows(file, count, frozenset(next(iter(file))) if count else None)
     if ":" not in target and path.suffix != ".py":
         raise ConfigError(f"rows {target!r}: {_ROWS_FORMS}")
     place, name = _split(target, "rows", _ROWS_FORMS)
     found = _look_up(place, name, target)
     if callable(found) and not isinstance(found, Iterable | AsyncIterable):
         found = _call(found, target)
+    kind = type(found).__name__
     if isinstance(found, str | bytes | Mapping) or not isinstance(found, int | Iterable | AsyncIterable):
-        raise ConfigError(f"{target!r} is a {type(found).__name__}, not rows: {_ROWS_FORMS}")
+        raise ConfigError(f"{target!r} is a {kind}, not rows: {_ROWS_FORMS}")
     rows = cast("Rows", found)
     total = rows if isinstance(rows, int) else len(rows) if isinstance(rows, Sized) else None
     return GivenRows(rows, total)

@@ -12,6 +12,7 @@ from .files import FileStore
 from .group_work import work_on_groups
 from .memory import MemoryStore
 from .opening import find_store, open_store
+from .overview import ColumnOverview, FailedCell, RunOverview, read_overview
 from .ports import (
     NOT_RENEWED,
     RUNNING,
@@ -41,7 +42,9 @@ __all__ = [
     "CellRecord",
     "CellStatus",
     "Claim",
+    "ColumnOverview",
     "Durability",
+    "FailedCell",
     "FileStore",
     "HeldRecord",
     "MemoryStore",
@@ -50,6 +53,7 @@ __all__ = [
     "RowRecord",
     "RunHandle",
     "RunInfo",
+    "RunOverview",
     "RunStore",
     "SharedRun",
     "SharingStore",
@@ -63,6 +67,7 @@ __all__ = [
     "encode_row",
     "find_store",
     "open_store",
+    "read_overview",
     "stored_form",
     "work_on_groups",
 ]

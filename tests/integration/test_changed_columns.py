@@ -194,7 +194,8 @@ def test_d7_a_plan_says_how_many_cells_will_run_and_changes_nothing(make_store: 
             assert {one.rows for one in plan.columns} == {plan.rows}
         assert model.taken() == []
 
-    four, three = dict.fromkeys(("question", "answer", "verdict", "title"), 4), ("question", "answer", "verdict")
+    three = ["question", "answer", "verdict"]
+    four = dict.fromkeys([*three, "title"], 4)
     expect(four, 0, build(model))
     run(make_store(), build(model), finish_siblings=True)
     model.taken()
