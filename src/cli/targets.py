@@ -42,9 +42,7 @@ def load_pipeline(target: str) -> Pipeline:
     Raises ConfigError that says what is not there, or what went wrong while the module was loaded.
     """
     place, name = _split(target, "pipeline", _PIPELINE_FORMS)
-    found = _look_up(place, name, target)
-    if callable(found) and not isinstance(found, type):
-        found = _call(found, target)
+    found = _value(place, name, target, (type,))
     if not isinstance(found, Pipeline):
         raise ConfigError(f"{target!r} is a {type(found).__name__}, not a headgate.Pipeline: {_PIPELINE_FORMS}")
     return found
@@ -65,9 +63,7 @@ def load_rows(target: str) -> GivenRows:
     if ":" not in target and path.suffix != ".py":
         raise ConfigError(f"rows {target!r}: {_ROWS_FORMS}")
     place, name = _split(target, "rows", _ROWS_FORMS)
-    found = _look_up(place, name, target)
-    if callable(found) and not isinstance(found, Iterable | AsyncIterable):
-        found = _call(found, target)
+    found = _value(place, name, target, (Iterable, AsyncIterable))
     kind = type(found).__name__
     if isinstance(found, str | bytes | Mapping) or not isinstance(found, int | Iterable | AsyncIterable):
         raise ConfigError(f"{target!r} is a {kind}, not rows: {_ROWS_FORMS}")
@@ -83,6 +79,12 @@ def _split(target: str, default: str, forms: str) -> tuple[str, str]:
     if not place or not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError(f"{target!r}: {forms}")
     return place, name
+
+
+def _value(place: str, name: str, target: str, not_called: tuple[type, ...]) -> object:
+    """What has that name, or what it returns if it is a function, but for what is meant as it is."""
+    found = _look_up(place, name, target)
+    return _call(found, target) if callable(found) and not isinstance(found, not_called) else found
 
 
 def _look_up(place: str, name: str, target: str) -> object:
