@@ -9,6 +9,8 @@ from .engine import Engine, StoreSource
 from .faces import amap, arun, map, run
 from .options import RunOptions
 from .pipeline import Column, Pipeline
+from .planned import PlannedColumn, RunPlan
+from .planning import aplan
 from .report import ColumnReport, ResourceReport, RunReport, RunStatus
 from .requests import ActiveLease, current_lease, request
 from .runs import Run
@@ -22,15 +24,18 @@ __all__ = [
     "Engine",
     "FinishedRow",
     "Pipeline",
+    "PlannedColumn",
     "ResourceReport",
     "ResourceStatistics",
     "Run",
     "RunOptions",
+    "RunPlan",
     "RunReport",
     "RunStatistics",
     "RunStatus",
     "StoreSource",
     "amap",
+    "aplan",
     "arun",
     "current_lease",
     "map",

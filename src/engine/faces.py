@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Unpack, cast
 
@@ -18,19 +14,24 @@ import anyio.to_thread
 from ..export import output_path
 from .column import ColumnOptions
 from .engine import Engine, StoreSource
+from .interrupts import interruptible
 from .options import RunKeywords
 from .pipeline import Pipeline, one_column
-from .report import RunReport
+from .planning import aplan
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    import os
+    from collections.abc import Callable
 
     from ..admission.limits import LimitsSource
     from ..salvage.classify import CustomClassifier
+    from .interrupts import Face
+    from .planned import RunPlan
+    from .report import RunReport
     from .rows import RowId, Rows
     from .runs import Run
 
-__all__ = ["MapKeywords", "RunFaceKeywords", "amap", "arun", "map", "run"]
+__all__ = ["MapKeywords", "PlanKeywords", "RunFaceKeywords", "amap", "arun", "map", "plan", "run"]
 
 
 class RunFaceKeywords(RunKeywords, total=False):
@@ -44,6 +45,15 @@ class RunFaceKeywords(RunKeywords, total=False):
     classify: CustomClassifier | None
     seed: int | None
     started: Callable[[Run], object] | None
+
+
+class PlanKeywords(RunKeywords, total=False):
+    """What :func:`plan` takes by name: see :func:`aplan`."""
+
+    store: StoreSource
+    run: str | None
+    row_id: RowId
+    argument: str | None
 
 
 class MapKeywords(RunFaceKeywords, ColumnOptions, total=False):
@@ -109,73 +119,36 @@ def run(pipeline: Pipeline, rows: Rows, **options: Unpack[RunFaceKeywords]) -> R
     committed, the report says how to resume, and the program exits with status 130. A second Ctrl-C leaves at once.
     """
     given = cast("dict[str, object]", options)
-    return _block_on(cast("_Face", partial(arun, pipeline, rows)), given)
+    return _block_on(cast("Face", partial(arun, pipeline, rows)), given)
 
 
 def map(function: Callable[..., object], rows: Rows, **options: Unpack[MapKeywords]) -> RunReport:  # noqa: A001
     """:func:`amap` for code that is not async; Ctrl-C as in :func:`run`."""
     given = cast("dict[str, object]", options)
-    return _block_on(cast("_Face", partial(amap, function, rows)), given)
+    return _block_on(cast("Face", partial(amap, function, rows)), given)
 
 
-_Face = Callable[..., Awaitable[RunReport]]
+def plan(pipeline: Pipeline, rows: Rows, **options: Unpack[PlanKeywords]) -> RunPlan:
+    """:func:`aplan` for code that is not async; works inside a notebook too."""
+    face = partial(aplan, pipeline, rows, **options)
+    if _loop_is_running():
+        with anyio.from_thread.start_blocking_portal() as portal:
+            return portal.call(face)
+    return anyio.run(face)
 
 
-def _block_on(face: _Face, options: dict[str, object]) -> RunReport:
+def _block_on(face: Face, options: dict[str, object]) -> RunReport:
     if _loop_is_running():
         # A notebook: its loop has this thread, so the run gets a loop and a thread of its own.
         with anyio.from_thread.start_blocking_portal() as portal:
             return portal.call(partial(face, **options))
     if threading.current_thread() is not threading.main_thread():
         return anyio.run(partial(face, **options))
-    report, interrupted = anyio.run(_with_ctrl_c, face, options)
+    report, interrupted = anyio.run(interruptible, face, options)
     if interrupted:
         print(report, file=sys.stderr)  # noqa: T201  (the program ends here, and this is what it has to say)
         raise SystemExit(report.exit_code)
     return report
-
-
-async def _with_ctrl_c(face: _Face, options: dict[str, object]) -> tuple[RunReport, bool]:
-    runs: list[Run] = []
-    presses: list[int] = []
-    also = options.get("started")
-
-    def started(going: Run) -> None:
-        runs.append(going)
-        if callable(also):
-            also(going)
-
-    report: RunReport | None = None
-    broken: Exception | None = None
-    async with _interrupts(runs, presses):
-        try:
-            report = await face(**{**options, "started": started})
-        except Exception as error:
-            broken = error  # kept from the task group, which would wrap it in a group of one
-    if broken is not None:
-        raise broken
-    assert report is not None
-    return report, bool(presses)
-
-
-@asynccontextmanager
-async def _interrupts(runs: list[Run], presses: list[int]) -> AsyncGenerator[None]:
-    """While open, the first Ctrl-C stops the runs and the second ends the program."""
-
-    async def listen() -> None:
-        with anyio.open_signal_receiver(signal.SIGINT) as signals:
-            async for number in signals:
-                presses.append(number)
-                if len(presses) > 1 or not runs:
-                    # What was committed stays; nothing else can be waited for.
-                    os._exit(130)
-                for going in runs:
-                    going.stop()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(listen)
-        yield
-        tasks.cancel_scope.cancel()
 
 
 def _loop_is_running() -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .changes import OnChange, Plan
     from .column import Column
 
-__all__ = ["open_run"]
+__all__ = ["notices_of", "open_run"]
 
 
 async def open_run(
@@ -38,14 +38,15 @@ async def open_run(
         info = await anyio.to_thread.run_sync(store.read_info, run)
     plan = decide(run, info.fingerprints, given, column_reads(columns), on_change)
     handle = await store.open_run(run, given, renewed=plan.renewed, kept=plan.kept)
-    notices = tuple(_told(plan))
+    notices = tuple(notices_of(plan))
     log = logger(run)
     for notice in notices:
         log.warning("columns changed", notice=notice)
     return handle, notices
 
 
-def _told(plan: Plan) -> Iterator[str]:
+def notices_of(plan: Plan) -> Iterator[str]:
+    """Say what becomes of columns that have changed."""
     if plan.renewed:
         yield (
             f"{_names(plan.renewed)} changed since the run was started: made anew, and what was done before is put "

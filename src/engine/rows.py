@@ -26,7 +26,7 @@ from ..storage.codec import stored_form
 from ..storage.ports import RowRecord
 from .values import OpenRow
 
-__all__ = ["RowId", "RowSource", "Rows"]
+__all__ = ["COUNT_FIELD", "RowId", "RowSource", "Rows"]
 
 Rows = Iterable[object] | AsyncIterable[object] | int
 RowId = str | Callable[[Mapping[str, object]], object] | None

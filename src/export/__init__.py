@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .exporting import Export, RunResults, aexport_run, export_run, output_path
 from .jsonl import write_jsonl
-from .parquet import write_parquet
+from .parquet import load_pyarrow, write_parquet
 from .rows import read_results
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "RunResults",
     "aexport_run",
     "export_run",
+    "load_pyarrow",
     "output_path",
     "read_results",
     "write_jsonl",

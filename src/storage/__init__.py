@@ -11,8 +11,10 @@ from .codec import decode, digest_of, encode, encode_row, stored_form
 from .files import FileStore
 from .group_work import work_on_groups
 from .memory import MemoryStore
-from .opening import open_store
+from .opening import find_store, open_store
+from .overview import ColumnOverview, FailedCell, RunOverview, read_overview
 from .ports import (
+    NOT_RENEWED,
     RUNNING,
     TERMINAL,
     Batch,
@@ -33,13 +35,16 @@ from .sharing import Claim, Progress, SharedRun, SharingStore
 from .sqlite import SqliteStore
 
 __all__ = [
+    "NOT_RENEWED",
     "RUNNING",
     "TERMINAL",
     "Batch",
     "CellRecord",
     "CellStatus",
     "Claim",
+    "ColumnOverview",
     "Durability",
+    "FailedCell",
     "FileStore",
     "HeldRecord",
     "MemoryStore",
@@ -48,6 +53,7 @@ __all__ = [
     "RowRecord",
     "RunHandle",
     "RunInfo",
+    "RunOverview",
     "RunStore",
     "SharedRun",
     "SharingStore",
@@ -59,7 +65,9 @@ __all__ = [
     "digest_of",
     "encode",
     "encode_row",
+    "find_store",
     "open_store",
+    "read_overview",
     "stored_form",
     "work_on_groups",
 ]

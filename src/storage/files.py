@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from ..errors import ResultCorrupt
+from ..errors import ResultCorrupt, ResultExpired, UnknownRun
 from . import rules, run_sweep, sqlite_records
 from .bounded_disk import BoundedDisk
 from .disk import LocalDisk
 from .handle import Handle
-from .ports import TERMINAL, Durability, Swept
+from .ports import NOT_RENEWED, TERMINAL, Durability, Swept
 from .run_logs import PACK_AFTER, RunLogs
 from .sqlite_writer import Writer
 
@@ -84,11 +84,15 @@ class FileStore:
         )
         return FileRun(self._writer, self._logs, opened, self._max_payload)
 
-    def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:
+    def read_rows(self, run: str, *, batch: int = 500, renewed: Mapping[str, str] = NOT_RENEWED) -> Iterator[StoredRow]:
         """See :meth:`headgate.storage.ports.RunStore.read_rows`."""
         assert batch > 0, f"batch {batch}: at least one row at a time"
-        first = self._read_batch(run, 0, batch)
-        return self._read_on(run, first, batch)
+        first = self._read_batch(run, 0, batch, renewed)
+        return self._read_on(run, first, batch, renewed)
+
+    def read_runs(self) -> tuple[str, ...]:
+        """See :meth:`headgate.storage.ports.RunStore.read_runs`."""
+        return tuple(sorted(run for run in self._reading.runs() if self._is_kept(run)))
 
     def read_info(self, run: str) -> RunInfo:
         """See :meth:`headgate.storage.ports.RunStore.read_info`."""
@@ -122,20 +126,30 @@ class FileStore:
         self._closed = True
         await self._writer.aclose()
 
-    def _read_batch(self, run: str, first: int, batch: int) -> list[StoredRow]:
+    def _is_kept(self, run: str) -> bool:
+        try:
+            self.read_info(run)
+        except (UnknownRun, ResultExpired):
+            return False
+        except ResultCorrupt:  # whoever reads it will be told
+            return True
+        return True
+
+    def _read_batch(self, run: str, first: int, batch: int, renewed: Mapping[str, str]) -> list[StoredRow]:
         with self._lock:
             self._catch_up(run)
-            rows = sqlite_records.load(self._reading.connection(), run, first, sys.maxsize, most=batch)
+            connection = self._reading.connection()
+            rows = sqlite_records.load(connection, run, first, sys.maxsize, most=batch, renewed=renewed)
         try:
             return self._reading.payloads.move_in(rows, run)
         except ResultCorrupt:
             self.read_info(run)  # ResultExpired, if a sweep has come in between
             raise
 
-    def _read_on(self, run: str, rows: list[StoredRow], batch: int) -> Iterator[StoredRow]:
+    def _read_on(self, run: str, rows: list[StoredRow], batch: int, renewed: Mapping[str, str]) -> Iterator[StoredRow]:
         while rows:
             yield from rows
-            rows = self._read_batch(run, rows[-1].record.row + 1, batch) if len(rows) == batch else []
+            rows = self._read_batch(run, rows[-1].record.row + 1, batch, renewed) if len(rows) == batch else []
 
     def _catch_up(self, run: str) -> None:
         connection = self._reading.connection()

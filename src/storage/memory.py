@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint
 from ..errors import StoreError
 from . import rules
 from .memory_state import Change, RunState
-from .ports import TERMINAL, Durability, Swept
+from .ports import NOT_RENEWED, TERMINAL, Durability, Swept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -72,12 +72,16 @@ class MemoryStore:
         state.open(fingerprints, renewed, self._clock())
         return MemoryRun(state, self._learned, self._max_payload, self._clock)
 
-    def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:
+    def read_rows(self, run: str, *, batch: int = 500, renewed: Mapping[str, str] = NOT_RENEWED) -> Iterator[StoredRow]:
         """See :meth:`headgate.storage.ports.RunStore.read_rows`."""
         assert batch > 0, f"batch {batch}: at least one row at a time"
         state = self._kept(run)
         state.check_whole()
-        return (state.stored(row) for row in sorted(state.rows))
+        return (state.stored(row, renewed) for row in sorted(state.rows))
+
+    def read_runs(self) -> tuple[str, ...]:
+        """See :meth:`headgate.storage.ports.RunStore.read_runs`."""
+        return tuple(sorted(name for name, state in self._runs.items() if not state.swept))
 
     def read_info(self, run: str) -> RunInfo:
         """See :meth:`headgate.storage.ports.RunStore.read_info`."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ..values import Usage
 from . import rules
-from .ports import RUNNING, CellStatus, Durability, RunInfo, SpentRecord, StoredRow
+from .ports import NOT_RENEWED, RUNNING, CellStatus, Durability, RunInfo, SpentRecord, StoredRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -99,11 +99,26 @@ class RunState:
             durability=Durability.NONE,
         )
 
-    def stored(self, row: int) -> StoredRow:
-        """All about one row."""
-        cells = tuple(cells[row] for cells in self.cells.values() if row in cells)
-        held = tuple(held[row] for held in self.held.values() if row in held)
-        return StoredRow(self.rows[row], cells, held)
+    def stored(self, row: int, renewed: Mapping[str, str] = NOT_RENEWED) -> StoredRow:
+        """All about one row, with the columns in ``renewed`` as if they had been renewed with those fingerprints."""
+        cells = self.cells if not renewed else {name: self._as_if(name, renewed) for name in self.cells}
+        held = self.held
+        if renewed:
+            held = {name: {} if self._changes(name, renewed) else waiting for name, waiting in self.held.items()}
+        return StoredRow(
+            self.rows[row],
+            tuple(column[row] for column in cells.values() if row in column),
+            tuple(column[row] for column in held.values() if row in column),
+        )
+
+    def _as_if(self, column: str, renewed: Mapping[str, str]) -> dict[int, CellRecord]:
+        """The outcomes that a column would have then."""
+        if not self._changes(column, renewed):
+            return self.cells[column]
+        return self.aside.get((column, renewed[column]), ({}, {}))[0]
+
+    def _changes(self, column: str, renewed: Mapping[str, str]) -> bool:
+        return renewed.get(column, self.fingerprints[column]) != self.fingerprints[column]
 
     def usage(self) -> dict[str, Usage]:
         """The tokens on record per column, of all attempts together."""

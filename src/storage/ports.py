@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
 __all__ = [
+    "NOT_RENEWED",
     "RUNNING",
     "TERMINAL",
     "Batch",
@@ -50,6 +51,10 @@ RUNNING: Final = "running"
 
 TERMINAL: Final = frozenset({"completed", "completed_with_failures"})
 """The statuses of runs in which nothing is left to be done: what a sweep drops unless it is told otherwise."""
+
+
+NOT_RENEWED: Final[Mapping[str, str]] = MappingProxyType({})
+"""No column is read as if it were renewed."""
 
 
 class Durability(StrEnum):
@@ -288,12 +293,17 @@ class RunStore(Protocol):
         """
         ...
 
-    def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:
+    def read_rows(self, run: str, *, batch: int = 500, renewed: Mapping[str, str] = NOT_RENEWED) -> Iterator[StoredRow]:
         """Yield the committed rows in order, in any process, without opening the run. It blocks: use a
         thread.
 
-        ``batch`` rows at most are in memory. Raises UnknownRun, ResultExpired, ResultCorrupt.
+        ``batch`` rows at most are in memory. The columns in ``renewed`` are read as if they had been renewed with the
+        fingerprint that stands beside them: see :meth:`open_run`. Raises UnknownRun, ResultExpired, ResultCorrupt.
         """
+        ...
+
+    def read_runs(self) -> tuple[str, ...]:
+        """Return the names of the runs that can be read, sorted. It blocks. A store that nobody has used has none."""
         ...
 
     def read_info(self, run: str) -> RunInfo:

@@ -18,7 +18,7 @@ from anyio import to_thread
 
 from ..errors import ConfigError
 from . import postgres_reads, postgres_records, rules
-from .ports import TERMINAL, Durability, Swept
+from .ports import NOT_RENEWED, TERMINAL, Durability, Swept
 from .postgres_groups import PostgresSharedRun
 from .postgres_link import Link, where
 from .postgres_records import Refused
@@ -112,10 +112,14 @@ class PostgresStore:
         opened = await self._open(run, fingerprints, group_rows)
         return PostgresSharedRun(self._writer, opened, self._max_payload, self._clock)
 
-    def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:
+    def read_rows(self, run: str, *, batch: int = 500, renewed: Mapping[str, str] = NOT_RENEWED) -> Iterator[StoredRow]:
         """See :meth:`headgate.storage.ports.RunStore.read_rows`."""
         assert batch > 0, f"batch {batch}: at least one row at a time"
-        return self._read_on(run, self._read_batch(run, 0, batch), batch)
+        return self._read_on(run, self._read_batch(run, 0, batch, renewed), batch, renewed)
+
+    def read_runs(self) -> tuple[str, ...]:
+        """See :meth:`headgate.storage.ports.RunStore.read_runs`."""
+        return self._read_if_there(postgres_reads.read_runs) or ()
 
     def read_info(self, run: str) -> RunInfo:
         """See :meth:`headgate.storage.ports.RunStore.read_info`."""
@@ -175,11 +179,20 @@ class PostgresStore:
         )
 
     def _read(self, run: str, act: Callable[[Connection[Any]], T]) -> T:
-        def work(connection: Connection[Any]) -> T:
+        def work(connection: Connection[Any]) -> tuple[T]:
+            return (act(connection),)
+
+        found = self._read_if_there(work)
+        if found is None:
+            raise rules.unknown_run(run)
+        return found[0]
+
+    def _read_if_there(self, act: Callable[[Connection[Any]], T]) -> T | None:
+        """What ``act`` reads; None if there is no store in the schema."""
+
+        def work(connection: Connection[Any]) -> T | None:
             self._found = self._found or check_readable(connection, self._schema)
-            if not self._found:
-                raise rules.unknown_run(run)
-            return act(connection)
+            return act(connection) if self._found else None
 
         with self._reading:
             try:
@@ -188,13 +201,13 @@ class PostgresStore:
                 if self._closed:  # nobody else will close it
                     self._reader.close()
 
-    def _read_batch(self, run: str, first: int, batch: int) -> list[StoredRow]:
-        return self._read(run, lambda found: postgres_reads.load(found, run, first, most=batch))
+    def _read_batch(self, run: str, first: int, batch: int, renewed: Mapping[str, str]) -> list[StoredRow]:
+        return self._read(run, lambda found: postgres_reads.load(found, run, first, most=batch, renewed=renewed))
 
-    def _read_on(self, run: str, rows: list[StoredRow], batch: int) -> Iterator[StoredRow]:
+    def _read_on(self, run: str, rows: list[StoredRow], batch: int, renewed: Mapping[str, str]) -> Iterator[StoredRow]:
         while rows:
             yield from rows
-            rows = self._read_batch(run, rows[-1].record.row + 1, batch) if len(rows) == batch else []
+            rows = self._read_batch(run, rows[-1].record.row + 1, batch, renewed) if len(rows) == batch else []
 
     def _sweep(self, before: float, statuses: tuple[str, ...], spare: tuple[str, ...]) -> Swept:
         link = self._link(lambda connection: bring_up(connection, self._schema))

@@ -13,7 +13,7 @@ from zlib import crc32
 from ..errors import ResultCorrupt
 from ..values import Usage
 from . import rules
-from .ports import CellRecord, CellStatus, HeldRecord, RowRecord, RunInfo, StoredRow
+from .ports import NOT_RENEWED, CellRecord, CellStatus, HeldRecord, RowRecord, RunInfo, StoredRow
 from .postgres_merge import id_digest, packed, unpacked
 
 if TYPE_CHECKING:
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 
     from .ports import Durability
 
-__all__ = ["columns", "find", "fingerprints", "learned", "load", "read_info", "read_spent", "size"]
+__all__ = ["columns", "find", "fingerprints", "learned", "load", "read_info", "read_runs", "read_spent", "size"]
 
 _RUN: Final = "SELECT id, epoch, status, created_at, finished_at, swept FROM run WHERE name = %s"
 _COLUMNS: Final = "SELECT name, number FROM run_column WHERE run = %s ORDER BY id"
 _FINGERPRINTS: Final = "SELECT name, fingerprint FROM run_column WHERE run = %s ORDER BY id"
+_RUNS: Final = "SELECT name FROM run WHERE NOT swept"
+_PLACES: Final = "SELECT name, id, number, fingerprint FROM run_column WHERE run = %s ORDER BY id"
+_MADE_WITH: Final = """SELECT number FROM generation
+    WHERE run = %s AND place = %s AND fingerprint = %s ORDER BY epoch DESC LIMIT 1"""
 _COUNT: Final = "SELECT count(*) FROM input_row WHERE run = %s"
 _ROWS: Final = """SELECT position, row_id, digest, checksum, data FROM input_row
     WHERE run = %s AND position >= %s AND position < %s ORDER BY position LIMIT %s"""
@@ -89,14 +93,29 @@ def find(connection: Connection[Any], run: str, row_ids: Sequence[str]) -> dict[
 
 
 def load(
-    connection: Connection[Any], run: str, first: int, last: int = sys.maxsize, most: int | None = None
+    connection: Connection[Any],
+    run: str,
+    first: int,
+    last: int = sys.maxsize,
+    most: int | None = None,
+    renewed: Mapping[str, str] = NOT_RENEWED,
 ) -> list[StoredRow]:
-    """Return ``most`` rows, or all, from ``first`` on, below ``last``. Raises ResultCorrupt and as ``find``."""
+    """Return ``most`` rows, or all, from ``first`` on, below ``last``, as if some columns had been ``renewed``.
+
+    Raises ResultCorrupt and as ``find``.
+    """
     with _at_one_moment(connection):
-        return _load(connection, run, first, last, most)
+        return _load(connection, run, first, last, most, renewed)
 
 
-def _load(connection: Connection[Any], run: str, first: int, last: int, most: int | None) -> list[StoredRow]:
+def read_runs(connection: Connection[Any]) -> tuple[str, ...]:
+    """Return the names of the runs that can be read, sorted."""
+    return tuple(sorted(unpacked(name) for (name,) in connection.execute(_RUNS)))
+
+
+def _load(
+    connection: Connection[Any], run: str, first: int, last: int, most: int | None, renewed: Mapping[str, str]
+) -> list[StoredRow]:
     number = _run(connection, run)[0]
     span = (number, min(first, _MOST), min(last, _MOST), most)
     records = [
@@ -105,7 +124,7 @@ def _load(connection: Connection[Any], run: str, first: int, last: int, most: in
     ]
     if not records:
         return []
-    names = {col: name for name, col in columns(connection, number).items()}
+    names = _names(connection, number, renewed)
     within = (number, records[0].row, records[-1].row, list(names))
     cells = _cells(connection, run, within, names)
     held: dict[int, list[HeldRecord]] = {}
@@ -132,6 +151,21 @@ def size(connection: Connection[Any]) -> int:
     assert found is not None
     bytes_on_disk: int = found[0]
     return bytes_on_disk
+
+
+def _names(connection: Connection[Any], run: int, renewed: Mapping[str, str]) -> dict[int, str]:
+    """The columns by the numbers of the cells that are to be read, in their order; one that begins anew is left out."""
+    if not renewed:
+        return {number: name for name, number in columns(connection, run).items()}
+    names: dict[int, str] = {}
+    for packed_name, place, number, mark in connection.execute(_PLACES, (run,)).fetchall():
+        name = unpacked(packed_name)
+        fingerprint = renewed.get(name, unpacked(mark))
+        if fingerprint == unpacked(mark):
+            names[number] = name
+        elif found := connection.execute(_MADE_WITH, (run, place, packed(fingerprint))).fetchone():
+            names[found[0]] = name
+    return names
 
 
 @contextmanager

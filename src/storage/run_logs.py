@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .ports import Batch, Durability
     from .run_log import Place
 
-__all__ = ["PACK_AFTER", "RunLogs"]
+__all__ = ["PACK_AFTER", "RunLogs", "is_store_directory"]
 
 _VERSION: Final = 1
 _NAMESPACE: Final = re.compile(r"headgate-([0-9]+)")
@@ -51,6 +51,16 @@ _SEGMENT_BYTES: Final = 16 * 1024 * 1024
 
 PACK_AFTER: Final = 512
 """Commits after which a log goes on in another segment, and the one before is packed into one file."""
+
+
+def is_store_directory(path: Path) -> bool:
+    """Whether there is a directory with a store in it, of whatever version. Raises StoreError."""
+    try:
+        return any(_NAMESPACE.fullmatch(one.name) for one in path.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise meaning_of(error, path) from error
 
 
 class RunLogs:

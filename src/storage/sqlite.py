@@ -27,7 +27,7 @@ from .bounded_disk import BoundedDisk
 from .disk import LocalDisk
 from .handle import Handle
 from .payload_files import TEMPORARY_S, PayloadFiles
-from .ports import TERMINAL, Durability, Swept
+from .ports import NOT_RENEWED, TERMINAL, Durability, Swept
 from .sqlite_file import WritableFile
 from .sqlite_format import connect, meaning_of
 from .sqlite_schema import STORE
@@ -105,11 +105,18 @@ class SqliteStore:
 
         return SqliteRun(self._writer, await self._writer.run(work), self._payloads, self._max_payload, self._clock)
 
-    def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:
+    def read_rows(self, run: str, *, batch: int = 500, renewed: Mapping[str, str] = NOT_RENEWED) -> Iterator[StoredRow]:
         """See :meth:`headgate.storage.ports.RunStore.read_rows`."""
         assert batch > 0, f"batch {batch}: at least one row at a time"
-        first = self._read_batch(run, 0, batch)
-        return self._read_on(run, first, batch)
+        first = self._read_batch(run, 0, batch, renewed)
+        return self._read_on(run, first, batch, renewed)
+
+    def read_runs(self) -> tuple[str, ...]:
+        """See :meth:`headgate.storage.ports.RunStore.read_runs`."""
+        if not check_identity(self._path):
+            return ()
+        with _reading(self._path) as connection:
+            return sqlite_records.read_runs(connection)
 
     def read_info(self, run: str) -> RunInfo:
         """See :meth:`headgate.storage.ports.RunStore.read_info`."""
@@ -157,9 +164,9 @@ class SqliteStore:
         """Finish what was handed in, empty the log into the file, close it."""
         await self._writer.aclose()
 
-    def _read_batch(self, run: str, first: int, batch: int) -> list[StoredRow]:
+    def _read_batch(self, run: str, first: int, batch: int, renewed: Mapping[str, str]) -> list[StoredRow]:
         with self._of(run) as connection:
-            rows = sqlite_records.load(connection, run, first, sys.maxsize, most=batch)
+            rows = sqlite_records.load(connection, run, first, sys.maxsize, most=batch, renewed=renewed)
         try:
             return self._payloads.move_in(rows, run)
         except ResultCorrupt:
@@ -173,10 +180,10 @@ class SqliteStore:
         with _reading(self._path) as connection:
             yield connection
 
-    def _read_on(self, run: str, rows: list[StoredRow], batch: int) -> Iterator[StoredRow]:
+    def _read_on(self, run: str, rows: list[StoredRow], batch: int, renewed: Mapping[str, str]) -> Iterator[StoredRow]:
         while rows:
             yield from rows
-            rows = self._read_batch(run, rows[-1].record.row + 1, batch) if len(rows) == batch else []
+            rows = self._read_batch(run, rows[-1].record.row + 1, batch, renewed) if len(rows) == batch else []
 
 
 class SqliteRun(Handle):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Mapping
 
-__all__ = ["Column", "columns", "forget", "open_columns", "spent_query"]
+__all__ = ["Column", "columns", "columns_as_if", "forget", "open_columns", "spent_query"]
 
 _NOW: Final = """SELECT c.name, c.id, coalesce(g.id, c.id), coalesce(g.fingerprint, c.fingerprint)
     FROM run_column AS c LEFT JOIN (
@@ -53,6 +53,18 @@ def columns(connection: sqlite3.Connection, run: int) -> dict[str, Column]:
     """Return the columns of the run by name, in their order."""
     query = _NOW if _has_generations(connection) else _FIRST
     return {name: Column(*rest) for name, *rest in connection.execute(query, (run,))}
+
+
+def columns_as_if(connection: sqlite3.Connection, run: int, renewed: Mapping[str, str]) -> dict[str, Column]:
+    """Return the columns as if some were renewed with these fingerprints; one that has no cells then is left out."""
+    found = columns(connection, run)
+    for name, fingerprint in renewed.items():
+        if name in found and found[name].fingerprint != fingerprint:
+            place = found.pop(name).place
+            number = _made_with(connection, run, place, fingerprint)
+            if number is not None:
+                found[name] = Column(place, number, fingerprint)
+    return found
 
 
 def open_columns(
@@ -101,10 +113,19 @@ def spent_query(connection: sqlite3.Connection) -> str:
 
 
 def _renew(connection: sqlite3.Connection, run: int, column: Column, fingerprint: str, epoch: int) -> None:
-    found = connection.execute(_MADE_WITH, (run, column.place, fingerprint)).fetchone()
-    (number,) = found or connection.execute(_NEXT, (run,)).fetchone()
+    number = _made_with(connection, run, column.place, fingerprint)
+    if number is None:
+        (number,) = connection.execute(_NEXT, (run,)).fetchone()
     connection.execute(_BEGIN, (run, number, column.place, fingerprint, epoch))
     connection.execute(_LET_GO, (run, column.number))
+
+
+def _made_with(connection: sqlite3.Connection, run: int, place: int, fingerprint: str) -> int | None:
+    """The number under which a column had that fingerprint before; None if it never had."""
+    if not _has_generations(connection):
+        return None
+    found = connection.execute(_MADE_WITH, (run, place, fingerprint)).fetchone()
+    return None if found is None else int(found[0])
 
 
 def _has_generations(connection: sqlite3.Connection) -> bool:

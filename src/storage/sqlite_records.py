@@ -17,7 +17,7 @@ from ..errors import ResultCorrupt
 from ..values import Usage
 from . import references, rules, sqlite_columns, sqlite_sweep
 from .codec import storable
-from .ports import RUNNING, CellRecord, CellStatus, HeldRecord, RowRecord, RunInfo, StoredRow
+from .ports import NOT_RENEWED, RUNNING, CellRecord, CellStatus, HeldRecord, RowRecord, RunInfo, StoredRow
 from .sqlite_insert import Insert
 from .sqlite_schema import SWEPT
 
@@ -151,8 +151,16 @@ def find(connection: sqlite3.Connection, run: str, row_ids: Sequence[str]) -> di
     return dict(row for row_id in row_ids for row in connection.execute(query, (number, row_id)))
 
 
-def load(connection: sqlite3.Connection, run: str, first: int, last: int, *, most: int = -1) -> list[StoredRow]:
-    """Return ``most`` rows (all if negative) from ``first`` on, below ``last``.
+def load(
+    connection: sqlite3.Connection,
+    run: str,
+    first: int,
+    last: int,
+    *,
+    most: int = -1,
+    renewed: Mapping[str, str] = NOT_RENEWED,
+) -> list[StoredRow]:
+    """Return ``most`` rows (all if negative) from ``first`` on, below ``last``, as if columns had been ``renewed``.
 
     Raises UnknownRun, ResultExpired, ResultCorrupt.
     """
@@ -163,7 +171,7 @@ def load(connection: sqlite3.Connection, run: str, first: int, last: int, *, mos
     ]
     if not records:
         return []
-    columns = sqlite_columns.columns(connection, number)
+    columns = sqlite_columns.columns_as_if(connection, number, renewed)
     names = {column.number: name for name, column in columns.items()}
     order = {name: column.place for name, column in columns.items()}
     span = (number, records[0].row, records[-1].row)
@@ -214,6 +222,12 @@ def read_info(connection: sqlite3.Connection, run: str, durability: Durability) 
     (rows,) = connection.execute("SELECT count(*) FROM input_row WHERE run = ?", (number,)).fetchone()
     fingerprints = {name: one.fingerprint for name, one in sqlite_columns.columns(connection, number).items()}
     return RunInfo(run, epoch, fingerprints, status, rows, created_at, finished_at, durability)
+
+
+def read_runs(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """Return the names of the runs that can be read, sorted."""
+    found = connection.execute("SELECT name FROM run WHERE status != ?", (SWEPT,))
+    return tuple(sorted(name for (name,) in found))
 
 
 def read_spent(connection: sqlite3.Connection, run: str) -> dict[str, Usage]:

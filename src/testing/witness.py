@@ -18,7 +18,7 @@ from ..salvage.classify import Classifier, Failure
 from ..salvage.kinds import TABLE, FailureKind
 from ..storage.codec import encode
 from ..storage.memory import MemoryStore
-from ..storage.ports import TERMINAL, CellStatus
+from ..storage.ports import NOT_RENEWED, TERMINAL, CellStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
@@ -296,9 +296,13 @@ class WitnessStore:
         """See :meth:`headgate.storage.ports.RunStore.open_run`."""
         return _WitnessRun(await self._inner.open_run(run, fingerprints, **how), self._witness, self._commit_s)
 
-    def read_rows(self, run: str, *, batch: int = 500) -> Iterator[StoredRow]:
+    def read_rows(self, run: str, *, batch: int = 500, renewed: Mapping[str, str] = NOT_RENEWED) -> Iterator[StoredRow]:
         """See :meth:`headgate.storage.ports.RunStore.read_rows`."""
-        return self._inner.read_rows(run, batch=batch)
+        return self._inner.read_rows(run, batch=batch, renewed=renewed)
+
+    def read_runs(self) -> tuple[str, ...]:
+        """See :meth:`headgate.storage.ports.RunStore.read_runs`."""
+        return self._inner.read_runs()
 
     def read_info(self, run: str) -> RunInfo:
         """See :meth:`headgate.storage.ports.RunStore.read_info`."""

@@ -116,6 +116,17 @@ def run(store: RunStore, pipeline: headgate.Pipeline, rows: int = 4, **options: 
     return anyio.run(main)
 
 
+def planned(store: RunStore, pipeline: headgate.Pipeline, rows: int = 4, **options: Any) -> headgate.RunPlan:
+    async def main() -> headgate.RunPlan:
+        try:
+            return await headgate.aplan(pipeline, rows, store=store, run="r", **options)
+        finally:
+            if not isinstance(store, MemoryStore):
+                await store.aclose()
+
+    return anyio.run(main)
+
+
 def cells(columns: str, rows: int = 4) -> list[tuple[str, int]]:
     """The requests that these columns make."""
     return sorted(
@@ -169,6 +180,42 @@ def test_d7_nothing_is_asked_before_a_change_that_is_refused(make_store: Callabl
     kept = run(make_store(), build(model, version="2"), on_change="keep")
     assert model.taken() == []
     assert [row["question"] for row in kept.results()] == ["q1 0", "q1 1", "q1 2", "q1 3"]
+
+
+def test_d7_a_plan_says_how_many_cells_will_run_and_changes_nothing(make_store: Callable[[], RunStore]) -> None:
+    model = Model()
+    model.fails = {("verdict", 2)}
+
+    def expect(to_run: dict[str, int], changed: int, pipeline: headgate.Pipeline, **options: Any) -> None:
+        for _ in range(2):
+            plan = planned(make_store(), pipeline, finish_siblings=True, **options)
+            assert {one.column: one.to_run for one in plan.columns if one.to_run} == to_run
+            assert sum(one.changed for one in plan.columns) == changed
+            assert {one.rows for one in plan.columns} == {plan.rows}
+        assert model.taken() == []
+
+    three = ["question", "answer", "verdict"]
+    four = dict.fromkeys([*three, "title"], 4)
+    expect(four, 0, build(model))
+    run(make_store(), build(model), finish_siblings=True)
+    model.taken()
+    expect({}, 0, build(model))
+    expect({"verdict": 1}, 0, build(model), retry_failed=True)
+    expect(dict.fromkeys(four, 2), 0, build(model), rows=6)
+    expect(dict.fromkeys(three, 4), 12, build(model, version="2"))
+    expect({}, 0, build(model, version="2"), on_change="keep")
+    expect({}, 0, build(model, words="!"))
+    expect({"answer": 4, "verdict": 4}, 8, build(model, words="!"), on_change="rerun")
+    expect({"extra": 4}, 0, build(model, summary=True))
+    with pytest.raises(FingerprintMismatch, match="question"):
+        planned(make_store(), build(model, version="2"), on_change="refuse")
+    plan = planned(make_store(), build(model, version="2"))
+    again = run(make_store(), build(model, version="2"))
+    assert plan.notices == again.notices
+    # Verdicts of odd rows are spared by their condition, which a plan does not ask.
+    assert len(model.taken()) == plan.to_run - 2
+    assert sum(one.conditional for one in plan.columns) == 4
+    expect({}, 0, build(model))
 
 
 def test_d7_a_column_that_is_new_is_all_that_is_asked(make_store: Callable[[], RunStore]) -> None:

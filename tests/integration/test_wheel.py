@@ -59,8 +59,11 @@ class Environment:
         return Path(sysconfig.get_path("purelib", "venv", {"base": str(self.home), "platbase": str(self.home)}))
 
     def python(self, *arguments: str, folder: Path) -> str:
+        return self.script("python", *arguments, folder=folder)
+
+    def script(self, name: str, *arguments: str, folder: Path) -> str:
         scripts = Path(sysconfig.get_path("scripts", "venv", {"base": str(self.home)}))
-        return run(scripts / "python", *arguments, folder=folder)
+        return run(scripts / name, *arguments, folder=folder)
 
 
 def run(*command: str | Path, folder: Path) -> str:
@@ -142,6 +145,16 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 def test_the_wheel_installs_one_top_level_name(installed: Environment) -> None:
     added = {file.name for file in installed.site_packages.iterdir()} - {"__pycache__", "borrowed.pth"}
     assert added == {"headgate", DIST_INFO}
+
+
+@pytest.mark.parametrize("kind", ["installed", "editable"])
+def test_the_command_is_installed(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """And it runs in a folder that has a module of the same name as one of ours."""
+    environment: Environment = request.getfixturevalue(kind)
+    (tmp_path / "cli.py").write_text('raise RuntimeError("not this one")\n', encoding="utf-8")
+    assert environment.script("headgate", "--version", folder=tmp_path) == f"headgate {VERSION}\n"
+    help_text = environment.script("headgate", "--help", folder=tmp_path)
+    assert environment.python("-m", "headgate", "--help", folder=tmp_path) == help_text
 
 
 def test_the_wheel_imports_from_where_it_was_installed(installed: Environment, tmp_path: Path) -> None:

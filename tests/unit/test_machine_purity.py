@@ -25,6 +25,9 @@ SHELL_FOLDERS = ("observe/", "testing/")
 
 # Machines in folders that hold both.
 MACHINES = {
+    "cli/durations.py",
+    "cli/exit_codes.py",
+    "cli/text.py",
     "engine/changes.py",
     "engine/conditions.py",
     "engine/core.py",
@@ -40,6 +43,7 @@ MACHINES = {
     "engine/open_rows.py",
     "engine/options.py",
     "engine/outcomes.py",
+    "engine/planned.py",
     "engine/report.py",
     "engine/tally.py",
     "engine/usage.py",
@@ -60,6 +64,15 @@ MACHINES = {
 
 # All other modules there, and exceptions in the folders of machines, each with what it does.
 SHELLS = {
+    "__main__.py": "is the command line",
+    "cli/app.py": "is the command line",
+    "cli/arguments.py": "describes arguments to typer",
+    "cli/data.py": "serialises with pydantic",
+    "cli/row_files.py": "reads files",
+    "cli/run_commands.py": "is the command line",
+    "cli/running.py": "runs the loop of a program",
+    "cli/store_commands.py": "is the command line",
+    "cli/targets.py": "imports the user's modules",
     "admission/controller.py": "waits, reads the clock",
     "admission/limits.py": "reads configuration with pydantic",
     "engine/column.py": "validates with pydantic",
@@ -72,6 +85,7 @@ SHELLS = {
     "engine/function_text.py": "reads sources",
     "engine/flight.py": "calls the user's functions on workers",
     "engine/feeding.py": "waits for room",
+    "engine/interrupts.py": "listens to signals",
     "engine/intake.py": "waits for rows",
     "engine/jobs.py": "calls the user's functions",
     "engine/keeping.py": "serialises through the codec",
@@ -80,6 +94,7 @@ SHELLS = {
     "engine/pace.py": "asks the controller for its pace",
     "engine/performer.py": "performs effects",
     "engine/pipeline.py": "takes in the user's functions",
+    "engine/planning.py": "reads stores and rows",
     "engine/plan.py": "reads the pipeline that the user built",
     "engine/records.py": "serialises through the codec",
     "engine/requests.py": "waits for leases",
@@ -113,6 +128,7 @@ SHELLS = {
     "storage/handle.py": "is awaited",
     "storage/memory.py": "reads the clock, is awaited",
     "storage/opening.py": "looks at paths",
+    "storage/overview.py": "reads stores",
     "storage/payload_files.py": "works on files",
     "storage/postgres.py": "is awaited, reads the clock",
     "storage/postgres_groups.py": "is awaited",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from headgate.errors import ConfigError
-from headgate.storage import Durability, MemoryStore, PostgresStore, SqliteStore, open_store
+from headgate.storage import Durability, FileStore, MemoryStore, PostgresStore, SqliteStore, find_store, open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +40,33 @@ def test_a_path_that_cannot_be_a_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ConfigError, match="not a regular file"):
         open_store(tmp_path / "pipe")
+
+
+def test_a_slash_at_the_end_means_a_directory_and_nothing_is_created_yet(tmp_path: Path) -> None:
+    assert isinstance(open_store(f"{tmp_path}/runs/"), FileStore)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "answers.db").touch()
+    with pytest.raises(ConfigError, match="is a file"):
+        open_store(f"{tmp_path}/answers.db/")
+    with pytest.raises(ConfigError, match="does not exist; make it first"):
+        open_store(f"{tmp_path}/missing/runs/")
+
+
+def test_a_directory_with_a_store_in_it_is_that_store(tmp_path: Path) -> None:
+    anyio.run(open_store(f"{tmp_path}/runs/").probe)
+    for spec in (tmp_path / "runs", f"{tmp_path}/runs"):
+        assert isinstance(open_store(spec), FileStore)
+        assert isinstance(find_store(spec), FileStore)
+
+
+def test_a_store_that_is_looked_for_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file or directory"):
+        find_store(tmp_path / "answers.db")
+    with pytest.raises(ConfigError, match="a directory without a store"):
+        find_store(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    anyio.run(open_store(tmp_path / "answers.db").probe)
+    assert find_store(str(tmp_path / "answers.db")).read_runs() == ()
 
 
 @pytest.mark.parametrize("spec", ["", "  ", ":memory:", "mysql://host/db"])

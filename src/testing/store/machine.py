@@ -272,6 +272,7 @@ class StoreMachine(RuleBasedStateMachine):
                 store.read_rows("never opened")
 
     def _compare(self, store: RunStore, run: str) -> None:
+        assert store.read_runs() == tuple(sorted(name for name, one in self.model.runs.items() if not one.swept))
         model = self.model.runs[run]
         if model.swept:
             for read in (store.read_rows, store.read_info, store.read_spent):
@@ -284,6 +285,9 @@ class StoreMachine(RuleBasedStateMachine):
         assert list(info.fingerprints.items()) == list(model.fingerprints.items())
         assert (info.finished_at is None) == (model.status == RUNNING)
         assert store.read_spent(run) == model.usage()
+        column, fingerprint = next(reversed(model.aside), next(iter(model.fingerprints.items()), ("none", "")))
+        for renewed in ({column: fingerprint}, {column: "never had"}):
+            assert list(store.read_rows(run, renewed=renewed)) == model.as_if(renewed).stored()
 
 
 async def _sweep(store: RunStore, keep_s: float, statuses: set[str], spare: tuple[str, ...] = ()) -> tuple[str, ...]:

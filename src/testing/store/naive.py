@@ -120,6 +120,14 @@ class NaiveRun:
         for row, (cell, epoch) in self.aside.pop((column, fingerprint), {}).items():
             self.cells[row, column], self.ended_in[row, column] = cell, epoch
 
+    def as_if(self, renewed: Mapping[str, str]) -> NaiveRun:
+        """Return a copy in which the columns that ``renewed`` changes were renewed with those fingerprints."""
+        copy = self.copy()
+        for column, fingerprint in renewed.items():
+            if copy.fingerprints.get(column, fingerprint) != fingerprint:
+                copy.renew(column, fingerprint)
+        return copy
+
     def stored(self, first: int = 0, last: int = 99) -> list[StoredRow]:
         """What reading must return."""
         return [

@@ -8,7 +8,7 @@ from anyio.lowlevel import checkpoint
 
 from ...errors import StoreError, UnknownRun
 from ...storage.ports import Batch
-from .records import done, row, rows
+from .records import done, held, row, rows
 from .stage import RUN, Stage, StoreMaker, staged
 
 __all__ = ["ReadingContract"]
@@ -76,6 +76,39 @@ class ReadingContract(StoreMaker):
                     read("nobody's")
 
     @staged
+    async def test_runs_are_listed_until_they_are_swept(self, stage: Stage) -> None:
+        """By name, whether they go on, were cut off or have ended."""
+        assert await stage.runs() == ()
+        for name in ("b", "a", "c"):
+            handle = await stage.begin(rows(0), run=name)
+            if name != "c":
+                await handle.finish("completed" if name == "a" else "held")
+        assert await stage.runs() == ("a", "b", "c")
+        await stage.other.sweep(keep_s=0.0)
+        assert await stage.runs() == ("b", "c")
+        await stage.open(run="a")
+        assert await stage.runs() == ("a", "b", "c")
+
+    @staged
+    async def test_a_run_can_be_read_as_if_columns_were_renewed(self, stage: Stage) -> None:
+        """D7: what a resume would find is known before it is opened; reading it so changes nothing."""
+        first, second = {"a": "1", "b": "1"}, {"a": "2", "b": "1"}
+        handle = await stage.store.open_run(RUN, first)
+        await handle.commit(Batch(rows=rows(0).rows, cells=(done(0, "a", b"1"), done(0, "b", b"2"))))
+        await handle.commit(Batch(rows=rows(1).rows, held=(held(1, "a"), held(1, "b"))))
+        for _ in range(2):
+            new = await stage.rows(renewed={"a": "2", "b": "1", "c": "3"})
+            assert [(cell.column, cell.payload) for one in new for cell in one.cells] == [("b", b"2")]
+            assert [record.column for one in new for record in one.held] == ["b"]
+        before = await stage.rows()
+        again = await stage.store.open_run(RUN, second, renewed=("a",))
+        await again.commit(Batch(cells=(done(0, "a", b"3"),)))
+        back = await stage.rows(renewed=first)
+        assert [one.cells for one in back] == [one.cells for one in before]
+        assert [one.cells for one in await stage.rows(renewed={"a": "3"})] == [before[0].cells[1:], ()]
+        assert [one.cells[0].payload for one in (await stage.rows())[:1]] == [b"3"]
+
+    @staged
     async def test_an_empty_place_has_no_runs(self, stage: Stage) -> None:
         """Before anything was written a store can be asked all the same."""
         with pytest.raises(UnknownRun):
@@ -93,6 +126,7 @@ class ReadingContract(StoreMaker):
         for number, name in enumerate(_NAMES):
             assert await stage.payloads(name) == {(number, "a"): b"1"}
             assert (await stage.info(name)).run == name
+        assert await stage.runs() == tuple(sorted(_NAMES))
 
     @staged
     async def test_a_handle_says_how_the_run_was_when_it_was_opened(self, stage: Stage) -> None:

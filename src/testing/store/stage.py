@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import anyio
 from anyio import to_thread
 
+from ...storage.ports import NOT_RENEWED
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
     from contextlib import AbstractContextManager
@@ -99,9 +101,15 @@ class Stage:
             self._maker.abandon(self.store)
             self.store = self._open()
 
-    async def rows(self, run: str = RUN, *, batch: int = 500) -> list[StoredRow]:
+    async def rows(
+        self, run: str = RUN, *, batch: int = 500, renewed: Mapping[str, str] = NOT_RENEWED
+    ) -> list[StoredRow]:
         """What the other store reads."""
-        return await to_thread.run_sync(lambda: list(self.other.read_rows(run, batch=batch)))
+        return await to_thread.run_sync(lambda: list(self.other.read_rows(run, batch=batch, renewed=renewed)))
+
+    async def runs(self) -> tuple[str, ...]:
+        """The runs that the other store knows."""
+        return await to_thread.run_sync(self.other.read_runs)
 
     async def info(self, run: str = RUN) -> RunInfo:
         """The run as the other store sees it."""

@@ -1,0 +1,123 @@
+"""What ``--json`` shows: results of the library as plain data. Names are those of the library; times in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from math import isfinite
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic_core import to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..engine.planned import RunPlan
+    from ..engine.report import RunReport
+    from ..export import Export
+    from ..storage.overview import RunOverview
+    from ..storage.ports import RunInfo, Swept
+
+__all__ = [
+    "as_json",
+    "of_export",
+    "of_info",
+    "of_overview",
+    "of_plan",
+    "of_report",
+    "of_status",
+    "of_swept",
+]
+
+Data = dict[str, Any]
+
+
+def as_json(value: Data) -> str:
+    """``value`` as JSON that every parser takes: what is not finite is null."""
+    return to_json(_finite(value), indent=2).decode()
+
+
+def of_plan(plan: RunPlan) -> Data:
+    """What ``headgate plan`` found."""
+    return {**asdict(plan), "to_run": plan.to_run, "model_cells": plan.model_cells}
+
+
+def of_report(report: RunReport, export: Export | None = None) -> Data:
+    """How a run ended."""
+    names = ("run", "status", "exit_code", "accepted", "done", "failed", "held", "skipped", "restored", "seconds")
+    usage = report.usage
+    return {
+        **{name: getattr(report, name) for name in names},
+        "columns": [asdict(column) for column in report.columns],
+        "resources": [
+            {**_fields(resource, "resource requests peak_in_flight mean_limit busy_s queued_s wasted bound_s"),
+             "rate_limited": resource.rate_limited,
+             "outcomes": dict(resource.outcomes), "usage": asdict(resource.usage), "seconds": dict(resource.seconds)}
+            for resource in report.resources
+        ],
+        "usage": asdict(usage),
+        "wasted": report.wasted,
+        "failure_counts": _counts(report.failure_counts),
+        "failures": [asdict(entry) for entry in report.failures],
+        "advice": report.advice,
+        "notices": list(report.notices),
+        "resume": report.resume_hint.removeprefix("resume: "),
+        "export": None if export is None else of_export(export),
+    }  # fmt: skip
+
+
+def of_export(export: Export) -> Data:
+    """What was written."""
+    beside = export.unfinished_path
+    return {
+        "path": str(export.path),
+        "rows": export.rows,
+        "unfinished": export.unfinished,
+        "unfinished_path": None if beside is None else str(beside),
+    }
+
+
+def of_info(info: RunInfo) -> Data:
+    """A run in a line."""
+    found = _fields(info, "run status epoch rows created_at finished_at")
+    return {**found, "durability": info.durability.value, "columns": list(info.fingerprints)}
+
+
+def of_status(overview: RunOverview) -> Data:
+    """A run and its columns."""
+    return {
+        **of_info(overview.info),
+        **_fields(overview, "whole failed held pending next_at last_at"),
+        "columns": [asdict(column) for column in overview.columns],
+    }
+
+
+def of_overview(overview: RunOverview) -> Data:
+    """A run with its failures."""
+    return {
+        **of_status(overview),
+        "failure_counts": _counts(overview.failure_counts),
+        "failures": [asdict(cell) for cell in overview.failures],
+    }
+
+
+def of_swept(swept: Swept, *, dry_run: bool) -> Data:
+    """What a sweep removed, or would remove."""
+    return {"dry_run": dry_run, "runs": list(swept.runs), "leftovers": swept.leftovers}
+
+
+def _counts(counts: Mapping[tuple[str, str], int]) -> list[Data]:
+    return [{"column": column, "reason": reason, "count": count} for (column, reason), count in sorted(counts.items())]
+
+
+def _fields(value: object, names: str) -> Data:
+    return {name: getattr(value, name) for name in names.split()}
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in cast("dict[str, object]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in cast("list[object]", value)]
+    return value

@@ -1,0 +1,230 @@
+"""The commands that need the pipeline: plan, run, resume."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..admission.limits import load_limits
+from ..engine.faces import plan as plan_ahead
+from ..errors import ConfigError, ResultExpired, UnknownRun
+from ..export import output_path
+from ..storage.opening import find_store, without_secrets
+from . import data, text
+from .arguments import (
+    AsJson,
+    OnChange,
+    OnChangeOption,
+    PipelineArgument,
+    RetryFailed,
+    RowId,
+    RowsArgument,
+    RunName,
+    SettingsOption,
+    StoreOption,
+    duration,
+    settings_of,
+)
+from .running import Errand, default_store, perform
+from .targets import load_pipeline, load_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["add_to"]
+
+_PLAN = """Say how many cells would run, before anything is spent.
+
+Reads the rows and the store, calls no function of the pipeline and changes nothing. Give it the same arguments as run
+or resume.
+
+\b
+Examples:
+  headgate plan tickets.py rows.jsonl
+  headgate plan tickets:pipeline rows.csv --store run.db --retry-failed
+  headgate plan tickets.py 1000 --on-change rerun --json
+"""
+
+_RUN = """Run a pipeline over rows, and say what became of them.
+
+A run of that name that the store already has goes on where it ended: what is finished costs nothing. Ctrl-C stops it in
+good order, a second Ctrl-C at once. The last lines say how to resume.
+
+\b
+Examples:
+  headgate run tickets.py rows.jsonl
+  headgate run tickets:pipeline rows.parquet --store run.db --limits limits.toml --out answers.parquet
+  headgate run tickets.py 1000 --deadline 2h --set group_size=64
+"""
+
+_RESUME = """Go on with a run that was held, stopped or killed.
+
+As run, but an error if the store has no such run: a mistyped name does not begin everything anew.
+
+\b
+Examples:
+  headgate resume tickets.py rows.jsonl --store run.db
+  headgate resume tickets.py rows.jsonl --store run.db --retry-failed
+"""
+
+LimitsOption = Annotated[
+    Path | None, typer.Option("--limits", metavar="FILE", help="A TOML file of limits. [default: they are found out]")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", metavar="FILE", help="Write finished rows there when the run ends: .jsonl or .parquet."
+    ),
+]
+Patience = Annotated[
+    float | None,
+    typer.Option(
+        "--patience", metavar="TIME", parser=duration, help="How long one task may be held back. [default: 1h]"
+    ),
+]
+Deadline = Annotated[
+    float | None,
+    typer.Option("--deadline", metavar="TIME", parser=duration, help="End the run after that: 90s, 2h, 1d."),
+]
+Grace = Annotated[
+    float | None,
+    typer.Option(
+        "--grace", metavar="TIME", parser=duration, help="What requests in flight get at a stop. [default: 10s]"
+    ),
+]
+MaxAttempts = Annotated[
+    int | None, typer.Option("--max-attempts", metavar="N", help="Failed attempts of one task. [default: 5]")
+]
+Progress = Annotated[
+    bool | None,
+    typer.Option("--progress/--no-progress", help="A live view on standard error. [default: if it is a terminal]"),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make these commands part of ``app``."""
+    app.command("plan", help=_PLAN, short_help="Say how many cells would run, before anything is spent.")(plan)
+    app.command("run", help=_RUN, short_help="Run a pipeline over rows.")(_running(anew=True))
+    short = "Go on with a run that was held, stopped or killed."
+    app.command("resume", help=_RESUME, short_help=short)(_running(anew=False))
+
+
+def plan(
+    pipeline: PipelineArgument,
+    rows: RowsArgument,
+    store: StoreOption = None,
+    name: RunName = None,
+    row_id: RowId = None,
+    on_change: OnChangeOption = OnChange.AUTO,
+    retry_failed: RetryFailed = False,
+    settings: SettingsOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """See ``_PLAN``."""
+    loaded = load_pipeline(pipeline)
+    options: dict[str, Any] = {
+        **settings_of(settings or []),
+        "on_change": on_change.value,
+        "retry_failed": retry_failed,
+    }
+    given = load_rows(rows)
+    loaded.compile(given.fields)
+    place = store or default_store(loaded)
+    found = plan_ahead(loaded, given.rows, store=_unless_missing(place), run=name, row_id=row_id, **options)
+    typer.echo(data.as_json(data.of_plan(found)) if as_json else str(found))
+
+
+def _running(*, anew: bool) -> Callable[..., None]:
+    """The command that runs a pipeline; only ``anew`` may it begin a run that the store does not have."""
+
+    def command(
+        pipeline: PipelineArgument,
+        rows: RowsArgument,
+        store: StoreOption = None,
+        name: RunName = None,
+        limits: LimitsOption = None,
+        out: OutOption = None,
+        row_id: RowId = None,
+        on_change: OnChangeOption = OnChange.AUTO,
+        retry_failed: RetryFailed = False,
+        patience: Patience = None,
+        deadline: Deadline = None,
+        grace: Grace = None,
+        max_attempts: MaxAttempts = None,
+        settings: SettingsOption = None,
+        progress: Progress = None,
+        as_json: AsJson = False,
+    ) -> None:
+        others = settings_of(settings or [])
+        times = {"patience": patience, "deadline": deadline, "grace": grace, "max_attempts": max_attempts}
+        if limits is not None:
+            load_limits(limits)
+        if out is not None:
+            output_path(out)
+        loaded = load_pipeline(pipeline)
+        given = load_rows(rows)
+        loaded.compile(given.fields)  # what does not fit is known before there is a store
+        errand = Errand(
+            pipeline=loaded,
+            rows=given,
+            store=store or default_store(loaded),
+            run=name or loaded.name,
+            options={
+                **others,
+                **{option: value for option, value in times.items() if value is not None},
+                "limits": limits,
+                "row_id": row_id,
+                "on_change": on_change.value,
+                "retry_failed": retry_failed,
+            },
+            words=(
+                *(pipeline, rows),
+                *_option("--run", name),
+                *_option("--limits", limits),
+                *_option("--out", out),
+                *_option("--row-id", row_id),
+                *(word for one in settings or [] for word in ("--set", one)),
+            ),
+        )
+        if not anew:
+            _check_known(errand.store, errand.run)
+        shown = sys.stderr.isatty() if progress is None else progress
+        _perform(errand, out, progress=shown, as_json=as_json)
+
+    return command
+
+
+def _option(option: str, value: object) -> tuple[str, ...]:
+    return () if value is None else (option, str(value))
+
+
+def _perform(errand: Errand, out: Path | None, *, progress: bool, as_json: bool) -> None:
+    report = perform(errand, progress=progress, quiet_stdout=as_json)
+    written = None if out is None else report.export(out)
+    if as_json:
+        typer.echo(data.as_json(data.of_report(report, written)))
+    else:
+        typer.echo(str(report))
+        if written is not None:
+            typer.echo(text.of_export(written))
+    raise typer.Exit(report.exit_code)
+
+
+def _check_known(store: str, run: str) -> None:
+    found = find_store(store)
+    try:
+        found.read_info(run)
+    except (UnknownRun, ResultExpired) as error:
+        known = ", ".join(found.read_runs()) or "none"
+        shown = without_secrets(store)
+        raise ConfigError(f"store {shown!r} has no run {run!r} to resume; it has: {known}") from error
+
+
+def _unless_missing(store: str) -> str | None:
+    """A store that is not there yet is not made for a plan: nothing is known of the run."""
+    if "://" in store or Path(store).expanduser().exists():
+        return store
+    return None

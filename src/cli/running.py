@@ -1,0 +1,90 @@
+"""Performing a run for the command line: with a live view beside it, and Ctrl-C that ends it in good order."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import nullcontext, redirect_stdout, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from ..engine.faces import arun
+from ..engine.interrupts import interruptible
+from ..observe import watch
+from ..storage.opening import without_secrets
+
+if TYPE_CHECKING:
+    from ..engine.pipeline import Pipeline
+    from ..engine.report import RunReport
+    from ..engine.runs import Run
+    from .targets import GivenRows
+
+__all__ = ["Errand", "default_store", "perform", "resume_line"]
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A run as it was asked for. ``words`` are the arguments and options with which it can be resumed."""
+
+    pipeline: Pipeline
+    rows: GivenRows
+    store: str
+    run: str
+    options: dict[str, Any]
+    words: tuple[str, ...]
+
+
+def default_store(pipeline: Pipeline) -> str:
+    """Where a run is kept if nobody says where."""
+    return f"{pipeline.name}.db"
+
+
+def perform(errand: Errand, *, progress: bool, quiet_stdout: bool) -> RunReport:
+    """Run to the end, or until Ctrl-C, and return the report, which says by which command the run can be resumed.
+
+    With ``quiet_stdout`` what the user's code prints goes to standard error.
+    """
+    face = partial(_face, errand, progress=progress)
+    with redirect_stdout(sys.stderr) if quiet_stdout else nullcontext():
+        report, _ = anyio.run(interruptible, face, dict[str, object]())
+    return replace(report, resume_hint=f"resume: {resume_line(errand)}") if report.resume_hint else report
+
+
+def resume_line(errand: Errand) -> str:
+    """The command that resumes the run."""
+    return shlex.join(("headgate", "resume", *errand.words, "--store", without_secrets(errand.store)))
+
+
+async def _face(errand: Errand, *, progress: bool, started: Any) -> RunReport:
+    report: RunReport | None = None
+    broken: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+
+        def begun(run: Run) -> None:
+            if progress:
+                tasks.start_soon(_watch, run, errand.rows.total)
+            started(run)
+
+        try:
+            report = await arun(
+                errand.pipeline,
+                errand.rows.rows,
+                store=errand.store,
+                run=errand.run,
+                started=begun,
+                **errand.options,
+            )
+        except Exception as error:
+            broken = error  # kept from the task group, which would wrap it in a group of one
+    if broken is not None:
+        raise broken
+    assert report is not None
+    return report
+
+
+async def _watch(run: Run, total: int | None) -> None:
+    with suppress(Exception):  # a terminal that went away must not take the run along
+        await watch(run, total=total)

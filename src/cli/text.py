@@ -1,0 +1,139 @@
+"""What the commands show people: results of the library as text."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ..export import Export
+    from ..storage.overview import ColumnOverview, RunOverview
+    from ..storage.ports import RunInfo, Swept
+
+__all__ = ["as_markdown", "of_export", "of_overview", "of_runs", "of_status", "of_swept", "table"]
+
+_SHOWN = 5
+
+
+def table(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+    """The rows as aligned lines, headings first; the first columns, ``left`` of them, are names, the others numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def of_export(export: Export) -> str:
+    """What was written where."""
+    line = f"{export.path}: {export.rows} rows"
+    return (
+        line
+        if export.unfinished_path is None
+        else f"{line}; {export.unfinished_path}: {export.unfinished} not finished"
+    )
+
+
+def of_swept(swept: Swept, *, dry_run: bool) -> str:
+    """What a sweep removed, or would remove."""
+    told = "would remove" if dry_run else "removed"
+    runs = f"{len(swept.runs)} runs{': ' if swept.runs else ''}{', '.join(swept.runs)}"
+    return f"{told} {runs}" if dry_run else f"{told} {runs}; {swept.leftovers} files that nothing refers to"
+
+
+def of_runs(store: str, infos: Sequence[RunInfo]) -> str:
+    """The runs of a store, a line each."""
+    if not infos:
+        return f"{store}: no runs"
+    rows = [("run", "status", "rows", "epoch", "begun", "ended")]
+    rows += [
+        (info.run, info.status, str(info.rows), str(info.epoch), _time(info.created_at), _time(info.finished_at))
+        for info in infos
+    ]
+    return "\n".join(table(rows, left=2))
+
+
+def of_status(overview: RunOverview) -> str:
+    """A run and its columns."""
+    return "\n".join([*_head(overview), *_indented(table([_HEADINGS, *map(_cells, overview.columns)]))])
+
+
+def of_overview(overview: RunOverview) -> str:
+    """A run with its failures."""
+    lines = [of_status(overview)]
+    if overview.failure_counts:
+        lines.append("  failures:")
+        lines += [f"    {column}: {n} x {reason}" for (column, reason), n in overview.failure_counts.items()]
+        for cell in overview.failures[:_SHOWN]:
+            status = f" status {cell.http_status}" if cell.http_status is not None else ""
+            lines.append(f"    row {cell.row_id}, {cell.column}: {cell.reason}{status}: {_one_line(cell.message)}")
+        left = sum(overview.failure_counts.values()) - _SHOWN
+        if left > 0:
+            lines.append(f"    and {left} more: headgate export writes all of them")
+    return "\n".join(lines)
+
+
+def as_markdown(overview: RunOverview) -> str:
+    """The same as Markdown."""
+    head, *more = _head(overview)
+    lines = [f"# {head[0].upper()}{head[1:]}", "", *(f"- {line.strip()}" for line in more), ""]
+    lines += _markdown([_HEADINGS, *map(_cells, overview.columns)])
+    if overview.failure_counts:
+        counts = [(column, reason, str(n)) for (column, reason), n in overview.failure_counts.items()]
+        lines += ["", "## Failures", "", *_markdown([("column", "reason", "cells"), *counts])]
+        first = [
+            (cell.row_id, cell.column, cell.reason, str(cell.http_status or ""), str(cell.attempts), cell.message)
+            for cell in overview.failures
+        ]
+        lines += ["", *_markdown([("row", "column", "reason", "status", "attempts", "message"), *first])]
+    return "\n".join(lines)
+
+
+_HEADINGS = ("column", "done", "failed", "skipped", "held", "open", "tokens in", "tokens out")
+
+
+def _cells(column: ColumnOverview) -> tuple[str, ...]:
+    counts = (column.done, column.failed, column.skipped, column.held, column.open)
+    return (column.column, *map(str, (*counts, column.usage.input_tokens, column.usage.output_tokens)))
+
+
+def _head(overview: RunOverview) -> Iterator[str]:
+    info = overview.info
+    yield f"run {info.run}: {info.status}"
+    times = (
+        f"begun {_time(info.created_at)}",
+        f"last outcome {_time(overview.last_at)}" if overview.last_at else "",
+        f"ended {_time(info.finished_at)}" if info.finished_at is not None else "",
+    )
+    yield f"  {', '.join(filter(None, times))}; opened {info.epoch} times"
+    rows = overview.whole + overview.failed + overview.held + overview.pending
+    yield (
+        f"  rows: {rows} = {overview.whole} whole + {overview.failed} failed + {overview.held} held + "
+        f"{overview.pending} pending"
+    )
+    if overview.next_at is not None:
+        yield f"  held cells are tried again from {_time(overview.next_at)} on"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    escaped = [[_one_line(cell).replace("\\", "\\\\").replace("|", "\\|") for cell in row] for row in rows]
+    lines = [f"| {' | '.join(row)} |" for row in escaped]
+    return [lines[0], f"|{'---|' * len(rows[0])}", *lines[1:]]
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
+
+
+def _one_line(said: str) -> str:
+    return " ".join(said.split())
+
+
+def _time(at: float | None) -> str:
+    """Wall-clock seconds as a time that means the same everywhere."""
+    return "-" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

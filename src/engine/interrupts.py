@@ -1,0 +1,67 @@
+"""Ctrl-C while runs go on: once stops them and lets them end in good order, twice leaves at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from .report import RunReport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from .runs import Run
+
+__all__ = ["Face", "interruptible"]
+
+Face = Callable[..., Awaitable[RunReport]]
+"""Something like :func:`headgate.arun`: it takes ``started`` among its keywords."""
+
+
+async def interruptible(face: Face, options: dict[str, object]) -> tuple[RunReport, bool]:
+    """Await ``face(**options)``; return its report, and whether Ctrl-C was pressed meanwhile. For the main thread."""
+    runs: list[Run] = []
+    presses: list[int] = []
+    also = options.get("started")
+
+    def started(going: Run) -> None:
+        runs.append(going)
+        if callable(also):
+            also(going)
+
+    report: RunReport | None = None
+    broken: Exception | None = None
+    async with _interrupts(runs, presses):
+        try:
+            report = await face(**{**options, "started": started})
+        except Exception as error:
+            broken = error  # kept from the task group, which would wrap it in a group of one
+    if broken is not None:
+        raise broken
+    assert report is not None
+    return report, bool(presses)
+
+
+@asynccontextmanager
+async def _interrupts(runs: list[Run], presses: list[int]) -> AsyncGenerator[None]:
+    """While open, the first Ctrl-C stops the runs and the second ends the program."""
+
+    async def listen() -> None:
+        with anyio.open_signal_receiver(signal.SIGINT) as signals:
+            async for number in signals:
+                presses.append(number)
+                if len(presses) > 1 or not runs:
+                    # What was committed stays; nothing else can be waited for.
+                    os._exit(130)
+                for going in runs:
+                    going.stop()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listen)
+        yield
+        tasks.cancel_scope.cancel()

@@ -1,0 +1,1 @@
+from src.cli.exit_codes import *

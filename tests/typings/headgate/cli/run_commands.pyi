@@ -1,0 +1,1 @@
+from src.cli.run_commands import *
