@@ -7,7 +7,6 @@ through its own scope, and only while it runs the job that is meant.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
@@ -91,7 +90,7 @@ class Workers(Generic[J]):
         fresh: Worker[J] = Worker()  # not Worker[J](): that would keep account of its type arguments at each call
         fresh.job = job
         self._all.add(fresh)
-        self.turnstile.begin(partial(self._tasks.start_soon, self._work, fresh))
+        self.turnstile.begin(lambda: self._tasks.start_soon(self._work, fresh))
         return fresh
 
     def retire(self, worker: Worker[J]) -> None:

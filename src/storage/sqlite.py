@@ -113,7 +113,7 @@ class SqliteStore:
 
     def read_runs(self) -> tuple[str, ...]:
         """See :meth:`headgate.storage.ports.RunStore.read_runs`."""
-        if not check_identity(self._path):
+        if not STORE.check_identity(self._path):
             return ()
         with _reading(self._path) as connection:
             return sqlite_records.read_runs(connection)
