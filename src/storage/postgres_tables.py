@@ -134,7 +134,12 @@ _GENERATIONS: Final = (
     "DROP FUNCTION IF EXISTS open_run(text, text[], text[], double precision, integer)",
 )
 
-STEPS: Final = (_RECORDS, _SHARING, _GENERATIONS)
+_ONE_DESCRIPTION: Final = (
+    # The names of the columns that an opening works on, sorted; null if an earlier version opened it.
+    "ALTER TABLE opening ADD COLUMN IF NOT EXISTS columns text[]",
+)
+
+STEPS: Final = (_RECORDS, _SHARING, _GENERATIONS, _ONE_DESCRIPTION)
 """What each version added to the one before it, the first being empty. A step once published never changes."""
 
 VERSION: Final = len(STEPS)

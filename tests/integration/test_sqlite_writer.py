@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -227,10 +228,13 @@ async def test_beyond_one_group_jobs_are_done_in_the_order_they_came(
     came: list[int] = []
     done: list[int] = []
 
+    def note(number: int, _: sqlite3.Connection) -> None:
+        done.append(number)
+
     async def twice(number: int) -> None:
         for each in (number, number + 5000):
             came.append(each)
-            await writer.run(lambda connection, each=each: done.append(insert(each)(connection)))
+            await writer.run(partial(note, each))
 
     woken = 0
     wake = Signal.set
@@ -296,7 +300,7 @@ async def test_a_transaction_is_bounded_in_bytes(tmp_path: Path) -> None:
         await anyio.to_thread.run_sync(gathering.running.wait)
         for number in range(6):
             work, size = insert(number), 10 * 1024 * 1024 if number < 3 else 0
-            tasks.start_soon(lambda work=work, size=size: writer.run(work, prepare=lambda: size))
+            tasks.start_soon(partial(writer.run, work, prepare=partial(int, size)))
         await anyio.wait_all_tasks_blocked()
         gathering.go_on.set()
     assert committed(tmp_path / "s.db") == set(range(6))
