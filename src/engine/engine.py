@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import random
 import time
-from typing import TYPE_CHECKING, Self, Unpack
+from functools import partial
+from math import ceil
+from typing import TYPE_CHECKING, Self, Unpack, cast
 
 import anyio
 
@@ -16,6 +18,7 @@ from ..salvage.classify import Classifier, CustomClassifier
 from ..salvage.policy import SalvagePolicy
 from ..salvage.salvage import Salvage
 from ..scheduler.frontier import Task
+from ..scheduler.window import HORIZON_FACTOR
 from ..storage.memory import MemoryRun
 from ..storage.opening import open_store
 from ..storage.ports import RunStore
@@ -33,15 +36,21 @@ from .requests import Outside, Requester, Sender, requester
 from .resuming import open_run
 from .rows import RowId, Rows, RowSource
 from .runs import Run
+from .sharing import GROUP_ROWS, ClaimedRun, check_shareable, finish_together, join_run, together, work_in_part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from anyio.abc import TaskGroup
 
     from ..admission.limits import LimitsSource
+    from ..scheduler.graph import Graph
+    from ..storage.ports import RunHandle
+    from ..storage.sharing import Claim
     from .pipeline import Pipeline
+    from .report import RunReport
+    from .values import ColumnPlan
 
 __all__ = ["Engine", "StoreSource"]
 
@@ -84,6 +93,7 @@ class Engine:
         self._tasks: TaskGroup | None = None
         self._runs: dict[str, Run] = {}
         self._around: Requester | None = None
+        self._shared: set[str] = set()  # runs of which a part is being done here
 
     async def __aenter__(self) -> Self:
         try:
@@ -136,21 +146,114 @@ class Engine:
         Raises before anything is sent: PipelineError, InputError, ConfigError, AdmissionDenied for a model that the
         limits do not know, StoreError.
         """
-        if self._tasks is None:
-            raise HeadgateError("enter the engine first: async with headgate.Engine(...) as engine")
         settings = RunOptions.of(options)
-        name = run or pipeline.name
-        if name in self._runs and not self._runs[name].done:
-            raise ConfigError(f"a run named {name!r} is going on in this engine: give this one another name")
+        name = self._free_name(run or pipeline.name)
         source = RowSource(rows, row_id=row_id, argument=argument)
-        graph = pipeline.compile(source.first_fields)
-        source.require(graph.input_fields, {c.spec.name: c.spec.required() for c in pipeline.columns})
-        plans = plan_columns(pipeline, graph)
-        for plan in plans:
-            if plan.resource is not None:
-                self.admission.register(plan.resource)
+        graph = self._prepare(pipeline, source)
         handle, notices = await open_run(self.store, name, pipeline.columns, settings.on_change)
         begin_with(self.admission, handle.learned, self._wall_clock())
+        loop = self._loop(name, pipeline, graph, source, handle, settings, notices)
+        assert self._tasks is not None
+        started = Run(loop)
+        self._runs[name] = started
+        self._tasks.start_soon(loop.main)
+        return started
+
+    async def share(
+        self,
+        pipeline: Pipeline,
+        rows: Rows,
+        *,
+        run: str | None = None,
+        row_id: RowId = None,
+        argument: str | None = None,
+        lease_s: float = 60.0,
+        started: Callable[[Run], object] | None = None,
+        **options: Unpack[RunKeywords],
+    ) -> RunReport:
+        """Work on a run together with other engines, in other processes or on other hosts, until it is complete.
+
+        All of them are given the same pipeline and the same rows, a list or a number; the store, a
+        :class:`~headgate.storage.PostgresStore`, hands out groups of rows, so that each row is done by one of them.
+        When one dies, others have its rows after ``lease_s`` seconds at most. The report counts the rows that were done
+        here; its ``results()`` are those of the whole run. ``started`` is called with the run of each group. When cells
+        are held, or a run that ``started`` was given is stopped, it returns without waiting for the others.
+
+        Columns that have changed are refused unless ``on_change`` says what becomes of them; then the part of all who
+        work on the run with other columns ends with FencedOut. Everything else is as for :meth:`start`.
+        """
+        settings = RunOptions.of(options)
+        name = self._free_name(run or pipeline.name)
+        store = check_shareable(self.store, rows, retry_failed=settings.retry_failed)
+        graph = self._prepare(pipeline, RowSource(rows, row_id=row_id, argument=argument))
+        group_rows = -(-GROUP_ROWS // settings.group_size) * settings.group_size
+        shared, notices = await join_run(store, name, pipeline.columns, settings.on_change, group_rows=group_rows)
+        begin_with(self.admission, shared.learned, self._wall_clock())
+        handle = ClaimedRun(shared)
+
+        def loop_over(claim: Claim) -> RunLoop:
+            span = (claim.first, claim.last)
+            source = RowSource(rows, row_id=row_id, argument=argument, span=span)
+            source.require(graph.input_fields, {c.spec.name: c.spec.required() for c in pipeline.columns})
+            return self._loop(name, pipeline, graph, source, handle, settings, notices)
+
+        def begun(loop: RunLoop) -> None:
+            going = self._runs[name] = Run(loop)
+            if started is not None:
+                started(going)
+
+        count = rows if isinstance(rows, int) else len(cast("Sequence[object]", rows))
+        began = anyio.current_time()
+        self._shared.add(name)
+        try:
+            await shared.extend(count)
+            capacity = partial(self._groups_at_once, plan_columns(pipeline, graph), group_rows, settings)
+            reports = await work_in_part(shared, loop_over, begun, at_once=capacity, lease_s=lease_s)
+            results = RunResults(self.store, name, tuple(column.spec.name for column in pipeline.columns))
+            report = together(name, reports, anyio.current_time() - began, notices, results)
+            await finish_together(shared, store, report.status)
+        finally:
+            self._shared.discard(name)
+            await shared.aclose()
+        report.check()
+        return report
+
+    def _groups_at_once(self, plans: Sequence[ColumnPlan], group_rows: int, settings: RunOptions) -> int:
+        """How many groups keep the resources busy, as things stand: the others are left for other engines."""
+        resources = {plan.resource for plan in plans if plan.resource is not None}
+        capacity = sum(min(settings.max_workers, self.admission.gate.capacity(one)) for one in resources)
+        capacity += settings.local_workers if any(plan.resource is None for plan in plans) else 0
+        rows = min(HORIZON_FACTOR * capacity, settings.max_open_rows)
+        return 1 + ceil(rows / group_rows)
+
+    def _free_name(self, name: str) -> str:
+        if self._tasks is None:
+            raise HeadgateError("enter the engine first: async with headgate.Engine(...) as engine")
+        if name in self._shared or (name in self._runs and not self._runs[name].done):
+            raise ConfigError(f"a run named {name!r} is going on in this engine: give this one another name")
+        return name
+
+    def _prepare(self, pipeline: Pipeline, source: RowSource) -> Graph:
+        """Check that the pipeline can run over these rows, and that its models are known."""
+        graph = pipeline.compile(source.first_fields)
+        source.require(graph.input_fields, {c.spec.name: c.spec.required() for c in pipeline.columns})
+        for plan in plan_columns(pipeline, graph):
+            if plan.resource is not None:
+                self.admission.register(plan.resource)
+        return graph
+
+    def _loop(
+        self,
+        name: str,
+        pipeline: Pipeline,
+        graph: Graph,
+        source: RowSource,
+        handle: RunHandle,
+        settings: RunOptions,
+        notices: tuple[str, ...],
+    ) -> RunLoop:
+        """The shell of a run with a core of its own."""
+        plans = plan_columns(pipeline, graph)
         policy = SalvagePolicy(
             max_attempts=settings.max_attempts,
             max_output_attempts=settings.max_output_attempts,
@@ -168,7 +271,7 @@ class Engine:
             patience_s=settings.patience,
         )
         intake = Intake(source, core, handle, self.admission, settings, wall_clock=self._wall_clock)
-        loop = RunLoop(
+        return RunLoop(
             name,
             core,
             intake,
@@ -184,10 +287,6 @@ class Engine:
             # Nobody named a store, so nobody asks it for rows that were handed out: a long run must not pile them up.
             forget=handle.forget if self._store_source is None and isinstance(handle, MemoryRun) else None,
         )
-        started = Run(loop)
-        self._runs[name] = started
-        self._tasks.start_soon(loop.main)
-        return started
 
     async def _close_store(self) -> None:
         if self._owns_store:

@@ -45,6 +45,7 @@ class RunFaceKeywords(RunKeywords, total=False):
     classify: CustomClassifier | None
     seed: int | None
     started: Callable[[Run], object] | None
+    share: bool
 
 
 class PlanKeywords(RunKeywords, total=False):
@@ -73,6 +74,7 @@ async def arun(
     classify: CustomClassifier | None = None,
     seed: int | None = None,
     started: Callable[[Run], object] | None = None,
+    share: bool = False,
     **options: Unpack[RunKeywords],
 ) -> RunReport:
     """Run ``pipeline`` over ``rows`` to its end and return the report.
@@ -83,16 +85,23 @@ async def arun(
     :func:`headgate.export_run`. ``run`` names the
     run in the store, ``row_id`` identifies rows; ``argument`` is the field that a row which is no mapping becomes.
     ``classify`` is asked first what an exception means. ``started`` is called with the run in progress, to watch or
-    stop it. ``options`` are those of RunOptions: ``patience``, ``deadline``, ``max_attempts``, ``group_size``, ...
+    stop it. ``share`` lets several such calls, in any processes, work on one run: see
+    :meth:`headgate.Engine.share`; ``started`` hears of each row group then. ``options`` are those of RunOptions:
+    ``patience``, ``deadline``, ``max_attempts``, ``group_size``, ...
 
     A failed row never raises (unless ``on_failure="raise"``); a broken pipeline, input, store or configuration does.
     """
     path = None if out is None else output_path(out)
     async with Engine(limits=limits, store=store, classify=classify, seed=seed) as engine:
-        going = await engine.start(pipeline, rows, run=run, row_id=row_id, argument=argument, **options)
-        if started is not None:
-            started(going)
-        report = await going.wait()
+        if share:
+            report = await engine.share(
+                pipeline, rows, run=run, row_id=row_id, argument=argument, started=started, **options
+            )
+        else:
+            going = await engine.start(pipeline, rows, run=run, row_id=row_id, argument=argument, **options)
+            if started is not None:
+                started(going)
+            report = await going.wait()
         if path is not None:
             await anyio.to_thread.run_sync(report.export, path)
     return report

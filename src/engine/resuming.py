@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .changes import OnChange, Plan
     from .column import Column
 
-__all__ = ["notices_of", "open_run"]
+__all__ = ["notices_of", "open_run", "tell"]
 
 
 async def open_run(
@@ -38,11 +38,16 @@ async def open_run(
         info = await anyio.to_thread.run_sync(store.read_info, run)
     plan = decide(run, info.fingerprints, given, column_reads(columns), on_change)
     handle = await store.open_run(run, given, renewed=plan.renewed, kept=plan.kept)
+    return handle, tell(run, plan)
+
+
+def tell(run: str, plan: Plan) -> tuple[str, ...]:
+    """Say aloud what becomes of columns that have changed, and return it."""
     notices = tuple(notices_of(plan))
     log = logger(run)
     for notice in notices:
         log.warning("columns changed", notice=notice)
-    return handle, notices
+    return notices
 
 
 def notices_of(plan: Plan) -> Iterator[str]:

@@ -40,13 +40,21 @@ class RowSource:
 
     ``row_id`` names the field that identifies a row, or computes it; None takes the position. ``argument`` is the
     field that a row which is no mapping becomes (for ``headgate.map`` over plain values), None to refuse such rows.
+    ``span`` is the part of a list, or of a count, that is meant: from the first position to before the second.
     Raises InputError for rows that cannot be meant.
     """
 
-    def __init__(self, rows: Rows, *, row_id: RowId = None, argument: str | None = None) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        *,
+        row_id: RowId = None,
+        argument: str | None = None,
+        span: tuple[int, int] | None = None,
+    ) -> None:
         self._row_id = row_id
         self._argument = argument
-        self._next = 0
+        self._next = 0 if span is None else span[0]
         self._seen: set[str] = set()
         self._needed: Mapping[str, tuple[str, ...]] = {}
         self._required: frozenset[str] = frozenset()
@@ -56,11 +64,15 @@ class RowSource:
         if isinstance(rows, bool) or (isinstance(rows, int) and rows < 0):
             raise InputError(f"a number of rows must be zero or more, not {rows!r}")
         if isinstance(rows, int):
-            self._sync = ({COUNT_FIELD: index} for index in range(rows))
+            self._sync = ({COUNT_FIELD: index} for index in (range(rows) if span is None else range(*span)))
             self.first_fields: frozenset[str] | None = frozenset({COUNT_FIELD})
         elif isinstance(rows, AsyncIterable):
             self._async = rows.__aiter__()
             self.first_fields = None
+        elif span is not None and isinstance(rows, Sequence):
+            part = rows[slice(*span)]
+            self._sync = iter(part)
+            self.first_fields = frozenset(self._fields(part[0], span[0])) if part else None
         else:
             self._sync = iter(_iterable(rows))
             self._all = rows if isinstance(rows, Sequence) else None

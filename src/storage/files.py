@@ -194,12 +194,7 @@ class FileRun(Handle):
             self._logs.catch_up(run)
             return sqlite_records.load(connection, run, first, last)
 
-        rows = await self._writer.run(work, subject=run)
-        try:
-            return await self._logs.payloads.moved_in(rows, run)
-        except ResultCorrupt:
-            await self._writer.run(work, subject=run)  # ResultExpired, if a sweep has come in between
-            raise
+        return await self._logs.payloads.whole(lambda: self._writer.run(work, subject=run), run)
 
     async def find(self, row_ids: Sequence[str]) -> dict[str, int]:
         """See :meth:`headgate.storage.ports.RunHandle.find`."""

@@ -28,26 +28,38 @@ _LET_GO_S: Final = 5.0
 
 
 async def work_on_groups(
-    run: SharedRun, work: Callable[[Claim], Awaitable[None]], *, at_once: int = 2, lease_s: float = 60.0
+    run: SharedRun,
+    work: Callable[[Claim], Awaitable[bool | None]],
+    *,
+    at_once: int | Callable[[], int] = 2,
+    lease_s: float = 60.0,
 ) -> None:
     """Call ``work`` for row groups until all of the run are complete, here and in other engines.
 
     ``work`` has committed everything about the rows of its claim when it returns; it is cancelled when the claim is
-    lost. Up to ``at_once`` groups are worked on here at a time. A group whose engine is gone is taken over after
+    lost. If it returns False, something of the group cannot be done now: the group is kept from others until there is
+    nothing else to do here, then given back, and the work ends without waiting for others. Up to ``at_once`` groups, or
+    as many as it says each time, are worked on here at a time. A group whose engine is gone is taken over after
     ``lease_s`` seconds at most. Raises what ``work`` raises, and StoreError.
     """
-    assert at_once > 0
-    await _Work(run, work, at_once, lease_s).run()
+    await _Work(run, work, at_once if callable(at_once) else lambda: at_once, lease_s).run()
 
 
 class _Work:
-    def __init__(self, run: SharedRun, work: Callable[[Claim], Awaitable[None]], at_once: int, lease_s: float) -> None:
+    def __init__(
+        self,
+        run: SharedRun,
+        work: Callable[[Claim], Awaitable[bool | None]],
+        at_once: Callable[[], int],
+        lease_s: float,
+    ) -> None:
         self._run = run
         self._work = work
         self._at_once = at_once
         self._lease_s = lease_s
         self._held = HeldClaims(lease_s)
         self._scopes: dict[Claim, anyio.CancelScope] = {}
+        self._left: set[Claim] = set()  # held here, and not to be done now
         self._changed = anyio.Event()
 
     async def run(self) -> None:
@@ -58,14 +70,14 @@ class _Work:
                     pass
                 tasks.cancel_scope.cancel()
         finally:
-            if self._scopes:
+            if mine := [*self._scopes, *self._left]:
                 with anyio.move_on_after(_LET_GO_S, shield=True), suppress(StoreError):
-                    await self._run.give_back(list(self._scopes))
+                    await self._run.give_back(mine)
 
     async def _claim(self, tasks: anyio.abc.TaskGroup) -> bool:
         """Take what there is room for, and wait for a reason to look again. False if nothing is left."""
-        room = self._at_once - len(self._scopes)
-        if room:
+        room = self._at_once() - len(self._scopes)
+        if room > 0:
             asked_at = anyio.current_time()
             claims = await self._run.claim(room, self._lease_s)
             self._held.granted(claims, asked_at)
@@ -74,8 +86,10 @@ class _Work:
                 tasks.start_soon(self._work_on, claim)
             room -= len(claims)
             self._tell()
+            if self._left and not self._scopes:
+                return False
         wait_s = _LONGEST_WAIT_S
-        if room:
+        if room > 0:
             progress = await self._run.progress()
             if progress.complete == progress.groups:
                 return bool(self._scopes)
@@ -87,11 +101,14 @@ class _Work:
 
     async def _work_on(self, claim: Claim) -> None:
         with self._scopes[claim], suppress(ClaimLost):
-            await self._work(claim)
-            await self._run.complete([claim])
+            if await self._work(claim) is False:
+                self._left.add(claim)
+            else:
+                await self._run.complete([claim])
         # An error leaves the claim here, to be given back.
         del self._scopes[claim]
-        self._held.dropped([claim])
+        if claim not in self._left:
+            self._held.dropped([claim])
         self._tell()
 
     async def _keep(self) -> None:
@@ -121,6 +138,7 @@ class _Work:
         for claim in gone:
             if claim in self._scopes:
                 self._scopes[claim].cancel()
+            self._left.discard(claim)
         self._held.dropped(gone)
 
     def _tell(self) -> None:

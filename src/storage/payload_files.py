@@ -24,7 +24,7 @@ from . import generations, references
 from .disk import meaning_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
     from pathlib import Path
 
     from .disk import Disk
@@ -69,6 +69,15 @@ class PayloadFiles:
     def move_in(self, rows: list[StoredRow], run: str) -> list[StoredRow]:
         """Return the rows with payloads for references. Raises ResultCorrupt that names the file, StoreError."""
         return [self._whole(row, run) if _refers(row.cells) else row for row in rows]
+
+    async def whole(self, read: Callable[[], Awaitable[list[StoredRow]]], run: str) -> list[StoredRow]:
+        """Return the rows that ``read`` finds, with their payloads. Raises ResultCorrupt, and what ``read`` raises."""
+        rows = await read()
+        try:
+            return await self.moved_in(rows, run)
+        except ResultCorrupt:
+            await read()  # ResultExpired, if a sweep has come in between
+            raise
 
     async def moved_in(self, rows: list[StoredRow], run: str) -> list[StoredRow]:
         """As :meth:`move_in`, in a worker thread if there is something to read."""

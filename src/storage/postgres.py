@@ -106,10 +106,18 @@ class PostgresStore:
         opened = await self._open(run, fingerprints, None, renewed=renewed, kept=kept)
         return PostgresRun(self._writer, opened, self._max_payload, self._clock)
 
-    async def join_run(self, run: str, fingerprints: Mapping[str, str], *, group_rows: int) -> PostgresSharedRun:
+    async def join_run(
+        self,
+        run: str,
+        fingerprints: Mapping[str, str],
+        *,
+        group_rows: int,
+        renewed: Collection[str] = (),
+        kept: Collection[str] = (),
+    ) -> PostgresSharedRun:
         """See :meth:`headgate.storage.sharing.SharingStore.join_run`."""
         assert group_rows > 0, f"group_rows {group_rows}: at least one row to a group"
-        opened = await self._open(run, fingerprints, group_rows)
+        opened = await self._open(run, fingerprints, group_rows, renewed=renewed, kept=kept)
         return PostgresSharedRun(self._writer, opened, self._max_payload, self._clock)
 
     def read_rows(self, run: str, *, batch: int = 500, renewed: Mapping[str, str] = NOT_RENEWED) -> Iterator[StoredRow]:
@@ -165,7 +173,7 @@ class PostgresStore:
             try:
                 return link.do(open_run)
             except Refused:
-                raise link.do(lambda found: postgres_records.why_not_opened(found, run, fixed)) from None
+                raise link.do(lambda found: postgres_records.why_not_opened(found, run, fixed, columns)) from None
 
         return await self._writer.call(act)
 

@@ -47,9 +47,12 @@ _OPEN_RUN: Final = """CREATE OR REPLACE FUNCTION open_run(
 ) LANGUAGE plpgsql AS $headgate$
 -- Lets the next epoch begin, and returns no run if a column has changed that is neither renewed nor kept. With
 -- group_rows it is shared with those who came before under the same condition, and fences out the others; without it
--- fences out everybody.
+-- fences out everybody. So it does if a column changes, for there is one description at work at a time; and who shares
+-- has the same columns as all others who do, or gets no run.
 DECLARE
     known integer;
+    taken boolean;
+    own text[] := ARRAY(SELECT given FROM unnest(p_columns) AS given ORDER BY given);
     changed record;
 BEGIN
     INSERT INTO run (name, epoch, status, created_at) VALUES (p_name, 0, 'running', p_now) ON CONFLICT DO NOTHING;
@@ -63,20 +66,30 @@ BEGIN
         o_run := NULL;
         RETURN;
     END IF;
+    taken := p_group_rows IS NULL OR EXISTS (
+        SELECT FROM unnest(p_columns, p_fingerprints) AS given (name, fingerprint) JOIN run_column USING (name)
+        WHERE run_column.run = o_run AND run_column.fingerprint <> given.fingerprint);
+    IF NOT taken AND EXISTS (SELECT FROM opening WHERE run = o_run AND shared AND NOT fenced AND columns <> own) THEN
+        o_run := NULL;
+        RETURN;
+    END IF;
     SELECT count(*) INTO known FROM run_column WHERE run = o_run;
     INSERT INTO run_column (run, id, number, name, fingerprint)
         SELECT o_run, known - 1 + row_number() OVER (ORDER BY place), known - 1 + row_number() OVER (ORDER BY place),
             name, fingerprint
         FROM unnest(p_columns, p_fingerprints) WITH ORDINALITY AS given (name, fingerprint, place)
         WHERE NOT EXISTS (SELECT FROM run_column AS had WHERE had.run = o_run AND had.name = given.name);
-    UPDATE opening SET fenced = true WHERE run = o_run AND NOT fenced AND NOT (shared AND p_group_rows IS NOT NULL);
-    IF p_group_rows IS NULL THEN
+    IF FOUND THEN  -- what the groups were complete with is not all any more
+        UPDATE row_group SET open = true WHERE run = o_run AND NOT open;
+    END IF;
+    UPDATE opening SET fenced = true WHERE run = o_run AND NOT fenced AND (taken OR NOT shared);
+    IF taken THEN
         UPDATE row_group SET holder = NULL, ends_at = NULL, token = token + 1 WHERE run = o_run AND open;
     END IF;
     UPDATE run SET epoch = epoch + 1, status = 'running', finished_at = NULL,
             group_rows = coalesce(group_rows, p_group_rows)
         WHERE id = o_run RETURNING epoch, group_rows INTO o_epoch, o_group_rows;
-    INSERT INTO opening (run, epoch, shared) VALUES (o_run, o_epoch, p_group_rows IS NOT NULL);
+    INSERT INTO opening (run, epoch, shared, columns) VALUES (o_run, o_epoch, p_group_rows IS NOT NULL, own);
     -- Only now, when nobody is committing to the cells of before any more.
     FOR changed IN
         SELECT c.id AS place, given.fingerprint, name = ANY (p_renewed) AS begins_anew

@@ -53,6 +53,8 @@ _EMPTY: Final = "SELECT empty_trash(%s::integer)"
 _TRASH_AT_ONCE: Final = 5_000
 
 _TOKENS: Final = "SELECT number, token FROM row_group WHERE run = %s AND number = ANY (%s)"
+_OTHERS: Final = """SELECT columns FROM opening JOIN run ON run.id = opening.run
+    WHERE name = %s AND shared AND NOT fenced AND columns <> %s::text[] LIMIT 1"""
 _EPOCH: Final = """SELECT run.epoch, opening.fenced FROM run
     LEFT JOIN opening ON opening.run = run.id AND opening.run = %s AND opening.epoch = %s
     WHERE name = %s"""
@@ -104,14 +106,24 @@ def open_run(
     return Opened(number, numbers, info, postgres_reads.learned(connection, number), size if group_rows else 0)
 
 
-def why_not_opened(connection: Connection[Any], run: str, fingerprints: Mapping[str, str]) -> StoreError:
-    """Return why a run was not opened."""
+def why_not_opened(
+    connection: Connection[Any], run: str, fingerprints: Mapping[str, str], names: Collection[str]
+) -> StoreError:
+    """Return why a run was not opened for the columns ``names``, of which those of ``fingerprints`` may not change."""
     stored = postgres_reads.fingerprints(connection, run)
     try:
         rules.check_fingerprints(run, stored, fingerprints)
     except FingerprintMismatch as error:
         return error
-    return _no_reason(run)
+    own = sorted(map(packed, names))
+    others = connection.execute(_OTHERS, (packed(run), own)).fetchone()
+    if others is None:
+        return _no_reason(run)
+    theirs = sorted(map(unpacked, others[0]))
+    return FingerprintMismatch(
+        f"run {run!r} is shared by engines with the columns {theirs}, not {sorted(names)}: give all of them the same "
+        "pipeline, or open the run alone first, which ends their part in it"
+    )
 
 
 def commit(

@@ -139,7 +139,12 @@ _SPARING: Final = (
     "DROP FUNCTION IF EXISTS drop_run(double precision, text[])",
 )
 
-STEPS: Final = (_RECORDS, _SHARING, _GENERATIONS, _SPARING)
+_ONE_DESCRIPTION: Final = (
+    # The names of the columns that an opening works on, sorted; null if an earlier version opened it.
+    "ALTER TABLE opening ADD COLUMN IF NOT EXISTS columns text[]",
+)
+
+STEPS: Final = (_RECORDS, _SHARING, _GENERATIONS, _SPARING, _ONE_DESCRIPTION)
 """What each version added to the one before it, the first being empty. A step once published never changes."""
 
 VERSION: Final = len(STEPS)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from .ports import RunHandle, RunStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 __all__ = ["Claim", "Progress", "SharedRun", "SharingStore"]
 
@@ -82,9 +82,20 @@ class SharedRun(RunHandle, Protocol):
 class SharingStore(RunStore, Protocol):
     """A store that hands out the row groups of a run."""
 
-    async def join_run(self, run: str, fingerprints: Mapping[str, str], *, group_rows: int) -> SharedRun:
+    async def join_run(
+        self,
+        run: str,
+        fingerprints: Mapping[str, str],
+        *,
+        group_rows: int,
+        renewed: Collection[str] = (),
+        kept: Collection[str] = (),
+    ) -> SharedRun:
         """Take part in the run, which is created if it is not there.
 
-        The size of its groups is what the first one to join says. Raises as ``open_run``.
+        The size of its groups is what the first one to join says. ``renewed`` and ``kept`` columns may have changed, as
+        for ``open_run``; if one of them has, all who share the run are fenced out, and it begins to be shared anew:
+        there are never two descriptions of a column at work. Who joins with the fingerprints that the run has by then
+        joins in peace. Raises as ``open_run``, and FingerprintMismatch if others share the run with other columns.
         """
         ...

@@ -226,12 +226,7 @@ class SqliteRun(Handle):
         def work(connection: sqlite3.Connection) -> list[StoredRow]:
             return sqlite_records.load(connection, run, first, last)
 
-        rows = await self._writer.run(work, writes=False)
-        try:
-            return await self._payloads.moved_in(rows, run)
-        except ResultCorrupt:
-            await self._writer.run(work, writes=False)  # ResultExpired, if a sweep has come in between
-            raise
+        return await self._payloads.whole(lambda: self._writer.run(work, writes=False), run)
 
     async def find(self, row_ids: Sequence[str]) -> dict[str, int]:
         """See :meth:`headgate.storage.ports.RunHandle.find`."""

@@ -59,26 +59,6 @@ async def test_a_store_of_the_version_before_is_brought_up_to_date_by_the_first_
         await store.aclose()
 
 
-async def test_only_what_an_earlier_epoch_ended_without_a_value_is_reopened() -> None:
-    """D3: so a repeated batch changes nothing. What was spent stays on record."""
-    again = Batch(reopened=((0, "a"), (0, "b"), (0, "c"), (0, "unknown"), (7, "a")))
-    failed = CellRecord(0, "b", CellStatus.FAILED, None, "rejected", usage=Usage(7, 1))
-    with place() as (_, _, store):
-        handle = await store.open_run(RUN, COLUMNS)
-        await handle.commit(Batch(rows=batch(0).rows, cells=(_done("a", b"1"), failed)))
-        await handle.commit(again)
-        (row,) = await handle.load(0, 9)
-        assert row.cells == (_done("a", b"1"), failed)
-        handle = await store.open_run(RUN, COLUMNS)
-        whole = replace(again, cells=(replace(failed, reason="again"),))
-        for _ in range(2):
-            await handle.commit(whole)
-            (row,) = await handle.load(0, 9)
-            assert row.cells == (_done("a", b"1"), replace(failed, reason="again"))
-            assert store.read_spent(RUN)["b"] == Usage(14, 2)
-        await store.aclose()
-
-
 async def test_a_refusal_names_the_cell_that_is_wrong_and_not_one_that_is_reopened() -> None:
     """Nothing is reopened then, and nothing is taken off the tokens."""
     with place() as (_, _, store):

@@ -27,6 +27,7 @@ class FaultyDisk:
         remove_dir: Any
         read: Any
         names: Any
+        size: Any
         changed_at: Any
         same: Any
 

@@ -102,6 +102,7 @@ SHELLS = {
     "engine/resuming.py": "opens runs, logs",
     "engine/rows.py": "pulls rows from async iterables",
     "engine/runs.py": "waits for the run's end",
+    "engine/sharing.py": "joins runs, is awaited",
     "engine/signatures.py": "builds pydantic validators",
     "engine/statistics.py": "asks the controller for its numbers",
     "engine/starts.py": "calls the user's estimates, starts jobs",

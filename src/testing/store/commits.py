@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anyio
 import pytest
 
@@ -140,6 +142,22 @@ class CommitContract(StoreMaker):
         await handle.commit(Batch(cells=(done(0, "a"),), unheld=((1, "b"), (1, "a"))))
         await handle.commit(Batch(held=(held(0, "a"),)))
         assert [stored.held for stored in await stage.rows()] == [(held(0, "b", 1e9 + 1 / 3),), ()]
+
+    @staged
+    async def test_only_what_an_earlier_epoch_ended_without_a_value_is_reopened(self, stage: Stage) -> None:
+        """D3: so a repeated batch changes nothing. What was spent stays on record."""
+        again = Batch(reopened=((0, "a"), (0, "b"), (0, "unknown"), (7, "a")))
+        cells = (done(0, "a"), failed(0, "b"))
+        handle = await stage.begin(rows(0))
+        await handle.commit(Batch(cells=cells))
+        await handle.commit(again)
+        assert [stored.cells for stored in await stage.rows()] == [cells]
+        handle = await stage.open()
+        whole = replace(again, cells=(failed(0, "b", "another"),))
+        for _ in range(2):
+            await handle.commit(whole)
+            assert [stored.cells for stored in await stage.rows()] == [(done(0, "a"), failed(0, "b", "another"))]
+            assert (await stage.spent())["b"] == Usage(14)
 
     @staged
     async def test_repeated_extension(self, stage: Stage) -> None:

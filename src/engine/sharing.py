@@ -1,0 +1,252 @@
+"""One engine's part of a run that several engines share: the row groups that it claims, each run like a run of its own.
+
+A group has a core, a journal and commits of its own, so that one which is lost to another engine, or cannot be ended
+now, concerns no other. Admission is the engine's. A group in which cells are held stays claimed until this engine has
+nothing else to do, and is then given back; others try it once more, and end like that themselves.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from ..errors import ConfigError, FingerprintMismatch, StoreUnsupported
+from ..storage.group_work import work_on_groups
+from .changes import decide
+from .fingerprints import column_reads, fingerprints
+from .report import ColumnReport, ResourceReport, RunReport, RunStatus
+from .resuming import tell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ..export import RunResults
+    from ..storage.ports import Batch, RunInfo, RunStore, StoredRow
+    from ..storage.sharing import Claim, SharedRun, SharingStore
+    from .changes import OnChange
+    from .column import Column
+    from .loop import RunLoop
+
+__all__ = [
+    "GROUP_ROWS",
+    "ClaimedRun",
+    "check_shareable",
+    "finish_together",
+    "join_run",
+    "together",
+    "work_in_part",
+]
+
+GROUP_ROWS = 64
+"""Rows that are handed out together, about: as many whole groups of group columns."""
+
+_LEFT = (RunStatus.HELD, RunStatus.STOPPED, RunStatus.STALLED, RunStatus.BUDGET_EXHAUSTED)
+
+
+def check_shareable(store: RunStore, rows: object, *, retry_failed: bool) -> SharingStore:
+    """The store, if a run over ``rows`` can be shared on it. Raises StoreUnsupported, ConfigError."""
+    if not hasattr(store, "join_run"):
+        raise StoreUnsupported(
+            f"{type(store).__name__} hands out no row groups, so one engine at a time has a run there; several share "
+            "one in a PostgresStore"
+        )
+    if retry_failed:
+        raise ConfigError(
+            "retry_failed=True is for one engine that has the run alone: groups that are complete stay so"
+        )
+    if isinstance(rows, int) or (hasattr(rows, "__getitem__") and hasattr(rows, "__len__")):
+        return store  # type: ignore[return-value]
+    raise ConfigError("the rows of a shared run are taken from any place: give a list or a number, the same everywhere")
+
+
+async def join_run(
+    store: SharingStore, run: str, columns: Sequence[Column], on_change: OnChange, *, group_rows: int
+) -> tuple[SharedRun, tuple[str, ...]]:
+    """Take part in ``run``; return the handle, and what there is to say about columns that have changed.
+
+    Columns that are not those of the run end the part of whoever works on it, so that is done only if ``on_change``
+    says what is to become of them. Raises FingerprintMismatch otherwise, and StoreError.
+    """
+    given = fingerprints(columns)
+    try:
+        return await store.join_run(run, given, group_rows=group_rows), ()
+    except FingerprintMismatch as error:
+        if on_change == "auto":
+            raise FingerprintMismatch(
+                f'{error}; it is shared, so nothing is made anew by itself: on_change="rerun" or "keep" in one engine '
+                "ends the part of those that work on it, and they join it again with the same columns"
+            ) from error
+        info = await anyio.to_thread.run_sync(store.read_info, run)
+    plan = decide(run, info.fingerprints, given, column_reads(columns), on_change)
+    if not plan:  # other columns than those who share it have: nobody goes on who has them
+        await (await store.open_run(run, given)).aclose()
+    handle = await store.join_run(run, given, group_rows=group_rows, renewed=plan.renewed, kept=plan.kept)
+    return handle, tell(run, plan)
+
+
+class ClaimedRun:
+    """A shared run as the handle of one group's work: it ends neither the run nor the engine's part in it."""
+
+    def __init__(self, shared: SharedRun) -> None:
+        self._shared = shared
+        # There may be something of any group: whoever had it before may have died.
+        self.info: RunInfo = replace(shared.info, rows=max(1, shared.info.rows))
+        self.learned = shared.learned
+
+    async def commit(self, batch: Batch) -> None:
+        """See :meth:`headgate.storage.sharing.SharedRun.commit`."""
+        await self._shared.commit(batch)
+
+    async def load(self, first: int, last: int) -> list[StoredRow]:
+        """See :meth:`headgate.storage.ports.RunHandle.load`."""
+        return await self._shared.load(first, last)
+
+    async def find(self, row_ids: Sequence[str]) -> dict[str, int]:
+        """See :meth:`headgate.storage.ports.RunHandle.find`."""
+        return await self._shared.find(row_ids)
+
+    async def finish(self, status: str) -> None:
+        """The group's rows have ended, not the run."""
+
+    async def aclose(self) -> None:
+        """The engine's part goes on."""
+
+
+async def work_in_part(
+    shared: SharedRun,
+    loop_over: Callable[[Claim], RunLoop],
+    started: Callable[[RunLoop], None],
+    *,
+    at_once: Callable[[], int],
+    lease_s: float,
+) -> list[RunReport]:
+    """Work on groups until the run is complete, or only held ones are left; return the report of each group.
+
+    ``loop_over`` gives the run of a group, ``started`` hears of each. Raises what breaks one.
+    """
+    reports: list[RunReport] = []
+    stopped = False
+
+    async def work(claim: Claim) -> bool:
+        nonlocal stopped
+        if stopped:
+            return False
+        loop = loop_over(claim)
+        started(loop)
+        await loop.main()
+        if loop.error is not None:
+            raise loop.error
+        assert loop.report is not None
+        reports.append(loop.report)
+        stopped = stopped or loop.report.status is RunStatus.STOPPED
+        return loop.report.status not in _LEFT
+
+    try:
+        await work_on_groups(shared, work, at_once=at_once, lease_s=lease_s)
+    except* Exception as group:
+        raise _first_of(group) from None
+    return reports
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What broke the work first: one thing, as for any other run."""
+    first = group.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def together(
+    run: str, reports: Sequence[RunReport], seconds: float, notices: tuple[str, ...], results: RunResults
+) -> RunReport:
+    """The report of a part, of those of its groups."""
+    status = _worst({report.status for report in reports})
+    empty = RunReport(run, status, 0, 0, 0, 0, 0, 0, seconds, (), (), (), {}, "", notices, "", results)
+    return replace(reduce(_plus, reports, empty), resources=_resources(reports, seconds))
+
+
+async def finish_together(shared: SharedRun, store: SharingStore, status: RunStatus) -> None:
+    """Say how the run has ended, if it has, all engines together: with failures if any of them had some."""
+    progress = await shared.progress()
+    if progress.complete < progress.groups:
+        return
+    known = await anyio.to_thread.run_sync(store.read_info, shared.info.run)
+    if known.status != RunStatus.COMPLETED_WITH_FAILURES or known.finished_at is None:
+        await shared.finish(status.value)
+
+
+def _plus(one: RunReport, other: RunReport) -> RunReport:
+    columns = {column.column: column for column in one.columns}
+    added = tuple(_column(columns.get(column.column), column) for column in other.columns)
+    return replace(
+        one,
+        accepted=one.accepted + other.accepted,
+        done=one.done + other.done,
+        failed=one.failed + other.failed,
+        held=one.held + other.held,
+        skipped=one.skipped + other.skipped,
+        restored=one.restored + other.restored,
+        columns=added,
+        failures=(one.failures + other.failures)[:_FAILURES],
+        failure_counts=dict(Counter(one.failure_counts) + Counter(other.failure_counts)),
+        advice=other.advice or one.advice,
+        notices=tuple(dict.fromkeys((*one.notices, *other.notices))),
+        resume_hint=other.resume_hint or one.resume_hint,
+    )
+
+
+_FAILURES = 1_000
+
+
+def _column(one: ColumnReport | None, other: ColumnReport) -> ColumnReport:
+    if one is None:
+        return other
+    return ColumnReport(
+        one.column,
+        one.done + other.done,
+        one.failed + other.failed,
+        one.held + other.held,
+        one.skipped + other.skipped,
+    )
+
+
+def _worst(statuses: set[RunStatus]) -> RunStatus:
+    order = (*_LEFT[1:], RunStatus.HELD, RunStatus.COMPLETED_WITH_FAILURES)
+    return next((status for status in order if status in statuses), RunStatus.COMPLETED)
+
+
+def _resources(reports: Sequence[RunReport], seconds: float) -> tuple[ResourceReport, ...]:
+    by_name: dict[str, list[ResourceReport]] = {}
+    for report in reports:
+        for resource in report.resources:
+            by_name.setdefault(resource.resource, []).append(resource)
+    return tuple(_resource(parts, seconds) for parts in by_name.values())
+
+
+def _resource(parts: Sequence[ResourceReport], seconds: float) -> ResourceReport:
+    """Groups go on at the same time: what set the pace is told in the same shares of the whole time."""
+    paces: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
+    for part in parts:
+        paces.update(part.seconds)
+        outcomes.update(part.outcomes)
+    total = sum(paces.values())
+    limits = [part.mean_limit for part in parts if part.mean_limit is not None]
+    bounds = [part.bound_s for part in parts if part.bound_s is not None]
+    shares: Mapping[str, float] = {pace: spent * seconds / total for pace, spent in paces.items()} if total else {}
+    return replace(
+        parts[0],
+        requests=sum(part.requests for part in parts),
+        outcomes=dict(outcomes),
+        usage=reduce(lambda usage, part: usage + part.usage, parts[1:], parts[0].usage),
+        peak_in_flight=max(part.peak_in_flight for part in parts),
+        mean_limit=sum(limits) / len(limits) if limits else None,
+        busy_s=sum(part.busy_s for part in parts),
+        queued_s=sum(part.queued_s for part in parts),
+        wasted=sum(part.wasted for part in parts),
+        seconds=shares,
+        bound_s=sum(bounds) if bounds else None,
+    )
