@@ -55,7 +55,7 @@ class Feeder:
                 self._broke(error)
             else:
                 # Whatever came has a record to commit, and the commit looks again.
-                self.more = room > most and self._stopping.status is None and not intake.ended and not intake.full
+                self.more = room > most and self._stopping.status is None and not intake.ended and not intake.full()
         if alone:
             self._behind = self.more
 
@@ -87,7 +87,7 @@ class Feeder:
         while True:
             most -= await intake.pull(most)
             self._came()
-            if most <= 0 or intake.ended or intake.full or self._stopping.status is not None:
+            if most <= 0 or intake.ended or intake.full() or self._stopping.status is not None:
                 return
 
     def look(self) -> None:

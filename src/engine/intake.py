@@ -107,7 +107,6 @@ class Intake:
         self._take(rows, stored, self._clock())
         return len(rows)
 
-    @property
     def full(self) -> bool:
         """Whether the open rows already hold all the bytes that they may. A group that is begun is completed first."""
         return self._window.full(self._core.open.bytes) and not (self.group_rows > 1 and self._core.owed)
@@ -149,7 +148,7 @@ class Intake:
             capacity=self._capacity,
             load=load,
             open_rows=min(len(core.rows) + untaken, options.max_open_rows - owed),
-            open_bytes=core.open.expected_bytes,
+            open_bytes=core.open.expected_bytes(),
             row_bytes=core.open.row_bytes,
             owed=owed,
         )

@@ -118,7 +118,6 @@ class OpenRows:
                 whole.append(row)
         self._hand_out(whole)
 
-    @property
     def expected_bytes(self) -> float:
         """``bytes`` once those that are open now have all their values, if they are like others before them."""
         return self._untaken + max(self.bytes - self._untaken, len(self.rows) * self.row_bytes)

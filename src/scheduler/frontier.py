@@ -130,7 +130,7 @@ class Frontier:
         self._closed[DONE] += 1
         self._ready_cells -= 1
         self.busy_rows -= not row.ready
-        progress.closed.append(Closed(unit, column, DONE, ""))
+        progress.closed.append((unit, column, DONE, ""))
         if self._graph.children[column]:
             self._arrive(row, column, progress)
         if not row.open:
@@ -256,7 +256,7 @@ class Frontier:
         row.states[column] = state
         row.open -= 1
         self._closed[state] += 1
-        progress.closed.append(Closed(row.position, column, state, reason))
+        progress.closed.append((row.position, column, state, reason))
         if self._slots[column] is not None:
             self.groups.left(row, column, before == READY, progress)
         elif before == READY:

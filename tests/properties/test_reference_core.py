@@ -288,7 +288,7 @@ class CoreMachine(RuleBasedStateMachine):
             capacity=capacity,
             load=core.frontier.load + untaken,
             open_rows=open_rows,
-            open_bytes=core.open.expected_bytes,
+            open_bytes=core.open.expected_bytes(),
             row_bytes=core.open.row_bytes,
             owed=owed,
         )

@@ -89,8 +89,8 @@ def test_reasons_name_the_origin() -> None:
     ]
     rows.add_row(1, 0)
     closed = rows.fail(Task(0, 1), "rejected").closed
-    assert [entry.state for entry in closed] == [FAILED, SKIPPED, SKIPPED, SKIPPED]
-    assert [entry.reason for entry in closed] == [
+    assert [state for _, _, state, _ in closed] == [FAILED, SKIPPED, SKIPPED, SKIPPED]
+    assert [reason for _, _, _, reason in closed] == [
         "rejected",
         "upstream a failed",
         "upstream a failed",
@@ -165,7 +165,7 @@ def test_rows_of_a_group_may_fail_one_by_one() -> None:
     rows.seal_group(0)
     progress = rows.finish_group(Task(0, 0), {1: FAILED, 2: SKIPPED}, {1: "invalid_output"})
     assert progress.ready == [Task(1, 0)]
-    assert [entry for entry in progress.closed if entry.column == 0] == [
+    assert [entry for entry in progress.closed if entry[1] == 0] == [
         (0, 0, DONE, ""), (1, 0, FAILED, "invalid_output"), (2, 0, SKIPPED, "skipped"),
     ]  # fmt: skip
 
@@ -279,8 +279,8 @@ def test_t32_one_batch_one_fate() -> None:
         rows.add_row(row, 0)
     rows.seal_group(0)
     progress = rows.finish_group(Task(0, 0), {13: FAILED}, {13: "invalid_output"})
-    assert sorted(entry.row for entry in progress.closed) == list(range(50))
-    assert [entry for entry in progress.closed if entry.state != DONE] == [(13, 0, FAILED, "invalid_output")]
+    assert sorted(row for row, _, _, _ in progress.closed) == list(range(50))
+    assert [entry for entry in progress.closed if entry[2] != DONE] == [(13, 0, FAILED, "invalid_output")]
 
 
 def test_t32_a_failed_group_task_accounts_for_each_row() -> None:
@@ -289,7 +289,7 @@ def test_t32_a_failed_group_task_accounts_for_each_row() -> None:
         rows.add_row(row, 0)
     rows.seal_group(0)
     progress = rows.fail(Task(0, 0), "rejected")
-    assert {(entry.row, entry.reason) for entry in progress.closed if entry.column == 0} == {
+    assert {(row, reason) for row, column, _, reason in progress.closed if column == 0} == {
         (row, "rejected") for row in range(50)
     }
     assert progress.finished_groups == [0]
