@@ -265,14 +265,14 @@ def test_a_store_in_a_database_is_looked_at_by_the_same_commands(tmp_path: Path)
     assert lost[2].count("\n") == 1
 
 
-WITHOUT_TYPER = """
+WITHOUT = """
 import sys
 
 class Blocked:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name.partition(".")[0] == "typer":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if name.partition(".")[0] in {packages!r}:
+            raise ModuleNotFoundError(name, name=name)
 
 sys.meta_path.insert(0, Blocked)
 from headgate.cli import main
@@ -280,12 +280,29 @@ main()
 """
 
 
+def headgate_without(packages: set[str], folder: Path, *arguments: str) -> tuple[int, str, str]:
+    command = [sys.executable, "-c", WITHOUT.format(packages=packages), *arguments]
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return ran.returncode, ran.stdout, ran.stderr
+
+
 def test_without_the_extra_one_line_says_how_to_install_it(tmp_path: Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TYPER], cwd=tmp_path, capture_output=True, text=True, check=False
+    told = headgate_without({"typer"}, tmp_path, "--help")
+    assert told == (1, "", "headgate: the command line needs typer: pip install 'headgate[cli]'\n")
+
+
+def test_other_extras_are_not_needed_where_they_are_not_used(tmp_path: Path) -> None:
+    others = {"aiohttp", "hypothesis", "pyarrow", "psycopg", "pytest", "trio", "openai"}
+    assert headgate_without(others, tmp_path, "demo", "--rows", "20", "--json")[0] == 0
+    (tmp_path / "rows.parquet").touch()
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    code, _, said = headgate_without(others, tmp_path, "run", "script.py", "rows.parquet")
+    assert (code, said) == (
+        1,
+        "headgate: Parquet needs pyarrow, which is not installed: pip install 'headgate[parquet]'\n",
     )
-    assert (ran.returncode, ran.stdout) == (1, "")
-    assert ran.stderr == "headgate: the command line needs typer: pip install 'headgate[cli]'\n"
+    code, _, said = headgate_without(others, tmp_path, "status", "postgresql://host/db")
+    assert (code, "headgate[postgres]" in said, said.count("\n")) == (1, True, 1), said
 
 
 def test_the_module_is_the_same_command(tmp_path: Path) -> None:

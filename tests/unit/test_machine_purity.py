@@ -68,6 +68,8 @@ SHELLS = {
     "cli/app.py": "is the command line",
     "cli/arguments.py": "describes arguments to typer",
     "cli/data.py": "serialises with pydantic",
+    "cli/demo.py": "runs the loop of a program",
+    "cli/demo_command.py": "is the command line",
     "cli/row_files.py": "reads files",
     "cli/run_commands.py": "is the command line",
     "cli/running.py": "runs the loop of a program",
