@@ -215,13 +215,18 @@ class Salvage(Generic[K]):
         return self._item(task, entry) if entry is not None and entry.held else None
 
     def restore(self, task: K, lane: str, history: Mapping[str, object], not_before: float, now: float) -> None:
-        """Hold a task of an earlier cycle again, with what :class:`HeldItem` said. Patience starts anew."""
+        """Hold a task of an earlier cycle again, with what :class:`HeldItem` said. Patience starts anew.
+
+        It is let go one more backoff after ``not_before``, or after ``now`` if it is overdue, as most are then: they
+        would come back in one moment. What is on record is ``not_before`` still, so that restarts do not add up.
+        """
         assert task not in self.known, f"{task!r} is already known"
-        self._lanes.at(lane, now)
+        place = self._lanes.at(lane, now)
         entry = self._begin(task, lane)
         entry.history = History.from_dict(history)
         self._place(task, entry, not_before, now)
-        self._lanes.touch(self._lanes.at(lane, now), now)
+        place.held.set(task, max(not_before, now) + self._backoff_s(max(1, entry.history.tries)))
+        self._lanes.touch(place, now)
 
     # Views
 
@@ -342,12 +347,15 @@ class Salvage(Generic[K]):
         return Park(place.name, failure.kind)
 
     def _hold(self, task: K, entry: Entry, attempt: Attempt) -> Hold:
-        policy, kind, now = self._policy, attempt.failure.kind, attempt.now
-        backoff_s = full_jitter_s(entry.history.tries, base_s=policy.base_s, cap_s=policy.cap_s, rng=self._rng)
+        kind, now = attempt.failure.kind, attempt.now
+        backoff_s = self._backoff_s(entry.history.tries)
         self._holds[kind] += 1
         self._place(task, entry, max(now + backoff_s, attempt.cooldown_until), now)
         breaker = self._lanes[entry.lane].breaker
         return Hold(max(entry.not_before, breaker.opens_at) if breaker.is_open else entry.not_before, kind)
+
+    def _backoff_s(self, tries: int) -> float:
+        return full_jitter_s(tries, base_s=self._policy.base_s, cap_s=self._policy.cap_s, rng=self._rng)
 
     # Places
 

@@ -77,7 +77,7 @@ class MemoryStore:
         assert batch > 0, f"batch {batch}: at least one row at a time"
         state = self._kept(run)
         state.check_whole()
-        return (state.stored(row, renewed) for row in sorted(state.rows))
+        return _each(state, sorted(state.rows), renewed)
 
     def read_runs(self) -> tuple[str, ...]:
         """See :meth:`headgate.storage.ports.RunStore.read_runs`."""
@@ -116,6 +116,15 @@ class MemoryStore:
     def _check_open(self) -> None:
         if self._closed:
             raise rules.closed("the store")
+
+
+def _each(state: RunState, rows: list[int], renewed: Mapping[str, str]) -> Iterator[StoredRow]:
+    """The rows of a run, of which some may be dropped meanwhile. Raises ResultExpired."""
+    for row in rows:
+        state.check_whole()
+        if row not in state.rows:
+            raise rules.swept(state.name)  # and opened anew since
+        yield state.stored(row, renewed)
 
 
 class MemoryRun:

@@ -15,7 +15,8 @@ import anyio
 import httpx2
 import pytest
 
-from headgate.outbox import Answer, HttpSender, MemoryDeliveries, Outbox, OutboxOptions
+from headgate.outbox import Answer, HttpSender, MemoryDeliveries, Outbox, OutboxOptions, SqliteDeliveries
+from headgate.storage import Durability
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -133,12 +134,14 @@ async def test_retry_after_is_kept(client: httpx2.AsyncClient, receiver: Receive
     assert 90 < kept.not_before - kept.item.created_at < 125
 
 
-async def test_a_receiver_that_was_killed_and_forgot_is_asked_once_about_all(
-    client: httpx2.AsyncClient, receiver: ReceiverProcess
+@pytest.mark.parametrize("durable", [False, True])
+async def test_t47_a_receiver_that_was_killed_and_forgot_is_asked_once_about_all(
+    client: httpx2.AsyncClient, receiver: ReceiverProcess, durable: bool, tmp_path: Path
 ) -> None:
-    """Thousands of stale completions neither block a fresh one nor are they sent one by one (T47)."""
-    deliveries = MemoryDeliveries()
-    async with Outbox(deliveries, HttpSender(client), options=QUICK) as outbox:
+    """T47: a thousand stale completions neither block a fresh one nor are they sent one by one."""
+    file = SqliteDeliveries(tmp_path / "outbox.db", durability=Durability.PROCESS)
+    memory = MemoryDeliveries()
+    async with Outbox(file if durable else memory, HttpSender(client), options=QUICK) as outbox:
         receiver.kill()
         for number in range(1_000):
             await outbox.add(f"old {number}", receiver.url, b"{}", receiver="boot 1")
@@ -148,7 +151,9 @@ async def test_a_receiver_that_was_killed_and_forgot_is_asked_once_about_all(
         assert await outbox.add("fresh", receiver.url, b"{}", receiver="boot 2")
         with anyio.fail_after(20):
             await outbox.drained()
-    ended = {key: answer for key, (answer, _) in deliveries.ended.items()}
+        keys = ["fresh", *(f"old {number}" for number in range(1_000))]
+        told = {key: await file.outcome(key) for key in keys} if durable else dict(memory.ended)
+    ended = {key: found[0] for key, found in told.items() if found is not None}
     assert {key for key, answer in ended.items() if answer is Answer.ACK} == {"old 7", "fresh"}
     assert sum(answer is Answer.GONE for answer in ended.values()) == 999
     got = receiver.got()

@@ -93,6 +93,17 @@ class OutboxMachine(RuleBasedStateMachine):
         self.back(self.under_way.pop(which % len(self.under_way)), answer)
         self.take()
 
+    @precondition(lambda self: any(isinstance(one, Send) for one in self.under_way))
+    @rule(which=st.integers(0, 9))
+    def somebody_else_has_ended_it(self, which: int) -> None:
+        """Another process that shares the items has brought one to its end: it is not sent here."""
+        sends = [one for one in self.under_way if isinstance(one, Send)]
+        one = sends[which % len(sends)]
+        self.under_way.remove(one)
+        self.outbox.withdrawn(one.item.key)
+        self.ended[one.item.key] = Answer.GONE
+        self.take()
+
     def back(self, one: Send | Ask, answer: Answer | None) -> None:
         if isinstance(one, Ask):
             receiver = self.receivers[one.destination]

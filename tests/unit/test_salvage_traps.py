@@ -18,6 +18,9 @@ K = FailureKind
 LANE = "openai/gpt-x"
 
 
+POLICY_CAP_S = SalvagePolicy().cap_s
+
+
 def machine(policy: SalvagePolicy | None = None) -> Salvage[str]:
     return Salvage(policy, rng=random.Random(3))
 
@@ -314,7 +317,7 @@ def test_a_task_out_of_tries_waits_for_the_next_cycle() -> None:
     assert item.not_before < inf
     again = machine()
     again.restore(item.task, item.lane, item.history, item.not_before, 0.0)
-    assert release_all(again, item.not_before) == ["t"]
+    assert release_all(again, item.not_before + POLICY_CAP_S) == ["t"]
 
 
 def test_v4_not_before_is_honoured_across_a_restart() -> None:
@@ -327,7 +330,8 @@ def test_v4_not_before_is_honoured_across_a_restart() -> None:
         after.restore(item.task, item.lane, item.history, 5000.0 + item.not_before, 5000.0)
     after.check()
     assert release_all(after, 5299.9) == ["u"]
-    assert release_all(after, 5300.0) == ["t"]
+    assert release_all(after, 5300.0) == []
+    assert release_all(after, 5301.0) == ["t"], "after one more backoff, of one failure"
 
 
 def test_what_a_task_did_in_an_earlier_cycle_still_counts() -> None:
@@ -346,8 +350,8 @@ def test_what_a_task_did_in_an_earlier_cycle_still_counts() -> None:
     assert item.attempts == 4
     after = machine()
     after.restore("t", LANE, item.history, 0.0, 0.0)
-    assert release_all(after, 1.0) == ["t"]
-    work(after, 1.0, 5)
+    assert release_all(after, POLICY_CAP_S) == ["t"]
+    work(after, POLICY_CAP_S, 5)
     assert isinstance(fail(after, "t", K.PROVIDER_ERROR, 1.0), Fail)
 
 
