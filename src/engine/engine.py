@@ -36,7 +36,16 @@ from .requests import Outside, Requester, Sender, requester
 from .resuming import open_run
 from .rows import RowId, Rows, RowSource
 from .runs import Run
-from .sharing import GROUP_ROWS, ClaimedRun, check_shareable, finish_together, join_run, together, work_in_part
+from .sharing import (
+    GROUP_ROWS,
+    ClaimedRun,
+    check_shareable,
+    finish_together,
+    join_run,
+    lasted,
+    nothing_yet,
+    work_in_part,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -189,13 +198,12 @@ class Engine:
         group_rows = -(-GROUP_ROWS // settings.group_size) * settings.group_size
         shared, notices = await join_run(store, name, pipeline.columns, settings.on_change, group_rows=group_rows)
         begin_with(self.admission, shared.learned, self._wall_clock())
-        handle = ClaimedRun(shared)
 
         def loop_over(claim: Claim) -> RunLoop:
             span = (claim.first, claim.last)
             source = RowSource(rows, row_id=row_id, argument=argument, span=span)
             source.require(graph.input_fields, {c.spec.name: c.spec.required() for c in pipeline.columns})
-            return self._loop(name, pipeline, graph, source, handle, settings, notices)
+            return self._loop(name, pipeline, graph, source, ClaimedRun(shared, claim), settings, notices)
 
         def begun(loop: RunLoop) -> None:
             going = self._runs[name] = Run(loop)
@@ -208,15 +216,15 @@ class Engine:
         try:
             await shared.extend(count)
             capacity = partial(self._groups_at_once, plan_columns(pipeline, graph), group_rows, settings)
-            reports = await work_in_part(shared, loop_over, begun, at_once=capacity, lease_s=lease_s)
             results = RunResults(self.store, name, tuple(column.spec.name for column in pipeline.columns))
-            report = together(name, reports, anyio.current_time() - began, notices, results)
+            empty = nothing_yet(name, notices, results)
+            report = await work_in_part(shared, loop_over, begun, empty=empty, at_once=capacity, lease_s=lease_s)
             await finish_together(shared, store, report.status)
         finally:
             self._shared.discard(name)
             await shared.aclose()
         report.check()
-        return report
+        return lasted(report, anyio.current_time() - began)
 
     def _groups_at_once(self, plans: Sequence[ColumnPlan], group_rows: int, settings: RunOptions) -> int:
         """How many groups keep the resources busy, as things stand: the others are left for other engines."""

@@ -30,6 +30,7 @@ async def interruptible(face: Face, options: dict[str, object]) -> tuple[RunRepo
     also = options.get("started")
 
     def started(going: Run) -> None:
+        runs[:] = [run for run in runs if not run.done]  # of a shared run there is one for each row group
         runs.append(going)
         if callable(also):
             also(going)

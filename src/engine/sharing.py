@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from functools import reduce
 from typing import TYPE_CHECKING
 
 import anyio
@@ -23,7 +22,7 @@ from .report import ColumnReport, ResourceReport, RunReport, RunStatus
 from .resuming import tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from ..export import RunResults
     from ..storage.ports import Batch, RunInfo, RunStore, StoredRow
@@ -38,14 +37,19 @@ __all__ = [
     "check_shareable",
     "finish_together",
     "join_run",
-    "together",
+    "lasted",
+    "nothing_yet",
     "work_in_part",
 ]
 
 GROUP_ROWS = 64
 """Rows that are handed out together, about: as many whole groups of group columns."""
 
-_LEFT = (RunStatus.HELD, RunStatus.STOPPED, RunStatus.STALLED, RunStatus.BUDGET_EXHAUSTED)
+_LEFT = (RunStatus.STOPPED, RunStatus.STALLED, RunStatus.BUDGET_EXHAUSTED, RunStatus.HELD)
+_WORST_FIRST = (*_LEFT, RunStatus.COMPLETED_WITH_FAILURES, RunStatus.COMPLETED)
+
+_FAILURES = 1_000
+"""Failures that the report of a part names."""
 
 
 def check_shareable(store: RunStore, rows: object, *, retry_failed: bool) -> SharingStore:
@@ -92,10 +96,11 @@ async def join_run(
 class ClaimedRun:
     """A shared run as the handle of one group's work: it ends neither the run nor the engine's part in it."""
 
-    def __init__(self, shared: SharedRun) -> None:
+    def __init__(self, shared: SharedRun, claim: Claim) -> None:
         self._shared = shared
-        # There may be something of any group: whoever had it before may have died.
-        self.info: RunInfo = replace(shared.info, rows=max(1, shared.info.rows))
+        # Of a group that somebody had before there may be something. A run that begins is not asked for the others.
+        fresh = shared.info.rows == 0 and claim.token == 1
+        self.info: RunInfo = replace(shared.info, rows=0 if fresh else max(1, shared.info.rows))
         self.learned = shared.learned
 
     async def commit(self, batch: Batch) -> None:
@@ -122,18 +127,18 @@ async def work_in_part(
     loop_over: Callable[[Claim], RunLoop],
     started: Callable[[RunLoop], None],
     *,
+    empty: RunReport,
     at_once: Callable[[], int],
     lease_s: float,
-) -> list[RunReport]:
-    """Work on groups until the run is complete, or only held ones are left; return the report of each group.
+) -> RunReport:
+    """Work on groups until the run is complete, or only held ones are left; return ``empty`` with what each adds.
 
     ``loop_over`` gives the run of a group, ``started`` hears of each. Raises what breaks one.
     """
-    reports: list[RunReport] = []
-    stopped = False
+    report, stopped = empty, False
 
     async def work(claim: Claim) -> bool:
-        nonlocal stopped
+        nonlocal report, stopped
         if stopped:
             return False
         loop = loop_over(claim)
@@ -142,7 +147,7 @@ async def work_in_part(
         if loop.error is not None:
             raise loop.error
         assert loop.report is not None
-        reports.append(loop.report)
+        report = _plus(report, loop.report)
         stopped = stopped or loop.report.status is RunStatus.STOPPED
         return loop.report.status not in _LEFT
 
@@ -150,7 +155,7 @@ async def work_in_part(
         await work_on_groups(shared, work, at_once=at_once, lease_s=lease_s)
     except* Exception as group:
         raise _first_of(group) from None
-    return reports
+    return report
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -159,13 +164,21 @@ def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-def together(
-    run: str, reports: Sequence[RunReport], seconds: float, notices: tuple[str, ...], results: RunResults
-) -> RunReport:
-    """The report of a part, of those of its groups."""
-    status = _worst({report.status for report in reports})
-    empty = RunReport(run, status, 0, 0, 0, 0, 0, 0, seconds, (), (), (), {}, "", notices, "", results)
-    return replace(reduce(_plus, reports, empty), resources=_resources(reports, seconds))
+def nothing_yet(run: str, notices: tuple[str, ...], results: RunResults) -> RunReport:
+    """The report of a part before anything was done."""
+    return RunReport(run, RunStatus.COMPLETED, 0, 0, 0, 0, 0, 0, 0.0, (), (), (), {}, "", notices, "", results)
+
+
+def lasted(report: RunReport, seconds: float) -> RunReport:
+    """``report`` of a part that took so long. Groups go on at the same time: what set the pace is told in the same
+    shares of the whole time.
+    """
+    scaled: list[ResourceReport] = []
+    for resource in report.resources:
+        total = sum(resource.seconds.values())
+        shares = {pace: spent * seconds / total for pace, spent in resource.seconds.items()} if total else {}
+        scaled.append(replace(resource, seconds=shares))
+    return replace(report, seconds=seconds, resources=tuple(scaled))
 
 
 async def finish_together(shared: SharedRun, store: SharingStore, status: RunStatus) -> None:
@@ -180,25 +193,25 @@ async def finish_together(shared: SharedRun, store: SharingStore, status: RunSta
 
 def _plus(one: RunReport, other: RunReport) -> RunReport:
     columns = {column.column: column for column in one.columns}
-    added = tuple(_column(columns.get(column.column), column) for column in other.columns)
+    resources = {resource.resource: resource for resource in one.resources}
+    both = {more.resource: _resource(resources.get(more.resource), more) for more in other.resources}
     return replace(
         one,
+        status=min(one.status, other.status, key=_WORST_FIRST.index),
         accepted=one.accepted + other.accepted,
         done=one.done + other.done,
         failed=one.failed + other.failed,
         held=one.held + other.held,
         skipped=one.skipped + other.skipped,
         restored=one.restored + other.restored,
-        columns=added,
+        columns=tuple(_column(columns.get(column.column), column) for column in other.columns),
+        resources=tuple({**resources, **both}.values()),
         failures=(one.failures + other.failures)[:_FAILURES],
         failure_counts=dict(Counter(one.failure_counts) + Counter(other.failure_counts)),
         advice=other.advice or one.advice,
         notices=tuple(dict.fromkeys((*one.notices, *other.notices))),
         resume_hint=other.resume_hint or one.resume_hint,
     )
-
-
-_FAILURES = 1_000
 
 
 def _column(one: ColumnReport | None, other: ColumnReport) -> ColumnReport:
@@ -213,40 +226,20 @@ def _column(one: ColumnReport | None, other: ColumnReport) -> ColumnReport:
     )
 
 
-def _worst(statuses: set[RunStatus]) -> RunStatus:
-    order = (*_LEFT[1:], RunStatus.HELD, RunStatus.COMPLETED_WITH_FAILURES)
-    return next((status for status in order if status in statuses), RunStatus.COMPLETED)
-
-
-def _resources(reports: Sequence[RunReport], seconds: float) -> tuple[ResourceReport, ...]:
-    by_name: dict[str, list[ResourceReport]] = {}
-    for report in reports:
-        for resource in report.resources:
-            by_name.setdefault(resource.resource, []).append(resource)
-    return tuple(_resource(parts, seconds) for parts in by_name.values())
-
-
-def _resource(parts: Sequence[ResourceReport], seconds: float) -> ResourceReport:
-    """Groups go on at the same time: what set the pace is told in the same shares of the whole time."""
-    paces: Counter[str] = Counter()
-    outcomes: Counter[str] = Counter()
-    for part in parts:
-        paces.update(part.seconds)
-        outcomes.update(part.outcomes)
-    total = sum(paces.values())
-    limits = [part.mean_limit for part in parts if part.mean_limit is not None]
-    bounds = [part.bound_s for part in parts if part.bound_s is not None]
-    shares: Mapping[str, float] = {pace: spent * seconds / total for pace, spent in paces.items()} if total else {}
+def _resource(one: ResourceReport | None, other: ResourceReport) -> ResourceReport:
+    if one is None:
+        return other
+    paces = dict.fromkeys((*one.seconds, *other.seconds))
     return replace(
-        parts[0],
-        requests=sum(part.requests for part in parts),
-        outcomes=dict(outcomes),
-        usage=reduce(lambda usage, part: usage + part.usage, parts[1:], parts[0].usage),
-        peak_in_flight=max(part.peak_in_flight for part in parts),
-        mean_limit=sum(limits) / len(limits) if limits else None,
-        busy_s=sum(part.busy_s for part in parts),
-        queued_s=sum(part.queued_s for part in parts),
-        wasted=sum(part.wasted for part in parts),
-        seconds=shares,
-        bound_s=sum(bounds) if bounds else None,
+        one,
+        requests=one.requests + other.requests,
+        outcomes=dict(Counter(one.outcomes) + Counter(other.outcomes)),
+        usage=one.usage + other.usage,
+        peak_in_flight=max(one.peak_in_flight, other.peak_in_flight),
+        mean_limit=one.mean_limit if other.mean_limit is None else other.mean_limit,
+        busy_s=one.busy_s + other.busy_s,
+        queued_s=one.queued_s + other.queued_s,
+        wasted=one.wasted + other.wasted,
+        seconds={pace: one.seconds.get(pace, 0.0) + other.seconds.get(pace, 0.0) for pace in paces},
+        bound_s=one.bound_s if other.bound_s is None else other.bound_s + (one.bound_s or 0.0),
     )

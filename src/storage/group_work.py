@@ -7,7 +7,8 @@ at once, with everything else, before the error goes on.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 
@@ -21,10 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["work_on_groups"]
 
+T = TypeVar("T")
+
 _LONGEST_WAIT_S: Final = 5.0
 """How long an engine that finds nothing to do waits before it asks how far the others are."""
 _SHORTEST_WAIT_S: Final = 0.05
 _LET_GO_S: Final = 5.0
+_PATIENCE_S: Final = 60.0
+"""How long a store that says it may recover is asked again, as an engine asks it for commits."""
+_PAUSE_S: Final = 1.0
 
 
 async def work_on_groups(
@@ -78,8 +84,7 @@ class _Work:
         """Take what there is room for, and wait for a reason to look again. False if nothing is left."""
         room = self._at_once() - len(self._scopes)
         if room > 0:
-            asked_at = anyio.current_time()
-            claims = await self._run.claim(room, self._lease_s)
+            asked_at, claims = await _patiently(partial(self._run.claim, room, self._lease_s))
             self._held.granted(claims, asked_at)
             for claim in claims:
                 self._scopes[claim] = anyio.CancelScope()
@@ -90,7 +95,7 @@ class _Work:
                 return False
         wait_s = _LONGEST_WAIT_S
         if room > 0:
-            progress = await self._run.progress()
+            _, progress = await _patiently(self._run.progress)
             if progress.complete == progress.groups:
                 return bool(self._scopes)
             if progress.free_in_s is not None:
@@ -104,7 +109,7 @@ class _Work:
             if await self._work(claim) is False:
                 self._left.add(claim)
             else:
-                await self._run.complete([claim])
+                await _patiently(partial(self._run.complete, [claim]))
         # An error leaves the claim here, to be given back.
         del self._scopes[claim]
         if claim not in self._left:
@@ -144,3 +149,16 @@ class _Work:
     def _tell(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> tuple[float, T]:
+    """Ask a store that may be away for a moment; return when it was asked, and what it said. Raises StoreError."""
+    since = anyio.current_time()
+    while True:
+        asked_at = anyio.current_time()
+        try:
+            return asked_at, await ask()
+        except StoreError as error:
+            if not error.retryable or asked_at - since >= _PATIENCE_S:
+                raise
+        await anyio.sleep(_PAUSE_S)

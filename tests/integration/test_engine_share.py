@@ -214,6 +214,8 @@ async def test_held_cells_end_the_part_and_the_next_one_finishes_them(place: Pla
         assert results == list(range(300))
         more = await engine.share(made, 330)
         assert (more.done - more.restored, store.read_info("held").rows) == (30, 330)
+        assert [(one.resource, one.requests) for one in more.resources] == [("test/m", 30)]
+        assert sum(more.resources[0].seconds.values()) == pytest.approx(more.seconds)
     await store.aclose()
 
 
