@@ -91,6 +91,7 @@ class AdaptiveConcurrency:
         "_probing",
         "_saturated",
         "_seq",
+        "_throughput",
         "_watch",
         "consecutive",
         "generation",
@@ -113,6 +114,7 @@ class AdaptiveConcurrency:
         self.limit = self._ceiling.limit  # the ceiling's: read for every request, so it is kept at hand
         self.looks_at = -inf  # to be read only
         self._probing = Probing(rng=rng)
+        self._throughput = self._probing.throughput
         self._at = -inf
         self._in_flight = 0
         self._demand = False
@@ -155,6 +157,8 @@ class AdaptiveConcurrency:
         """A request goes out while ``in_flight_others`` others are in flight."""
         self._seq += 1
         stamp = Stamp(self.generation, in_flight_others, now, self._seq)
+        if self.looks_at == inf:
+            return stamp
         ceiling = self._ceiling
         if self.consecutive or (ceiling.mode is PROBING and in_flight_others >= ceiling.level):
             self._watch.add(stamp)
@@ -167,10 +171,11 @@ class AdaptiveConcurrency:
     def succeeded(self, stamp: Stamp, now: float, units: float | None = None) -> None:
         """The request was answered, and not with a capacity rejection: the provider had room for it. ``units`` is
         the work it did (output tokens), None where nobody knows."""
-        self._probing.throughput.add(now)
+        self._throughput.add(now)
+        if now < self.looks_at:
+            return
         ceiling, watched = self._ceiling, self._watch.stamps
-        if watched:
-            self._watch.drop(stamp)
+        self._watch.drop(stamp)
         if self.consecutive or watched or ceiling.mode is PROBING:  # else it is no news
             self._survived(stamp, now)
         knee = ceiling.knee
@@ -242,7 +247,8 @@ class AdaptiveConcurrency:
         self._saturated = demand and in_flight + 2 > self.limit  # as `_used`, which is asked less often
         if self._saturated and now >= self._probing.next_at and self.limit < self._ceiling.maximum:
             self._probe_if_due(now)
-        self.looks_at = self._next_look()
+        if self._ceiling.mode is HOLDING:
+            self.looks_at = self._next_look()
 
     def set_bounds(self, minimum: int, maximum: int, now: float) -> None:
         """Other bounds from now on; the limit may end up below what is in flight."""
@@ -260,10 +266,8 @@ class AdaptiveConcurrency:
             return inf
         at = self._watch.next_at(self.silence.tau) if self._watch.stamps else inf
         if self.limit < ceiling.maximum and self._used():
-            if ceiling.rests and not self._probing.contended(self._at):
-                at = min(at, self._probing.next_at)
-            else:
-                at = min(at, self._at + self._next_whole_s())
+            holds = ceiling.rests and not self._probing.contended(self._at)
+            at = min(at, self._probing.next_at if holds else self._at + self._next_whole_s())
         return max(at, now + TICK_MIN_S)
 
     def snapshot(self, now: float) -> LawSnapshot:

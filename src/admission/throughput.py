@@ -20,12 +20,12 @@ BINS: Final = 10
 class Throughput:
     """Completions per second over :data:`WINDOW_S`, or since the first one if that is less."""
 
-    __slots__ = ("_bin", "_counts", "_first", "_total", "_until")
+    __slots__ = ("_bin", "_counts", "_first", "_slot", "_until")
 
     def __init__(self) -> None:
         self._counts = [0] * BINS
         self._bin = 0
-        self._total = 0
+        self._slot = 0  # of the present bin in the ring
         self._first: float | None = None
         self._until = -inf  # the end of the present bin
 
@@ -36,8 +36,7 @@ class Throughput:
                 self._first = now
                 self._bin = _bin(now)
             self._roll(now)
-        self._counts[self._bin % BINS] += 1
-        self._total += 1
+        self._counts[self._slot] += 1
 
     def per_s(self, now: float) -> float:
         """Completions per second; 0 before the first."""
@@ -45,19 +44,19 @@ class Throughput:
             return 0.0
         self._roll(now)
         covered = (BINS - 1) * _BIN_S + now - _bin(now) * _BIN_S
-        return self._total / max(_BIN_S, min(covered, now - self._first))
+        return sum(self._counts) / max(_BIN_S, min(covered, now - self._first))
 
     def check(self) -> None:
-        """Assert that the total is the sum of the bins."""
-        assert self._total == sum(self._counts)
+        """Assert every invariant."""
+        assert self._slot == self._bin % BINS
         assert min(self._counts) >= 0
 
     def _roll(self, now: float) -> None:
         current = _bin(now)
         for passed in range(self._bin + 1, min(current, self._bin + BINS) + 1):
-            self._total -= self._counts[passed % BINS]
             self._counts[passed % BINS] = 0
         self._bin = max(self._bin, current)
+        self._slot = self._bin % BINS
         self._until = (self._bin + 1) * _BIN_S
 
 
