@@ -84,7 +84,11 @@ def prepare(kind: str, place: Path) -> Path:
     """A store as a crash leaves it: of SQLite with a log that nobody has emptied."""
     made, left = place / "made", place / "left"
     made.mkdir()
-    anyio.run(fill, lambda: KINDS[kind](made), lambda: shutil.copytree(made, left, dirs_exist_ok=True))
+
+    def leave() -> None:
+        shutil.copytree(made, left)
+
+    anyio.run(fill, lambda: KINDS[kind](made), leave)
     for shared_memory in left.rglob("*-shm"):
         shared_memory.unlink()
     assert read(kind, made) == (EXPECTED, "")
