@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..storage.ports import RowRecord
     from .values import ColumnPlan
 
-__all__ = ["HeldCell", "Restored", "restore_row"]
+__all__ = ["LONGEST_WAIT_S", "HeldCell", "Restored", "restore_row"]
 
 _STATES = {
     CellStatus.DONE: CellState.DONE,

@@ -29,7 +29,7 @@ from .handle import Handle
 from .payload_files import TEMPORARY_S, PayloadFiles
 from .ports import NOT_RENEWED, TERMINAL, Durability, Swept
 from .sqlite_file import WritableFile
-from .sqlite_format import connect, meaning_of
+from .sqlite_format import SQLITE_ERRORS, connect, meaning_of
 from .sqlite_schema import STORE
 from .sqlite_writer import Writer
 
@@ -247,7 +247,7 @@ def _reading(path: Path) -> Generator[sqlite3.Connection]:
     try:
         with closing(_reader(path)) as connection:
             yield connection
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise meaning_of(error, path) from error
 
 

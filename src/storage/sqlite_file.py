@@ -33,7 +33,7 @@ _WAL_KEPT_BYTES: Final = 16 * 1024 * 1024
 _OLDEST_SQLITE: Final = (3, 24, 0)  # the first with ON CONFLICT DO NOTHING
 
 
-def is_busy(error: sqlite3.Error) -> bool:
+def is_busy(error: Exception) -> bool:
     """Whether another connection holds a lock, and this one may try again."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["FileFormat", "connect", "meaning_of"]
+__all__ = ["SQLITE_ERRORS", "FileFormat", "connect", "meaning_of"]
+
+SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What a call of SQLite raises: the second where a damaged name, or a message about it, is no text."""
 
 _LOOKS: Final = 300
 _LOOK_AGAIN_S: Final = 0.01
@@ -67,7 +70,7 @@ class FileFormat:
             if not path.exists() or path.stat().st_size == 0:
                 return False
             application_id, version = _identity(path)
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise meaning_of(error, path) from error
         except OSError as error:
             raise StoreUnavailable(f"{path} cannot be looked at: {error.strerror}") from error
@@ -147,8 +150,11 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
 
 
-def meaning_of(error: sqlite3.Error, path: Path) -> StoreError:
+def meaning_of(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> StoreError:
     """Return the store error that an error of SQLite amounts to."""
+    # The driver's own error about a text has no code.
+    if isinstance(error, UnicodeDecodeError) or str(error).startswith("Could not decode to UTF-8"):
+        return ResultCorrupt(f"{path}: a name or a text in it is damaged ({error}): restore it from a copy")
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     said = f"{path}: {error} ({name})"

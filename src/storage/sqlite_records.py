@@ -195,7 +195,7 @@ def load(
         usage = Usage(tokens_in, tokens_out)
         kept = None if payload is None else _checked(payload, checksum, run, row, f"column {names[col]!r}")
         cells.setdefault(row, []).append(
-            CellRecord(row, names[col], CellStatus(status), kept, reason, message, attempts, http, usage, at)
+            CellRecord(row, names[col], _status(status, run, row), kept, reason, message, attempts, http, usage, at)
         )
     held: dict[int, list[HeldRecord]] = {}
     for row, col, *rest in connection.execute(_SELECT_HELD, span):
@@ -256,6 +256,13 @@ def _begin_anew(connection: sqlite3.Connection, run: str, now: float) -> None:
 def _referred(connection: sqlite3.Connection, number: int, row: int) -> set[str]:
     found = connection.execute(_REFERENCES, (number, row))
     return {file for (payload,) in found for file in references.files_of(payload)}
+
+
+def _status(text: str, run: str, row: int) -> CellStatus:
+    try:
+        return CellStatus(text)
+    except ValueError:
+        raise ResultCorrupt(f"row {row} of run {run!r}: a cell has the status {text!r}, which is none") from None
 
 
 def _checked(data: bytes, checksum: int, run: str, row: int, what: str) -> bytes:

@@ -20,7 +20,6 @@ Prior art: group commit as in every database's log writer.
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
@@ -28,9 +27,10 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 from ..errors import StoreError
 from .job_thread import JobThread
 from .sqlite_file import is_busy
-from .sqlite_format import meaning_of
+from .sqlite_format import SQLITE_ERRORS, meaning_of
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
@@ -134,7 +134,7 @@ class Writer:
         except StoreError as error:
             for job in jobs:
                 job.refuse(type(error)(*error.args), error)
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             if len(jobs) > 1 and not is_busy(error):
                 for job in jobs:
                     self._perform([job], writes=writes)
@@ -174,7 +174,7 @@ class Writer:
         job.error = None
         try:
             job.result = job.work.work(connection)
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             if not connection.in_transaction:
                 raise
             job.refuse(meaning_of(error, self._path), error)

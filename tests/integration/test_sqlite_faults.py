@@ -262,6 +262,44 @@ async def test_t45_a_damaged_file_is_named_and_final(tmp_path: Path) -> None:
     await store.aclose()
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE cell SET status = 'dome' WHERE position = 1",
+        "UPDATE cell SET message = CAST(x'ff98' AS TEXT) WHERE position = 1",
+    ],
+)
+async def test_t45_a_damaged_word_is_named_and_final(tmp_path: Path, damage: str) -> None:
+    """T45: what is no status, or no text, came as an error of Python, and was nobody's."""
+    path = tmp_path / "s.db"
+    await filled(path)
+    database(path, "PRAGMA ignore_check_constraints = ON", damage)
+    store = SqliteStore(path)
+    with pytest.raises(ResultCorrupt, match=r"damaged|which is none") as caught:
+        list(store.read_rows("run"))
+    assert not caught.value.retryable
+    handle = await store.open_run("run", {})
+    with pytest.raises(ResultCorrupt):
+        await handle.load(0, 9)
+    await handle.commit(row(7))
+    await store.aclose()
+
+
+async def test_t45_a_damaged_table_is_named_and_final(tmp_path: Path) -> None:
+    """T45: the names of the tables are no text any more; the thread that writes lives on, and says so each time."""
+    path = tmp_path / "s.db"
+    await filled(path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"CREATE TABLE run (", b"CREATE TABLE r\x98\xff ("))
+    store = SqliteStore(path)
+    with pytest.raises(ResultCorrupt, match=r"damaged|malformed"):
+        store.read_rows("run")
+    for _ in range(2):
+        with pytest.raises(ResultCorrupt, match=r"damaged|malformed"):
+            await store.open_run("run", {"a": "1"})
+    await store.aclose()
+
+
 @pytest.mark.parametrize("replaced", [True, False])
 async def test_a_file_that_was_taken_away_is_noticed(tmp_path: Path, replaced: bool) -> None:
     """Else commits into the deleted file would go on being acknowledged (T51)."""

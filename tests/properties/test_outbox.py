@@ -194,3 +194,20 @@ def test_a_stale_item_is_sent_only_once_the_receiver_said_that_it_knows_it() -> 
     outbox.reconciled("north", {f"doc {number}" for number in range(20)}, "boot 2")
     stale = outbox.take(0.0)
     assert len(stale) == 2, "a quarter of the slots"
+
+
+def test_a_probe_that_was_not_sent_leaves_its_turn_to_the_next() -> None:
+    """Else a destination would be left alone for ever, because its probe had come to its end elsewhere."""
+    outbox = OutboxCore(OutboxOptions(slots=8, trips_after=1), Random(1))
+    for key in ("a", "b"):
+        outbox.add(Item(key, "north", 0.0))
+    for one in outbox.take(0.0):
+        assert isinstance(one, Send)
+        outbox.failed(one.item.key, 0.0)
+    (probe,) = outbox.take(1000.0)
+    assert isinstance(probe, Send)
+    outbox.withdrawn(probe.item.key)
+    assert [one.item.key for one in outbox.take(1000.0) if isinstance(one, Send)] == [
+        "b" if probe.item.key == "a" else "a"
+    ]
+    assert len(outbox) == 1
