@@ -12,7 +12,7 @@ from ..admission.limits import load_limits
 from ..engine.faces import plan as plan_ahead
 from ..errors import ConfigError, ResultExpired, UnknownRun
 from ..export import output_path
-from ..storage.opening import find_store, without_secrets
+from ..storage.opening import without_secrets
 from . import data, text
 from .arguments import (
     AsJson,
@@ -28,6 +28,7 @@ from .arguments import (
     duration,
     settings_of,
 )
+from .places import store_at
 from .running import Errand, default_store, perform
 from .targets import load_pipeline, load_rows
 
@@ -214,13 +215,13 @@ def _perform(errand: Errand, out: Path | None, *, progress: bool, as_json: bool)
 
 
 def _check_known(store: str, run: str) -> None:
-    found = find_store(store)
-    try:
-        found.read_info(run)
-    except (UnknownRun, ResultExpired) as error:
-        known = ", ".join(found.read_runs()) or "none"
-        shown = without_secrets(store)
-        raise ConfigError(f"store {shown!r} has no run {run!r} to resume; it has: {known}") from error
+    with store_at(store) as found:
+        try:
+            found.read_info(run)
+        except (UnknownRun, ResultExpired) as error:
+            known = ", ".join(found.read_runs()) or "none"
+            shown = without_secrets(store)
+            raise ConfigError(f"store {shown!r} has no run {run!r} to resume; it has: {known}") from error
 
 
 def _unless_missing(store: str) -> str | None:
