@@ -134,7 +134,7 @@ def plan(
     given = load_rows(rows)
     loaded.compile(given.fields)
     place = store or default_store(loaded)
-    found = plan_ahead(loaded, given.rows, store=_unless_missing(place), run=name, row_id=row_id, **options)
+    found = plan_ahead(loaded, given.rows, store=place, run=name, row_id=row_id, **options)
     typer.echo(data.as_json(data.of_plan(found)) if as_json else str(found))
 
 
@@ -222,10 +222,3 @@ def _check_known(store: str, run: str) -> None:
             known = ", ".join(found.read_runs()) or "none"
             shown = without_secrets(store)
             raise ConfigError(f"store {shown!r} has no run {run!r} to resume; it has: {known}") from error
-
-
-def _unless_missing(store: str) -> str | None:
-    """A store that is not there yet is not made for a plan: nothing is known of the run."""
-    if "://" in store or Path(store).expanduser().exists():
-        return store
-    return None
