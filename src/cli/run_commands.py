@@ -12,7 +12,7 @@ from ..admission.limits import load_limits
 from ..engine.faces import plan as plan_ahead
 from ..errors import ConfigError, ResultExpired, UnknownRun
 from ..export import output_path
-from ..storage.opening import find_store, without_secrets
+from ..storage.opening import without_secrets
 from . import data, text
 from .arguments import (
     AsJson,
@@ -28,6 +28,7 @@ from .arguments import (
     duration,
     settings_of,
 )
+from .places import store_at
 from .running import Errand, default_store, perform
 from .targets import load_pipeline, load_rows
 
@@ -133,7 +134,7 @@ def plan(
     given = load_rows(rows)
     loaded.compile(given.fields)
     place = store or default_store(loaded)
-    found = plan_ahead(loaded, given.rows, store=_unless_missing(place), run=name, row_id=row_id, **options)
+    found = plan_ahead(loaded, given.rows, store=place, run=name, row_id=row_id, **options)
     typer.echo(data.as_json(data.of_plan(found)) if as_json else str(found))
 
 
@@ -214,17 +215,10 @@ def _perform(errand: Errand, out: Path | None, *, progress: bool, as_json: bool)
 
 
 def _check_known(store: str, run: str) -> None:
-    found = find_store(store)
-    try:
-        found.read_info(run)
-    except (UnknownRun, ResultExpired) as error:
-        known = ", ".join(found.read_runs()) or "none"
-        shown = without_secrets(store)
-        raise ConfigError(f"store {shown!r} has no run {run!r} to resume; it has: {known}") from error
-
-
-def _unless_missing(store: str) -> str | None:
-    """A store that is not there yet is not made for a plan: nothing is known of the run."""
-    if "://" in store or Path(store).expanduser().exists():
-        return store
-    return None
+    with store_at(store) as found:
+        try:
+            found.read_info(run)
+        except (UnknownRun, ResultExpired) as error:
+            known = ", ".join(found.read_runs()) or "none"
+            shown = without_secrets(store)
+            raise ConfigError(f"store {shown!r} has no run {run!r} to resume; it has: {known}") from error

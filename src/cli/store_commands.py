@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,11 +13,12 @@ import typer
 
 from ..errors import ConfigError
 from ..export import export_run, output_path
-from ..storage.opening import find_store, without_secrets
+from ..storage.opening import without_secrets
 from ..storage.overview import read_overview
 from ..storage.ports import TERMINAL, Swept
 from . import data, text
 from .arguments import AsJson, StoreArgument, duration
+from .places import store_at
 
 if TYPE_CHECKING:
     from ..storage.ports import RunStore
@@ -88,13 +90,13 @@ def add_to(app: typer.Typer) -> None:
 
 def status(store: StoreArgument, name: OneRun = None, as_json: AsJson = False) -> None:
     """See ``_STATUS``."""
-    found = find_store(store)
-    runs = found.read_runs()
-    if name is not None or len(runs) == 1:
-        overview = read_overview(found, name or runs[0])
-        typer.echo(data.as_json(data.of_status(overview)) if as_json else text.of_status(overview))
-        return
-    infos = [found.read_info(run) for run in runs]
+    with store_at(store) as found:
+        runs = found.read_runs()
+        if name is not None or len(runs) == 1:
+            overview = read_overview(found, name or runs[0])
+            typer.echo(data.as_json(data.of_status(overview)) if as_json else text.of_status(overview))
+            return
+        infos = [found.read_info(run) for run in runs]
     if as_json:
         typer.echo(data.as_json({"runs": [data.of_info(info) for info in infos]}))
     else:
@@ -110,8 +112,8 @@ def report(
     """See ``_REPORT``."""
     if as_json and markdown:
         raise typer.BadParameter("--json or --markdown, not both", param_hint="--markdown")
-    found = find_store(store)
-    overview = read_overview(found, _one_run(found, store, name))
+    with store_at(store) as found:
+        overview = read_overview(found, _one_run(found, store, name))
     if as_json:
         typer.echo(data.as_json(data.of_overview(overview)))
     else:
@@ -129,9 +131,9 @@ def export(
 ) -> None:
     """See ``_EXPORT``."""
     output_path(out)
-    found = find_store(store)
     wanted = None if columns is None else [column.strip() for column in columns.split(",")]
-    written = export_run(found, _one_run(found, store, name), out, columns=wanted)
+    with store_at(store) as found:
+        written = export_run(found, _one_run(found, store, name), out, columns=wanted)
     typer.echo(data.as_json(data.of_export(written)) if as_json else text.of_export(written))
 
 
@@ -149,9 +151,12 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """See ``_SWEEP``."""
-    found = find_store(store)
     wanted = frozenset(one.value for one in statuses) if statuses else TERMINAL
-    swept = Swept(_would_go(found, keep, wanted)) if dry_run else anyio.run(_sweep, found, keep, wanted)
+    with store_at(store) as found:
+        if dry_run:
+            swept = Swept(_would_go(found, keep, wanted))
+        else:
+            swept = anyio.run(partial(found.sweep, keep_s=keep, statuses=wanted))
     if as_json:
         typer.echo(data.as_json(data.of_swept(swept, dry_run=dry_run)))
     else:
@@ -166,13 +171,6 @@ def _would_go(store: RunStore, keep_s: float, statuses: frozenset[str]) -> tuple
         for info in infos
         if info.status in statuses and info.finished_at is not None and info.finished_at <= before
     )
-
-
-async def _sweep(store: RunStore, keep_s: float, statuses: frozenset[str]) -> Swept:
-    try:
-        return await store.sweep(keep_s=keep_s, statuses=statuses)
-    finally:
-        await store.aclose()
 
 
 def _one_run(found: RunStore, store: str, name: str | None) -> str:

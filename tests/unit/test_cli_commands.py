@@ -201,6 +201,7 @@ def test_a_store_is_a_file_a_directory_or_named_by_the_environment(monkeypatch: 
     ("arguments", "said"),
     [
         ("plan nope.py rows.jsonl", "there is no file 'nope.py'"),
+        ("plan program_cli.py rows.jsonl --store nowhere/s.db", "does not exist; make it first"),
         ("run program_cli.py nope.jsonl", "there is no such file"),
         ("run program_cli.py 3", "parameter 'text' is neither a column nor an input field"),
         (
@@ -216,7 +217,7 @@ def test_a_store_is_a_file_a_directory_or_named_by_the_environment(monkeypatch: 
         ("run program_cli.py rows.jsonl --row-id nope", "no field 'nope'"),
         ("resume program_cli.py rows.jsonl --store nope.db", "there is no such file or directory"),
         ("status nope.db", "there is no such file or directory"),
-        ("status rows.jsonl", "is not a database: give the store another path"),
+        ("status rows.jsonl", "is not a database"),
         ("report .", "a directory without a store"),
         ("sweep nope.db --keep 0", "there is no such file or directory"),
     ],

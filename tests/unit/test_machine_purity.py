@@ -70,6 +70,7 @@ SHELLS = {
     "cli/data.py": "serialises with pydantic",
     "cli/demo.py": "runs the loop of a program",
     "cli/demo_command.py": "is the command line",
+    "cli/places.py": "runs the loop of a program",
     "cli/row_files.py": "reads files",
     "cli/run_commands.py": "is the command line",
     "cli/running.py": "runs the loop of a program",
