@@ -22,5 +22,6 @@ def test_t45_damaged_files_are_never_silently_wrong() -> None:
     assert found.keys() == {*SORTS, "sqlite: database"}
     assert found["sqlite: write-ahead log"].keys() == {"prefix", "went on"}, "what is damaged ends the log"
     for sort in SORTS - {"sqlite: write-ahead log", "file: log"}:
-        assert found[sort].keys() == {"ResultCorrupt"}, sort
+        assert "ResultCorrupt" in found[sort], sort
+        assert found[sort].keys() <= {"ResultCorrupt", "all"}, sort  # a byte may be one that nobody needs
     assert "ResultCorrupt" in found["file: log"]
