@@ -2,9 +2,9 @@
 
 Random pipelines run for real, in virtual time. Whatever comes into the core of the run (rows, ends of tasks), the
 scheduler of ``reference_scheduler.py`` is told as well, in the same order, and it is asked for each task that leaves
-its line. In every quiet moment it is looked whether all that may run does run, and nothing else: S4 (no idle slot), S6,
-T22 (a bid a lane, and only where no slot is free), and that rows came as far as the window lets them. How many tasks and
-rows one step takes is drawn, too: what is left to a later one must not get lost.
+its line. In every quiet moment it is looked whether all that may run does run, and nothing else: S4 (no slot idles),
+S6, T22 (a bid a lane, and only where no slot is free), and that rows came as far as the window lets them. How many
+tasks and rows one step takes is drawn, too: what is left to a later one must not get lost.
 """
 
 from __future__ import annotations
@@ -229,8 +229,8 @@ class Beside:
 
     def body(self, number: int) -> Callable[[Any], Any]:
         async def body(row: Any) -> object:
-            rows = row if isinstance(row, list) else [row]
-            task = Task(number, rows[0] // self.case.group_size if isinstance(row, list) else row)
+            rows: list[int] = row if self.case.columns[number].group else [row]
+            task = Task(number, rows[0] // self.case.group_size if self.case.columns[number].group else row)
             assert rows == self.plain.rows_of(task)
             self.bodies[task] = anyio.Event()
             try:
@@ -240,8 +240,8 @@ class Beside:
             end = self.ends.pop(task)
             if end == "fails":
                 raise Refused
-            if not isinstance(row, list):
-                return row
+            if not self.case.columns[number].group:
+                return rows[0]
             return [Refused() if end == "mixed" and one % 2 else one for one in rows]
 
         return body
