@@ -316,4 +316,5 @@ async def play(case: Case) -> None:
 @given(cases())
 @settings(max_examples=settings().max_examples * 2)
 def test_a_run_does_what_the_plain_scheduler_does(case: Case) -> None:
+    """S3, S4, S6, S8: with all that stands between the core and the slots."""
     run_virtual(lambda: play(case))
