@@ -61,7 +61,8 @@ def _calm_s(rows: int, limit: int | str, seed: int) -> float:
 def _outage(
     rows: int, limit: int | str, change: Change, seconds: float, seed: int, calm: Callable[[], float]
 ) -> Iterable[Sample]:
-    script = (change, Change(at_s=BEGIN_S + seconds, reject=None))
+    # Nor does it give hints any more: those at later refusals would be obeyed, and counted as lost in the outage.
+    script = (change, Change(at_s=BEGIN_S + seconds, reject=None, retry_after=RetryAfter.NONE))
     report, stats = run_virtual(_run, rows, limit, script, seed)
     yield Sample("rows failed", "", report.failed, at_most(0))
     yield Sample("rows held", "", report.held, at_most(0))

@@ -347,8 +347,7 @@ class RunCore:
         if self._left.lanes and plan.lane in self._left.lanes:
             self.give_up(task)
             return
-        order = task.unit * self._groups.size if plan.group else task.unit
-        self.dispatcher.push(task, order, again)
+        self.dispatcher.push(task, task.unit, again)
 
     def _cancel(self, task: Task) -> None:
         self._given_up.discard(task)

@@ -108,8 +108,8 @@ class Intake:
         return len(rows)
 
     def full(self) -> bool:
-        """Whether the open rows already hold all the bytes that they may. A group that is begun is completed first."""
-        return self._window.full(self._core.open.bytes) and not (self.group_rows > 1 and self._core.owed)
+        """Whether the open rows already weigh all that they may, or will. A group that is begun is completed first."""
+        return self._window.full(self._core.open.expected_bytes) and not (self.group_rows > 1 and self._core.owed)
 
     async def aclose(self) -> None:
         """No more rows are wanted."""

@@ -79,8 +79,8 @@ class Window:
         starved = load == 0 and (open_rows == 0 or owed > 0)
         return 1 if starved and room < 1 else room
 
-    def full(self, open_bytes: int) -> bool:
-        """Whether the open rows already hold all the bytes that they may."""
+    def full(self, open_bytes: float) -> bool:
+        """Whether the open rows already hold all the bytes that they may, or will."""
         return open_bytes >= self._max_bytes
 
     def left(self, open_bytes: int) -> int:

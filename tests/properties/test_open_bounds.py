@@ -83,9 +83,11 @@ class Watch:
         if not self.open or begun:
             return
         assert sum(self.open.values()) < self.stream.most_bytes
-        # A row in progress will weigh what others did, and so will this one; a source that pauses was asked before.
-        known = self.one_is_gone and self.stream.arrival_s is None
-        assert not known or (len(self.open) + 1) * self.smallest <= self.stream.most_bytes
+        if not self.one_is_gone:
+            return
+        # A row in progress will weigh what others did. So will this one; a source that pauses was asked for several.
+        assert len(self.open) * self.smallest < self.stream.most_bytes
+        assert self.stream.arrival_s is not None or (len(self.open) + 1) * self.smallest <= self.stream.most_bytes
 
     def give(self, size: int) -> dict[str, object]:
         row: dict[str, object] = {"row": self.pulled, "text": "x" * size}
@@ -171,6 +173,34 @@ def test_open_rows_and_bytes_stay_within_their_bounds(stream: Stream) -> None:
     assert report.done == watch.pulled == len(stream.sizes)
     if stream.pace_s is not None:
         assert sorted(watch.taken) == list(range(len(stream.sizes)))
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_what_is_learned_while_a_source_pauses_counts(backend: str) -> None:
+    """The source was asked for many rows while nobody knew what they weigh. The first one that ends shows it."""
+    most = [0]
+
+    async def slowly() -> AsyncIterator[dict[str, object]]:
+        for row in range(20):
+            await anyio.sleep(1)
+            yield {"row": row}
+
+    async def body(row: int) -> str:
+        await anyio.sleep(100 if row else 0.5)
+        return "x" * 1_000
+
+    async def main() -> headgate.RunReport:
+        async with headgate.Engine(limits={"*": headgate.Limits(concurrency=64)}, seed=1) as engine:
+            pipeline = headgate.Pipeline("slow")
+            pipeline.column(body, model=MODEL)
+            run = await engine.start(pipeline, slowly(), max_open_bytes=4_000)
+            while not run.done:
+                most[0] = max(most[0], len(run.core.rows))
+                await anyio.sleep(1)
+            return await run.wait()
+
+    assert run_virtual(main, backend=backend).done == 20  # type: ignore[arg-type]
+    assert most[0] == 4
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

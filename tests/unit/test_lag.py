@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 import headgate
+from headgate.engine import group_ends
 from headgate.engine.core import HELD_PER_JOB, HELD_PER_STEP, LEFT_PER_STEP
 from headgate.engine.dispatch import STARTS_PER_JOB, STARTS_PER_STEP
 from headgate.engine.flight import CANCELS_PER_TURN
@@ -270,6 +271,42 @@ def test_a_large_group_is_durable_in_one_piece(batches: list[Batch]) -> None:
     assert report.done == rows
     cells = [sum(cell.column == "together" for cell in batch.cells) for batch in batches]
     assert [count for count in cells if count] == [size] * (rows // size)
+
+
+def test_a_row_that_fails_while_the_end_of_its_group_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is passed over, as it would be while the body runs: what the group yielded for it does not count."""
+    monkeypatch.setattr(group_ends, "ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(group_ends, "CELLS_PER_PART", 2)
+    tell, told, rows = group_ends.GroupEnds._tell, anyio.Event(), 12  # pyright: ignore[reportPrivateUsage]
+    pipeline = headgate.Pipeline("part")
+
+    def heard(self: group_ends.GroupEnds, end: group_ends.GroupEnd, most: int) -> None:
+        tell(self, end, most)
+        told.set()
+
+    @pipeline.column(scope="group")
+    async def together(row: list[int]) -> list[int]:
+        return row
+
+    @pipeline.column(model=MODEL)
+    async def other(row: int) -> int:
+        await told.wait()
+        if row == rows - 1:
+            raise Refused(400)
+        return row
+
+    async def main() -> tuple[headgate.RunReport, dict[int, headgate.FinishedRow]]:
+        async with headgate.Engine(limits={"*": headgate.Limits(concurrency=rows)}, seed=1) as engine:
+            run = await engine.start(pipeline, rows, group_size=rows)
+            found = {row.index: row async for row in run.rows()}
+            return await run.wait(), found
+
+    monkeypatch.setattr(group_ends.GroupEnds, "_tell", heard)
+    report, found = run_virtual(main)
+    assert (report.done, report.failed) == (rows - 1, 1)
+    assert all(row.values == {"together": index, "other": index} for index, row in found.items() if index < rows - 1)
+    assert found[rows - 1].values == {}
+    assert found[rows - 1].problems.keys() == {"together", "other"}
 
 
 def test_t25_the_end_of_a_run_with_much_open(turns: Turns) -> None:
