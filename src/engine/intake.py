@@ -109,7 +109,7 @@ class Intake:
 
     def full(self) -> bool:
         """Whether the open rows already weigh all that they may, or will. A group that is begun is completed first."""
-        return self._window.full(self._core.open.expected_bytes) and not (self.group_rows > 1 and self._core.owed)
+        return self._window.full(self._core.open.expected_bytes()) and not (self.group_rows > 1 and self._core.owed)
 
     async def aclose(self) -> None:
         """No more rows are wanted."""
