@@ -6,7 +6,7 @@ Code that must tell a local queue from a slow provider checks :class:`AdmissionT
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from .values import Pressure
@@ -37,7 +37,18 @@ __all__ = [
     "StoreUnavailable",
     "StoreUnsupported",
     "UnknownRun",
+    "only_error",
 ]
+
+
+def only_error(error: BaseException) -> BaseException:
+    """Return the one error inside the groups that task groups wrap around it; a group of several as it is."""
+    while isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        if len(group.exceptions) != 1:
+            return group
+        error = group.exceptions[0]
+    return error
 
 
 class HeadgateError(Exception):

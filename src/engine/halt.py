@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from ..errors import HeadgateError
+from ..errors import HeadgateError, only_error
 
 if TYPE_CHECKING:
     from .report import RunStatus
@@ -48,11 +48,7 @@ def cause_of(error: BaseException, cancelled: type[BaseException]) -> BaseExcept
 
     A cancellation is the business of the task that was cancelled; who waits for the run in another one gets an error.
     """
-    while isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        if len(group.exceptions) != 1:
-            return group
-        error = group.exceptions[0]
+    error = only_error(error)
     if isinstance(error, cancelled):
         return HeadgateError("the engine was left before the run had ended; what was committed stays")
     return error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import anyio.to_thread
@@ -161,7 +161,9 @@ async def work_in_part(
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """What broke the work first: one thing, as for any other run."""
     first = group.exceptions[0]
-    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
+    return (
+        _first_of(cast("BaseExceptionGroup[BaseException]", first)) if isinstance(first, BaseExceptionGroup) else first
+    )
 
 
 def nothing_yet(run: str, notices: tuple[str, ...], results: RunResults) -> RunReport:

@@ -10,12 +10,12 @@ import random
 import time
 from contextlib import AsyncExitStack
 from math import inf
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import anyio
 import structlog
 
-from ..errors import HeadgateError, ResultCorrupt, StoreError
+from ..errors import HeadgateError, ResultCorrupt, StoreError, only_error
 from ..wakeup import Wakeup
 from .core import Ask, OutboxCore, Send
 from .ports import DeliveryFailed
@@ -103,7 +103,7 @@ class Outbox:
         try:
             return await self._stack.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
-            raise _only(group) from None
+            raise only_error(group) from None
 
     async def add(
         self, key: str, destination: str, body: bytes, *, receiver: str | None = None, run: str | None = None
@@ -247,13 +247,3 @@ class Outbox:
     async def _close(self) -> None:
         with anyio.CancelScope(shield=True):
             await self._deliveries.aclose()
-
-
-def _only(error: BaseException) -> BaseException:
-    """The one error inside the groups that task groups wrap around it."""
-    while isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        if len(group.exceptions) != 1:
-            return group
-        error = group.exceptions[0]
-    return error
