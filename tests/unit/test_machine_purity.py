@@ -25,6 +25,8 @@ SHELL_FOLDERS = ("observe/", "testing/")
 
 # Machines in folders that hold both.
 MACHINES = {
+    "clients/bodies.py",
+    "clients/naming.py",
     "engine/changes.py",
     "engine/conditions.py",
     "engine/core.py",
@@ -61,6 +63,10 @@ MACHINES = {
 SHELLS = {
     "admission/controller.py": "waits, reads the clock",
     "admission/limits.py": "reads configuration with pydantic",
+    "clients/aiohttp_sessions.py": "stands in the way of requests",
+    "clients/attaching.py": "changes clients",
+    "clients/attempts.py": "waits for leases",
+    "clients/httpx_clients.py": "stands in the way of requests",
     "engine/column.py": "validates with pydantic",
     "engine/committer.py": "waits for the store",
     "engine/dispatch.py": "asks the controller for leases",
