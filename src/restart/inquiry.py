@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .aggregation import Judgement
+    from .record import Lease
     from .values import Cycle, Failure
 
 __all__ = ["BEATS", "Inquiry", "is_exhausted"]
@@ -39,7 +40,7 @@ class Inquiry:
     __slots__ = (
         "_asked",
         "_heard",
-        "_led_token",
+        "_lease",
         "_names",
         "_options",
         "_started",
@@ -56,7 +57,7 @@ class Inquiry:
         self._started: set[str] = set()
         self._asked: set[str] = set()
         self._heard: dict[str, SourceAnswer] = {}
-        self._led_token = 0
+        self._lease: Lease | None = None
         self.since = inf
         """When this replica heard first that the cycle has failed."""
         self.deadline = self.beat_at = inf
@@ -70,9 +71,10 @@ class Inquiry:
         """``replica`` leads. A new leader has what is left of the time, but that of a lease to hear what is known."""
         lease, options = record.lease, self._options
         assert lease is not None
-        self.beat_at = now + options.lease_s / BEATS
-        if lease.token != self._led_token:
-            self._led_token = lease.token
+        if lease != self._lease:  # however often it is looked at, only a beat puts off the next one
+            self.beat_at = now + options.lease_s / BEATS
+        before, self._lease = self._lease, lease
+        if before is None or before.token != lease.token:
             is_first = record.triggers[0].replica == replica
             least_s = 0.0 if is_first else min(options.lease_s, options.timeout_s)
             self.deadline = max(self.since + options.timeout_s, now + least_s)

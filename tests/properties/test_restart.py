@@ -51,12 +51,23 @@ class RestartMachine(RuleBasedStateMachine):
         self.world.committed += progress
         self.world.fail(self.pick(which))
 
+    @rule(seconds=st.sampled_from([1.0, 30.0]))
+    def all_fail(self, seconds: float) -> None:
+        """One cause, seen by all who run; then there is time to decide."""
+        for replica in self.world.replicas:
+            self.world.fail(replica)
+        self.world.run_for(seconds)
+        for replica in self.world.replicas:
+            if replica.core.decision is not None and not replica.core.is_leaving:
+                replica.core.enter()
+        self.world.run_for(1.0)
+
     @rule(which=st.integers(0, 2), how=st.sampled_from(SERVED))
     def store_answers(self, which: int, how: Served) -> None:
         self.world.serve(self.pick(which), how)
         self.world.settle()
 
-    @rule(seconds=st.sampled_from([0.0, 0.5, 3.0, 7.0, 30.0]), serve=st.booleans())
+    @rule(seconds=st.sampled_from([0.0, 0.5, 3.0, 7.0, 30.0]), serve=st.sampled_from([True, True, False]))
     def time_passes(self, seconds: float, serve: bool) -> None:
         self.world.run_for(seconds, serve)
 
@@ -71,8 +82,8 @@ class RestartMachine(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 2))
     def is_paused_or_goes_on(self, which: int) -> None:
-        replica = self.pick(which)
-        replica.paused = not replica.paused
+        paused = [replica for replica in self.world.replicas if replica.paused]
+        (paused or [self.pick(which)])[0].paused = not paused
 
     @rule(which=st.integers(0, 2))
     def enters_again(self, which: int) -> None:
@@ -86,12 +97,14 @@ class RestartMachine(RuleBasedStateMachine):
         if core.refusal is not None:
             core.enter(reopen=True)
 
+    @precondition(lambda self: self.world.now > 60.0)
     @rule(which=st.integers(0, 2))
     def finishes(self, which: int) -> None:
         core = self.pick(which).core
         if core.cycle is not None:
             core.finished("completed")
 
+    @precondition(lambda self: not any(replica.core.is_leaving for replica in self.world.replicas))
     @rule(which=st.integers(0, 2))
     def leaves(self, which: int) -> None:
         self.world.leave(self.pick(which))
@@ -173,6 +186,20 @@ def verdict_of(
     judgement = judge(aggregation, 2, [str(n) for n in range(len(answers))], heard, late, over=True)
     assert judgement is not None
     return judgement.verdict
+
+
+@given(answers=st.lists(ANSWERS, max_size=4), late=st.sets(st.integers(0, 3)))
+def test_the_verdict_is_what_the_answers_say(
+    answers: list[tuple[Heard, Verdict | None] | None], late: set[int]
+) -> None:
+    """Any: one STOP. All: every source. Who is only slow is represented by what it said late."""
+    evidence = [said(str(n), Heard.LATE, Verdict.STOP, 1) for n in sorted(late)]
+    verdicts = [(Verdict.STOP if n in late else None) if one is None else one[1] for n, one in enumerate(answers)]
+    otherwise = Verdict.QUARANTINE if Verdict.QUARANTINE in verdicts else Verdict.RESTART
+    stops = verdicts.count(Verdict.STOP)
+    assert verdict_of(Aggregation.ANY, answers, evidence) is (Verdict.STOP if stops else otherwise)
+    by_all = stops > 0 and stops == len(verdicts)
+    assert verdict_of(Aggregation.ALL, answers, evidence) is (Verdict.STOP if by_all else otherwise)
 
 
 @given(

@@ -371,6 +371,73 @@ def test_a_leader_that_leaves_is_followed_at_once(backend: Backend) -> None:
     play(backend, body)
 
 
+def test_a_leader_that_lives_is_not_followed(backend: Backend) -> None:
+    """However long the analysis takes, in comparison with the lease."""
+
+    async def body() -> None:
+        store, service = MemoryStore(), Service(seconds=45.0, elsewhere=False)
+        async with coordinator(store, [service]) as leader, coordinator(store, [service], name="b") as other:
+            await leader.enter()
+            await other.enter()
+            leader.failed(CRASH)
+            await anyio.sleep(1.0)
+            decision = await one_failure(other)
+            assert decision.replica.startswith("a#")
+            assert other.record.fence == 1
+
+    play(backend, body)
+
+
+def test_who_follows_late_hears_what_is_there(backend: Backend) -> None:
+    """The leader dies as the time is almost over; the verdict has been there all along, and its successor hears it."""
+
+    async def body() -> None:
+        store, service = MemoryStore(), Service(seconds=1.0, answer=STOP)
+        config = RestartConfig(timeout=20.0)
+        async with coordinator(store, [service], config, name="b") as follower:
+            await follower.enter()
+            async with coordinator(store, [Service(hangs=True)], config) as leaving:
+                await leaving.enter()
+                leaving.failed(CRASH)
+                follower.failed(CRASH)
+                await anyio.sleep(19.9)
+            decision = await follower.decision()
+            assert (decision.action, decision.basis) == (Action.STOP, Basis.ANSWERS)
+
+    play(backend, body)
+
+
+def test_what_comes_after_a_stop_is_on_record_too(backend: Backend) -> None:
+    async def body() -> None:
+        slow = Service(seconds=9.0, answer=RESTART, name="slow")
+        async with coordinator(MemoryStore(), [Service(answer=STOP), slow]) as replica:
+            await replica.enter()
+            decision = await one_failure(replica)
+            assert [one.heard for one in decision.answers] == [Heard.IN_TIME, Heard.NOT_AWAITED]
+            await anyio.sleep(10.0)
+            (late,) = replica.record.late
+            assert (late.answer.source, late.answer.verdict, late.evidence_for) == ("slow", Verdict.RESTART, None)
+            assert replica.record.decisions == (decision,)
+
+    play(backend, body)
+
+
+def test_who_comes_while_a_decision_is_pending_waits_for_it(backend: Backend) -> None:
+    """And lives in the next cycle, not in the one that has failed."""
+
+    async def body() -> None:
+        store, service = MemoryStore(), Service(seconds=5.0)
+        async with coordinator(store, [service]) as failing, coordinator(store, [service], name="late") as late:
+            await failing.enter()
+            failing.failed(CRASH)
+            await anyio.sleep(1.0)
+            entry = await late.enter()
+            assert entry.cycle == 2
+            assert anyio.current_time() >= 5.0
+
+    play(backend, body)
+
+
 def test_a_late_verdict_is_evidence_for_the_next_cycle(backend: Backend) -> None:
     """It never shuts down a cycle that was already reopened."""
 
