@@ -94,7 +94,8 @@ def say(*words: object) -> None:
 
 
 async def hear() -> str:
-    return (await anyio.to_thread.run_sync(sys.stdin.readline)).strip()
+    line: str = await anyio.to_thread.run_sync(sys.stdin.readline)
+    return line.strip()
 
 
 async def live(
