@@ -50,6 +50,7 @@ class MemoryStore:
         self._retention_s = retention_s
         self._runs: dict[str, RunState] = {}
         self._learned: dict[str, bytes] = {}  # by run, the latest at the end
+        self._registers: dict[str, tuple[int, bytes]] = {}
         self._max_payload = max_payload
         self._clock = clock
         self._closed = False
@@ -102,6 +103,20 @@ class MemoryStore:
         for state in ended:
             state.drop()
         return Swept(tuple(state.name for state in ended))
+
+    async def read_register(self, name: str) -> tuple[int, bytes]:
+        """See :meth:`headgate.restart.ports.DecisionStore.read_register`."""
+        self._check_open()
+        return self._registers.get(name, (0, b""))
+
+    async def write_register(self, name: str, data: bytes, *, after: int) -> bool:
+        """See :meth:`headgate.restart.ports.DecisionStore.write_register`."""
+        self._check_open()
+        rules.check_register(name, data, after)
+        if self._registers.get(name, (0, b""))[0] != after:
+            return False
+        self._registers[name] = (after + 1, data)
+        return True
 
     async def aclose(self) -> None:
         """Take no more work. What is stored can still be read from this object."""

@@ -16,6 +16,7 @@ from ..errors import (
     FencedOut,
     FingerprintMismatch,
     PayloadTooLarge,
+    ResultCorrupt,
     ResultExpired,
     StoreError,
     UnknownRun,
@@ -30,13 +31,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_PAYLOAD",
+    "MAX_REGISTER",
     "Row",
     "batch_too_large",
     "cell_refusal",
     "check_fingerprints",
+    "check_register",
     "check_retention",
     "check_sizes",
     "check_sweep",
+    "checked_register",
     "claim_lost",
     "closed",
     "expired",
@@ -50,6 +54,9 @@ __all__ = [
 
 MAX_PAYLOAD: Final = 16 * 1024 * 1024
 """Bytes that one payload, input row or history may have unless the store was told otherwise."""
+
+MAX_REGISTER: Final = 4 * 1024 * 1024
+"""Bytes that a register may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,3 +216,18 @@ def unknown_column(run: str, column: str) -> StoreError:
 def closed(what: str) -> StoreError:
     """Build the error for using something after its ``aclose``."""
     return StoreError(f"{what} is closed")
+
+
+def check_register(name: str, data: bytes, after: int) -> None:
+    """Raise PayloadTooLarge for a content that no register takes."""
+    assert name, "a register has a name"
+    assert after >= 0, f"version {after}: a register that was never written has version 0"
+    if len(data) > MAX_REGISTER:
+        raise PayloadTooLarge(f"register {name!r}: {len(data)} bytes are more than the {MAX_REGISTER} that it takes")
+
+
+def checked_register(name: str, data: bytes, *, intact: bool) -> bytes:
+    """Return the content of a register. Raises ResultCorrupt if it is not what was written."""
+    if not intact:
+        raise ResultCorrupt(f"register {name!r} does not match its checksum: restore the store from a copy")
+    return data

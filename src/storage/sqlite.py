@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from anyio import to_thread
 
 from ..errors import ConfigError, ResultCorrupt
-from . import rules, sqlite_records, sqlite_sweep
+from . import rules, sqlite_records, sqlite_registers, sqlite_sweep
 from .bounded_disk import BoundedDisk
 from .disk import LocalDisk
 from .handle import Handle
@@ -159,6 +159,15 @@ class SqliteStore:
                 removed += self._payloads.remove(unreferenced)
             removed += self._payloads.remove_temporary(str(number), TEMPORARY_S)
         return removed
+
+    async def read_register(self, name: str) -> tuple[int, bytes]:
+        """See :meth:`headgate.restart.ports.DecisionStore.read_register`."""
+        return await self._writer.run(lambda connection: sqlite_registers.read(connection, name), writes=False)
+
+    async def write_register(self, name: str, data: bytes, *, after: int) -> bool:
+        """See :meth:`headgate.restart.ports.DecisionStore.write_register`."""
+        rules.check_register(name, data, after)
+        return await self._writer.run(lambda connection: sqlite_registers.write(connection, name, data, after))
 
     async def aclose(self) -> None:
         """Finish what was handed in, empty the log into the file, close it."""

@@ -9,7 +9,7 @@ from .sqlite_format import FileFormat
 __all__ = ["APPLICATION_ID", "GENERATIONS_SINCE", "STORE", "SWEPT", "VERSION"]
 
 APPLICATION_ID: Final = 0x48474154  # "HGAT"
-VERSION: Final = 3
+VERSION: Final = 4
 
 GENERATIONS_SINCE: Final = 3
 """The version from which on columns have generations: in an older file that is only read there are none."""
@@ -37,6 +37,13 @@ _GENERATION: Final = """CREATE TABLE generation (
         epoch INTEGER NOT NULL,
         PRIMARY KEY (run, id)
     ) WITHOUT ROWID"""
+
+_REGISTER: Final = """CREATE TABLE register (
+        name TEXT PRIMARY KEY,
+        version INTEGER NOT NULL,
+        checksum INTEGER NOT NULL,
+        data BLOB NOT NULL
+    )"""
 
 _TABLES: Final = (
     """CREATE TABLE run (
@@ -109,9 +116,10 @@ _TABLES: Final = (
     )""",
     _LEARNED,
     _GENERATION,
+    _REGISTER,
 )
 
-_ADDED: Final = {2: (_LEARNED,), 3: (_GENERATION,)}
+_ADDED: Final = {2: (_LEARNED,), 3: (_GENERATION,), 4: (_REGISTER,)}
 """What each version added to the one before it. Nothing that was there has ever changed, so a reader of rows needs no
 newer tables, and a file is brought up to date when it is opened for writing. From version 3 on a payload may be a
 reference to a file."""

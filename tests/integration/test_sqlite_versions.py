@@ -22,7 +22,7 @@ RECORD = RowRecord(0, "id0", b"digest", b"{}")
 FILLED = Batch(rows=(RECORD,), cells=(CellRecord(0, "a", CellStatus.DONE, b'"kept"'),))
 
 
-SINCE = {2: "learned", 3: "generation"}
+SINCE = {2: "learned", 3: "generation", 4: "register"}
 """Which table each version added."""
 
 
@@ -45,7 +45,7 @@ def version(path: Path) -> int:
         return found
 
 
-@pytest.mark.parametrize("earlier", [1, 2])
+@pytest.mark.parametrize("earlier", [1, 2, 3])
 async def test_an_earlier_file_is_read_as_it_is_and_brought_up_to_date_by_the_first_write(
     tmp_path: Path, earlier: int
 ) -> None:

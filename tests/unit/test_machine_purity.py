@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SRC = Path(__file__).resolve().parents[2] / "src"
 LINES_MAX = 400
 
-MACHINE_FOLDERS = ("admission/", "scheduler/", "salvage/", "outbox/")
+MACHINE_FOLDERS = ("admission/", "scheduler/", "salvage/", "outbox/", "restart/")
 SHELL_FOLDERS = ("observe/", "testing/")
 
 # Machines in folders that hold both.
@@ -127,6 +127,13 @@ SHELLS = {
     "outbox/memory.py": "is awaited",
     "outbox/outbox.py": "owns the tasks of deliveries",
     "outbox/sqlite.py": "is awaited, reads the clock",
+    "restart/asking.py": "awaits sources",
+    "restart/codec.py": "serialises with pydantic",
+    "restart/config.py": "reads configuration with pydantic",
+    "restart/configured.py": "makes clients",
+    "restart/coordinator.py": "owns the tasks of a decision, reads the clock",
+    "restart/http.py": "talks to services",
+    "restart/sources.py": "calls the user's functions",
     "storage/bounded_disk.py": "works on files",
     "storage/codec.py": "serialises with pydantic",
     "storage/disk.py": "works on files",
@@ -159,6 +166,7 @@ SHELLS = {
     "storage/sqlite_format.py": "creates databases",
     "storage/sqlite_insert.py": "writes rows of the database",
     "storage/sqlite_records.py": "reads and writes rows of the database",
+    "storage/sqlite_registers.py": "reads and writes rows of the database",
     "storage/sqlite_schema.py": "names what creates the database",
     "storage/sqlite_sweep.py": "deletes rows of the database",
     "storage/sqlite_writer.py": "owns the writer thread",
@@ -166,7 +174,7 @@ SHELLS = {
 }
 
 # Protocols that shells await, and the values that cross them. A machine may import those values.
-PORTS = {"outbox/ports.py", "storage/ports.py", "storage/sharing.py"}
+PORTS = {"outbox/ports.py", "restart/ports.py", "storage/ports.py", "storage/sharing.py"}
 
 FORBIDDEN = {
     *("anyio", "asyncio", "trio", "concurrent", "multiprocessing", "subprocess", "threading"),

@@ -1,0 +1,75 @@
+"""Having a source begin, and reading it until it says something: what it raises, and how long it may take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+import anyio
+import structlog
+
+from ..errors import ConfigError
+from .ports import InvalidAnswer, SourceUnreachable
+from .record import Heard
+from .values import Answer
+
+if TYPE_CHECKING:
+    from .ports import RestartSource
+    from .values import Cycle
+
+__all__ = ["NoAnswer", "read", "start"]
+
+_LOG = structlog.get_logger("headgate")
+
+_TRIES: Final = 3
+"""Failures in a row after which a source counts as unreachable."""
+
+
+class NoAnswer(Exception):
+    """A source says nothing about a cycle, and never will. ``heard`` says why."""
+
+    def __init__(self, heard: Heard, reason: str) -> None:
+        super().__init__(reason)
+        self.heard = heard
+
+
+async def start(source: RestartSource, cycle: Cycle, *, timeout_s: float) -> None:
+    """Have the analysis begun. Whatever goes wrong is logged: somebody else may have more luck, and so may reading."""
+    try:
+        with anyio.fail_after(timeout_s):
+            await source.trigger(cycle)
+    except (SourceUnreachable, InvalidAnswer, TimeoutError) as error:
+        _LOG.warning("restart_trigger_failed", source=source.name, cycle=cycle.id, error=_said(error))
+    except Exception:
+        _LOG.exception("restart_source_broken", source=source.name, cycle=cycle.id)
+
+
+async def read(source: RestartSource, cycle: Cycle, *, every_s: float, timeout_s: float) -> Answer | None:
+    """The verdict of ``source`` on ``cycle``; None if there is none in ``timeout_s`` seconds. Raises NoAnswer."""
+    failures = 0
+    with anyio.move_on_after(timeout_s):
+        while True:
+            try:
+                answer = cast("object", await source.read(cycle))
+                failures = 0
+            except SourceUnreachable as error:
+                failures += 1
+                _LOG.warning("restart_source_unreachable", source=source.name, cycle=cycle.id, error=_said(error))
+                if failures >= _TRIES:
+                    raise NoAnswer(Heard.UNREACHABLE, _said(error)) from error
+                answer = None
+            except (InvalidAnswer, ConfigError) as error:
+                raise NoAnswer(Heard.INVALID, _said(error)) from error
+            except Exception as error:
+                # A source's fault is no verdict, and no reason to let anybody wait.
+                _LOG.exception("restart_source_broken", source=source.name, cycle=cycle.id)
+                raise NoAnswer(Heard.INVALID, _said(error)) from error
+            if isinstance(answer, Answer):
+                return answer
+            if answer is not None:
+                raise NoAnswer(Heard.INVALID, f"{type(answer).__name__} is no answer")
+            await anyio.sleep(every_s * 2**failures)
+    return None
+
+
+def _said(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,173 @@
+"""What a cycle of a run was, what may be said about it, and what is asked of whom.
+
+All of it is handed to analysis services and written into the store, so everything has a bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from ..errors import ConfigError
+
+__all__ = [
+    "TEXT_MOST",
+    "Aggregation",
+    "Answer",
+    "Blocked",
+    "Cause",
+    "Cycle",
+    "Failure",
+    "FailureCount",
+    "LateVerdict",
+    "Ledger",
+    "PastCycle",
+    "TaskId",
+    "Verdict",
+]
+
+TEXT_MOST: Final = 500
+"""Characters of a message that are kept."""
+
+KINDS_MOST: Final = 50
+TASKS_MOST: Final = 200
+"""Lines of a ledger, and tasks in one, that are kept."""
+
+
+class Verdict(StrEnum):
+    """What may be said about a run that ended badly."""
+
+    RESTART = "restart"
+    STOP = "stop"
+    QUARANTINE = "quarantine"
+    """Set the poison tasks aside, then restart."""
+
+
+class Aggregation(StrEnum):
+    """How many sources have to say STOP: one of them, or every one that is configured."""
+
+    ANY = "any"
+    ALL = "all"
+
+
+class LateVerdict(StrEnum):
+    """What becomes of a verdict about a cycle that is decided: evidence for the next decision, or nothing."""
+
+    NEXT_CYCLE = "next_cycle"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TaskId:
+    """A cell: a row by its position from 0, and a column."""
+
+    row: int
+    column: str
+
+    def __post_init__(self) -> None:
+        if self.row < 0 or not self.column:
+            raise ConfigError(f"row {self.row}, column {self.column!r}: rows count from 0, columns have a name")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a source says. ``tasks`` are those to be set aside, and there are some exactly if it says QUARANTINE."""
+
+    verdict: Verdict
+    tasks: tuple[TaskId, ...] = ()
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.verdict is Verdict.QUARANTINE) != bool(self.tasks):
+            raise ConfigError(
+                f"verdict {self.verdict.value!r} with {len(self.tasks)} tasks: tasks go with 'quarantine'"
+            )
+        if len(self.tasks) > TASKS_MOST:
+            raise ConfigError(f"{len(self.tasks)} tasks to be set aside: {TASKS_MOST} are the most")
+        object.__setattr__(self, "reason", self.reason[:TEXT_MOST])
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a cycle ended. Two causes are the same if ``kind`` and ``where`` are; ``message`` is for people."""
+
+    kind: str
+    where: str = ""
+    message: str = ""
+
+    def is_same(self, other: Cause) -> bool:
+        """Whether both have the same root."""
+        return (self.kind, self.where) == (other.kind, other.where)
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCount:
+    """How many cells of a column failed in one way."""
+
+    column: str
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A resource that serves nobody until somebody pays or logs in: its kind is ``unauthorized``, for instance."""
+
+    resource: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """A summary of what failed: the failures by column and kind, the resources, the tasks that are poison."""
+
+    failures: tuple[FailureCount, ...] = ()
+    resources: tuple[str, ...] = ()
+    blocked: tuple[Blocked, ...] = ()
+    poison: tuple[TaskId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What one replica saw. ``committed`` counts the outcomes of the run that are on record, of all replicas."""
+
+    cause: Cause
+    committed: int = 0
+    epoch: int = 0
+    ledger: Ledger = Ledger()
+
+    def bounded(self) -> Failure:
+        """The same with no more than is kept."""
+        ledger = Ledger(
+            tuple(sorted(self.ledger.failures, key=lambda one: -one.count)[:KINDS_MOST]),
+            self.ledger.resources[:KINDS_MOST],
+            self.ledger.blocked[:KINDS_MOST],
+            self.ledger.poison[:TASKS_MOST],
+        )
+        cause = replace(self.cause, message=self.cause.message[:TEXT_MOST])
+        return replace(self, cause=cause, ledger=ledger)
+
+
+@dataclass(frozen=True, slots=True)
+class PastCycle:
+    """An earlier cycle: its number, its cause, and how many outcomes were committed in it."""
+
+    number: int
+    cause: Cause
+    progress: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One life of a run that ended badly, as sources are told of it. ``id`` is unique over all runs and stores.
+
+    ``progress`` counts the outcomes that were committed in it, ``before`` holds earlier cycles, the last one at last.
+    """
+
+    id: str
+    run: str
+    number: int
+    failure: Failure
+    progress: int = 0
+    before: tuple[PastCycle, ...] = ()

@@ -1,0 +1,107 @@
+"""Replicas as real processes on a real store: eight fail at once, and who leads is killed at each step (R1, R2)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+from headgate.restart import Verdict
+from headgate.testing.analysis import AnalysisProcess, AnalysisSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from types import TracebackType
+
+CHILD = Path(__file__).with_name("restart_child.py")
+STEPS = ["trigger<", "trigger>", "claim<", "claim>", "read<", "read>", "decide<", "decide>"]
+
+
+class Replica:
+    """A child process, for the length of a block."""
+
+    def __init__(self, store: str, service: AnalysisProcess, name: str, kill_at: str = "never") -> None:
+        command = [sys.executable, str(CHILD), store, service.url, name, kill_at]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def hears(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def says(self) -> list[str]:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().split()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+class Crowd:
+    """Seven replicas that live through everything, on one store."""
+
+    def __init__(self, store: str, service: AnalysisProcess, replicas: list[Replica]) -> None:
+        self.store = store
+        self.service = service
+        self.replicas = replicas
+
+    def fail_with(self, other: Replica, run: str, *, dies: bool) -> set[tuple[str, ...]]:
+        """All enter ``run``; ``other`` fails first, and dies of it; then everybody. Returns what the seven are told."""
+        for replica in (other, *self.replicas):
+            replica.hears(run)
+        for replica in (other, *self.replicas):
+            assert replica.says() == ["entered", "1"]
+        other.hears("fail")
+        if dies:
+            assert other.process.wait(60) == -9
+        for replica in self.replicas:
+            replica.hears("fail")
+        return {tuple(replica.says()) for replica in self.replicas}
+
+
+@pytest.fixture(scope="module")
+def service() -> Generator[AnalysisProcess]:
+    with AnalysisProcess(AnalysisSpec(verdict=Verdict.STOP, seconds=0.3)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["sqlite"])
+def crowd(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, service: AnalysisProcess
+) -> Generator[Crowd]:
+    store = f"{request.param}:{tmp_path_factory.mktemp('restart') / 'store'}"
+    with ExitStack() as stack:
+        replicas = [stack.enter_context(Replica(store, service, f"r{n}")) for n in range(7)]
+        yield Crowd(store, service, replicas)
+
+
+def test_eight_processes_one_analysis_one_decision(crowd: Crowd) -> None:
+    """R1, R2."""
+    with Replica(crowd.store, crowd.service, "eighth") as eighth:
+        told = crowd.fail_with(eighth, "calm", dies=False)
+        assert tuple(eighth.says()) in told
+    assert [one[:4] for one in told] == [("told", "1", "stopped", "answers")]
+    assert sum(cycle.startswith("calm-") for cycle in crowd.service.account().triggers) == 1
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_replica_killed_at_any_step_changes_nothing(crowd: Crowd, step: str) -> None:
+    """R1, R2: kill -9 before and after each call of the store and the service, from the trigger to the decision."""
+    run = f"killed at {step}"
+    with Replica(crowd.store, crowd.service, "victim", step) as victim:
+        told = crowd.fail_with(victim, run, dies=True)
+    assert [one[:4] for one in told] == [("told", "1", "stopped", "answers")]
+    assert sum(cycle.startswith(f"{run}-") for cycle in crowd.service.account().triggers) == 1
+    with Replica(crowd.store, crowd.service, "late") as late:
+        late.hears(run)
+        assert late.says() == ["entered", "1", "stopped"]

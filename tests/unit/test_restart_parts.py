@@ -1,0 +1,167 @@
+"""The parts of a restart decision one by one: the rules, the record, its bytes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from headgate.errors import ConfigError, ResultCorrupt, SchemaMismatch
+from headgate.restart import (
+    Action,
+    Answer,
+    Basis,
+    Blocked,
+    CallableSource,
+    Cause,
+    Cycle,
+    Decision,
+    Failure,
+    FailureCount,
+    Heard,
+    Ledger,
+    PastCycle,
+    Rules,
+    RulesSource,
+    SourceAnswer,
+    TaskId,
+    Verdict,
+)
+from headgate.restart.asking import NoAnswer, read
+from headgate.restart.codec import decode, encode
+from headgate.restart.record import DECISIONS_KEPT, LATE_KEPT, TRIGGERS_KEPT, RunRecord, Trigger
+from headgate.restart.rules import judge_by_rules
+
+CRASH = Cause("crash", "summary")
+POISON = TaskId(3, "summary")
+
+
+def cycle(
+    *before: PastCycle, cause: Cause = CRASH, progress: int = 0, ledger: Ledger | None = None, number: int = 5
+) -> Cycle:
+    return Cycle("id", "tickets", number, Failure(cause, ledger=ledger or Ledger()), progress, before)
+
+
+def past(number: int, cause: Cause = CRASH, progress: int = 0) -> PastCycle:
+    return PastCycle(number, cause, progress)
+
+
+@pytest.mark.parametrize(
+    ("given", "verdict"),
+    [
+        (cycle(), Verdict.RESTART),
+        (cycle(past(4)), Verdict.RESTART),
+        (cycle(past(3), past(4)), Verdict.STOP),
+        (cycle(past(3), past(4, Cause("crash", "summary", "another text"))), Verdict.STOP),
+        (cycle(past(3), past(4), progress=1), Verdict.RESTART),
+        (cycle(past(3), past(4, progress=1)), Verdict.RESTART),
+        (cycle(past(3), past(4, Cause("crash", "title"))), Verdict.RESTART),
+        (cycle(past(2), past(3, Cause("stall")), past(4)), Verdict.RESTART),
+        (cycle(past(3), past(4), cause=Cause("stall")), Verdict.RESTART),
+        (cycle(ledger=Ledger(poison=(POISON,))), Verdict.QUARANTINE),
+        (cycle(past(3), past(4), ledger=Ledger(poison=(POISON,))), Verdict.STOP),
+        (cycle(ledger=Ledger(resources=("a/b",))), Verdict.RESTART),
+        (cycle(ledger=Ledger(resources=("a/b",), blocked=(Blocked("a/b", "unauthorized"),))), Verdict.STOP),
+        (cycle(ledger=Ledger(resources=("a/b", "c/d"), blocked=(Blocked("a/b", "quota_exhausted"),))), Verdict.RESTART),
+        (cycle(ledger=Ledger(blocked=(Blocked("a/b", "unauthorized"),))), Verdict.RESTART),
+    ],
+)
+def test_rules_say_what_the_facts_say(given: Cycle, verdict: Verdict) -> None:
+    answer = judge_by_rules(given, Rules())
+    assert answer.verdict is verdict
+    assert answer.reason
+    assert answer.tasks == ((POISON,) if verdict is Verdict.QUARANTINE else ())
+
+
+def test_how_often_is_enough_can_be_said() -> None:
+    assert judge_by_rules(cycle(), Rules(same_cause_cycles=1)).verdict is Verdict.STOP
+    with pytest.raises(ConfigError):
+        Rules(same_cause_cycles=0)
+
+
+async def test_sources_in_this_process_answer() -> None:
+    def plain(one: Cycle) -> Answer:
+        return Answer(Verdict.STOP, reason=one.run)
+
+    async def slow(one: Cycle) -> Answer | None:
+        return None if one.number else Answer(Verdict.RESTART)
+
+    class Caller:
+        async def __call__(self, one: Cycle) -> Answer:
+            return Answer(Verdict.RESTART, reason=one.id)
+
+    assert await RulesSource().read(cycle()) == Answer(Verdict.RESTART, reason="nothing speaks against it")
+    assert await CallableSource(plain).read(cycle()) == Answer(Verdict.STOP, reason="tickets")
+    assert await CallableSource(slow).read(cycle()) is None
+    assert await CallableSource(Caller()).read(cycle()) == Answer(Verdict.RESTART, reason="id")
+    assert [CallableSource(plain).name, CallableSource(Caller()).name] == ["plain", "Caller"]
+    assert CallableSource(plain, name="mine").name == "mine"
+
+
+@pytest.mark.parametrize("said", ["text", 7, Verdict.STOP])
+async def test_what_is_no_answer_is_invalid(said: object) -> None:
+    def lies(_: Cycle) -> Answer:
+        return said  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
+    with pytest.raises(NoAnswer, match="is no answer") as raised:
+        await read(CallableSource(lies), cycle(), every_s=0.01, timeout_s=1.0)
+    assert raised.value.heard is Heard.INVALID
+
+
+@pytest.mark.parametrize(
+    ("verdict", "tasks"), [(Verdict.STOP, (POISON,)), (Verdict.QUARANTINE, ()), (Verdict.QUARANTINE, (POISON,) * 201)]
+)
+def test_an_answer_that_contradicts_itself_cannot_be_made(verdict: Verdict, tasks: tuple[TaskId, ...]) -> None:
+    with pytest.raises(ConfigError):
+        Answer(verdict, tasks)
+
+
+def full_record() -> RunRecord:
+    """A record with something in every field."""
+    failure = Failure(CRASH, 3, 2, Ledger((FailureCount("a", "bug", 1),), ("a/b",), (Blocked("a/b", "x"),), (POISON,)))
+    said = SourceAnswer("rules", Heard.IN_TIME, 1, Verdict.QUARANTINE, (POISON,), "ü\n", 5.5)
+    record = RunRecord("tickets", "abc").triggered(Trigger("a#1", 1.5, failure)).led_by("a#1")
+    decision = Decision(
+        1, Action.QUARANTINE, Basis.ANSWERS, Verdict.QUARANTINE, (POISON,), False, "a#1", 2.5, CRASH, 3, 0, (said,)
+    )
+    record = record.with_decision(replace(decision, triggers=record.triggers))
+    late = SourceAnswer("slow", Heard.LATE, 1, Verdict.STOP, reason="late", at=9.0)
+    record = record.with_late(late, as_evidence=True)
+    return record.triggered(Trigger("b#2", 2.0, failure)).led_by("b#2").beaten()
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    for record in (RunRecord("tickets", "abc"), full_record(), full_record().with_end("completed")):
+        assert decode(encode(record)) == record
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b'{"format":1,"record":{}}', b'{"format":1,"record":7}'])
+def test_bytes_that_are_no_record_are_corrupt(data: bytes) -> None:
+    with pytest.raises(ResultCorrupt, match="cannot be read"):
+        decode(data)
+
+
+def test_a_record_of_another_format_is_named() -> None:
+    with pytest.raises(SchemaMismatch, match="format is 2"):
+        decode(encode(RunRecord("tickets", "abc")).replace(b'"format":1', b'"format":2'))
+
+
+def test_a_record_stays_bounded_however_long_the_run_goes_on() -> None:
+    """As large as a record can get, it fits into a register with room to spare."""
+    record = RunRecord("tickets", "abc")
+    poison = tuple(TaskId(row, "a column of some length") for row in range(200))
+    ledger = Ledger(tuple(FailureCount(f"c{n}", "bug", n) for n in range(500)), poison=poison * 9)
+    for number in range(1, DECISIONS_KEPT + 20):
+        for replica in range(TRIGGERS_KEPT + 9):
+            failure = Failure(Cause("crash", "x", "y" * 9999), number, 1, ledger).bounded()
+            record = record.triggered(Trigger(f"replica {replica}", 1.0, failure))
+        said = SourceAnswer("s", Heard.IN_TIME, number, Verdict.QUARANTINE, poison, "z" * 500)
+        triggers = tuple(one.brief() for one in record.triggers)
+        decision = Decision(
+            number, Action.QUARANTINE, Basis.ANSWERS, Verdict.QUARANTINE, poison, answers=(said,), triggers=triggers
+        )
+        record = record.with_decision(decision).with_late(replace(said, heard=Heard.LATE), as_evidence=True)
+    assert len(record.decisions) == DECISIONS_KEPT
+    assert len(record.late) == LATE_KEPT
+    assert len(encode(record)) < 4 * 1024 * 1024
+    assert record.decided(1) == record.decisions[-1], "too long ago to be kept"
