@@ -12,6 +12,7 @@ test against.
 from __future__ import annotations
 
 from .admission import AdmissionController, Limits, load_limits
+from .clients import attach
 from .engine import (
     ActiveLease,
     Engine,
@@ -90,6 +91,7 @@ __all__ = [
     "amap",
     "aplan",
     "arun",
+    "attach",
     "current_lease",
     "export_run",
     "load_limits",

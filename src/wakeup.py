@@ -1,22 +1,26 @@
 """A wake-up call for one task: set as often as you like, waited for by one, never lost.
 
 The waiting side parks on an anyio event, which costs nothing while it is parked, and only then. Works on asyncio and
-on trio; ``set`` must be called on the loop's own thread.
+on trio; ``set`` must be called on the loop's own thread. :class:`Home` is the way there from any other.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
+import anyio.from_thread
 import anyio.lowlevel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
-__all__ = ["Wakeup", "loop_clock"]
+__all__ = ["Home", "Wakeup", "loop_clock"]
+
+T = TypeVar("T")
 
 
 class Wakeup:
@@ -49,6 +53,30 @@ class Wakeup:
             finally:
                 self._event = None
         self.pending = False
+
+
+class Home:
+    """The loop on which it was made, as other threads reach it."""
+
+    __slots__ = ("_thread", "_token")
+
+    def __init__(self) -> None:
+        self._token = anyio.lowlevel.current_token()
+        self._thread = threading.get_ident()
+
+    @property
+    def here(self) -> bool:
+        """Whether the caller is in the loop's own thread."""
+        return threading.get_ident() == self._thread
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Call ``function`` there, wherever this is. Raises anyio.RunFinishedError when the loop is no more."""
+        return function() if self.here else anyio.from_thread.run_sync(function, token=self._token)
+
+    def wait(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Await ``function()`` there, from another thread. Raises anyio.RunFinishedError when the loop is no more."""
+        assert not self.here, "the loop cannot wait for itself"
+        return anyio.from_thread.run(function, token=self._token)
 
 
 def loop_clock() -> Callable[[], float]:

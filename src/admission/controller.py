@@ -16,7 +16,7 @@ import anyio
 
 from ..errors import AdmissionError, ConfigError
 from ..values import Feedback, Outcome, Pressure, ResourceKey, Usage
-from ..wakeup import Wakeup, loop_clock
+from ..wakeup import Home, Wakeup, loop_clock
 from .gate import Gate
 from .headers import parse_feedback
 from .limits import Limits, LimitsBook, LimitsSource, load_limits, parse_limits
@@ -97,11 +97,13 @@ class AdmissionController:
         self._clock = Wakeup()
         self._clock_due = inf
         self._now: Callable[[], float] = anyio.current_time
+        self._home: Home | None = None
         self._timeouts: dict[str, float] = {}  # the book's, by resource in use
         self._tasks: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
         self._now = loop_clock()
+        self._home = Home()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._run_clock)
@@ -174,6 +176,12 @@ class AdmissionController:
     def wall_now(self) -> float:
         """Wall-clock seconds since 1970, as dates in responses are read against."""
         return self._wall_clock()
+
+    @property
+    def home(self) -> Home:
+        """The loop that it was entered on: everything else here is to be called there."""
+        assert self._home is not None, "enter the controller first"
+        return self._home
 
     @property
     def gate(self) -> Gate:

@@ -139,6 +139,7 @@ class Flight:
     def give_back(self) -> None:
         """Whatever ended the run, no lease stays behind (A2, S7)."""
         for job in self.jobs.values():
+            job.end_attempts()
             self.settle(job, None, Outcome.CANCELLED, anyio.current_time())
         self.jobs.clear()
 
@@ -212,6 +213,7 @@ class Flight:
         del self.jobs[task]
         if timeout is not None:
             self.deadlines.end(task, timeout)
+        job.end_attempts()
         ended(job, results, failure, outcome, now)
 
     def _cancel(self, job: Job) -> None:

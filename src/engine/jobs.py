@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..admission.values import Lease
     from ..scheduler.frontier import Task
     from ..values import ResourceKey
-    from .requests import Sender
+    from .requests import OpenAttempt, Sender
     from .workers import Worker
 
 __all__ = ["GroupResults", "Job", "ThreadRunner", "body_results", "worker_threads"]
@@ -51,7 +51,9 @@ class Job:
 
     __slots__ = (
         "arguments",
+        "attempts",
         "lease",
+        "over",
         "plan",
         "rows",
         "sender",
@@ -83,6 +85,8 @@ class Job:
         self.usage = NOTHING_SPENT
         self.timed_out = False
         self.unwanted = False
+        self.attempts: set[OpenAttempt] | None = None
+        self.over = False
         self.worker: Worker[Job] | None = None
 
     @property
@@ -93,6 +97,12 @@ class Job:
     def spent(self, usage: Usage) -> None:
         """Count tokens that a request of this job used."""
         self.usage = self.usage + usage
+
+    def end_attempts(self) -> None:
+        """The job is over: what its attempts still hold is given back (A2)."""
+        self.over = True
+        while self.attempts:
+            self.attempts.pop().abandon()
 
 
 def body_results(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..salvage.classify import Classifier, Failure
     from .meter import Meter
 
-__all__ = ["ActiveLease", "Outside", "RequestContext", "Requester", "Sender", "current_lease", "request", "requester"]
+__all__ = ["ActiveLease", "OpenAttempt", "Outside", "RequestContext", "Requester", "Sender", "current_lease", "request", "requester"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,14 @@ class Sender:
     flow: str
 
 
+class OpenAttempt(Protocol):
+    """An attempt that ends when its answer does, wherever that is read."""
+
+    def abandon(self) -> None:
+        """Nobody will read the answer any more: give the lease back now."""
+        ...
+
+
 class Requester(Protocol):
     """On whose behalf a request goes out: a task of a run, or the engine's own user."""
 
@@ -49,6 +57,12 @@ class Requester(Protocol):
     def sender(self) -> Sender:
         """How its requests go out."""
         ...
+
+    attempts: set[OpenAttempt] | None
+    """Those of an attached client that have not ended, once there are any: the task does not leave before them."""
+
+    over: bool
+    """Whether the task is over: nobody waits for what is still asked on its behalf."""
 
     @property
     def resource(self) -> ResourceKey | None:
@@ -70,6 +84,8 @@ class Outside:
     sender: Sender
     lease: Lease | None = None
     resource: ResourceKey | None = None
+    attempts: set[OpenAttempt] | None = None
+    over: bool = False
 
     def spent(self, usage: Usage) -> None:
         """Nobody's account: the resource's own meter has counted it."""
@@ -151,15 +167,18 @@ class RequestContext:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        sender = self._owner.sender
+        if isinstance(error, Exception):
+            self.end(sender.classifier.classify(error, wall_now=sender.controller.wall_now()))
+        else:
+            self.end(cancelled=error is not None)
+
+    def end(self, failure: Failure | None = None, *, cancelled: bool = False) -> None:
+        """Give the lease back. ``failure`` is how the attempt ended, unless it ended well or was cancelled."""
         sender, lease, active = self._owner.sender, self._lease, self._active
         assert lease is not None
         assert active is not None
-        if error is None:
-            outcome, feedback = active.outcome(None)
-        elif isinstance(error, Exception):
-            outcome, feedback = active.outcome(sender.classifier.classify(error, wall_now=sender.controller.wall_now()))
-        else:
-            outcome, feedback = Outcome.CANCELLED, None
+        outcome, feedback = (Outcome.CANCELLED, None) if cancelled else active.outcome(failure)
         # Under the name that was asked for, as the engine counts the first lease: an alias has a meter of its own.
         meter = sender.meter.of(str(self._request.resource))
         meter.ended(outcome, anyio.current_time() - lease.acquired_at, lease.usage)

@@ -7,7 +7,7 @@ from typing import cast
 
 from ..values import Usage
 
-__all__ = ["UsageLike", "usage_of"]
+__all__ = ["UsageLike", "token_counts", "usage_of"]
 
 UsageLike = object
 """A :class:`~headgate.values.Usage`, an object or a mapping with token counts, or None."""
@@ -20,10 +20,15 @@ def usage_of(usage: UsageLike) -> Usage | None:
     """Token counts of ``usage``; None when it has none. Never raises: clients' shapes change."""
     if usage is None or isinstance(usage, Usage):
         return usage
-    read, written = _first(usage, _INPUT), _first(usage, _OUTPUT)
+    read, written = token_counts(usage)
     if read is None and written is None:
         return None
     return Usage(read or 0, written or 0)
+
+
+def token_counts(usage: object) -> tuple[int | None, int | None]:
+    """Input and output tokens that ``usage`` states, each None where it does not."""
+    return _first(usage, _INPUT), _first(usage, _OUTPUT)
 
 
 def _first(usage: object, names: tuple[str, ...]) -> int | None:

@@ -1,0 +1,218 @@
+"""Clients of httpx and httpx2: every request that their transports send is one attempt.
+
+A transport is called once for each attempt, below redirects, authentication and the retries of SDKs, and outside of the
+client's time-outs: time in the local queue is not taken for a slow provider. So its one public method is what is
+replaced, on the object; where the client keeps its transports is the only thing known here that is not documented.
+Neither package is imported: whoever has a client has it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Any, Final, Protocol, cast
+
+from ..errors import ConfigError
+from .attempts import Attempt, begin, begin_in_thread
+from .naming import Asked, Naming, model_in
+
+__all__ = ["attach_httpx", "is_httpx"]
+
+MODULES: Final = ("httpx", "httpx2")
+CLIENTS: Final = ("AsyncClient", "Client")
+TRANSPORTS: Final = {"AsyncBaseTransport": "handle_async_request", "BaseTransport": "handle_request"}
+WRAPPED_MAX: Final = 8
+
+
+class _Url(Protocol):
+    host: str
+    path: str
+
+
+class _Request(Protocol):
+    method: str
+    url: _Url
+
+    @property
+    def content(self) -> bytes: ...
+
+
+class _Response(Protocol):
+    status_code: int
+    headers: Mapping[str, str]
+    stream: Any
+
+
+def is_httpx(client: object) -> bool:
+    """Whether this is a client or a transport of httpx or httpx2."""
+    return _kind(client) is not None
+
+
+def attach_httpx(client: object, said: Naming) -> None:
+    """Let every attempt of ``client``, or of a transport, through the engine's admission."""
+    if _kind(client) in TRANSPORTS:
+        _attach_transport(client, said)
+        return
+    transport = getattr(client, "_transport", None)
+    mounts = getattr(client, "_mounts", None)
+    if _kind(transport) not in TRANSPORTS or not isinstance(mounts, Mapping):
+        raise ConfigError(
+            f"{type(client).__module__}.{type(client).__qualname__} keeps its transport where headgate does not know "
+            "it: attach the transport, and make the client with it: Client(transport=headgate.attach(transport))"
+        )
+    for one in (transport, *cast("Mapping[object, object]", mounts).values()):
+        if one is not None:
+            _attach_transport(one, said)
+
+
+def _kind(thing: object) -> str | None:
+    """The class of httpx that ``thing`` is of."""
+    for cls in type(thing).__mro__:
+        root = cls.__module__.partition(".")[0]
+        if root in MODULES and (cls.__name__ in CLIENTS or cls.__name__ in TRANSPORTS):
+            return cls.__name__
+    return None
+
+
+def _attach_transport(transport: object, said: Naming) -> None:
+    """A transport that wraps another one may retry: the innermost is where attempts are made."""
+    for _ in range(WRAPPED_MAX):
+        inner = getattr(transport, "wrapped", None)
+        if _kind(inner) not in TRANSPORTS:
+            break
+        transport = inner
+    name = TRANSPORTS[cast("str", _kind(transport))]
+    send = getattr(transport, name)
+    if isinstance(send, (_AsyncGate, _Gate)):
+        send.said = said
+        return
+    streams = _module(transport)
+    gate = _AsyncGate if name == "handle_async_request" else _Gate
+    setattr(transport, name, gate(send, said, streams))
+
+
+def _module(transport: object) -> Any:
+    root = next(cls.__module__.partition(".")[0] for cls in type(transport).__mro__ if cls.__name__ in TRANSPORTS)
+    return sys.modules[root]
+
+
+class _AsyncGate:
+    """Takes the place of ``handle_async_request``."""
+
+    def __init__(self, send: Callable[[Any], Awaitable[_Response]], said: Naming, module: Any) -> None:
+        self._send = send
+        self.said = said
+        self._module = module
+        self._stream = cast(
+            "Callable[[Any, Attempt], object]",
+            type("LeasedStream", (_AsyncLeasedStream, module.AsyncByteStream), {}),
+        )
+
+    async def __call__(self, request: _Request) -> _Response:
+        attempt = await begin(_asked(request), self.said)
+        if attempt is None:
+            return await self._send(request)
+        try:
+            response = await self._send(request)
+            attempt.answered(response.status_code, response.headers, _decoder(response, self._module))
+            response.stream = self._stream(response.stream, attempt)
+        except BaseException as error:
+            attempt.failed(error)
+            raise
+        return response
+
+
+class _Gate:
+    """Takes the place of ``handle_request``, in a worker thread."""
+
+    def __init__(self, send: Callable[[Any], _Response], said: Naming, module: Any) -> None:
+        self._send = send
+        self.said = said
+        self._module = module
+        self._stream = cast(
+            "Callable[[Any, Attempt], object]",
+            type("LeasedStream", (_LeasedStream, module.SyncByteStream), {}),
+        )
+
+    def __call__(self, request: _Request) -> _Response:
+        attempt = begin_in_thread(_asked(request), self.said)
+        if attempt is None:
+            return self._send(request)
+        try:
+            response = self._send(request)
+            attempt.answered(response.status_code, response.headers, _decoder(response, self._module))
+            response.stream = self._stream(response.stream, attempt)
+        except BaseException as error:
+            attempt.failed(error)
+            raise
+        return response
+
+
+class _AsyncLeasedStream:
+    """A body whose end is the end of its attempt."""
+
+    def __init__(self, stream: Any, attempt: Attempt) -> None:
+        self._inner = stream
+        self._attempt = attempt
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for part in self._inner:
+                self._attempt.feed(part)
+                yield part
+        except GeneratorExit:
+            self._attempt.left()
+            raise
+        except BaseException as error:
+            self._attempt.failed(error)
+            raise
+        self._attempt.ended()
+
+    async def aclose(self) -> None:
+        try:
+            await self._inner.aclose()
+        finally:
+            self._attempt.left()
+
+
+class _LeasedStream:
+    """The same for a client that blocks."""
+
+    def __init__(self, stream: Any, attempt: Attempt) -> None:
+        self._inner = stream
+        self._attempt = attempt
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for part in self._inner:
+                self._attempt.feed(part)
+                yield part
+        except GeneratorExit:
+            self._attempt.left()
+            raise
+        except BaseException as error:
+            self._attempt.failed(error)
+            raise
+        self._attempt.ended()
+
+    def close(self) -> None:
+        try:
+            self._inner.close()
+        finally:
+            self._attempt.left()
+
+
+def _asked(request: _Request) -> Asked:
+    try:
+        body = request.content
+    except Exception:  # RequestNotRead: a body that is streamed, such as a file's
+        body = b""
+    return Asked(request.method, request.url.host, request.url.path, model_in(body))
+
+
+def _decoder(response: _Response, module: Any) -> Callable[[bytes], bytes] | None:
+    """What undoes the content encoding: the client's own, which knows more of them than the standard library."""
+    encoding = response.headers.get("content-encoding", "identity")
+    if encoding == "identity":
+        return None
+    return lambda body: cast("bytes", module.Response(200, headers={"content-encoding": encoding}, content=body).content)
