@@ -9,7 +9,7 @@ Neither package is imported: whoever has a client has it.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol, cast
 
 from ..errors import ConfigError
@@ -20,7 +20,6 @@ __all__ = ["attach_httpx", "is_httpx"]
 
 MODULES: Final = ("httpx", "httpx2")
 CLIENTS: Final = ("AsyncClient", "Client")
-TRANSPORTS: Final = {"AsyncBaseTransport": "handle_async_request", "BaseTransport": "handle_request"}
 WRAPPED_MAX: Final = 8
 
 
@@ -45,17 +44,17 @@ class _Response(Protocol):
 
 def is_httpx(client: object) -> bool:
     """Whether this is a client or a transport of httpx or httpx2."""
-    return _kind(client) is not None
+    return _module(client, (*CLIENTS, *TRANSPORTS)) is not None
 
 
 def attach_httpx(client: object, said: Naming) -> None:
     """Let every attempt of ``client``, or of a transport, through the engine's admission."""
-    if _kind(client) in TRANSPORTS:
+    if _is_transport(client):
         _attach_transport(client, said)
         return
     transport = getattr(client, "_transport", None)
     mounts = getattr(client, "_mounts", None)
-    if _kind(transport) not in TRANSPORTS or not isinstance(mounts, Mapping):
+    if not _is_transport(transport) or not isinstance(mounts, Mapping):
         raise ConfigError(
             f"{type(client).__module__}.{type(client).__qualname__} keeps its transport where headgate does not know "
             "it: attach the transport, and make the client with it: Client(transport=headgate.attach(transport))"
@@ -65,35 +64,36 @@ def attach_httpx(client: object, said: Naming) -> None:
             _attach_transport(one, said)
 
 
-def _kind(thing: object) -> str | None:
-    """The class of httpx that ``thing`` is of."""
-    for cls in type(thing).__mro__:
-        root = cls.__module__.partition(".")[0]
-        if root in MODULES and (cls.__name__ in CLIENTS or cls.__name__ in TRANSPORTS):
-            return cls.__name__
+def _module(thing: object, names: Iterable[str]) -> Any:
+    """The module of which ``thing`` is an instance of one of the classes ``names``. Not to be read from the classes:
+    some packages that export classes of others say that they are their own."""
+    for name in MODULES:
+        module = sys.modules.get(name)
+        if module is not None and isinstance(thing, tuple(getattr(module, cls) for cls in names)):
+            return module
     return None
 
 
-def _attach_transport(transport: object, said: Naming) -> None:
+def _is_transport(thing: object) -> bool:
+    return _module(thing, TRANSPORTS) is not None
+
+
+def _attach_transport(transport: Any, said: Naming) -> None:
     """A transport that wraps another one may retry: the innermost is where attempts are made."""
     for _ in range(WRAPPED_MAX):
         inner = getattr(transport, "wrapped", None)
-        if _kind(inner) not in TRANSPORTS:
+        if not _is_transport(inner):
             break
         transport = inner
-    name = TRANSPORTS[cast("str", _kind(transport))]
-    send = getattr(transport, name)
-    if isinstance(send, (_AsyncGate, _Gate)):
-        send.said = said
-        return
-    streams = _module(transport)
-    gate = _AsyncGate if name == "handle_async_request" else _Gate
-    setattr(transport, name, gate(send, said, streams))
-
-
-def _module(transport: object) -> Any:
-    root = next(cls.__module__.partition(".")[0] for cls in type(transport).__mro__ if cls.__name__ in TRANSPORTS)
-    return sys.modules[root]
+    for cls, (method, gate) in TRANSPORTS.items():
+        module = _module(transport, (cls,))
+        if module is None:
+            continue
+        send = getattr(transport, method)
+        if isinstance(send, gate):
+            send.said = said
+        else:
+            setattr(transport, method, gate(send, said, module))
 
 
 class _AsyncGate:
@@ -200,6 +200,13 @@ class _LeasedStream:
             self._inner.close()
         finally:
             self._attempt.left()
+
+
+TRANSPORTS: Final = {
+    "AsyncBaseTransport": ("handle_async_request", _AsyncGate),
+    "BaseTransport": ("handle_request", _Gate),
+}
+"""Classes of transports: the method that sends, and what takes its place."""
 
 
 def _asked(request: _Request) -> Asked:

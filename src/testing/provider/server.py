@@ -1,6 +1,6 @@
-"""The provider over HTTP, OpenAI-compatible, on aiohttp (the extra ``testing``).
+"""The provider over HTTP, as OpenAI's and Anthropic's clients want it, on aiohttp (the extra ``testing``).
 
-``POST /v1/chat/completions`` (also streamed), ``POST /v1/embeddings``, ``GET /v1/models``; beside the API
+``POST /v1/chat/completions`` and ``POST /v1/messages`` (also streamed), ``POST /v1/embeddings``, ``GET /v1/models``; beside the API
 ``GET /stats`` (exact accounts; ``?contents=1`` adds the counts per content, ``?timeline=1`` how busy each model was
 over time), ``POST /control`` (a :class:`.spec.Control`), ``POST /spec`` (a :class:`.spec.ProviderSpec` to serve
 instead) and ``GET /healthz``.
@@ -28,6 +28,7 @@ from .model import ProviderModel
 from .spec import Control, ProviderSpec
 from .values import Accepted, Fault, Rejected
 from .wire import ChatAsk, EmbeddingAsk, UnreadableRequest
+from .wire_messages import MessagesAsk
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -71,6 +72,7 @@ class ProviderServer:
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=BODY_BYTES_MAX)
         app.router.add_post("/v1/chat/completions", _readable(self._chat))
+        app.router.add_post("/v1/messages", _readable(self._messages, Dialect.ANTHROPIC))
         app.router.add_post("/v1/embeddings", _readable(self._embeddings))
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/stats", self._stats)
@@ -83,7 +85,12 @@ class ProviderServer:
         return time.monotonic() - self._zero_s
 
     async def _chat(self, http: web.Request) -> web.StreamResponse:
-        ask = ChatAsk.read(await http.read())
+        return await self._answer(http, ChatAsk.read(await http.read()))
+
+    async def _messages(self, http: web.Request) -> web.StreamResponse:
+        return await self._answer(http, MessagesAsk.read(await http.read()))
+
+    async def _answer(self, http: web.Request, ask: ChatAsk | MessagesAsk) -> web.StreamResponse:
         decision = self._model.begin(ask.request, self._now())
         if isinstance(decision, Rejected):
             return _json(decision.body, decision.status, decision.headers)
@@ -123,28 +130,27 @@ class ProviderServer:
             return web.Response(body=MALFORMED, content_type="application/json", headers=accepted.headers)
         return _json(accepted.error or answer(), accepted.status, accepted.headers)
 
-    async def _stream(self, http: web.Request, ask: ChatAsk, accepted: Accepted) -> web.StreamResponse:
+    async def _stream(self, http: web.Request, ask: ChatAsk | MessagesAsk, accepted: Accepted) -> web.StreamResponse:
         """Answer as server-sent events: the first at the first token, the rest evenly over the time left."""
         created = int(time.time())
         response = web.StreamResponse(headers={**accepted.headers, "content-type": "text/event-stream"})
         first_s = self._first_token_s(ask.request, accepted)
-        chunks = ask.chunks(accepted, created)
-        pause_s = (accepted.latency_s - first_s + accepted.body_s) / len(chunks)
+        events = ask.events(accepted, created)
+        pause_s = (accepted.latency_s - first_s + accepted.body_s) / len(events)
         with self._slot(accepted):
             await asyncio.sleep(first_s)
             await response.prepare(http)
-            for number, chunk in enumerate(chunks):
-                if accepted.fault is Fault.RESET and number >= len(chunks) // 2:
+            for number, event in enumerate(events):
+                if accepted.fault is Fault.RESET and number >= len(events) // 2:
                     break
-                await response.write(_event(chunk))
+                await response.write(event)
                 await asyncio.sleep(pause_s)
         if accepted.fault is Fault.RESET:
             return _abort(http)
         if accepted.fault is Fault.MALFORMED:
             await response.write(b"data: " + MALFORMED + b"\n\n")
-        for chunk in ask.last_chunks(accepted, created):
-            await response.write(_event(chunk))
-        await response.write(b"data: [DONE]\n\n")
+        for event in ask.last_events(accepted, created):
+            await response.write(event)
         return response
 
     def _first_token_s(self, request: ProviderRequest, accepted: Accepted) -> float:
@@ -231,24 +237,20 @@ async def _drip(http: web.Request, accepted: Accepted, body: bytes) -> _SlowBody
 Route = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def _readable(serve: Route) -> Route:
+def _readable(serve: Route, dialect: Dialect = Dialect.NONE) -> Route:
     """Answer 400 where the request could not be read."""
 
     async def guarded(http: web.Request) -> web.StreamResponse:
         try:
             return await serve(http)
         except UnreadableRequest as error:
-            return _json(error_body(Dialect.NONE, 400, str(error)), 400)
+            return _json(error_body(dialect, 400, str(error)), 400)
 
     return guarded
 
 
 def _json(body: Mapping[str, object], status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     return web.Response(body=json.dumps(body).encode(), status=status, headers=headers, content_type="application/json")
-
-
-def _event(chunk: Mapping[str, object]) -> bytes:
-    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
 
 def _abort(http: web.Request) -> web.Response:

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     from .values import Accepted
 
-__all__ = ["ChatAsk", "EmbeddingAsk", "UnreadableRequest"]
+__all__ = [
+    "ChatAsk",
+    "EmbeddingAsk",
+    "Json",
+    "UnreadableRequest",
+    "list_in",
+    "model_of",
+    "object_in",
+    "part_of",
+    "pieces",
+]
 
 Json = dict[str, object]
 CHUNKS_MAX: Final = 8
@@ -46,20 +56,20 @@ class ChatAsk:
     @classmethod
     def read(cls, body: bytes) -> ChatAsk:
         """Read a request body. Raises UnreadableRequest."""
-        fields = _object(body)
-        messages = _list(fields.get("messages"))
+        fields = object_in(body)
+        messages = list_in(fields.get("messages"))
         if not messages:
             raise UnreadableRequest("'messages' must be a list with at least one message")
         limit = fields.get("max_completion_tokens", fields.get("max_tokens"))
         if limit is not None and (not isinstance(limit, int) or limit < 1):
             raise UnreadableRequest("'max_completion_tokens' must be a positive integer")
         wants_json, schema = _response_format(fields.get("response_format"))
-        request = ProviderRequest(_model(fields), content_of(messages), count_tokens(messages), limit)
+        request = ProviderRequest(model_of(fields), content_of(messages), count_tokens(messages), limit)
         return cls(
             request=request,
             prompt=prompt_of(messages),
             stream=bool(fields.get("stream")),
-            include_usage=bool(_part(fields, "stream_options").get("include_usage")),
+            include_usage=bool(part_of(fields, "stream_options").get("include_usage")),
             wants_json=wants_json,
             schema=schema,
         )
@@ -80,24 +90,27 @@ class ChatAsk:
             "usage": _usage(self.request.input_tokens, accepted.output_tokens),
         }
 
-    def chunks(self, accepted: Accepted, created: int) -> list[Json]:
+    def events(self, accepted: Accepted, created: int) -> list[bytes]:
         """Return the pieces of a streamed answer, without its end."""
         frame = self._frame(accepted, created, "chat.completion.chunk")
         return [
-            {
-                **frame,
-                "choices": [{"index": 0, "delta": {"role": "assistant", "content": piece}, "finish_reason": None}],
-            }
-            for piece in _pieces(self.text(accepted))
+            _event(
+                {
+                    **frame,
+                    "choices": [{"index": 0, "delta": {"role": "assistant", "content": piece}, "finish_reason": None}],
+                }
+            )
+            for piece in pieces(self.text(accepted))
         ]
 
-    def last_chunks(self, accepted: Accepted, created: int) -> Iterator[Json]:
+    def last_events(self, accepted: Accepted, created: int) -> Iterator[bytes]:
         """Yield the end of a streamed answer: why it ended, then the usage if it was asked for."""
         frame = self._frame(accepted, created, "chat.completion.chunk")
-        yield {**frame, "choices": [{"index": 0, "delta": {}, "finish_reason": self._finish(accepted)}]}
+        yield _event({**frame, "choices": [{"index": 0, "delta": {}, "finish_reason": self._finish(accepted)}]})
         if self.include_usage:
             usage = _usage(self.request.input_tokens, accepted.output_tokens)
-            yield {**frame, "choices": [], "usage": usage}
+            yield _event({**frame, "choices": [], "usage": usage})
+        yield b"data: [DONE]\n\n"
 
     def _frame(self, accepted: Accepted, created: int, kind: str) -> Json:
         name = f"chatcmpl-{accepted.request_id}"
@@ -119,15 +132,15 @@ class EmbeddingAsk:
     @classmethod
     def read(cls, body: bytes) -> EmbeddingAsk:
         """Read a request body. Raises UnreadableRequest."""
-        fields = _object(body)
+        fields = object_in(body)
         given = fields.get("input")
-        inputs = _list(given) or [given]
+        inputs = list_in(given) or [given]
         if not all(isinstance(text, str) and text for text in inputs):
             raise UnreadableRequest("'input' must be a text or a list of texts, none empty")
         dimensions = fields.get("dimensions", DIMENSIONS)
         if not isinstance(dimensions, int) or not 1 <= dimensions <= DIMENSIONS_MAX:
             raise UnreadableRequest(f"'dimensions' must be from 1 to {DIMENSIONS_MAX}")
-        request = ProviderRequest(_model(fields), content_of(inputs), count_tokens(inputs), 0)
+        request = ProviderRequest(model_of(fields), content_of(inputs), count_tokens(inputs), 0)
         encoded = fields.get("encoding_format") == "base64"
         return cls(request, cast("list[str]", inputs), dimensions, encoded)
 
@@ -148,7 +161,8 @@ class EmbeddingAsk:
         return list(struct.unpack(f"<{self.dimensions}f", packed))
 
 
-def _object(body: bytes) -> Json:
+def object_in(body: bytes) -> Json:
+    """Read a JSON object. Raises UnreadableRequest."""
     try:
         fields: object = json.loads(body)
     except ValueError as error:
@@ -158,18 +172,21 @@ def _object(body: bytes) -> Json:
     return cast("Json", fields)
 
 
-def _model(fields: Json) -> str:
+def model_of(fields: Json) -> str:
+    """Return the model that is asked for. Raises UnreadableRequest."""
     model = fields.get("model")
     if not isinstance(model, str):
         raise UnreadableRequest("'model' must be a text")
     return model
 
 
-def _list(given: object) -> list[object]:
+def list_in(given: object) -> list[object]:
+    """Return ``given`` if it is a list, else an empty one."""
     return cast("list[object]", given) if isinstance(given, list) else []
 
 
-def _part(fields: Mapping[str, object], name: str) -> Json:
+def part_of(fields: Mapping[str, object], name: str) -> Json:
+    """Return the object ``name`` of ``fields``, empty if there is none."""
     part = fields.get(name)
     return cast("Json", part) if isinstance(part, dict) else {}
 
@@ -183,9 +200,13 @@ def _response_format(given: object) -> tuple[bool, Mapping[str, object] | None]:
         case "json_object":
             return True, None
         case "json_schema":
-            return True, _part(_part(fields, "json_schema"), "schema") or None
+            return True, part_of(part_of(fields, "json_schema"), "schema") or None
         case _:
             return False, None
+
+
+def _event(chunk: Mapping[str, object]) -> bytes:
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
 
 def _usage(input_tokens: int, output_tokens: int) -> Json:
@@ -196,7 +217,7 @@ def _usage(input_tokens: int, output_tokens: int) -> Json:
     }
 
 
-def _pieces(text: str) -> list[str]:
+def pieces(text: str) -> list[str]:
     """Cut a text into at most eight pieces between words; together they are the text."""
     words = text.split(" ")
     step = -(-len(words) // CHUNKS_MAX)
