@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final, TypeVar
 
 from ..errors import ConfigError
+from .aiohttp_sessions import attach_session, is_session
 from .httpx_clients import attach_httpx, is_httpx
 from .naming import naming
 
@@ -37,6 +38,9 @@ def attach(client: C, *, provider: str | None = None, models: Mapping[str, str] 
     """
     root = type(client).__module__.partition(".")[0]
     said = naming(provider, models, root if root in SDKS else None)
+    if is_session(client):
+        attach_session(client, said)
+        return client
     inner = client if is_httpx(client) else getattr(client, "_client", None)
     if not is_httpx(inner):
         raise ConfigError(

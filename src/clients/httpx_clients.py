@@ -40,6 +40,10 @@ class _Response(Protocol):
     status_code: int
     headers: Mapping[str, str]
     stream: Any
+    is_closed: bool
+
+    @property
+    def content(self) -> bytes: ...
 
 
 def is_httpx(client: object) -> bool:
@@ -114,8 +118,9 @@ class _AsyncGate:
             return await self._send(request)
         try:
             response = await self._send(request)
-            attempt.answered(response.status_code, response.headers, _decoder(response, self._module))
-            response.stream = self._stream(response.stream, attempt)
+            if not _read_already(response, attempt):
+                attempt.answered(response.status_code, response.headers, _decoder(response, self._module))
+                response.stream = self._stream(response.stream, attempt)
         except BaseException as error:
             attempt.failed(error)
             raise
@@ -140,8 +145,9 @@ class _Gate:
             return self._send(request)
         try:
             response = self._send(request)
-            attempt.answered(response.status_code, response.headers, _decoder(response, self._module))
-            response.stream = self._stream(response.stream, attempt)
+            if not _read_already(response, attempt):
+                attempt.answered(response.status_code, response.headers, _decoder(response, self._module))
+                response.stream = self._stream(response.stream, attempt)
         except BaseException as error:
             attempt.failed(error)
             raise
@@ -215,6 +221,16 @@ def _asked(request: _Request) -> Asked:
     except Exception:  # RequestNotRead: a body that is streamed, such as a file's
         body = b""
     return Asked(request.method, request.url.host, request.url.path, model_in(body))
+
+
+def _read_already(response: _Response, attempt: Attempt) -> bool:
+    """Whether the transport has the answer at hand, as one that keeps answers: nobody will read its stream."""
+    if not response.is_closed:
+        return False
+    attempt.answered(response.status_code, response.headers)
+    attempt.feed(response.content)
+    attempt.ended()
+    return True
 
 
 def _decoder(response: _Response, module: Any) -> Callable[[bytes], bytes] | None:

@@ -6,6 +6,7 @@ import json
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import anthropic
 import httpx
 import httpx2
@@ -136,6 +137,49 @@ async def plain_httpx2(provider: ProviderProcess) -> AsyncGenerator[Ask]:
         async def ask(prompt: str) -> str:
             answer = await client.post("/chat/completions", json={"model": "m", "messages": said(prompt)})
             return str(answer.raise_for_status().json()["choices"][0]["message"]["content"])
+
+        yield ask
+
+
+@asynccontextmanager
+async def aiohttp_session(provider: ProviderProcess) -> AsyncGenerator[Ask]:
+    async with aiohttp.ClientSession(provider.url) as session:
+        headgate.attach(session)
+
+        async def ask(prompt: str) -> str:
+            body = {"model": "m", "messages": said(prompt)}
+            async with session.post("/v1/chat/completions", json=body) as answer:
+                answer.raise_for_status()
+                return str((await answer.json())["choices"][0]["message"]["content"])
+
+        yield ask
+
+
+@asynccontextmanager
+async def aiohttp_stream(provider: ProviderProcess) -> AsyncGenerator[Ask]:
+    """Read line by line, as event streams are."""
+    async with aiohttp.ClientSession(provider.url) as session:
+        headgate.attach(session)
+
+        async def ask(prompt: str) -> str:
+            body = {"model": "m", "messages": said(prompt), "stream": True, "stream_options": {"include_usage": True}}
+            async with session.post("/v1/chat/completions", json=body, raise_for_status=True) as answer:
+                lines = [line.decode() async for line in answer.content]
+            return "".join(lines)
+
+        yield ask
+
+
+@asynccontextmanager
+async def openai_on_aiohttp(provider: ProviderProcess) -> AsyncGenerator[Ask]:
+    """The SDK on a session, through the transport that its extra brings."""
+    http = openai.DefaultAioHttpClient()
+    async with openai.AsyncOpenAI(base_url=provider.base_url, api_key=KEY, http_client=http) as client:
+        headgate.attach(client)
+
+        async def ask(prompt: str) -> str:
+            answer = await client.chat.completions.create(model="m", messages=said(prompt))
+            return answer.choices[0].message.content or ""
 
         yield ask
 

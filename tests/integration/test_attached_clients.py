@@ -25,6 +25,9 @@ ASYNC = [
     ways.anthropic_stream,
     ways.plain_httpx,
     ways.plain_httpx2,
+    ways.aiohttp_session,
+    ways.aiohttp_stream,
+    ways.openai_on_aiohttp,
 ]
 BLOCKING = [
     ways.openai_blocking,
