@@ -1,21 +1,26 @@
 """Sessions of aiohttp: every request that goes through their middlewares is one attempt.
 
-The last middleware is called once for each attempt, below redirects and other middlewares that retry. It works inside of
-aiohttp's total time-out, which therefore counts the time in the local queue; the time-outs of the socket do not.
-aiohttp is not imported before somebody has a session.
+The last middleware is called once for each attempt, below redirects and other middlewares that retry. It works
+inside of aiohttp's total time-out, which therefore counts the time in the local queue; the time-outs of the socket do
+not. aiohttp is not imported before somebody has a session.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final
+import weakref
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..errors import ConfigError
 from .attempts import Attempt, begin
 from .naming import Asked, Naming, model_in
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
 __all__ = ["attach_session", "is_session"]
+
+T = TypeVar("T")
 
 READS: Final = frozenset({"read", "readany", "readexactly", "readline", "readuntil"})
 """What takes bytes from the body of an answer; everything else in it is made of these."""
@@ -33,7 +38,7 @@ def attach_session(session: Any, said: Naming) -> None:
     if not isinstance(middlewares, (tuple, list)):
         raise ConfigError("headgate.attach() needs aiohttp 3.12 or newer, whose sessions have middlewares")
     others = [one for one in middlewares if not isinstance(one, _Gate)]  # pyright: ignore[reportUnknownVariableType]
-    session._middlewares = (*others, _Gate(said))  # noqa: SLF001 - public only where a session is made
+    session._middlewares = (*others, _Gate(said))  # public only where a session is made
 
 
 class _Gate:
@@ -64,16 +69,18 @@ async def _asked(request: Any) -> Asked:
 
 
 def _lease(response: Any, attempt: Attempt) -> None:
-    """Make the end of ``response`` the end of ``attempt``."""
-    close, release = response.close, response.release
+    """Make the end of ``response`` the end of ``attempt``. What takes the place of its methods does not hold it: one
+    that is forgotten goes at once, with its connection, as it does without us."""
+    cls, forgotten = type(response), weakref.ref(response)
 
     def closed() -> None:
         attempt.left()
-        close()
+        if (one := forgotten()) is not None:
+            cls.close(one)
 
     def released() -> Any:
         attempt.left()
-        return release()
+        return None if (one := forgotten()) is None else cls.release(one)
 
     response.close, response.release = closed, released
     response.content = _LeasedContent(response.content, attempt)
@@ -105,7 +112,8 @@ class _LeasedContent:
             yield chunk
 
     async def readchunk(self) -> tuple[bytes, bool]:
-        part, ends = await self._watched(self._stream.readchunk())
+        chunk: tuple[bytes, bool] = await self._watched(self._stream.readchunk())
+        part, ends = chunk
         self._attempt.feed(part)
         self._over()
         return part, ends
@@ -125,7 +133,7 @@ class _LeasedContent:
 
         return reading
 
-    async def _watched(self, reading: Awaitable[Any]) -> Any:
+    async def _watched(self, reading: Awaitable[T]) -> T:
         try:
             return await reading
         except BaseException as error:

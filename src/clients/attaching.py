@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ..errors import ConfigError
 from .aiohttp_sessions import attach_session, is_session
 from .httpx_clients import attach_httpx, is_httpx
 from .naming import naming
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["attach"]
 

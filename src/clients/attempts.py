@@ -1,8 +1,8 @@
 """One outbound attempt of an attached client: let out by admission, settled when its answer has come to an end.
 
 An attempt is told what its client saw, in this order: ``answered``, any number of ``feed``, and one of ``ended``,
-``left`` or ``failed``; whatever comes after the end changes nothing. What happens to leases happens on the engine's loop,
-also when the client works in another thread.
+``left`` or ``failed``; whatever comes after the end changes nothing. What happens to leases happens on the engine's
+loop, also when the client works in another thread.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """What the body of an answer says about tokens and errors, read while it passes by.
 
 Decides nothing about the attempt. Knows the shapes that the providers' references state: ``usage`` with
-``prompt_tokens`` and ``completion_tokens``, or ``input_tokens`` and ``output_tokens``, at any depth (Anthropic's streams
-state the input at their beginning, in ``message``; OpenAI's responses in their last event, in ``response``), and ``error``
-as an object. Bodies are untrusted: what cannot be read says nothing. Bounded: of an event stream one line is kept, of
-any other body what a response of a model may have.
+``prompt_tokens`` and ``completion_tokens``, or ``input_tokens`` and ``output_tokens``, at any depth (Anthropic's
+streams state the input at their beginning, in ``message``; OpenAI's responses in their last event, in
+``response``), and ``error`` as an object. Bodies are untrusted: what cannot be read says nothing. Bounded: of an
+event stream one line is kept, of any other body as much as an answer of a model may have.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, cast
 from ..engine.usage import token_counts
 from ..values import Usage
 
-__all__ = ["BodyReader", "Decoder"]
+__all__ = ["BODY_BYTES_MAX", "LINE_BYTES_MAX", "BodyReader", "Decoder"]
 
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 """A longer body in one piece is not read for its usage."""
@@ -69,10 +69,14 @@ class BodyReader:
         if not self._events or self._decode is not None:
             self._keep(part, BODY_BYTES_MAX)
             return
+        if self._size > LINE_BYTES_MAX:  # in a line that is passed over
+            _, ended, part = part.partition(b"\n")
+            if not ended:
+                return
+            self._size = 0
         end = part.rfind(b"\n") + 1
         if end:
-            self._keep(part[:end], LINE_BYTES_MAX)
-            self._look(self._taken())
+            self._look(self._taken() + part[:end])
         if end < len(part):
             self._keep(part[end:], LINE_BYTES_MAX)
 

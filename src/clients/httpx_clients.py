@@ -94,7 +94,7 @@ def _attach_transport(transport: Any, said: Naming) -> None:
         if module is None:
             continue
         send = getattr(transport, method)
-        if isinstance(send, gate):
+        if isinstance(send, (_AsyncGate, _Gate)):
             send.said = said
         else:
             setattr(transport, method, gate(send, said, module))
@@ -238,4 +238,6 @@ def _decoder(response: _Response, module: Any) -> Callable[[bytes], bytes] | Non
     encoding = response.headers.get("content-encoding", "identity")
     if encoding == "identity":
         return None
-    return lambda body: cast("bytes", module.Response(200, headers={"content-encoding": encoding}, content=body).content)
+    return lambda body: cast(
+        "bytes", module.Response(200, headers={"content-encoding": encoding}, content=body).content
+    )

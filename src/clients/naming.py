@@ -1,21 +1,23 @@
 """Which resource an outbound attempt is for. Decides from the request's method, address and body; does no I/O.
 
-In this order: a request that asks no model to do anything (no POST, an upload) is nobody's; a name that the user mapped; the
-column's own model, if that is what is asked for; else provider and model as the request shows
-them. Where the model cannot be read (a form that is uploaded), it is taken to be the column's.
+In this order: a request that asks no model to do anything (no POST, an upload) is nobody's; a name that the user
+mapped; the column's own model, if that is what is asked for; else provider and model as the request shows them.
+Where the model cannot be read (a form that is uploaded), it is taken to be the column's.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import unquote
 
 from ..errors import ConfigError, HeadgateError
 from ..values import ResourceKey
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["Asked", "Naming", "model_in", "naming", "resource_of"]
 

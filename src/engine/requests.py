@@ -27,7 +27,17 @@ if TYPE_CHECKING:
     from ..salvage.classify import Classifier, Failure
     from .meter import Meter
 
-__all__ = ["ActiveLease", "OpenAttempt", "Outside", "RequestContext", "Requester", "Sender", "current_lease", "request", "requester"]
+__all__ = [
+    "ActiveLease",
+    "OpenAttempt",
+    "Outside",
+    "RequestContext",
+    "Requester",
+    "Sender",
+    "current_lease",
+    "request",
+    "requester",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """Which kind of failure an exception is: a chain of questions, each answered by structure and never by free
 text.
 
-In order: the user's own classifier; headgate's own errors; what the exception carries (status, codes,
-headers); what class it is; then the same for what it was raised from. A group is what its worst member is.
-Whatever nobody knows is a bug in the column, with its traceback. Cancellation and other bare
-``BaseException``s are nobody's failure and must not be given.
+In order: the user's own classifier; headgate's own errors, also where a client wrapped them; what the
+exception carries (status, codes, headers); what class it is; then the same for what it was raised from. A group
+is what its worst member is. Whatever nobody knows is a bug in the column, with its traceback. Cancellation and
+other bare ``BaseException``s are nobody's failure and must not be given.
 """
 
 from __future__ import annotations
@@ -119,6 +119,9 @@ class Classifier:
 
 def _known(exc: BaseException, wall_now: float, path: frozenset[int] = frozenset()) -> Failure | None:
     """Return what the exception or one of its causes is known to be. ``path``: the groups that led here."""
+    refused = _refused(exc)
+    if refused is not None:
+        return _failure(refused, _own_error(refused) or FailureKind.BUG, examine(refused), wall_now)
     for link in _links(exc):
         if isinstance(link, BaseExceptionGroup):
             if id(link) in path or len(path) >= _MAX_NESTING:
@@ -136,6 +139,17 @@ def _worst(group: BaseExceptionGroup[Exception], wall_now: float, path: frozense
     members = group.exceptions[: _MAX_MEMBERS >> (2 * (len(path) - 1))]
     verdicts = [_known(member, wall_now, path) or _bug(member) for member in members]
     return min(verdicts, key=lambda failure: _WORST_FIRST.index(failure.kind), default=None)
+
+
+def _refused(exc: BaseException) -> Exception | None:
+    """headgate's own refusal that ``exc`` was expressly raised from: an SDK may make a connection error of whatever
+    its HTTP client raises, but nothing went out (T11)."""
+    link: BaseException | None = exc
+    for _ in range(_MAX_LINKS):
+        if isinstance(link, (AdmissionTimeout, AdmissionDenied)):
+            return link
+        link = None if link is None else link.__cause__
+    return None
 
 
 def _own_error(exc: BaseException) -> FailureKind | None:

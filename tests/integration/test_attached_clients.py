@@ -101,9 +101,7 @@ async def test_t15_hidden_retries_in_threads(provider: ProviderProcess, way: Any
     all_counted(report, provider, store, rows)
 
 
-def all_counted(
-    report: headgate.RunReport, provider: ProviderProcess, store: headgate.MemoryStore, rows: int
-) -> None:
+def all_counted(report: headgate.RunReport, provider: ProviderProcess, store: headgate.MemoryStore, rows: int) -> None:
     stats = provider.stats().models["m"]
     assert stats.statuses.get("429", 0) >= 1, "nothing had to be retried"
     assert stats.accepted_again == 0

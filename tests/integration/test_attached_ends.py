@@ -1,4 +1,4 @@
-"""How attempts of attached clients end: broken off, cancelled, left open, refused; and what is none of their business."""
+"""How attempts of attached clients end: broken off, cancelled, left open, refused; and what passes uncounted."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import anthropic
 import anyio
 import httpx
@@ -17,7 +18,7 @@ import openai
 import pytest
 
 import headgate
-from headgate.testing.provider import Capacity, Faults, Latency, ProviderProcess, ProviderSpec
+from headgate.testing.provider import Faults, Latency, ProviderProcess, ProviderSpec
 from tests.integration import attached as ways
 
 if TYPE_CHECKING:
@@ -59,11 +60,16 @@ def counts(engine: headgate.Engine, report: headgate.RunReport, resource: str = 
     return {str(outcome): count for outcome, count in counted.outcomes.items()}
 
 
+async def in_flight(provider: ProviderProcess, wanted: int) -> None:
+    """Wait until the provider has as many requests."""
+    with anyio.fail_after(10):
+        while provider.stats().models["m"].in_flight != wanted:  # noqa: ASYNC110 - in another process
+            await anyio.sleep(0.02)
+
+
 async def no_more_in_flight(provider: ProviderProcess) -> None:
     """The provider sees a connection that was closed a moment later."""
-    with anyio.fail_after(10):
-        while provider.stats().models["m"].in_flight:
-            await anyio.sleep(0.02)
+    await in_flight(provider, 0)
 
 
 async def stream_of(client: openai.AsyncOpenAI, row: int) -> Any:
@@ -77,7 +83,7 @@ async def test_a2_cancelled_in_the_middle_of_a_stream(provider: ProviderProcess)
     async with sdk(provider) as client, engine_with() as engine:
         pipeline = headgate.Pipeline("cut")
 
-        @pipeline.column(model="openai/m", timeout=0.4)
+        @pipeline.column(model="openai/m", timeout=2)
         async def answer(row: int) -> str:
             async for _ in await stream_of(client, row):
                 begun.append(row)
@@ -86,7 +92,7 @@ async def test_a2_cancelled_in_the_middle_of_a_stream(provider: ProviderProcess)
         run = await engine.start(pipeline, 4, max_attempts=1, patience=0.1)
         report = await run.wait()
         assert report.done == 0
-        assert counts(engine, report) == {"cancelled": provider.stats().models["m"].requests}
+        assert set(counts(engine, report)) == {"cancelled"}
     assert set(begun) == {0, 1, 2, 3}
     await no_more_in_flight(provider)
 
@@ -102,8 +108,7 @@ async def test_a2_stopping_the_run_in_the_middle_of_streams(provider: ProviderPr
             return "".join([str(chunk) async for chunk in await stream_of(client, row)])
 
         run = await engine.start(pipeline, 50)
-        while provider.stats().models["m"].in_flight < 4:
-            await anyio.sleep(0.02)
+        await in_flight(provider, 4)
         run.stop(grace=0)
         report = await run.wait()
         assert report.status is headgate.RunStatus.STOPPED
@@ -137,6 +142,36 @@ async def test_a2_a_stream_that_nobody_reads_to_its_end(provider: ProviderProces
         for stream in left:  # too late to change anything
             await stream.close()
         assert engine.admission.gate.leases() == 0
+    await no_more_in_flight(provider)
+
+
+@pytest.mark.parametrize("how", ["cut", "left", "closed"])
+async def test_a2_streams_of_aiohttp(provider: ProviderProcess, how: str) -> None:
+    """A2: the same ends of a session's answers."""
+    provider.replace(ways.served(latency=SLOW))
+    left: list[aiohttp.ClientResponse] = []
+    async with aiohttp.ClientSession(provider.url) as session, engine_with() as engine:
+        headgate.attach(session)
+        pipeline = headgate.Pipeline(how)
+
+        @pipeline.column(model="openai/m", timeout=2 if how == "cut" else 30)
+        async def answer(row: int) -> str:
+            body = {"model": "m", "messages": ways.said(ways.prompt_of(row)), "stream": True}
+            got = await session.post("/v1/chat/completions", json=body)
+            line = await got.content.readline()
+            if how == "cut":
+                await got.content.read()
+            elif how == "closed":
+                got.close()
+            left.append(got)
+            return line.decode()
+
+        run = await engine.start(pipeline, 4, max_attempts=1, patience=0.1)
+        report = await run.wait()
+        assert set(counts(engine, report)) == {"success" if how == "closed" else "cancelled"}
+        assert report.done == (0 if how == "cut" else 4)
+        for one in left:
+            one.close()
     await no_more_in_flight(provider)
 
 
@@ -263,7 +298,7 @@ async def test_a_blocking_client_on_the_loop_is_told_where_it_belongs(provider: 
         headgate.attach(client, provider="openai")
         async with engine_with():
             with pytest.raises(headgate.HeadgateError, match="plain function"):
-                client.post("/chat/completions", json={"model": "m", "messages": ways.said("Well?")})
+                client.post("/chat/completions", json={"model": "m"})  # noqa: ASYNC212 - that is the point
     assert provider.stats().models["m"].requests == 0
 
 
@@ -277,15 +312,15 @@ async def test_a_model_whose_provider_nobody_named_is_refused(provider: Provider
 async def test_a_thread_whose_column_was_given_up_sends_nothing_more(provider: ProviderProcess) -> None:
     """A2: a thread cannot be stopped. What it still asks for is refused, and its open attempt is given back."""
     provider.replace(ways.served())
-    gone, ends = threading.Event(), []
+    gone, ends = threading.Event(), list[str]()
     client = headgate.attach(openai.OpenAI(base_url=provider.base_url, api_key="unused", max_retries=0))
     with client:
         pipeline = headgate.Pipeline("given_up")
 
-        @pipeline.column(model="openai/m", timeout=0.4)
+        @pipeline.column(model="openai/m", timeout=2)
         def answer(row: int) -> str:
             client.chat.completions.create(model="m", messages=ways.said(f"first {row}"))
-            time.sleep(0.8)
+            time.sleep(3)
             try:
                 client.chat.completions.create(model="m", messages=ways.said(f"second {row}"))
             except headgate.AdmissionDenied as error:

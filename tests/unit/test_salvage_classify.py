@@ -145,6 +145,21 @@ def test_headgates_own_errors_come_first() -> None:
     assert kind_of(TimeoutError()) is K.PROVIDER_TIMEOUT
 
 
+def test_t11_a_refusal_that_a_client_wrapped_is_still_one() -> None:
+    """T11: an SDK that makes a connection error of all that its HTTP client raises makes no provider error of ours."""
+    timeout = AdmissionTimeout("queue", resource="openai/m", reason="queue_timeout")
+    denied = AdmissionDenied("never", resource="openai/m", reason="too_large")
+    for refusal, kind in ((timeout, K.ADMISSION_TIMEOUT), (denied, K.ADMISSION_DENIED)):
+        wrapped = from_module("anthropic", "APIConnectionError")
+        wrapped.__cause__ = refusal
+        outer = Carrier(status_code=500)
+        outer.__cause__ = wrapped
+        assert [kind_of(error) for error in (refusal, wrapped, outer)] == [kind] * 3
+    later = Carrier(status_code=500)
+    later.__context__ = timeout
+    assert kind_of(later) is K.PROVIDER_ERROR, "another request, made while the refusal was handled"
+
+
 @pytest.mark.parametrize(
     ("exc", "kind"),
     [

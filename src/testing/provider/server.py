@@ -1,9 +1,9 @@
 """The provider over HTTP, as OpenAI's and Anthropic's clients want it, on aiohttp (the extra ``testing``).
 
-``POST /v1/chat/completions`` and ``POST /v1/messages`` (also streamed), ``POST /v1/embeddings``, ``GET /v1/models``; beside the API
-``GET /stats`` (exact accounts; ``?contents=1`` adds the counts per content, ``?timeline=1`` how busy each model was
-over time), ``POST /control`` (a :class:`.spec.Control`), ``POST /spec`` (a :class:`.spec.ProviderSpec` to serve
-instead) and ``GET /healthz``.
+``POST /v1/chat/completions`` and ``POST /v1/messages`` (also streamed), ``POST /v1/embeddings``, ``GET /v1/models``;
+beside the API ``GET /stats`` (exact accounts; ``?contents=1`` adds the counts per content, ``?timeline=1`` how busy
+each model was over time), ``POST /control`` (a :class:`.spec.Control`), ``POST /spec`` (a :class:`.spec.ProviderSpec`
+to serve instead) and ``GET /healthz``.
 
 A slot is free when the answer is complete or the client has gone, and always before the client can see the
 end of its answer: a client that sends its next request at once finds the slot free. Bodies that cannot be

@@ -106,7 +106,8 @@ class ChatAsk:
     def last_events(self, accepted: Accepted, created: int) -> Iterator[bytes]:
         """Yield the end of a streamed answer: why it ended, then the usage if it was asked for."""
         frame = self._frame(accepted, created, "chat.completion.chunk")
-        yield _event({**frame, "choices": [{"index": 0, "delta": {}, "finish_reason": self._finish(accepted)}]})
+        delta: Json = {}
+        yield _event({**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": self._finish(accepted)}]})
         if self.include_usage:
             usage = _usage(self.request.input_tokens, accepted.output_tokens)
             yield _event({**frame, "choices": [], "usage": usage})

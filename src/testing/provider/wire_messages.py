@@ -60,7 +60,7 @@ class MessagesAsk:
 
     def events(self, accepted: Accepted, created: int) -> list[bytes]:
         """Return the pieces of a streamed answer, without its end. The first says how many tokens were read."""
-        open_ended = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": self._usage(1)}
+        open_ended: Json = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": self._usage(1)}
         begun = _event("message_start", message={**self._frame(accepted), **open_ended})
         begun += _event("content_block_start", index=0, content_block={"type": "text", "text": ""})
         texts = [
