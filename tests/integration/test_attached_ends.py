@@ -158,12 +158,12 @@ async def test_a2_streams_of_aiohttp(provider: ProviderProcess, how: str) -> Non
         async def answer(row: int) -> str:
             body = {"model": "m", "messages": ways.said(ways.prompt_of(row)), "stream": True}
             got = await session.post("/v1/chat/completions", json=body)
+            left.append(got)
             line = await got.content.readline()
             if how == "cut":
                 await got.content.read()
             elif how == "closed":
                 got.close()
-            left.append(got)
             return line.decode()
 
         run = await engine.start(pipeline, 4, max_attempts=1, patience=0.1)
@@ -480,3 +480,54 @@ async def test_encoded_bodies_and_redirects(read: bool) -> None:
     (resource,) = report.resources
     assert (report.done, resource.requests) == (3, 6), str(report)
     assert resource.usage == headgate.Usage(9, 12)
+
+
+EVENT = "data: " + '{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}' + "\n\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "outcome"),
+    [
+        (200, "{}", "success"),
+        (429, '{"error": {"type": "requests", "code": "rate_limit_exceeded"}}', "rate_limited"),
+        (429, '{"error": {"type": "insufficient_quota", "code": "insufficient_quota"}}', "rejected"),
+        (400, '{"error": {"type": "invalid_request_error"}}', "rejected"),
+        (500, "<html>", "provider_error"),
+        (529, "", "overloaded"),
+        (200, EVENT, "overloaded"),
+    ],
+)
+async def test_what_the_gate_learns_from_an_answer(status: int, body: str, outcome: str) -> None:
+    """A 429 of an empty account is no reason to go slower; an error event in a stream that began well is one."""
+    kind = "text/event-stream" if body.startswith("data:") else "application/json"
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, headers={"content-type": kind}, stream=Sent(body.encode()))
+
+    async with httpx.AsyncClient(base_url="http://test", transport=httpx.MockTransport(serve)) as client:
+        headgate.attach(client)
+        pipeline = headgate.Pipeline("answers")
+
+        @pipeline.column(model="openai/m")
+        async def answer(row: int) -> str:
+            return (await client.post("/v1/chat/completions", json={"model": "m"})).text
+
+        async with engine_with() as engine:
+            run = await engine.start(pipeline, 1)
+            report = await run.wait()
+            assert report.done == 1, "what the status means for the cell is the body's to say"
+            assert counts(engine, report) == {outcome: 1}
+
+
+async def test_attaching_twice_replaces_what_was_said(provider: ProviderProcess) -> None:
+    provider.replace(ways.served())
+    async with httpx.AsyncClient(base_url=provider.base_url) as client, headgate.Engine() as engine:
+        for name in ("first", "second"):
+            headgate.attach(client, provider=name)
+        await client.post("/chat/completions", json={"model": "m", "messages": ways.said("Well?")})
+        assert [str(one) for one in engine.admission.gate.scopes()] == ["second", "second/m"]
+
+
+def test_what_is_no_client_is_refused() -> None:
+    with pytest.raises(headgate.ConfigError, match=r"headgate\.request"):
+        headgate.attach(object())
