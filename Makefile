@@ -2,6 +2,7 @@
 #
 #   make quickstart [ROWS=200]      set up, then run the example
 #   make test [ARGS="-k gate"]      the default tests; make test-deep searches much longer
+#   make test-litellm               the test with litellm, in an environment of its own
 #   make check                      format, lint, types, import layers
 #   make bench                      the benchmarks, ten minutes; writes benchmarks/RESULTS.md. With ARGS="--quick",
 #                                   "--help", ...: whatever those say. bench-admission, bench-http: the other pages
@@ -37,7 +38,7 @@ $(PYTHON) -m venv --clear $(VENV) || { \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-deep check check-format check-lint check-mypy check-pyright check-imports \
+.PHONY: help setup quickstart test test-deep test-litellm check check-format check-lint check-mypy check-pyright check-imports \
 	bench bench-admission bench-http pins clean distclean
 
 help:
@@ -64,6 +65,14 @@ test: $(STAMP)
 # A single test may take long here, so the watchdog for hung tests waits longer too.
 test-deep: $(STAMP)
 	@HYPOTHESIS_PROFILE=deep $(PYTEST) -o faulthandler_timeout=3600 $(ARGS)
+
+LITELLM := build/litellm/bin/python
+test-litellm:
+	@$(PYTHON) -m venv build/litellm
+	@{ $(LITELLM) -m pip --quiet install -c constraints-litellm.txt pip setuptools && \
+	  $(LITELLM) -m pip --quiet install --no-build-isolation -c constraints-litellm.txt --group litellm -e . ; } \
+	  >build/litellm.log 2>&1 || { cat build/litellm.log >&2; exit 1; }
+	@$(LITELLM) -m pytest tests/integration/test_attached_litellm.py $(ARGS)
 
 check: check-format check-lint check-mypy check-pyright check-imports
 

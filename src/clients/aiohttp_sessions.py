@@ -71,7 +71,8 @@ async def _asked(request: Any) -> Asked:
 def _lease(response: Any, attempt: Attempt) -> None:
     """Make the end of ``response`` the end of ``attempt``. What takes the place of its methods does not hold it: one
     that is forgotten goes at once, with its connection, as it does without us."""
-    cls, forgotten = type(response), weakref.ref(response)
+    cls: Any = type(response)
+    forgotten: weakref.ref[Any] = weakref.ref(response)
 
     def closed() -> None:
         attempt.left()
