@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from ..errors import ConfigError
 from .attempts import Attempt, begin
@@ -71,7 +71,7 @@ async def _asked(request: Any) -> Asked:
 def _lease(response: Any, attempt: Attempt) -> None:
     """Make the end of ``response`` the end of ``attempt``. What takes the place of its methods does not hold it: one
     that is forgotten goes at once, with its connection, as it does without us."""
-    cls: Any = type(response)
+    cls = cast("Any", type(response))
     forgotten: weakref.ref[Any] = weakref.ref(response)
 
     def closed() -> None:
