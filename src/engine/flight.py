@@ -213,7 +213,9 @@ class Flight:
         del self.jobs[task]
         if timeout is not None:
             self.deadlines.end(task, timeout)
-        job.end_attempts()
+        job.over = True
+        if job.attempts:
+            job.end_attempts()
         ended(job, results, failure, outcome, now)
 
     def _cancel(self, job: Job) -> None:
