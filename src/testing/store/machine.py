@@ -160,9 +160,14 @@ class StoreMachine(RuleBasedStateMachine):
         statuses=_statuses,
         keep_s=st.sampled_from([0.0, 0.0, _LONG_S]),
         spare=st.sampled_from([(), (), _RUNS]),
+        first=st.sampled_from([None, "completed", "held"]),
     )
-    def sweep(self, store: int, statuses: set[str], keep_s: float, spare: tuple[str, ...]) -> None:
-        """Exactly the runs go that ended so, and long enough ago, and that nobody spares."""
+    def sweep(
+        self, store: int, statuses: set[str], keep_s: float, spare: tuple[str, ...], first: str | None = None
+    ) -> None:
+        """Exactly the runs go that ended so, and long enough ago, and that nobody spares. The newest may end first."""
+        if first is not None:
+            self.finish(0, first)
         swept = self.portal.call(_sweep, self.stores[store % len(self.stores)], keep_s, statuses, spare)
         assert set(swept) == (set() if keep_s else self.model.sweep(statuses, spare))
 
