@@ -12,6 +12,7 @@ import pytest
 
 from headgate.restart import Verdict
 from headgate.testing.analysis import AnalysisProcess, AnalysisSpec
+from tests.integration.postgres_server import shared_server
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -75,12 +76,16 @@ def service() -> Generator[AnalysisProcess]:
         yield running
 
 
-@pytest.fixture(scope="module", params=["sqlite"])
+@pytest.fixture(scope="module", params=["sqlite", "files", "postgres"])
 def crowd(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, service: AnalysisProcess
 ) -> Generator[Crowd]:
-    store = f"{request.param}:{tmp_path_factory.mktemp('restart') / 'store'}"
     with ExitStack() as stack:
+        if request.param == "postgres":
+            server = shared_server()
+            store = f"postgres:{server.dsn}|{stack.enter_context(server.schema())}"
+        else:
+            store = f"{request.param}:{tmp_path_factory.mktemp('restart') / 'store'}"
         replicas = [stack.enter_context(Replica(store, service, f"r{n}")) for n in range(7)]
         yield Crowd(store, service, replicas)
 
