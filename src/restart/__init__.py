@@ -6,11 +6,13 @@ come from each :class:`RestartSource`: the rules, an analysis service, a functio
 
 from __future__ import annotations
 
+from .codec import read_record
 from .config import RestartConfig, load_restart
 from .configured import configured_sources
 from .coordinator import Entry, RestartCoordinator
 from .http import HttpSource
 from .ports import DecisionStore, InvalidAnswer, RestartSource, SourceUnreachable
+from .printing import render
 from .record import Action, Basis, Decision, Heard, RunRecord, SourceAnswer
 from .rules import Rules
 from .sources import CallableSource, RulesSource
@@ -61,4 +63,6 @@ __all__ = [
     "Verdict",
     "configured_sources",
     "load_restart",
+    "read_record",
+    "render",
 ]
