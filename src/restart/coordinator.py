@@ -56,7 +56,7 @@ class RestartCoordinator:
         async with RestartCoordinator("tickets", store, sources=[...]) as coordinator:
             entry = await coordinator.enter()
             ...
-            coordinator.failed(Failure(Cause("crash"), committed=1200))
+            coordinator.failed(Failure(Cause("crash"), progress=1200))
             await recover()                             # meanwhile the sources analyse
             decision = await coordinator.decision()
 

@@ -121,7 +121,9 @@ def test_an_answer_that_contradicts_itself_cannot_be_made(verdict: Verdict, task
 
 def full_record() -> RunRecord:
     """A record with something in every field."""
-    failure = Failure(CRASH, 3, 2, Ledger((FailureCount("a", "bug", 1),), ("a/b",), (Blocked("a/b", "x"),), (POISON,)))
+    failure = Failure(
+        CRASH, 3, 9, 2, Ledger((FailureCount("a", "bug", 1),), ("a/b",), (Blocked("a/b", "x"),), (POISON,))
+    )
     said = SourceAnswer("rules", Heard.IN_TIME, 1, Verdict.QUARANTINE, (POISON,), "ü\n\x1b\tb", 5.5)
     record = RunRecord("tickets", "abc").triggered(Trigger("a#1", 1.5, failure)).led_by("a#1")
     decision = Decision(
@@ -187,7 +189,7 @@ def test_everything_about_a_decision_can_be_printed() -> None:
     ]
     assert render(decided).startswith("run tickets: in cycle 3, 1 without progress before it")
     closed = decided.with_decision(Decision(3, Action.STOP, Basis.ANSWERS, Verdict.STOP))
-    assert render(closed).startswith("run tickets: closed by the decision on cycle 3: stopped")
+    assert render(closed).startswith("run tickets: closed by the decision on cycle 3: told_to_stop")
     assert render(closed.with_end("completed")).startswith("run tickets: finished (completed) in cycle 3")
 
 
@@ -198,7 +200,7 @@ def test_a_record_stays_bounded_however_long_the_run_goes_on() -> None:
     ledger = Ledger(tuple(FailureCount(f"c{n}", "bug", n) for n in range(500)), poison=poison * 9)
     for number in range(1, DECISIONS_KEPT + 20):
         for replica in range(TRIGGERS_KEPT + 9):
-            failure = Failure(Cause("crash", "x", "y" * 9999), number, 1, ledger).bounded()
+            failure = Failure(Cause("crash", "x", "y" * 9999), number, number, 1, ledger).bounded()
             record = record.triggered(Trigger(f"replica {replica}", 1.0, failure))
         said = SourceAnswer("s", Heard.IN_TIME, number, Verdict.QUARANTINE, poison, "z" * 500)
         triggers = tuple(one.brief() for one in record.triggers)
