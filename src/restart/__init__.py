@@ -11,11 +11,13 @@ from .config import RestartConfig, load_restart
 from .configured import configured_sources
 from .coordinator import Entry, RestartCoordinator
 from .http import HttpSource
+from .lives import LifeEnd, Supervised
 from .ports import DecisionStore, InvalidAnswer, RestartSource, SourceUnreachable
 from .printing import render
 from .record import Action, Basis, Decision, Heard, RunRecord, SourceAnswer
 from .rules import Rules
 from .sources import CallableSource, RulesSource
+from .supervisor import Life, Supervisor
 from .values import (
     Aggregation,
     Answer,
@@ -50,6 +52,8 @@ __all__ = [
     "InvalidAnswer",
     "LateVerdict",
     "Ledger",
+    "Life",
+    "LifeEnd",
     "PastCycle",
     "RestartConfig",
     "RestartCoordinator",
@@ -59,6 +63,8 @@ __all__ = [
     "RunRecord",
     "SourceAnswer",
     "SourceUnreachable",
+    "Supervised",
+    "Supervisor",
     "TaskId",
     "Verdict",
     "configured_sources",
