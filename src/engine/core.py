@@ -61,6 +61,7 @@ class RunCore:
         finish_siblings: bool,
         group_size: int,
         patience_s: float,
+        set_aside: frozenset[Task] = frozenset(),
     ) -> None:
         self.plans = plans
         self.salvage = salvage
@@ -72,6 +73,7 @@ class RunCore:
         self._outcomes = Outcomes(open_rows, records.wall_clock, self.effects)
         self.ledger = self._outcomes.ledger
         self.stopped = self._outcomes.stopped
+        self.set_aside = set_aside
         self.tally = self.open.tally
         self.rows = self.open.rows
         self.finished = self.open.finished
@@ -186,16 +188,17 @@ class RunCore:
         self.salvage.sent(plan.lane, now, task not in self._again, task)
 
     def refused(self, task: Task, now: float) -> bool:
-        """Whether ``task`` may not start: its lane was given up, or its column was stopped and it has failed then."""
+        """Whether ``task`` may not start: its lane was given up; or it fails, set aside or of a stopped column."""
         if self.plans[task.column].lane in self._emptying:
             self.give_up(task)
             return True
-        why = self.stopped.get(task.column)
+        kind, why = FailureKind.COLUMN_STOPPED, self.stopped.get(task.column)
+        if task in self.set_aside:
+            kind, why = FailureKind.SET_ASIDE, "set aside before the run began, so it was not tried"
         if why is None:
             return False
         self.cancelled(task, now)
-        fail = Fail(FailureKind.COLUMN_STOPPED, why, 0, None, FailureKind.COLUMN_STOPPED)
-        self._end_badly(task, fail, Usage(), None)
+        self._end_badly(task, Fail(kind, why, 0, None, kind), Usage(), None)
         return True
 
     # Time

@@ -30,7 +30,7 @@ from .loop import RunLoop
 from .meter import Meter
 from .open_rows import OpenRows
 from .options import RunKeywords, RunOptions
-from .plan import plan_columns
+from .plan import plan_columns, set_aside_tasks
 from .records import Records
 from .requests import Outside, Requester, Sender, requester
 from .resuming import open_run
@@ -158,7 +158,7 @@ class Engine:
         settings = RunOptions.of(options)
         name = self._free_name(run or pipeline.name)
         source = RowSource(rows, row_id=row_id, argument=argument)
-        graph = self._prepare(pipeline, source)
+        graph = self._prepare(pipeline, source, settings)
         handle, notices = await open_run(self.store, name, pipeline.columns, settings.on_change)
         begin_with(self.admission, handle.learned, self._wall_clock())
         loop = self._loop(name, pipeline, graph, source, handle, settings, notices)
@@ -194,7 +194,7 @@ class Engine:
         settings = RunOptions.of(options)
         name = self._free_name(run or pipeline.name)
         store = check_shareable(self.store, rows, retry_failed=settings.retry_failed)
-        graph = self._prepare(pipeline, RowSource(rows, row_id=row_id, argument=argument))
+        graph = self._prepare(pipeline, RowSource(rows, row_id=row_id, argument=argument), settings)
         group_rows = -(-GROUP_ROWS // settings.group_size) * settings.group_size
         shared, notices = await join_run(store, name, pipeline.columns, settings.on_change, group_rows=group_rows)
         begin_with(self.admission, shared.learned, self._wall_clock())
@@ -241,11 +241,13 @@ class Engine:
             raise ConfigError(f"a run named {name!r} is going on in this engine: give this one another name")
         return name
 
-    def _prepare(self, pipeline: Pipeline, source: RowSource) -> Graph:
+    def _prepare(self, pipeline: Pipeline, source: RowSource, settings: RunOptions) -> Graph:
         """Check that the pipeline can run over these rows, and that its models are known."""
         graph = pipeline.compile(source.first_fields)
         source.require(graph.input_fields, {c.spec.name: c.spec.required() for c in pipeline.columns})
-        for plan in plan_columns(pipeline, graph):
+        plans = plan_columns(pipeline, graph)
+        set_aside_tasks(settings.set_aside, plans)
+        for plan in plans:
             if plan.resource is not None:
                 self.admission.register(plan.resource)
         return graph
@@ -277,6 +279,7 @@ class Engine:
             finish_siblings=settings.finish_siblings,
             group_size=settings.group_size,
             patience_s=settings.patience,
+            set_aside=set_aside_tasks(settings.set_aside, plans),
         )
         intake = Intake(source, core, handle, self.admission, settings, wall_clock=self._wall_clock)
         return RunLoop(

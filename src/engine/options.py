@@ -10,7 +10,7 @@ from ..errors import ConfigError
 from .changes import OnChange
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 __all__ = ["OnFailure", "RunKeywords", "RunOptions"]
 
@@ -31,7 +31,8 @@ class RunOptions:
 
     When a run is resumed, ``on_change`` says what becomes of columns that have changed since: see
     :data:`~headgate.engine.changes.OnChange`. With ``retry_failed`` the cells that failed are tried again, and with
-    them those that were skipped on their account; what is done stays.
+    them those that were skipped on their account; what is done stays. The cells in ``set_aside``, each a row from 0 and
+    a column, are not tried: they fail as ``set_aside``, unless they are done.
     """
 
     patience: float = 3600.0
@@ -51,6 +52,7 @@ class RunOptions:
     max_workers: int = 2048
     local_workers: int = 64
     thread_workers: int = 32
+    set_aside: Collection[tuple[int, str]] = ()
 
     def __post_init__(self) -> None:
         for name in ("patience", "deadline", "stall_timeout", "grace"):
@@ -106,3 +108,4 @@ class RunKeywords(TypedDict, total=False):
     max_workers: int
     local_workers: int
     thread_workers: int
+    set_aside: Collection[tuple[int, str]]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import ConfigError
 from ..scheduler.graph import Graph, Scope
+from ..scheduler.tasks import Task
 from .conditions import INPUT
 from .values import ColumnPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from .pipeline import Column, Pipeline
 
-__all__ = ["LOCAL", "lanes_on_the_way", "lanes_to_do_without", "plan_columns"]
+__all__ = ["LOCAL", "lanes_on_the_way", "lanes_to_do_without", "plan_columns", "set_aside_tasks"]
 
 LOCAL = "local:"
 """What the lane of a column without a model begins with."""
@@ -22,6 +24,20 @@ LOCAL = "local:"
 def plan_columns(pipeline: Pipeline, graph: Graph) -> tuple[ColumnPlan, ...]:
     """One plan per column, in the order of the graph's indexes."""
     return tuple(_plan(index, column, graph) for index, column in enumerate(pipeline.columns))
+
+
+def set_aside_tasks(cells: Collection[tuple[int, str]], plans: Sequence[ColumnPlan]) -> frozenset[Task]:
+    """The tasks of ``cells``, each a row and a column. Raises ConfigError for one that cannot be set aside."""
+    by_name = {plan.name: plan for plan in plans}
+    tasks: set[Task] = set()
+    for row, column in cells:
+        plan = by_name.get(column)
+        if plan is None:
+            raise ConfigError(f"set_aside: there is no column {column!r} (columns: {', '.join(by_name)})")
+        if plan.group:
+            raise ConfigError(f"set_aside: column {column!r} works on row groups; only single cells can be set aside")
+        tasks.add(Task(plan.index, row))
+    return frozenset(tasks)
 
 
 def lanes_on_the_way(plans: Sequence[ColumnPlan]) -> tuple[frozenset[str], ...]:

@@ -50,9 +50,9 @@ class Starts:
         """Run a task, with its lease if it has a model."""
 
     def refused(self, task: Task, now: float) -> bool:
-        """Whether ``task`` may not start: its column was stopped, or cannot say how many tokens it needs."""
+        """Whether ``task`` may not start: it is set aside, or its column stopped or without an estimate."""
         core = self._core
-        if (core.stopped or core.unfinished) and core.refused(task, now):
+        if (core.stopped or core.unfinished or core.set_aside) and core.refused(task, now):
             self._requests.forget(task)
             return True
         if self._estimated and task.column in self._estimated:

@@ -6,14 +6,18 @@ come from each :class:`RestartSource`: the rules, an analysis service, a functio
 
 from __future__ import annotations
 
+from .codec import read_record
 from .config import RestartConfig, load_restart
 from .configured import configured_sources
 from .coordinator import Entry, RestartCoordinator
 from .http import HttpSource
+from .lives import LifeEnd, Supervised
 from .ports import DecisionStore, InvalidAnswer, RestartSource, SourceUnreachable
+from .printing import render
 from .record import Action, Basis, Decision, Heard, RunRecord, SourceAnswer
 from .rules import Rules
 from .sources import CallableSource, RulesSource
+from .supervisor import Life, Supervisor
 from .values import (
     Aggregation,
     Answer,
@@ -48,6 +52,8 @@ __all__ = [
     "InvalidAnswer",
     "LateVerdict",
     "Ledger",
+    "Life",
+    "LifeEnd",
     "PastCycle",
     "RestartConfig",
     "RestartCoordinator",
@@ -57,8 +63,12 @@ __all__ = [
     "RunRecord",
     "SourceAnswer",
     "SourceUnreachable",
+    "Supervised",
+    "Supervisor",
     "TaskId",
     "Verdict",
     "configured_sources",
     "load_restart",
+    "read_record",
+    "render",
 ]

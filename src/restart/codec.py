@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import ResultCorrupt, SchemaMismatch
 from .record import RunRecord
 
-__all__ = ["decode", "encode", "register_of"]
+if TYPE_CHECKING:
+    from .ports import DecisionStore
+
+__all__ = ["decode", "encode", "read_record", "register_of"]
 
 _FORMAT: Final = 1
 _RECORDS: Final = TypeAdapter(RunRecord)
@@ -39,3 +42,9 @@ def decode(data: bytes) -> RunRecord:
         return _RECORDS.validate_python(record)
     except (ValueError, TypeError, KeyError, ValidationError) as error:
         raise ResultCorrupt(f"the restart record cannot be read: {error}") from error
+
+
+async def read_record(store: DecisionStore, run: str) -> RunRecord | None:
+    """All that is on record about the restarts of ``run``; None if it never had any. Raises StoreError."""
+    version, data = await store.read_register(register_of(run))
+    return decode(data) if version else None

@@ -56,7 +56,7 @@ class RestartCoordinator:
         async with RestartCoordinator("tickets", store, sources=[...]) as coordinator:
             entry = await coordinator.enter()
             ...
-            coordinator.failed(Failure(Cause("crash"), committed=1200))
+            coordinator.failed(Failure(Cause("crash"), progress=1200))
             await recover()                             # meanwhile the sources analyse
             decision = await coordinator.decision()
 
@@ -82,7 +82,7 @@ class RestartCoordinator:
         if len(self._sources) < len(sources):
             names = sorted(source.name for source in sources)
             raise ConfigError(f"two restart sources have one name: {', '.join(names)}; give each its own")
-        self._config = config or RestartConfig()
+        self.config = config or RestartConfig()
         self._replica = f"{replica or f'{socket.gethostname()}:{os.getpid()}'}#{lineage()[:8]}"
         self._clock = clock
         self._lineage = lineage
@@ -96,7 +96,7 @@ class RestartCoordinator:
             self.run,
             self._replica,
             [SourceFacts(source.name, source.elsewhere) for source in self._sources.values()],
-            self._config.core_options(),
+            self.config.core_options(),
             lineage=self._lineage(),
             wall_s=self._clock() - anyio.current_time(),
         )
@@ -189,12 +189,12 @@ class RestartCoordinator:
 
     async def _call(self, core: CoordinatorCore, effect: Look | Swap) -> None:
         try:
-            with anyio.fail_after(self._config.lease):
+            with anyio.fail_after(self.config.lease):
                 await self._do(core, effect)
             self._error = None
         except (StoreError, TimeoutError) as error:
             core.store_failed(anyio.current_time())
-            self._error = error if isinstance(error, StoreError) else _unavailable(self._config.lease)
+            self._error = error if isinstance(error, StoreError) else _unavailable(self.config.lease)
             _LOG.warning("restart_store_failed", run=self.run, error=str(self._error))
         self._wakeup.set()
 
@@ -208,10 +208,10 @@ class RestartCoordinator:
             core.seen(version, decode(data) if version else None, anyio.current_time())
 
     async def _start(self, source: RestartSource, cycle: Cycle) -> None:
-        await asking.start(source, cycle, timeout_s=self._config.timeout)
+        await asking.start(source, cycle, timeout_s=self.config.timeout)
 
     async def _ask(self, core: CoordinatorCore, ask: Ask) -> None:
-        config = self._config
+        config = self.config
         timeout_s = config.timeout + config.late_window
         try:
             answer = await asking.read(self._sources[ask.source], ask.cycle, every_s=config.poll, timeout_s=timeout_s)
@@ -236,13 +236,13 @@ class RestartCoordinator:
 
     async def _until(self, is_so: Callable[[], bool]) -> None:
         """Wait for what the store has to tell. Raises its error if it never will, or does not for too long."""
-        with anyio.move_on_after(self._config.recovery_timeout):
+        with anyio.move_on_after(self.config.recovery_timeout):
             while not is_so():
                 if self._error is not None and not self._error.retryable:
                     raise self._error
                 await self._news()
             return
-        raise self._error or _unavailable(self._config.recovery_timeout)
+        raise self._error or _unavailable(self.config.recovery_timeout)
 
     def _notify(self) -> None:
         self._changed.set()

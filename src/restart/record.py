@@ -43,7 +43,7 @@ class Action(StrEnum):
     RESTART = "restart"
     QUARANTINE = "quarantine"
     """Set the tasks of the decision aside, then restart."""
-    STOP = "stopped"
+    STOP = "told_to_stop"
     EXHAUSTED = "budget_exhausted"
     """No more restarts without progress: not a verdict of anybody."""
     FINISHED = "finished"
@@ -197,8 +197,8 @@ class RunRecord:
 
     def progress(self, failure: Failure) -> int:
         """How many outcomes were committed in the open cycle, as far as anybody knows."""
-        known = [trigger.failure.committed for trigger in self.triggers]
-        return max(0, max([failure.committed, *known]) - self.committed)
+        known = [trigger.failure for trigger in self.triggers] or [failure]
+        return max(sum(one.progress for one in known), max(one.committed for one in known) - self.committed, 0)
 
     def cycle_of(self, failure: Failure) -> Cycle:
         """The open cycle as sources are told of it."""
@@ -239,7 +239,7 @@ class RunRecord:
             self,
             cycle=self.cycle + 1 if goes_on else self.cycle,
             closed=not goes_on,
-            committed=self.committed + decision.progress,
+            committed=max([self.committed, *(trigger.failure.committed for trigger in self.triggers)]),
             fruitless=decision.fruitless,
             lease=None,
             triggers=(),

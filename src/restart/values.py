@@ -130,9 +130,14 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What one replica saw. ``committed`` counts the outcomes of the run that are on record, of all replicas."""
+    """What one replica saw.
+
+    ``progress`` counts the outcomes that it committed in this life itself, ``committed`` all that are on record, of all
+    replicas and lives, as far as it knows: either shows that the cycle was not in vain.
+    """
 
     cause: Cause
+    progress: int = 0
     committed: int = 0
     epoch: int = 0
     ledger: Ledger = Ledger()

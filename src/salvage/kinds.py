@@ -50,6 +50,8 @@ class FailureKind(StrEnum):
     """Decided, never classified: it kept failing while others on the same lane succeeded."""
     COLUMN_STOPPED = "column_stopped"
     """Decided, never classified: nearly every row of its column failed, so the rest was not tried."""
+    SET_ASIDE = "set_aside"
+    """Decided, never classified: somebody said before the run began that it is not to be tried."""
 
 
 class Action(StrEnum):
@@ -104,6 +106,7 @@ TABLE: Final[Mapping[FailureKind, Rule]] = MappingProxyType(
         FailureKind.BUG: Rule(Action.FAIL, Outcome.UNEXPECTED, consumes_attempt=True),
         FailureKind.POISONED: Rule(Action.FAIL, Outcome.PROVIDER_ERROR, consumes_attempt=True),
         FailureKind.COLUMN_STOPPED: Rule(Action.FAIL, Outcome.CANCELLED),
+        FailureKind.SET_ASIDE: Rule(Action.FAIL, Outcome.CANCELLED),
     }
 )
 """One rule for every kind."""

@@ -109,8 +109,7 @@ class FileStore:
     async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`. Runs beside all else, in a thread of its own."""
         rules.check_sweep(keep_s, statuses, spare, self._retention_s)
-        if self._closed:
-            raise rules.closed(str(self._root))
+        self._check_open()
 
         def work() -> Swept:
             logs = RunLogs(self._disk, self._root, self.durability, self._clock)
@@ -121,10 +120,24 @@ class FileStore:
 
         return await to_thread.run_sync(work)
 
+    async def read_register(self, name: str) -> tuple[int, bytes]:
+        """See :meth:`headgate.restart.ports.DecisionStore.read_register`."""
+        self._check_open()
+        return await to_thread.run_sync(self._logs.registers.read, name)
+
+    async def write_register(self, name: str, data: bytes, *, after: int) -> bool:
+        """See :meth:`headgate.restart.ports.DecisionStore.write_register`."""
+        self._check_open()
+        return await to_thread.run_sync(self._logs.registers.write, name, data, after)
+
     async def aclose(self) -> None:
         """Finish what was handed in, end the thread. What is stored can still be read from this object."""
         self._closed = True
         await self._writer.aclose()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise rules.closed(str(self._root))
 
     def _is_kept(self, run: str) -> bool:
         try:

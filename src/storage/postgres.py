@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from anyio import to_thread
 
 from ..errors import ConfigError
-from . import postgres_reads, postgres_records, rules
+from . import postgres_reads, postgres_records, postgres_registers, rules
 from .ports import NOT_RENEWED, TERMINAL, Durability, Swept
 from .postgres_groups import PostgresSharedRun
 from .postgres_link import Link, where
@@ -143,6 +143,15 @@ class PostgresStore:
         if self._closed:
             raise rules.closed(repr(self))
         return await to_thread.run_sync(self._sweep, self._clock() - keep_s, tuple(statuses), tuple(spare))
+
+    async def read_register(self, name: str) -> tuple[int, bytes]:
+        """See :meth:`headgate.restart.ports.DecisionStore.read_register`."""
+        return await self._writer.call(lambda link, _: link.do(lambda found: postgres_registers.read(found, name)))
+
+    async def write_register(self, name: str, data: bytes, *, after: int) -> bool:
+        """See :meth:`headgate.restart.ports.DecisionStore.write_register`."""
+        write = postgres_registers.RegisterWrite(name, data, after)
+        return await self._writer.call(lambda link, _: link.do(write.act))
 
     async def aclose(self) -> None:
         """Finish what was handed in, close the connections."""

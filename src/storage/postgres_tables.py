@@ -144,7 +144,18 @@ _ONE_DESCRIPTION: Final = (
     "ALTER TABLE opening ADD COLUMN IF NOT EXISTS columns text[]",
 )
 
-STEPS: Final = (_RECORDS, _SHARING, _GENERATIONS, _SPARING, _ONE_DESCRIPTION)
+_REGISTERS: Final = (
+    # The writer is drawn for each write, so that one whose answer was lost finds out whether it was done.
+    """CREATE TABLE register (
+        name bytea PRIMARY KEY,
+        version bigint NOT NULL,
+        writer bytea NOT NULL,
+        checksum bigint NOT NULL,
+        data bytea NOT NULL
+    )""",
+)
+
+STEPS: Final = (_RECORDS, _SHARING, _GENERATIONS, _SPARING, _ONE_DESCRIPTION, _REGISTERS)
 """What each version added to the one before it, the first being empty. A step once published never changes."""
 
 VERSION: Final = len(STEPS)

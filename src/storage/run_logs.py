@@ -29,6 +29,7 @@ from . import generations, rules, sqlite_records, sqlite_sweep
 from .codec import storable
 from .disk import meaning_of
 from .file_entry import Commits, Continued, Dropped, Ended, Opening
+from .file_registers import FileRegisters
 from .payload_files import PayloadFiles
 from .run_index import RunIndex
 from .run_log import RunLog
@@ -79,6 +80,7 @@ class RunLogs:
         self._disk = disk
         self._home = root / f"headgate-{_VERSION}"
         self.payloads = PayloadFiles(disk, self._home / "payloads", below=root.parent)
+        self.registers = FileRegisters(disk, self._home / "registers", below=root.parent)
         self.durability = durability
         self._clock = clock
         self._pack_after = pack_after

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from . import rules
+from .codec import storable
 
 if TYPE_CHECKING:
     import sqlite3
@@ -20,7 +21,7 @@ _REPLACE: Final = """UPDATE register SET version = version + 1, checksum = ?, da
 
 def read(connection: sqlite3.Connection, name: str) -> tuple[int, bytes]:
     """Return the version and the content; 0 and nothing if it was never written. Raises ResultCorrupt."""
-    found = connection.execute(_READ, (name,)).fetchone()
+    found = connection.execute(_READ, (storable(name),)).fetchone()
     if found is None:
         return 0, b""
     version, checksum, data = found
@@ -29,6 +30,7 @@ def read(connection: sqlite3.Connection, name: str) -> tuple[int, bytes]:
 
 def write(connection: sqlite3.Connection, name: str, data: bytes, after: int) -> bool:
     """Replace the content if its version is ``after``."""
+    name = storable(name)
     if after:
         changed = connection.execute(_REPLACE, (crc32(data), data, name, after))
     else:

@@ -38,6 +38,7 @@ async def test_a_store_of_the_version_before_is_brought_up_to_date_by_the_first_
         await store.aclose()
         server.execute(
             f"ALTER TABLE {schema}.run_column DROP COLUMN number; DROP TABLE {schema}.generation; "
+            f"DROP TABLE {schema}.register; "
             f"DROP FUNCTION {schema}.open_run; UPDATE {schema}.headgate_store SET version = 2"
         )
         earlier = "text, text[], text[], double precision, integer"

@@ -163,7 +163,7 @@ async def test_eight_replicas_ask_one_service_and_get_one_analysis(service: Anal
     async with anyio.create_task_group() as replicas:
         for number in range(8):
             replicas.start_soon(life, number)
-    assert actions == {"stopped"}
+    assert actions == {"told_to_stop"}
     triggers = service.account().triggers
     assert len(triggers) == before + 1
     assert sum(count for cycle, count in triggers.items() if cycle.startswith("tickets-")) >= 8

@@ -12,6 +12,7 @@ import pytest
 
 from headgate.restart import Verdict
 from headgate.testing.analysis import AnalysisProcess, AnalysisSpec
+from tests.integration.postgres_server import shared_server
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -75,12 +76,16 @@ def service() -> Generator[AnalysisProcess]:
         yield running
 
 
-@pytest.fixture(scope="module", params=["sqlite"])
+@pytest.fixture(scope="module", params=["sqlite", "files", "postgres"])
 def crowd(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, service: AnalysisProcess
 ) -> Generator[Crowd]:
-    store = f"{request.param}:{tmp_path_factory.mktemp('restart') / 'store'}"
     with ExitStack() as stack:
+        if request.param == "postgres":
+            server = shared_server()
+            store = f"postgres:{server.dsn}|{stack.enter_context(server.schema())}"
+        else:
+            store = f"{request.param}:{tmp_path_factory.mktemp('restart') / 'store'}"
         replicas = [stack.enter_context(Replica(store, service, f"r{n}")) for n in range(7)]
         yield Crowd(store, service, replicas)
 
@@ -90,7 +95,7 @@ def test_eight_processes_one_analysis_one_decision(crowd: Crowd) -> None:
     with Replica(crowd.store, crowd.service, "eighth") as eighth:
         told = crowd.fail_with(eighth, "calm", dies=False)
         assert tuple(eighth.says()) in told
-    assert [one[:4] for one in told] == [("told", "1", "stopped", "answers")]
+    assert [one[:4] for one in told] == [("told", "1", "told_to_stop", "answers")]
     assert sum(cycle.startswith("calm-") for cycle in crowd.service.account().triggers) == 1
 
 
@@ -100,8 +105,8 @@ def test_a_replica_killed_at_any_step_changes_nothing(crowd: Crowd, step: str) -
     run = f"killed at {step}"
     with Replica(crowd.store, crowd.service, "victim", step) as victim:
         told = crowd.fail_with(victim, run, dies=True)
-    assert [one[:4] for one in told] == [("told", "1", "stopped", "answers")]
+    assert [one[:4] for one in told] == [("told", "1", "told_to_stop", "answers")]
     assert sum(cycle.startswith(f"{run}-") for cycle in crowd.service.account().triggers) == 1
     with Replica(crowd.store, crowd.service, "late") as late:
         late.hears(run)
-        assert late.says() == ["entered", "1", "stopped"]
+        assert late.says() == ["entered", "1", "told_to_stop"]

@@ -101,7 +101,7 @@ class World:
         core = replica.core
         if replica.paused or core.cycle is None or core.closing or core.record.finished:
             return False
-        core.failed(Failure(Cause(kind), self.committed), self.now)
+        core.failed(Failure(Cause(kind), committed=self.committed), self.now)
         return True
 
     def leave(self, replica: Replica) -> None:

@@ -459,8 +459,8 @@ def test_a_late_verdict_is_evidence_for_the_next_cycle(backend: Backend) -> None
     play(backend, body)
 
 
-@pytest.mark.parametrize("progress", [0, 1])
-def test_a_crash_loop_ends_only_if_nothing_is_gained(backend: Backend, progress: int) -> None:
+@pytest.mark.parametrize("gained", ["nothing", "progress", "committed"])
+def test_a_crash_loop_ends_only_if_nothing_is_gained(backend: Backend, gained: str) -> None:
     """Its own status, not a STOP; and it is counted by the record, not by this process."""
 
     async def body() -> None:
@@ -470,11 +470,14 @@ def test_a_crash_loop_ends_only_if_nothing_is_gained(backend: Backend, progress:
             async with coordinator(store, [], config) as replica:
                 entry = await replica.enter()
                 assert entry.cycle == lives
-                action = (await one_failure(replica, Failure(Cause("crash"), committed=lives * progress))).action
+                failure = Failure(
+                    Cause("crash"), progress=gained == "progress", committed=lives * (gained == "committed")
+                )
+                action = (await one_failure(replica, failure)).action
             actions.append(action)
             if not action.goes_on:
                 break
-        expected = [Action.RESTART] * 20 if progress else [*[Action.RESTART] * 4, Action.EXHAUSTED]
+        expected = [Action.RESTART] * 20 if gained != "nothing" else [*[Action.RESTART] * 4, Action.EXHAUSTED]
         assert actions == expected
 
     play(backend, body)

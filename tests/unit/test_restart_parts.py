@@ -26,11 +26,14 @@ from headgate.restart import (
     SourceAnswer,
     TaskId,
     Verdict,
+    read_record,
+    render,
 )
 from headgate.restart.asking import NoAnswer, read
-from headgate.restart.codec import decode, encode
+from headgate.restart.codec import decode, encode, register_of
 from headgate.restart.record import DECISIONS_KEPT, LATE_KEPT, TRIGGERS_KEPT, RunRecord, Trigger
 from headgate.restart.rules import judge_by_rules
+from headgate.storage import MemoryStore
 
 CRASH = Cause("crash", "summary")
 POISON = TaskId(3, "summary")
@@ -118,8 +121,10 @@ def test_an_answer_that_contradicts_itself_cannot_be_made(verdict: Verdict, task
 
 def full_record() -> RunRecord:
     """A record with something in every field."""
-    failure = Failure(CRASH, 3, 2, Ledger((FailureCount("a", "bug", 1),), ("a/b",), (Blocked("a/b", "x"),), (POISON,)))
-    said = SourceAnswer("rules", Heard.IN_TIME, 1, Verdict.QUARANTINE, (POISON,), "ü\n", 5.5)
+    failure = Failure(
+        CRASH, 3, 9, 2, Ledger((FailureCount("a", "bug", 1),), ("a/b",), (Blocked("a/b", "x"),), (POISON,))
+    )
+    said = SourceAnswer("rules", Heard.IN_TIME, 1, Verdict.QUARANTINE, (POISON,), "ü\n\x1b\tb", 5.5)
     record = RunRecord("tickets", "abc").triggered(Trigger("a#1", 1.5, failure)).led_by("a#1")
     decision = Decision(
         1, Action.QUARANTINE, Basis.ANSWERS, Verdict.QUARANTINE, (POISON,), False, "a#1", 2.5, CRASH, 3, 0, (said,)
@@ -135,6 +140,13 @@ def test_a_record_is_read_as_it_was_written() -> None:
         assert decode(encode(record)) == record
 
 
+async def test_a_record_can_be_read_by_who_takes_no_part() -> None:
+    store = MemoryStore()
+    assert await read_record(store, "tickets") is None
+    await store.write_register(register_of("tickets"), encode(full_record()), after=0)
+    assert await read_record(store, "tickets") == full_record()
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b'{"format":1,"record":{}}', b'{"format":1,"record":7}'])
 def test_bytes_that_are_no_record_are_corrupt(data: bytes) -> None:
     with pytest.raises(ResultCorrupt, match="cannot be read"):
@@ -146,6 +158,41 @@ def test_a_record_of_another_format_is_named() -> None:
         decode(encode(RunRecord("tickets", "abc")).replace(b'"format":1', b'"format":2'))
 
 
+def test_everything_about_a_decision_can_be_printed() -> None:
+    """Who triggered when, who said what, on what basis, what would have been, what came late."""
+    record = full_record()
+    assert render(record).splitlines() == [
+        "run tickets: in cycle 2",
+        "cycle 1: quarantine, on the basis of answers",
+        "  ended by crash in summary",
+        "  progress: 3 outcomes",
+        "  triggered by a#1 at 1970-01-01 00:00:01.500",
+        "  rules: quarantine 1 tasks, at 1970-01-01 00:00:05.500: ü b",
+        "  decided by a#1 at 1970-01-01 00:00:02.500",
+        "  late: slow: stop at 1970-01-01 00:00:09.000, evidence for cycle 2: late",
+        "cycle 2: has failed, and is being decided",
+        "  triggered by b#2 at 1970-01-01 00:00:02.000",
+        "  led by b#2",
+        "set aside: row 3 of summary",
+    ]
+    answers = (
+        SourceAnswer("slow", Heard.LATE, 1, Verdict.STOP, at=9.0),
+        SourceAnswer("gone", Heard.UNREACHABLE, 2, reason="connection refused"),
+    )
+    decision = Decision(2, Action.RESTART, Basis.EVIDENCE, Verdict.STOP, dry_run=True, fruitless=1, answers=answers)
+    decided = record.with_decision(decision)
+    assert render(decided).splitlines()[8:12] == [
+        "cycle 2: restart (dry run: would be stop), on the basis of evidence",
+        "  progress: 0 outcomes, 1 cycles without",
+        "  slow: stop, said late of cycle 1, at 1970-01-01 00:00:09.000",
+        "  gone: unreachable: connection refused",
+    ]
+    assert render(decided).startswith("run tickets: in cycle 3, 1 without progress before it")
+    closed = decided.with_decision(Decision(3, Action.STOP, Basis.ANSWERS, Verdict.STOP))
+    assert render(closed).startswith("run tickets: closed by the decision on cycle 3: told_to_stop")
+    assert render(closed.with_end("completed")).startswith("run tickets: finished (completed) in cycle 3")
+
+
 def test_a_record_stays_bounded_however_long_the_run_goes_on() -> None:
     """As large as a record can get, it fits into a register with room to spare."""
     record = RunRecord("tickets", "abc")
@@ -153,7 +200,7 @@ def test_a_record_stays_bounded_however_long_the_run_goes_on() -> None:
     ledger = Ledger(tuple(FailureCount(f"c{n}", "bug", n) for n in range(500)), poison=poison * 9)
     for number in range(1, DECISIONS_KEPT + 20):
         for replica in range(TRIGGERS_KEPT + 9):
-            failure = Failure(Cause("crash", "x", "y" * 9999), number, 1, ledger).bounded()
+            failure = Failure(Cause("crash", "x", "y" * 9999), number, number, 1, ledger).bounded()
             record = record.triggered(Trigger(f"replica {replica}", 1.0, failure))
         said = SourceAnswer("s", Heard.IN_TIME, number, Verdict.QUARANTINE, poison, "z" * 500)
         triggers = tuple(one.brief() for one in record.triggers)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RegisterSuite"]
 
-NAMES = ("restart/tickets", "restart/Tickets", "ü/ x")
+NAMES = ("restart/tickets", "restart/Tickets", "ü/ x\0\ud800")
 
 
 def registers(store: RunStore) -> DecisionStore:

@@ -1,0 +1,157 @@
+"""Lives of a run, one after another, as long as it is decided that there is another one."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, NamedTuple
+
+import anyio
+import structlog
+
+from ..errors import ConfigError, FencedOut, InputError, LedgerMismatch, PipelineError
+from .lives import EXIT_CODES, LifeEnd, Supervised, pause_s
+from .values import Cause, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ..values import Rng
+    from .coordinator import Entry, RestartCoordinator
+    from .record import Decision
+
+__all__ = ["Life", "Supervisor"]
+
+_LOG = structlog.get_logger("headgate")
+
+_FINAL = (ConfigError, PipelineError, InputError, FencedOut, LedgerMismatch)
+"""What no restart cures: the program is wrong, somebody else has the run, or headgate has a fault."""
+
+
+class Life(NamedTuple):
+    """What a life is begun with. Once ``stopping`` is set the run is closed, and the life is to end soon."""
+
+    entry: Entry
+    stopping: anyio.Event
+
+
+class Supervisor:
+    """Runs ``live`` again and again, as long as the replicas decide so.
+
+    ``live`` is one life of the run, from its opening to its end; what it raises is a cause like any other, unless no
+    restart cures it. ``recover`` is what has to be done after a failure: it goes on while the sources analyse, for
+    ``recovery_timeout`` at most. A life that is told to end has ``grace_s`` seconds, and is then cancelled. ``rng``
+    spreads the pauses.
+    """
+
+    def __init__(
+        self,
+        coordinator: RestartCoordinator,
+        live: Callable[[Life], Awaitable[LifeEnd]],
+        *,
+        recover: Callable[[], Awaitable[None]] | None = None,
+        grace_s: float = 10.0,
+        rng: Rng | None = None,
+    ) -> None:
+        self._coordinator = coordinator
+        self._live = live
+        self._recover = recover
+        self._grace_s = grace_s
+        self._rng = rng or random.Random()
+
+    async def run(self, *, reopen: bool = False) -> Supervised:
+        """Return when the run has finished, was stopped by its user, or is closed by a decision.
+
+        A run that is closed already stays so unless it is told to ``reopen`` it. Raises StoreError if the place where
+        decisions are kept does not answer, and whatever no restart cures.
+        """
+        lives = 0
+        while True:
+            entry = await self._coordinator.enter(reopen=reopen and not lives)
+            if entry.closed is not None:
+                return _told(entry.closed, lives, None)
+            lives += 1
+            end, told = await self._one_life(entry)
+            if end is not None and end.cause is None:
+                if end.finished:
+                    await self._coordinator.finished(end.status)
+                if end.finished or told is None:
+                    return Supervised(end.status, end.exit_code, lives, None, end)
+            if told is not None:
+                return _told(told, lives, end)
+            assert end is not None, "a life that nobody told to end has an end of its own"
+            decision = await self._after(end)
+            if not decision.action.goes_on:
+                return _told(decision, lives, end)
+
+    async def _one_life(self, entry: Entry) -> tuple[LifeEnd | None, Decision | None]:
+        """How the life ended, unless it was cancelled, and the decision that told it to, if one did."""
+        end: LifeEnd | None = None
+        told: Decision | None = None
+        final: Exception | None = None
+        life = Life(entry, anyio.Event())
+        async with anyio.create_task_group() as tasks:
+
+            async def watch() -> None:
+                nonlocal told
+                told = await self._coordinator.told_to_stop()
+                _LOG.info("restart_told_to_stop", run=self._coordinator.run, cycle=told.cycle, action=told.action.value)
+                life.stopping.set()
+                await anyio.sleep(self._grace_s)
+                scope.cancel()
+
+            tasks.start_soon(watch)
+            with anyio.CancelScope() as scope:
+                try:
+                    end = await self._end_of(life)
+                except _FINAL as error:
+                    final = error  # raised outside of the group, so that it comes as it is
+            tasks.cancel_scope.cancel()
+        if final is not None:
+            raise final
+        return end, told
+
+    async def _end_of(self, life: Life) -> LifeEnd:
+        try:
+            return await self._live(life)
+        except _FINAL:
+            raise
+        except Exception as error:
+            _LOG.exception("restart_life_crashed", run=self._coordinator.run, cycle=life.entry.cycle)
+            return LifeEnd("crashed", 1, Cause(type(error).__name__, message=str(error)), finished=False)
+
+    async def _after(self, end: LifeEnd) -> Decision:
+        """Let it be decided while this replica recovers, and wait until it is time for the next life."""
+        assert end.cause is not None
+        config = self._coordinator.config
+        ended_at = anyio.current_time()
+        self._coordinator.failed(Failure(end.cause, end.progress, epoch=end.epoch, ledger=end.ledger))
+        decision: Decision | None = None
+        async with anyio.create_task_group() as tasks:
+            if self._recover is not None:
+                tasks.start_soon(self._recover_from, self._recover)
+            decision = await self._coordinator.decision()
+        assert decision is not None, "the group passes on no errors of its own"
+        pause = pause_s(decision.fruitless, config.first_pause, config.longest_pause, self._rng)
+        _LOG.info(
+            "restart_decided",
+            run=self._coordinator.run,
+            cycle=decision.cycle,
+            action=decision.action.value,
+            basis=decision.basis.value,
+            pause_s=round(pause, 3) if decision.action.goes_on else None,
+        )
+        if decision.action.goes_on:
+            await anyio.sleep_until(ended_at + pause)
+        return decision
+
+    async def _recover_from(self, recover: Callable[[], Awaitable[None]]) -> None:
+        try:
+            with anyio.fail_after(self._coordinator.config.recovery_timeout):
+                await recover()
+        except Exception:
+            # The next life finds out what is missing; that the others wait for it helps nobody.
+            _LOG.exception("restart_recovery_failed", run=self._coordinator.run)
+
+
+def _told(decision: Decision, lives: int, end: LifeEnd | None) -> Supervised:
+    return Supervised(decision.action.value, EXIT_CODES[decision.action], lives, decision, end)

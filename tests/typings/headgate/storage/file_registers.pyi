@@ -1,0 +1,1 @@
+from src.storage.file_registers import *

@@ -1,0 +1,1 @@
+from src.storage.postgres_registers import *
