@@ -114,6 +114,7 @@ SHELLS = {
     "engine/sharing.py": "joins runs, is awaited",
     "engine/signatures.py": "builds pydantic validators",
     "engine/statistics.py": "asks the controller for its numbers",
+    "engine/supervised.py": "runs engines, one after another",
     "engine/starts.py": "calls the user's estimates, starts jobs",
     "engine/summary.py": "renders numbers that shells collected",
     "engine/turnstile.py": "waits for the next turn of the loop",
