@@ -206,8 +206,8 @@ def test_a_wait_between_lives_can_be_stopped() -> None:
                 world.pipeline, ROWS, store=world.full_store(), started=stoppable.append,
                 restart={"first_pause": 200.0, "longest_pause": 200.0},
             )  # fmt: skip
-        assert (ended.status, ended.exit_code) == ("stopped", 130)
-        assert anyio.current_time() < 60.0
+            assert (ended.status, ended.exit_code) == ("stopped", 130)
+            assert anyio.current_time() < 60.0
 
     play(body)
 
@@ -226,13 +226,14 @@ class NoRegisters(MemoryStore):
 def test_what_cannot_be_supervised_is_said() -> None:
     async def body() -> None:
         world = World()
-        for rows, options, error in (
+        wrong: tuple[tuple[Any, dict[str, Any], type[Exception]], ...] = (
             (generator(), {"store": world.store}, ConfigError),
             (ROWS, {}, ConfigError),
             (ROWS, {"store": NoRegisters()}, StoreUnsupported),
             (ROWS, {"store": world.store, "restart": {"budgett": 1}}, ConfigError),
             ([{"m": 1}], {"store": world.store}, PipelineError),
-        ):
+        )
+        for rows, options, error in wrong:
             with pytest.raises(error):
                 await headgate.asupervise(world.pipeline, rows, **options)
         assert not world.calls
