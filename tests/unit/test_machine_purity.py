@@ -134,6 +134,7 @@ SHELLS = {
     "restart/configured.py": "makes clients",
     "restart/coordinator.py": "owns the tasks of a decision, reads the clock",
     "restart/http.py": "talks to services",
+    "restart/mcp.py": "talks to servers",
     "restart/sources.py": "calls the user's functions",
     "restart/supervisor.py": "owns the tasks of a life",
     "storage/bounded_disk.py": "works on files",
