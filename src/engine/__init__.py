@@ -15,6 +15,7 @@ from .report import ColumnReport, ResourceReport, RunReport, RunStatus
 from .requests import ActiveLease, current_lease, request
 from .runs import Run
 from .statistics import ResourceStatistics, RunStatistics
+from .supervised import SupervisedRun, asupervise, supervise
 from .values import FinishedRow
 
 __all__ = [
@@ -34,11 +35,14 @@ __all__ = [
     "RunStatistics",
     "RunStatus",
     "StoreSource",
+    "SupervisedRun",
     "amap",
     "aplan",
     "arun",
+    "asupervise",
     "current_lease",
     "map",
     "request",
     "run",
+    "supervise",
 ]

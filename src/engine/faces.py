@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Unpack, cast
+from typing import TYPE_CHECKING, Protocol, TypeVar, Unpack, cast
 
 import anyio
 import anyio.from_thread
@@ -31,7 +31,18 @@ if TYPE_CHECKING:
     from .rows import RowId, Rows
     from .runs import Run
 
-__all__ = ["MapKeywords", "PlanKeywords", "RunFaceKeywords", "amap", "arun", "map", "plan", "run"]
+__all__ = ["MapKeywords", "PlanKeywords", "RunFaceKeywords", "amap", "arun", "block_on", "map", "plan", "run"]
+
+R = TypeVar("R")
+
+
+class Ended(Protocol):
+    """What a face returns: a report."""
+
+    @property
+    def exit_code(self) -> int:
+        """What the program should end with."""
+        ...
 
 
 class RunFaceKeywords(RunKeywords, total=False):
@@ -128,13 +139,13 @@ def run(pipeline: Pipeline, rows: Rows, **options: Unpack[RunFaceKeywords]) -> R
     committed, the report says how to resume, and the program exits with status 130. A second Ctrl-C leaves at once.
     """
     given = cast("dict[str, object]", options)
-    return _block_on(cast("Face", partial(arun, pipeline, rows)), given)
+    return block_on(cast("Face[RunReport]", partial(arun, pipeline, rows)), given)
 
 
 def map(function: Callable[..., object], rows: Rows, **options: Unpack[MapKeywords]) -> RunReport:  # noqa: A001
     """:func:`amap` for code that is not async; Ctrl-C as in :func:`run`."""
     given = cast("dict[str, object]", options)
-    return _block_on(cast("Face", partial(amap, function, rows)), given)
+    return block_on(cast("Face[RunReport]", partial(amap, function, rows)), given)
 
 
 def plan(pipeline: Pipeline, rows: Rows, **options: Unpack[PlanKeywords]) -> RunPlan:
@@ -146,7 +157,8 @@ def plan(pipeline: Pipeline, rows: Rows, **options: Unpack[PlanKeywords]) -> Run
     return anyio.run(face)
 
 
-def _block_on(face: Face, options: dict[str, object]) -> RunReport:
+def block_on(face: Face[R], options: dict[str, object]) -> R:
+    """Await ``face(**options)`` from code that is not async, and end the program if Ctrl-C was pressed."""
     if _loop_is_running():
         # A notebook: its loop has this thread, so the run gets a loop and a thread of its own.
         with anyio.from_thread.start_blocking_portal() as portal:
@@ -156,7 +168,7 @@ def _block_on(face: Face, options: dict[str, object]) -> RunReport:
     report, interrupted = anyio.run(interruptible, face, options)
     if interrupted:
         print(report, file=sys.stderr)  # noqa: T201  (the program ends here, and this is what it has to say)
-        raise SystemExit(report.exit_code)
+        raise SystemExit(cast("Ended", report).exit_code)
     return report
 
 

@@ -6,50 +6,60 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import anyio
-
-from .report import RunReport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from .runs import Run
+__all__ = ["Face", "Stoppable", "interruptible"]
 
-__all__ = ["Face", "interruptible"]
+R = TypeVar("R")
 
-Face = Callable[..., Awaitable[RunReport]]
+Face = Callable[..., Awaitable[R]]
 """Something like :func:`headgate.arun`: it takes ``started`` among its keywords."""
 
 
-async def interruptible(face: Face, options: dict[str, object]) -> tuple[RunReport, bool]:
+class Stoppable(Protocol):
+    """Something that goes on until it is stopped: a run."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        ...
+
+    def stop(self) -> None:
+        """Let it end in good order."""
+        ...
+
+
+async def interruptible(face: Face[R], options: dict[str, object]) -> tuple[R, bool]:
     """Await ``face(**options)``; return its report, and whether Ctrl-C was pressed meanwhile. For the main thread."""
-    runs: list[Run] = []
+    runs: list[Stoppable] = []
     presses: list[int] = []
     also = options.get("started")
 
-    def started(going: Run) -> None:
+    def started(going: Stoppable) -> None:
         runs[:] = [run for run in runs if not run.done]  # of a shared run there is one for each row group
         runs.append(going)
         if callable(also):
             also(going)
 
-    report: RunReport | None = None
+    reports: list[R] = []
     broken: Exception | None = None
     async with _interrupts(runs, presses):
         try:
-            report = await face(**{**options, "started": started})
+            reports.append(await face(**{**options, "started": started}))
         except Exception as error:
             broken = error  # kept from the task group, which would wrap it in a group of one
     if broken is not None:
         raise broken
-    assert report is not None
-    return report, bool(presses)
+    return reports[0], bool(presses)
 
 
 @asynccontextmanager
-async def _interrupts(runs: list[Run], presses: list[int]) -> AsyncGenerator[None]:
+async def _interrupts(runs: list[Stoppable], presses: list[int]) -> AsyncGenerator[None]:
     """While open, the first Ctrl-C stops the runs and the second ends the program."""
 
     async def listen() -> None:

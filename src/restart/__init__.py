@@ -12,6 +12,7 @@ from .configured import configured_sources
 from .coordinator import Entry, RestartCoordinator
 from .http import HttpSource
 from .lives import LifeEnd, Supervised
+from .mcp import McpSource
 from .ports import DecisionStore, InvalidAnswer, RestartSource, SourceUnreachable
 from .printing import render
 from .record import Action, Basis, Decision, Heard, RunRecord, SourceAnswer
@@ -54,6 +55,7 @@ __all__ = [
     "Ledger",
     "Life",
     "LifeEnd",
+    "McpSource",
     "PastCycle",
     "RestartConfig",
     "RestartCoordinator",

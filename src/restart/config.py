@@ -32,6 +32,7 @@ DEPRECATED: Final[Mapping[str, str]] = {
     "endpoint": "service_url",
     "backend": "service_url",
     "urls": "http_urls",
+    "use_mcp": "enable_mcp",
     "decision_timeout": "timeout",
     "max_restarts": "budget",
 }
@@ -47,8 +48,9 @@ def _as_tuple(value: object) -> object:
 class RestartConfig(BaseModel):
     """How a run goes on after a cycle that ended badly. Times in seconds; everything may be left out.
 
-    ``service_url`` is the analysis service, ``http_urls`` are more of them, each with a verdict of its own. ``rules``
-    are judged without asking anybody. ``aggregation`` says whether one STOP is enough, or all sources must say it.
+    ``service_url`` is the analysis service, ``http_urls`` are more of them, each with a verdict of its own;
+    ``enable_mcp`` asks the MCP server at ``mcp_url`` by its tool ``mcp_tool``. ``rules`` are judged without asking
+    anybody. ``aggregation`` says whether one STOP is enough, or all sources must say it.
 
     Verdicts are waited for ``timeout`` at most, a decision ``recovery_timeout``, whatever happens. A leader who does
     not say for ``lease`` that he lives is followed by another; the store is looked at each ``poll`` while something is
@@ -62,6 +64,9 @@ class RestartConfig(BaseModel):
 
     service_url: str | None = None
     http_urls: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    enable_mcp: bool = False
+    mcp_url: str | None = None
+    mcp_tool: str = "restart_verdict"
     rules: bool = True
     aggregation: Annotated[Aggregation, Field(strict=False)] = Aggregation.ANY
     timeout: Seconds = 60.0
@@ -75,7 +80,7 @@ class RestartConfig(BaseModel):
     longest_pause: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
     dry_run: bool = False
 
-    @field_validator("service_url")
+    @field_validator("service_url", "mcp_url")
     @classmethod
     def _is_url(cls, value: str | None) -> str | None:
         return value if value is None else _checked_url(value)
@@ -93,6 +98,10 @@ class RestartConfig(BaseModel):
     def _fits_together(self) -> RestartConfig:
         if self.service_url is not None and self.service_url in self.http_urls:
             raise ValueError(f"http_urls: {self.service_url} is the service_url already: each service has one verdict")
+        if self.enable_mcp and self.mcp_url is None:
+            raise ValueError("enable_mcp: name the server with mcp_url, or leave it out")
+        if self.mcp_url is not None and not self.enable_mcp:
+            raise ValueError("mcp_url: set enable_mcp = true to ask it, or leave it out")
         if self.timeout + 2 * self.lease > self.recovery_timeout:
             raise ValueError(
                 f"timeout {self.timeout:g} and twice the lease {self.lease:g} are more than recovery_timeout "
@@ -181,6 +190,8 @@ def _renamed(plain: Mapping[str, object], place: str) -> dict[str, object]:
 
 
 def _checked_url(url: str) -> str:
+    if url == "mcp":
+        raise ValueError("'mcp' is no address: set enable_mcp = true and mcp_url")
     parts = urlsplit(url)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:

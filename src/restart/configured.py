@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from .http import HttpSource, http_client
+from .mcp import McpSource
 from .sources import RulesSource
 
 if TYPE_CHECKING:
@@ -24,9 +25,11 @@ async def configured_sources(
 ) -> AsyncGenerator[tuple[RestartSource, ...]]:
     """The sources that ``config`` names, for the length of the block; services are asked through ``client``.
 
-    Without one, a client of the extra ``http`` is made. Raises ConfigError if that is not installed.
+    Without one, a client of the extra ``http`` is made. Raises ConfigError if an extra is not installed.
     """
     own: tuple[RestartSource, ...] = (RulesSource(),) if config.rules else ()
+    if config.enable_mcp:
+        own = (*own, McpSource(config.mcp_url, config.mcp_tool))
     urls = [*([config.service_url] if config.service_url else []), *config.http_urls]
     if not urls:
         yield own

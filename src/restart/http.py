@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from contextlib import aclosing, asynccontextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 from urllib.parse import quote, urlsplit
 
 import anyio
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
     from contextlib import AbstractAsyncContextManager
 
-__all__ = ["HttpSource", "StreamingClient", "StreamingResponse", "http_client", "parse_answer"]
+__all__ = ["ANSWER_MOST", "HttpSource", "StreamingClient", "StreamingResponse", "http_client", "parse_answer"]
 
 _CYCLES: Final = TypeAdapter(Cycle)
-_ANSWER_MOST: Final = 256 * 1024  # bytes
+ANSWER_MOST: Final = 256 * 1024  # bytes
 _SAID_MOST: Final = 200  # characters of what a service says instead of an answer
 _NOT_YET: Final = frozenset({202, 204})
 _LATER: Final = frozenset({408, 425, 429})
@@ -70,7 +70,7 @@ class _Said(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    verdict: Verdict
+    verdict: Literal["restart", "stop", "quarantine", "pending"]
     tasks: tuple[TaskId, ...] = ()
     reason: str = ""
     cycle: str | None = Field(default=None, description="the id, if the service says it")
@@ -136,13 +136,15 @@ class HttpSource:
             raise SourceUnreachable(f"{self.name}: {type(error).__name__}: {error}") from error
 
 
-def parse_answer(body: bytes, cycle: Cycle) -> Answer:
-    """The verdict in ``body``. Raises InvalidAnswer if it is none, or one on another cycle."""
+def parse_answer(body: bytes, cycle: Cycle) -> Answer | None:
+    """The verdict in ``body``; None if it is pending. Raises InvalidAnswer if it is none, or one on another cycle."""
     try:
         said = _Said.model_validate_json(body)
         if said.cycle not in (None, cycle.id):
             raise InvalidAnswer(f"the answer is about cycle {said.cycle!r}, not about {cycle.id!r}")
-        return Answer(said.verdict, tuple(sorted(set(said.tasks))), said.reason)
+        if said.verdict == "pending":
+            return None
+        return Answer(Verdict(said.verdict), tuple(sorted(set(said.tasks))), said.reason)
     except (ValidationError, ConfigError) as error:
         raise InvalidAnswer(f"no verdict: {_first_line(error)}; it began with {body[:_SAID_MOST]!r}") from error
 
@@ -169,8 +171,8 @@ async def _body(response: StreamingResponse) -> bytes:
     async with aclosing(response.aiter_bytes()) as parts:
         async for part in parts:
             body += part
-            if len(body) > _ANSWER_MOST:
-                raise InvalidAnswer(f"an answer of more than {_ANSWER_MOST} bytes")
+            if len(body) > ANSWER_MOST:
+                raise InvalidAnswer(f"an answer of more than {ANSWER_MOST} bytes")
     return body
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import anyio
 import structlog
 
-from ..errors import ConfigError, FencedOut, InputError, LedgerMismatch, PipelineError
-from .lives import EXIT_CODES, LifeEnd, Supervised, pause_s
+from ..errors import ConfigError, FencedOut, InputError, LedgerMismatch, PipelineError, RowFailed
+from .lives import EXIT_CODES, STOPPED_CODE, LifeEnd, Supervised, pause_s
 from .values import Cause, Failure
 
 if TYPE_CHECKING:
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from .coordinator import Entry, RestartCoordinator
     from .record import Decision
 
-__all__ = ["Life", "Supervisor"]
+__all__ = ["NO_CURE", "Life", "Supervisor"]
+
+T = TypeVar("T")
 
 _LOG = structlog.get_logger("headgate")
 
-_FINAL = (ConfigError, PipelineError, InputError, FencedOut, LedgerMismatch)
-"""What no restart cures: the program is wrong, somebody else has the run, or headgate has a fault."""
+NO_CURE = (ConfigError, PipelineError, InputError, RowFailed, FencedOut, LedgerMismatch)
+"""What no restart cures: the program is wrong or wanted it so, somebody else has the run, headgate has a fault."""
 
 
 class Life(NamedTuple):
@@ -57,6 +60,19 @@ class Supervisor:
         self._recover = recover
         self._grace_s = grace_s
         self._rng = rng or random.Random()
+        self._stopped = False
+        self._life: Life | None = None
+        self._between = anyio.CancelScope()
+        self.done = False
+        """Whether it has ended."""
+
+    def stop(self) -> None:
+        """Its user wants no more: the life is to end, and none follows. Nothing is decided, so it can go on later."""
+        self._stopped = True
+        if self._life is None:
+            self._between.cancel()
+        else:
+            self._life.stopping.set()
 
     async def run(self, *, reopen: bool = False) -> Supervised:
         """Return when the run has finished, was stopped by its user, or is closed by a decision.
@@ -64,9 +80,17 @@ class Supervisor:
         A run that is closed already stays so unless it is told to ``reopen`` it. Raises StoreError if the place where
         decisions are kept does not answer, and whatever no restart cures.
         """
-        lives = 0
+        try:
+            return await self._run(reopen=reopen)
+        finally:
+            self.done = True
+
+    async def _run(self, *, reopen: bool) -> Supervised:
+        lives, end = 0, None
         while True:
-            entry = await self._coordinator.enter(reopen=reopen and not lives)
+            entry = await self._unless_stopped(partial(self._coordinator.enter, reopen=reopen and not lives))
+            if entry is None:
+                return _stopped(lives, end)
             if entry.closed is not None:
                 return _told(entry.closed, lives, None)
             lives += 1
@@ -79,7 +103,10 @@ class Supervisor:
             if told is not None:
                 return _told(told, lives, end)
             assert end is not None, "a life that nobody told to end has an end of its own"
-            decision = await self._after(end)
+            after = partial(self._after, end)
+            decision = await self._unless_stopped(after)
+            if decision is None:
+                return _stopped(lives, end)
             if not decision.action.goes_on:
                 return _told(decision, lives, end)
 
@@ -88,7 +115,7 @@ class Supervisor:
         end: LifeEnd | None = None
         told: Decision | None = None
         final: Exception | None = None
-        life = Life(entry, anyio.Event())
+        life = self._life = Life(entry, anyio.Event())
         async with anyio.create_task_group() as tasks:
 
             async def watch() -> None:
@@ -103,17 +130,26 @@ class Supervisor:
             with anyio.CancelScope() as scope:
                 try:
                     end = await self._end_of(life)
-                except _FINAL as error:
+                except NO_CURE as error:
                     final = error  # raised outside of the group, so that it comes as it is
             tasks.cancel_scope.cancel()
+        self._life = None
         if final is not None:
             raise final
         return end, told
 
+    async def _unless_stopped(self, call: Callable[[], Awaitable[T]]) -> T | None:
+        """What ``call`` returns; None if the user does not want to wait for it."""
+        if self._stopped:
+            return None
+        with anyio.CancelScope() as self._between:
+            return await call()
+        return None
+
     async def _end_of(self, life: Life) -> LifeEnd:
         try:
             return await self._live(life)
-        except _FINAL:
+        except NO_CURE:
             raise
         except Exception as error:
             _LOG.exception("restart_life_crashed", run=self._coordinator.run, cycle=life.entry.cycle)
@@ -151,6 +187,10 @@ class Supervisor:
         except Exception:
             # The next life finds out what is missing; that the others wait for it helps nobody.
             _LOG.exception("restart_recovery_failed", run=self._coordinator.run)
+
+
+def _stopped(lives: int, end: LifeEnd | None) -> Supervised:
+    return Supervised("stopped", STOPPED_CODE, lives, None, end)
 
 
 def _told(decision: Decision, lives: int, end: LifeEnd | None) -> Supervised:

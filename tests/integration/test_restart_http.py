@@ -68,6 +68,13 @@ async def test_a_verdict_is_read_once_it_is_there(
     assert await source.read(CYCLE) == Answer(Verdict(verdict), tasks, "saw it")
 
 
+async def test_a_verdict_that_is_pending_is_none(service: AnalysisProcess, client: httpx2.AsyncClient) -> None:
+    source = HttpSource(service.url, client)
+    await source.trigger(CYCLE)
+    service.behave(AnalysisSpec(body='{"verdict": "pending"}'))
+    assert await source.read(CYCLE) is None
+
+
 async def test_triggering_again_is_one_analysis_and_a_service_that_forgot_is_told_again(
     service: AnalysisProcess, client: httpx2.AsyncClient, anyio_backend: str
 ) -> None:

@@ -47,7 +47,13 @@ def test_t63_what_a_command_line_leaves_out_never_overrides_the_file(file: Path)
 @pytest.mark.parametrize(("old", "new"), sorted(DEPRECATED.items()))
 def test_t63_an_old_name_still_works_and_says_so(old: str, new: str) -> None:
     """Two names for one thing: the old one is a warning for one release."""
-    values: dict[str, object] = {"service_url": "http://a", "http_urls": ("http://a",), "timeout": 7.0, "budget": 2}
+    values: dict[str, object] = {
+        "service_url": "http://a",
+        "http_urls": ("http://a",),
+        "enable_mcp": False,
+        "timeout": 7.0,
+        "budget": 2,
+    }
     with pytest.warns(DeprecationWarning, match=f"'{old}' is called '{new}' now") as told:
         config = load_restart({old: values[new]})
     assert getattr(config, new) == values[new]
@@ -83,7 +89,10 @@ def test_t63_two_names_that_disagree_are_an_error() -> None:
         ({"service_url": "analysis:8080"}, "service_url = 'analysis:8080': 'analysis:8080' is no address: write http"),
         ({"service_url": 8080}, "service_url = 8080: Input should be a valid string"),
         ({"http_urls": "http://a"}, "http_urls = 'http://a': Input should be a valid tuple"),
-        ({"http_urls": ["http://a", "mcp"]}, "'mcp' is no address"),
+        ({"http_urls": ["http://a", "mcp"]}, "'mcp' is no address: set enable_mcp = true and mcp_url"),
+        ({"enable_mcp": True}, "enable_mcp: name the server with mcp_url"),
+        ({"mcp_url": "http://a/mcp"}, "mcp_url: set enable_mcp = true"),
+        ({"enable_mcp": True, "mcp_url": "a"}, "mcp_url = 'a': 'a' is no address"),
         ({"http_urls": ["http://a", "http://a/"]}, "http://a is named twice"),
         ({"service_url": "http://a", "http_urls": ["http://a"]}, "http://a is the service_url already"),
         ({"first_pause": 10.0, "longest_pause": 1.0}, "first_pause 10 is more than longest_pause 1"),
