@@ -22,6 +22,7 @@ import pytest
 from headgate import RunOptions, RunReport, RunStatus
 from headgate.admission import Limits, load_limits
 from headgate.engine.column import ColumnOptions
+from headgate.restart import Aggregation, load_restart
 from headgate.salvage import TABLE, Action, FailureKind
 from headgate.testing import Latency, ModelSpec, OutputTokens, ProviderSpec, VirtualProvider
 from headgate.values import ResourceKey
@@ -194,8 +195,16 @@ def test_the_limits_table_has_the_keys_and_defaults_of_the_code() -> None:
             assert rows[name][0] == ("none" if field.default is None else str(field.default)), name
 
 
+def test_the_restart_example_means_what_it_says(tmp_path: Path) -> None:
+    file = tmp_path / "restart.toml"
+    file.write_text(blocks("toml")[1], encoding="utf-8")
+    config = load_restart(file)
+    assert config.http_urls == ("http://127.0.0.1:9000/analysis",)
+    assert (config.timeout, config.aggregation, config.budget) == (60.0, Aggregation.ANY, 5)
+
+
 def test_the_limits_example_means_what_it_says(tmp_path: Path) -> None:
-    (limits,) = blocks("toml")
+    limits, _ = blocks("toml")
     file = tmp_path / "limits.toml"
     file.write_text(limits, encoding="utf-8")
     book = load_limits(file)
