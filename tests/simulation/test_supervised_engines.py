@@ -106,6 +106,38 @@ def test_a_store_that_takes_nothing_exhausts_the_budget() -> None:
     play(body)
 
 
+def test_what_an_earlier_life_gained_does_not_count_for_later_ones() -> None:
+    async def body() -> None:
+        world = World(room=3)
+
+        async def source(_: Cycle) -> Answer:
+            world.room = 0
+            return Answer(Verdict.RESTART)
+
+        ended = await headgate.asupervise(
+            world.pipeline, ROWS, store=world.full_store(), sources=[CallableSource(source)],
+            restart={**RESTART, "budget": 2, "rules": False},
+        )  # fmt: skip
+        assert (ended.status, ended.supervised.lives) == ("budget_exhausted", 4)
+        assert [bool(decision.progress) for decision in ended.record.decisions] == [True, False, False, False]
+
+    play(body)
+
+
+def test_the_deadline_is_that_of_all_lives() -> None:
+    async def body() -> None:
+        world = World()
+        world.slow = {7}
+        ended = await headgate.asupervise(
+            world.pipeline, ROWS, store=world.store, restart={**RESTART, "rules": False}, stall_timeout=60.0,
+            deadline=100.0, grace=1.0,
+        )  # fmt: skip
+        assert (ended.status, ended.supervised.lives) == ("held", 2)
+        assert 100.0 <= anyio.current_time() < 110.0
+
+    play(body)
+
+
 def test_the_rules_stop_what_goes_round() -> None:
     async def body() -> None:
         world = World(room=0)

@@ -16,6 +16,7 @@ from headgate.restart import (
     CallableSource,
     Cause,
     Cycle,
+    Failure,
     Life,
     LifeEnd,
     RestartConfig,
@@ -227,6 +228,30 @@ def test_a_closed_run_is_not_begun_unless_somebody_says_so() -> None:
         ended = await supervised(lives, store=store)
         assert (ended.status, ended.lives, lives.lived) == ("told_to_stop", 0, [])
         assert (await supervised(lives, store=store, reopen=True)).status == "completed"
+
+    play(body)
+
+
+def test_who_reopened_a_run_does_not_do_so_again() -> None:
+    """It is closed by another replica while this one waits for its next life."""
+
+    async def body() -> None:
+        store, config = MemoryStore(), RestartConfig(first_pause=60.0, longest_pause=60.0)
+
+        async def closes_it() -> None:
+            await anyio.sleep(10.0)
+            async with RestartCoordinator(
+                "tickets", store, sources=[says(Answer(Verdict.STOP))], config=config
+            ) as other:
+                await other.enter()
+                other.failed(Failure(Cause("disk")))
+                assert (await other.decision()).action is Action.STOP
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(closes_it)
+            lives = Lives([CRASHED])
+            ended = await supervised(lives, config=config, store=store, reopen=True)
+            assert (ended.status, ended.lives) == ("told_to_stop", 1)
 
     play(body)
 
