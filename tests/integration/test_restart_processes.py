@@ -51,7 +51,8 @@ class Replica:
 class Crowd:
     """Seven replicas that live through everything, on one store."""
 
-    def __init__(self, store: str, service: AnalysisProcess, replicas: list[Replica]) -> None:
+    def __init__(self, kind: str, store: str, service: AnalysisProcess, replicas: list[Replica]) -> None:
+        self.kind = kind  # part of each run's name: all kinds ask one service
         self.store = store
         self.service = service
         self.replicas = replicas
@@ -87,22 +88,23 @@ def crowd(
         else:
             store = f"{request.param}:{tmp_path_factory.mktemp('restart') / 'store'}"
         replicas = [stack.enter_context(Replica(store, service, f"r{n}")) for n in range(7)]
-        yield Crowd(store, service, replicas)
+        yield Crowd(request.param, store, service, replicas)
 
 
 def test_eight_processes_one_analysis_one_decision(crowd: Crowd) -> None:
     """R1, R2."""
+    run = f"calm on {crowd.kind}"
     with Replica(crowd.store, crowd.service, "eighth") as eighth:
-        told = crowd.fail_with(eighth, "calm", dies=False)
+        told = crowd.fail_with(eighth, run, dies=False)
         assert tuple(eighth.says()) in told
     assert [one[:4] for one in told] == [("told", "1", "told_to_stop", "answers")]
-    assert sum(cycle.startswith("calm-") for cycle in crowd.service.account().triggers) == 1
+    assert sum(cycle.startswith(f"{run}-") for cycle in crowd.service.account().triggers) == 1
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_replica_killed_at_any_step_changes_nothing(crowd: Crowd, step: str) -> None:
     """R1, R2: kill -9 before and after each call of the store and the service, from the trigger to the decision."""
-    run = f"killed at {step}"
+    run = f"{crowd.kind}, killed at {step}"
     with Replica(crowd.store, crowd.service, "victim", step) as victim:
         told = crowd.fail_with(victim, run, dies=True)
     assert [one[:4] for one in told] == [("told", "1", "told_to_stop", "answers")]

@@ -21,7 +21,7 @@ FOUND = (AssertionError, pytest.fail.Exception, ExceptionGroup, StoreError)
 
 # A failing example is enough; it need not be small, nor kept.
 SEARCH = settings(
-    max_examples=100,
+    max_examples=600,  # most are found within 60
     stateful_step_count=40,
     deadline=None,
     derandomize=True,
