@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import threading
+from abc import ABC, abstractmethod
 from contextlib import closing
 from typing import TYPE_CHECKING, Final, Self, cast
 
@@ -31,7 +32,7 @@ class ServerStartError(HeadgateError):
     """The process did not come up; what it said is on standard error."""
 
 
-class ServerChild:
+class ServerChild(ABC):
     """Runs ``python -m module *arguments`` and gives it ``first_line`` on standard input."""
 
     start_error: type[ServerStartError] = ServerStartError
@@ -61,9 +62,9 @@ class ServerChild:
         assert self._child is not None, "the process is not running"
         return self._child.pid
 
+    @abstractmethod
     def first_line(self) -> str:
         """What the child is to do, in one line."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Start the process and wait until it listens. Raises ServerStartError."""
