@@ -48,10 +48,10 @@ class PostgresStore:
     ``dsn`` is an address as PostgreSQL's own programs take it (``postgresql://user@host/database``), ``schema`` where
     the tables are. ``durability`` HOST lets each commit wait for the server's disk (and for synchronous standbys, if
     the server has them), PROCESS does not: a crash of the server then loses the last moments. ``reconnect_s`` is how
-    long a server that was lost is waited for before a call is StoreUnavailable, ``max_payload`` the bytes of one
-    value, ``max_bytes`` those of all tables and indexes, about: a commit that would pass it is StoreFull, and VACUUM
-    FULL after a sweep makes room. ``retention_s`` is what no sweep may keep less than, ``clock`` gives wall-clock
-    seconds. Raises ConfigError for options that cannot be meant.
+    long a server that was lost or is starting is waited for before a call is StoreUnavailable, ``max_payload`` the
+    bytes of one value, ``max_bytes`` those of all tables and indexes, about: a commit that would pass it is StoreFull,
+    and VACUUM FULL after a sweep makes room. ``retention_s`` is what no sweep may keep less than, ``clock`` gives
+    wall-clock seconds. Raises ConfigError for options that cannot be meant.
     """
 
     def __init__(

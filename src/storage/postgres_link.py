@@ -63,9 +63,9 @@ class _Lost(Exception):
 class Link:
     """One connection, opened on first use and again when it was lost. One thread at a time may use it.
 
-    ``schema`` is where the tables are, ``durability`` what a commit shall survive. Once a connection has stood, a lost
-    one is tried for ``patience_s`` seconds before the call is StoreUnavailable. ``prepare`` is called with each new
-    connection.
+    ``schema`` is where the tables are, ``durability`` what a commit shall survive. A lost connection, and a server that
+    is starting, are tried for ``patience_s`` seconds before the call is StoreUnavailable; a first address at which
+    nobody answers is not. ``prepare`` is called with each new connection.
     """
 
     def __init__(
@@ -86,6 +86,8 @@ class Link:
         """The address for messages, without the password."""
         self._connection: Connection | None = None
         self._stood = False
+        self._starting = False
+        """Whether the server said at the last attempt that it takes no connections yet."""
 
     def do(self, act: Callable[[Connection], T]) -> T:
         """Do ``act``, which may be repeated, and return its result.
@@ -100,7 +102,8 @@ class Link:
                 return self._attempt(act)
             except _Lost as lost:
                 left = give_up_at - time.monotonic()
-                if not (self._stood and lost.meaning.retryable) or left <= 0:
+                hopeful = lost.meaning.retryable and (self._stood or self._starting)
+                if not hopeful or left <= 0:
                     raise lost.meaning from lost.__cause__
                 time.sleep(min(pause, left))
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
@@ -143,6 +146,7 @@ class Link:
 
     def _open(self) -> Connection:
         connection = self._connected()
+        self._stood = True
         try:
             self._check(connection)
             lock = f"{_LOCK_MS}ms"  # of making the tables, too, which takes a transaction of several statements
@@ -151,7 +155,6 @@ class Link:
         except BaseException:
             connection.close()
             raise
-        self._stood = True
         return connection
 
     def _check(self, connection: Connection) -> None:
@@ -160,7 +163,7 @@ class Link:
         if connection.info.parameter_status("server_encoding") != "UTF8":
             raise StoreUnsupported(f"{self.where}: the database must have the encoding UTF8: create another one")
 
-    def _connected(self) -> Connection:
+    def _connected(self, *, again: bool = False) -> Connection:
         psycopg = _driver()
         from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -174,20 +177,25 @@ class Link:
             raise ConfigError(f"{self.where}: not an address that PostgreSQL understands: {said}") from None
         except psycopg.OperationalError as error:
             found = meaning_of(error.sqlstate, _said(error), self.where)
-            if not self._stood and self._refuses_us():
-                # The error of a connection that never stood has no SQLSTATE.
-                found = StoreUnsupported(
-                    f"{self.where}: {_said(error)}: the server runs and turned this client away; check the database, "
-                    "the role, its password and pg_hba.conf"
-                )
+            if not self._stood:
+                # The error of a connection that never stood has no SQLSTATE: the server is asked how it is.
+                ping = self._ping()
+                if ping == psycopg.pq.Ping.OK:
+                    if not again:  # it may have been starting until just now
+                        return self._connected(again=True)
+                    found = StoreUnsupported(
+                        f"{self.where}: {_said(error)}: the server runs and turned this client away; check the "
+                        "database, the role, its password and pg_hba.conf"
+                    )
+                self._starting = bool(ping == psycopg.pq.Ping.REJECT)
             raise found from error
 
-    def _refuses_us(self) -> bool:
-        """Whether a server answers there that takes connections from others."""
+    def _ping(self) -> int:
+        """Ask a server whether it takes connections at all: OK, REJECT (starting or stopping) or neither."""
         from psycopg import conninfo, pq
 
         address = conninfo.make_conninfo(self._dsn, connect_timeout=_CONNECT_S)
-        return pq.PGconn.ping(address.encode()) == pq.Ping.OK
+        return pq.PGconn.ping(address.encode())
 
 
 def where(dsn: str) -> str:

@@ -91,6 +91,21 @@ class Server:
             assert time.monotonic() < give_up_at, self.log()
             time.sleep(0.1)
 
+    def start_as_standby(self) -> None:
+        """Start it, stopped before, as a server that takes no connections until ``promote``."""
+        (self.data / "standby.signal").touch()
+        self._own(self.data / "standby.signal")
+        self._options = (*self._options, "-c", "hot_standby=off")
+        self._process = self._launch()
+        give_up_at = time.monotonic() + START_S
+        while psycopg.pq.PGconn.ping(self.dsn.encode()) != psycopg.pq.Ping.REJECT:
+            assert time.monotonic() < give_up_at, self.log()
+            time.sleep(0.02)
+
+    def promote(self) -> None:
+        """Let a standby take connections."""
+        self._run("pg_ctl", "promote", "-D", str(self.data), "--no-wait")
+
     def kill(self) -> None:
         """Kill the server itself; its children notice and go."""
         self._end(signal.SIGKILL)

@@ -138,6 +138,27 @@ async def test_a_server_that_is_away_is_said_to_be_and_found_again() -> None:
     server.remove()
 
 
+async def test_a_server_that_is_starting_is_waited_for() -> None:
+    """Also by a store that had no connection before: a server that is coming back is no wrong address."""
+    server = new_server()
+    try:
+        server.stop()
+        server.start_as_standby()
+        impatient = PostgresStore(server.dsn, reconnect_s=0.0)
+        with pytest.raises(StoreUnavailable, match="not accepting connections"):
+            await impatient.open_run(RUN, COLUMNS)
+        store = PostgresStore(server.dsn, reconnect_s=60)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(store.open_run, RUN, COLUMNS)
+            await anyio.sleep(0.1)
+            server.promote()
+        assert store.read_info(RUN).status == "running"
+        await impatient.aclose()
+        await store.aclose()
+    finally:
+        server.remove()
+
+
 async def test_reading_goes_on_after_the_server_was_restarted() -> None:
     server = new_server()
     store = PostgresStore(server.dsn)
