@@ -24,6 +24,8 @@ __all__ = ["Chart", "by_requests", "held_back", "latency", "load", "pace", "thro
 Chart = dict[str, Any]
 """``data``, ``layout`` and ``label``, which says what is seen to those who cannot."""
 
+TICKS_MAX: Final = 5
+
 LINES_MAX: Final = 8
 """Resources with a line of their own in a chart of several: as many as there are colours."""
 
@@ -122,7 +124,7 @@ def latency(figures: RunFigures) -> Chart | None:
          "hovertemplate": "%{y:.1f} % around %{x:.3g} s<extra>%{fullData.name}</extra>"}
         for place, (name, one) in enumerate(known)
     ]  # fmt: skip
-    ticks = [tick for tick in _TICKS_S if centres[0] <= tick <= centres[-1]]
+    ticks = _ticks(centres[0], centres[-1])
     layout = {
         "xaxis": {"type": "log", "title": {"text": "time to the answer, logarithmic"}, "tickvals": ticks,
                   "ticktext": [_tick(tick) for tick in ticks]},
@@ -144,7 +146,14 @@ def tokens(report: StoredReport) -> Chart | None:
     return _bars(data, [one.column for one in columns], {"rangemode": "tozero"}, "Tokens by column")
 
 
-_TICKS_S: Final = (*(step * 10**power for power in range(-3, 4) for step in (1, 2, 5)),)
+def _ticks(first_s: float, last_s: float) -> list[float]:
+    """Round durations between the two, few enough for the width of a phone."""
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        found = [step * 10.0**power for power in range(-3, 4) for step in steps]
+        ticks = [round(tick, 9) for tick in found if first_s <= tick <= last_s]
+        if len(ticks) <= TICKS_MAX:
+            break
+    return ticks
 
 
 def _tick(seconds: float) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import to_json
+
 from .figures import GAUGES
 from .histogram import BOUNDS_S, quantile_s
 from .series import present
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from .figures import ResourceFigures, RunFigures
     from .reading import StoredReport
 
-__all__ = ["as_data"]
+__all__ = ["as_data", "as_json"]
 
 Data = dict[str, Any]
 
@@ -41,6 +43,11 @@ def as_data(report: StoredReport) -> Data:
         "failures": [asdict(cell) for cell in overview.failures],
         "figures": None if report.figures is None else _figures(report.figures),
     }
+
+
+def as_json(report: StoredReport) -> str:
+    """The same as JSON that every parser takes: what is not finite is null."""
+    return to_json(as_data(report), indent=2, inf_nan_mode="null").decode()
 
 
 def _figures(figures: RunFigures) -> Data:

@@ -9,22 +9,18 @@ from __future__ import annotations
 from base64 import b64encode
 from hashlib import sha256
 from html import escape
-from importlib.resources import files
-from pathlib import Path
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
-from ..export.files import replacing
 from ..storage.codec import encode
 from .sections import body
 
 if TYPE_CHECKING:
-    import os
-
     from .charts import Chart
     from .reading import StoredReport
 
-__all__ = ["as_html", "write_html"]
+__all__ = ["as_html"]
 
 
 def as_html(report: StoredReport) -> str:
@@ -58,22 +54,17 @@ def as_html(report: StoredReport) -> str:
 """
 
 
-def write_html(report: StoredReport, out: str | os.PathLike[str]) -> None:
-    """Write the page to ``out``, as a whole or not at all. Raises what :func:`as_html` does, and OSError."""
-    page = as_html(report).encode("utf-8", "replace")
-    with replacing(Path(out)) as file:
-        file.write(page)
-
-
 def _part(name: str) -> str:
+    from importlib.resources import files  # takes 10 ms, and nobody else needs it
+
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _plotly() -> str:
     try:
-        from plotly.offline import get_plotlyjs
+        plotly = import_module("plotly.offline")
     except ImportError as error:
         raise ConfigError("an HTML report needs plotly: pip install 'headgate[report]'") from error
-    library: str = get_plotlyjs()
+    library: str = plotly.get_plotlyjs()
     assert "</script" not in library.lower(), "it would end the element that it stands in"
     return library

@@ -6,18 +6,22 @@ import base64
 import shutil
 import subprocess
 import tempfile
-from contextlib import asynccontextmanager
+import time
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
-import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Generator
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-START_S = 30.0
+PATIENCE_S = 60.0
+ARGUMENTS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run"),
+    "--remote-debugging-port=0",
+)
 
 
 class Page:
@@ -26,6 +30,7 @@ class Page:
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
         self._number = 0
+        self._loaded = False
         self.said: list[str] = []
         self.asked: list[str] = []
 
@@ -35,16 +40,14 @@ class Page:
         return self
 
     async def do(self, method: str, **params: object) -> dict[str, Any]:
-        """Perform a command; what the page says meanwhile is kept."""
+        """Perform a command and return what it gives; what the page says meanwhile is kept."""
         self._number += 1
         await self._socket.send_json({"id": self._number, "method": method, "params": params})
-        while True:
-            message = await self._socket.receive_json(timeout=START_S)
-            if message.get("id") == self._number:
-                assert "error" not in message, message
-                result: dict[str, Any] = message["result"]
-                return result
-            self._hear(message)
+        while (message := await self._next()).get("id") != self._number:
+            pass
+        assert "error" not in message, message
+        result: dict[str, Any] = message["result"]
+        return result
 
     async def look(self, width: int, height: int = 900, *, dark: bool = False) -> None:
         """From now on the page is seen at so many pixels, in light or in dark."""
@@ -54,12 +57,12 @@ class Page:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         await self.do("Emulation.setEmulatedMedia", features=[scheme])
 
-    async def open(self, file: Path) -> None:
-        """Open ``file`` and wait until it has loaded."""
-        await self.do("Page.navigate", url=file.as_uri())
-        with anyio.fail_after(START_S):
-            while await self.value("document.readyState") != "complete":
-                await anyio.sleep(0.05)
+    async def open(self, address: str) -> None:
+        """Open a page and wait until it has loaded."""
+        self._loaded = False
+        await self.do("Page.navigate", url=address)
+        while not self._loaded:
+            await self._next()
 
     async def value(self, expression: str) -> Any:
         """What ``expression`` comes to in the page, once it is settled."""
@@ -67,14 +70,17 @@ class Page:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    async def picture(self, out: Path) -> None:
+    async def picture(self) -> bytes:
         """The whole page as a PNG."""
         shot = await self.do("Page.captureScreenshot", captureBeyondViewport=True)
-        out.write_bytes(base64.b64decode(shot["data"]))
+        return base64.b64decode(shot["data"])
 
-    def _hear(self, message: dict[str, Any]) -> None:
+    async def _next(self) -> dict[str, Any]:
+        message: dict[str, Any] = await self._socket.receive_json(timeout=PATIENCE_S)
         kind, params = message.get("method"), message.get("params", {})
-        if kind == "Runtime.exceptionThrown":
+        if kind == "Page.loadEventFired":
+            self._loaded = True
+        elif kind == "Runtime.exceptionThrown":
             self.said.append(str(params["exceptionDetails"]))
         elif kind == "Runtime.consoleAPICalled":
             self.said.append(f"{params['type']}: {params['args']}")
@@ -82,30 +88,37 @@ class Page:
             self.said.append(f"{params['entry']['level']}: {params['entry']['text']}")
         elif kind == "Network.requestWillBeSent":
             self.asked.append(params["request"]["url"])
+        return message
+
+
+@contextmanager
+def chromium() -> Generator[str]:
+    """A browser with one empty page, ended afterwards; where it is spoken to."""
+    assert CHROMIUM is not None
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        command = [CHROMIUM, *ARGUMENTS, f"--user-data-dir={profile}", "about:blank"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield f"http://127.0.0.1:{_port(process, Path(profile) / 'DevToolsActivePort')}"
+        finally:
+            process.terminate()
+            process.wait(timeout=PATIENCE_S)
 
 
 @asynccontextmanager
-async def browser() -> AsyncGenerator[Page]:
-    """A browser with one empty page, ended afterwards."""
-    assert CHROMIUM is not None
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
-        quiet = ["--remote-debugging-port=0", f"--user-data-dir={profile}", "--no-first-run", "about:blank"]
-        process = subprocess.Popen([CHROMIUM, *arguments, *quiet], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            port = await _port(Path(profile) / "DevToolsActivePort")
-            async with aiohttp.ClientSession() as session:
-                async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
-                    pages = [one for one in await answer.json() if one["type"] == "page"]
-                async with session.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=0) as socket:
-                    yield await Page(socket).begin()
-        finally:
-            process.terminate()
-            process.wait(timeout=START_S)
+async def page_of(browser: str) -> AsyncGenerator[Page]:
+    """The page of ``browser``, as long as somebody looks at it."""
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"{browser}/json/list") as answer:
+            (page, *_) = [one for one in await answer.json() if one["type"] == "page"]
+        async with session.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0) as socket:
+            yield await Page(socket).begin()
 
 
-async def _port(told: Path) -> int:
-    with anyio.fail_after(START_S):
-        while not told.is_file() or len(told.read_text().split()) < 2:
-            await anyio.sleep(0.05)
-    return int(told.read_text().split()[0])
+def _port(process: subprocess.Popen[bytes], told: Path) -> int:
+    give_up_at = time.monotonic() + PATIENCE_S
+    while not told.is_file() or len(told.read_text(encoding="utf-8").split()) < 2:
+        assert process.poll() is None, f"chromium ended with {process.returncode}"
+        assert time.monotonic() < give_up_at, "chromium opened no port"
+        time.sleep(0.05)
+    return int(told.read_text(encoding="utf-8").split()[0])
