@@ -42,11 +42,13 @@ _PACES: Final[Mapping[str, str]] = {
 }
 
 
-def throughput(figures: RunFigures) -> Chart:
-    """Rows that came to an end, and requests by resource, each second."""
+def throughput(figures: RunFigures) -> Chart | None:
+    """Rows that came to an end, and requests by resource, each second; None before there are two samples."""
+    if len(figures.times) < 2:
+        return None
     data = [_rate_line("rows finished", figures.times, figures.rows, "@ink", figures, width=2.5)]
     data += [
-        _rate_line(f"requests: {_name(name)}", figures.times, resource.ended, _colour(place), figures)
+        _rate_line(_name(name), figures.times, resource.ended, _colour(place), figures)
         for place, (name, resource) in enumerate(_busiest(figures))
     ]
     layout = {"xaxis": _time_axis(figures), "yaxis": {"title": {"text": "per second"}, "rangemode": "tozero"}}
@@ -69,11 +71,12 @@ def load(name: str, resource: ResourceFigures, figures: RunFigures) -> Chart:
          "y": refused.counts, "yaxis": "y2", "marker": {"color": "@bad"},
          "hovertemplate": "%{y} refused<extra></extra>"},
     ]  # fmt: skip
+    most = max(refused.counts, default=0)
     layout = {
         "xaxis": {**_time_axis(figures), "anchor": "y2"},
         "yaxis": {"domain": [0.34, 1], "title": {"text": "requests"}, "rangemode": "tozero"},
         "yaxis2": {"domain": [0, 0.22], "title": {"text": "429s"}, "rangemode": "tozero", "nticks": 3,
-                   **({} if any(refused.counts) else {"range": [0, 1]})},
+                   **({} if most > 3 else {"dtick": 1, "range": [0, max(1, most) * 1.05]})},
         "height": 340,
     }  # fmt: skip
     return _chart(data, layout, f"{name}: concurrency limit, requests in flight and 429s over time", figures)
@@ -176,7 +179,7 @@ def _busiest(figures: RunFigures) -> list[tuple[str, ResourceFigures]]:
 
 
 def _name(name: str) -> str:
-    return escape(shortened(name, 36))
+    return escape(shortened(name, 30))
 
 
 def _colour(place: int) -> str:

@@ -26,15 +26,24 @@
       paper_bgcolor: card, plot_bgcolor: card, margin: { l: 8, r: 8, t: 8, b: 8 }, autosize: true, dragmode: false, bargap: 0,
       font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: ink },
       hoverlabel: { bgcolor: card, bordercolor: colours.getPropertyValue("--faint").trim(), font: { color: ink } },
-      showlegend: true, legend: { orientation: "h", x: 0, y: 1.02, xanchor: "left", yanchor: "bottom", traceorder: "normal" },
+      showlegend: true, legend: { orientation: "h", x: 0, y: 1.02, xanchor: "left", yanchor: "bottom", traceorder: "normal", maxheight: 0.9 },
       ...given, ...Object.fromEntries(axes),
     };
+  };
+
+  // The legend's own: what is drawn keeps its height, however many lines the names take.
+  const linesOfLegend = (traces, width) => {
+    const longest = Math.max(0, ...traces.map((one) => one.name.length));
+    return Math.ceil(traces.length / Math.max(1, Math.floor((width - 60) / (44 + 7 * longest)))) || 1;
   };
 
   const draw = (place) => {
     const chart = charts[place.dataset.chart];
     const colours = style();
-    Plotly.react(place, painted(chart.data, colours), layout(painted(chart.layout, colours), colours), { displayModeBar: false, responsive: true });
+    const wanted = layout(painted(chart.layout, colours), colours);
+    wanted.height += 20 * (linesOfLegend(chart.data, place.clientWidth) - 1);
+    place.style.height = wanted.height + "px";
+    Plotly.react(place, painted(chart.data, colours), wanted, { displayModeBar: false, responsive: true });
   };
 
   const places = [...document.querySelectorAll("[data-chart]")];
@@ -42,6 +51,7 @@
   const drawAll = () => places.filter(shown).forEach(draw);
   drawAll();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  matchMedia("(max-width: 720px)").addEventListener("change", drawAll);
   for (const part of document.querySelectorAll("details")) {
     part.addEventListener("toggle", () => part.open && part.querySelectorAll("[data-chart]").forEach(draw));
   }

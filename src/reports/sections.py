@@ -52,7 +52,8 @@ def _parts(report: StoredReport, drawn: list[Chart]) -> Iterator[str]:
     if figures is None:
         yield _section("Over time", _note(_NO_FIGURES))
     else:
-        yield _section("Throughput", _note(_course(figures)), _chart(charts.throughput(figures), drawn))
+        told = f"Rows that came to an end, and requests to each resource. {_course(figures)}"
+        yield _section("Throughput", _note(told), _chart(charts.throughput(figures), drawn, "Too short to be drawn."))
         if figures.resources:
             yield from _resources(figures, drawn)
     spent = _chart(charts.tokens(report), drawn, "No tokens are on record.")
@@ -145,7 +146,7 @@ def _failures(report: StoredReport) -> str:
         )
     places = {cause: place for place, cause in enumerate(overview.failure_counts)}
     marks = [f' data-cause="{places[cell.column, cell.reason]}"' for cell in overview.failures]
-    counts = _table(tables.causes(report), narrow=True)
+    counts = _causes(tables.causes(report))
     return _section("Failures", _note(told), counts, _search(report), _ledger(tables.ledger(report), marks))
 
 
@@ -173,15 +174,19 @@ def _chart(chart: Chart | None, drawn: list[Chart], without: str = "") -> str:
     """Where a chart is drawn; or what is said instead of it."""
     if chart is None:
         return _note(without)
-    drawn.append(chart)
+    drawn.append({"data": chart["data"], "layout": chart["layout"]})
     height, label = chart["layout"]["height"], escape(chart["label"])
     place = f'data-chart="{len(drawn) - 1}" style="height:{height}px"'
     return f'<div class="chart" role="img" aria-label="{label}" {place}></div>'
 
 
-def _table(table: Table, *, narrow: bool = False) -> str:
-    kind = ' class="narrow"' if narrow else ""
-    return f'<div class="scroll" tabindex="0"><table{kind}>{_rows(table, [""] * len(table.rows))}</table></div>'
+def _table(table: Table) -> str:
+    return f'<div class="scroll" tabindex="0"><table>{_rows(table, [""] * len(table.rows))}</table></div>'
+
+
+def _causes(table: Table) -> str:
+    rows = _rows(table, [""] * len(table.rows))
+    return f'<div class="scroll causes" tabindex="0"><table class="narrow">{rows}</table></div>'
 
 
 def _ledger(table: Table, marks: Iterable[str]) -> str:

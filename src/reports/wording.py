@@ -28,7 +28,7 @@ def duration(seconds: float | None) -> str:
     """``0.35 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``; a dash for None."""
     if seconds is None:
         return "\u2013"
-    if seconds < 0.1:
+    if 0 < seconds < 0.1:
         return f"{1000 * seconds:.3g} ms"
     if seconds < 59.95:
         return f"{seconds:.3g} s"
