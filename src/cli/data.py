@@ -10,10 +10,12 @@ from pydantic_core import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from ..engine.planned import RunPlan
     from ..engine.report import RunReport
     from ..export import Export
+    from ..reports import StoredReport
     from ..storage.overview import RunOverview
     from ..storage.ports import RunInfo, Swept
 
@@ -21,7 +23,7 @@ __all__ = [
     "as_json",
     "of_export",
     "of_info",
-    "of_overview",
+    "of_page",
     "of_plan",
     "of_report",
     "of_status",
@@ -91,13 +93,9 @@ def of_status(overview: RunOverview) -> Data:
     }
 
 
-def of_overview(overview: RunOverview) -> Data:
-    """A run with its failures."""
-    return {
-        **of_status(overview),
-        "failure_counts": _counts(overview.failure_counts),
-        "failures": [asdict(cell) for cell in overview.failures],
-    }
+def of_page(path: Path, report: StoredReport) -> Data:
+    """Where the page about a run is."""
+    return {"run": report.overview.info.run, "path": str(path)}
 
 
 def of_swept(swept: Swept, *, dry_run: bool) -> Data:

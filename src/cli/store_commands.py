@@ -12,7 +12,9 @@ import anyio
 import typer
 
 from ..errors import ConfigError
-from ..export import export_run, output_path
+from ..export import export_run, output_path, write_html
+from ..reports import as_json as as_json_report
+from ..reports import as_markdown, read_report
 from ..storage.opening import without_secrets
 from ..storage.overview import read_overview
 from ..storage.ports import TERMINAL, Swept
@@ -36,11 +38,14 @@ Examples:
   headgate status runs/ --run tickets --json
 """
 
-_REPORT = """Say what became of a run: outcomes by column, failures and their causes, tokens.
+_REPORT = """Say what became of a run: outcomes by column, failures and their causes, tokens, what it did over time.
+
+With --html the answer is a page with charts: one file that opens offline. Needs the extra report.
 
 \b
 Examples:
   headgate report run.db
+  headgate report run.db --html report.html
   headgate report run.db --run tickets --markdown > report.md
 """
 
@@ -108,16 +113,22 @@ def report(
     name: OneRun = None,
     as_json: AsJson = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown.")] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with charts to this file.")
+    ] = None,
 ) -> None:
     """See ``_REPORT``."""
-    if as_json and markdown:
-        raise typer.BadParameter("--json or --markdown, not both", param_hint="--markdown")
+    if markdown and (as_json or html):
+        raise typer.BadParameter("--markdown stands alone", param_hint="--markdown")
     with store_at(store) as found:
-        overview = read_overview(found, _one_run(found, store, name))
-    if as_json:
-        typer.echo(data.as_json(data.of_overview(overview)))
+        told = read_report(found, _one_run(found, store, name))
+    if html is not None:
+        path = write_html(told, html)
+        typer.echo(data.as_json(data.of_page(path, told)) if as_json else f"{path}: run {told.overview.info.run}")
+    elif as_json:
+        typer.echo(as_json_report(told))
     else:
-        typer.echo(text.as_markdown(overview) if markdown else text.of_overview(overview))
+        typer.echo(as_markdown(told) if markdown else text.of_overview(told.overview))
 
 
 def export(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from ..reports.wording import moment, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from ..storage.overview import ColumnOverview, RunOverview
     from ..storage.ports import RunInfo, Swept
 
-__all__ = ["as_markdown", "of_export", "of_overview", "of_runs", "of_status", "of_swept", "table"]
+__all__ = ["of_export", "of_overview", "of_runs", "of_status", "of_swept", "table"]
 
 _SHOWN = 5
 
@@ -52,7 +53,7 @@ def of_runs(store: str, infos: Sequence[RunInfo]) -> str:
         return f"{store}: no runs"
     rows = [("run", "status", "rows", "epoch", "begun", "ended")]
     rows += [
-        (info.run, info.status, str(info.rows), str(info.epoch), _time(info.created_at), _time(info.finished_at))
+        (info.run, info.status, str(info.rows), str(info.epoch), moment(info.created_at), moment(info.finished_at))
         for info in infos
     ]
     return "\n".join(table(rows, left=2))
@@ -71,26 +72,10 @@ def of_overview(overview: RunOverview) -> str:
         lines += [f"    {column}: {n} x {reason}" for (column, reason), n in overview.failure_counts.items()]
         for cell in overview.failures[:_SHOWN]:
             status = f" status {cell.http_status}" if cell.http_status is not None else ""
-            lines.append(f"    row {cell.row_id}, {cell.column}: {cell.reason}{status}: {_one_line(cell.message)}")
+            lines.append(f"    row {cell.row_id}, {cell.column}: {cell.reason}{status}: {one_line(cell.message)}")
         left = sum(overview.failure_counts.values()) - _SHOWN
         if left > 0:
             lines.append(f"    and {left} more: headgate export writes all of them")
-    return "\n".join(lines)
-
-
-def as_markdown(overview: RunOverview) -> str:
-    """The same as Markdown."""
-    head, *more = _head(overview)
-    lines = [f"# {head[0].upper()}{head[1:]}", "", *(f"- {line.strip()}" for line in more), ""]
-    lines += _markdown([_HEADINGS, *map(_cells, overview.columns)])
-    if overview.failure_counts:
-        counts = [(column, reason, str(n)) for (column, reason), n in overview.failure_counts.items()]
-        lines += ["", "## Failures", "", *_markdown([("column", "reason", "cells"), *counts])]
-        first = [
-            (cell.row_id, cell.column, cell.reason, str(cell.http_status or ""), str(cell.attempts), cell.message)
-            for cell in overview.failures
-        ]
-        lines += ["", *_markdown([("row", "column", "reason", "status", "attempts", "message"), *first])]
     return "\n".join(lines)
 
 
@@ -106,9 +91,9 @@ def _head(overview: RunOverview) -> Iterator[str]:
     info = overview.info
     yield f"run {info.run}: {info.status}"
     times = (
-        f"begun {_time(info.created_at)}",
-        f"last outcome {_time(overview.last_at)}" if overview.last_at else "",
-        f"ended {_time(info.finished_at)}" if info.finished_at is not None else "",
+        f"begun {moment(info.created_at)}",
+        f"last outcome {moment(overview.last_at)}" if overview.last_at else "",
+        f"ended {moment(info.finished_at)}" if info.finished_at is not None else "",
     )
     yield f"  {', '.join(filter(None, times))}; opened {info.epoch} times"
     rows = overview.whole + overview.failed + overview.held + overview.pending
@@ -117,23 +102,8 @@ def _head(overview: RunOverview) -> Iterator[str]:
         f"{overview.pending} pending"
     )
     if overview.next_at is not None:
-        yield f"  held cells are tried again from {_time(overview.next_at)} on"
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    escaped = [[_one_line(cell).replace("\\", "\\\\").replace("|", "\\|") for cell in row] for row in rows]
-    lines = [f"| {' | '.join(row)} |" for row in escaped]
-    return [lines[0], f"|{'---|' * len(rows[0])}", *lines[1:]]
+        yield f"  held cells are tried again from {moment(overview.next_at)} on"
 
 
 def _indented(lines: Sequence[str]) -> list[str]:
     return [f"  {line}" for line in lines]
-
-
-def _one_line(said: str) -> str:
-    return " ".join(said.split())
-
-
-def _time(at: float | None) -> str:
-    """Wall-clock seconds as a time that means the same everywhere."""
-    return "-" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

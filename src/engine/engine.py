@@ -296,6 +296,7 @@ class Engine:
             resume_hint=self._resume_hint(name),
             notices=notices,
             # Nobody named a store, so nobody asks it for rows that were handed out: a long run must not pile them up.
+            in_part=isinstance(handle, ClaimedRun),
             forget=handle.forget if self._store_source is None and isinstance(handle, MemoryRun) else None,
         )
 

@@ -1,4 +1,5 @@
-"""Keeping what admission learned with the run, so that a resumed run begins where this one was.
+"""Keeping what admission learned with the run, so that a resumed run begins where this one was; and what became of it
+so far, so that a report shows it.
 
 Decides when it is written: a little after the start, then about each minute with a commit that is made anyway, and at
 the end. A crash loses what was learned since then, which is little. Serialises it, and stamps it with the wall-clock
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..admission.controller import AdmissionController
+    from .recording import Recorder
 
 __all__ = ["EVERY_S", "FIRST_S", "Keeper", "begin_with"]
 
@@ -30,17 +32,24 @@ UNKNOWN_AGE_S = 7 * 86_400.0
 
 
 class Keeper:
-    """Says when what was learned is to be written, and what that is."""
+    """Says when what was learned is to be written, and what that is: no figures without a ``recorder``."""
 
-    __slots__ = ("_controller", "_due_at", "_wall_clock")
+    __slots__ = ("_controller", "_due_at", "_recorder", "_wall_clock")
 
-    def __init__(self, controller: AdmissionController, wall_clock: Callable[[], float], now: float) -> None:
+    def __init__(
+        self,
+        controller: AdmissionController,
+        wall_clock: Callable[[], float],
+        now: float,
+        recorder: Recorder | None = None,
+    ) -> None:
         self._controller = controller
+        self._recorder = recorder
         self._wall_clock = wall_clock
         self._due_at = now + FIRST_S
 
     def due(self) -> bytes | None:
-        """The record to write with a commit that is made now; None if it is too early, or nothing was learned."""
+        """The record to write with a commit that is made now; None if it is too early, or there is nothing."""
         now = anyio.current_time()
         if now < self._due_at:
             return None
@@ -48,9 +57,12 @@ class Keeper:
         return self.last()
 
     def last(self) -> bytes | None:
-        """The record as of now; None if nothing was learned."""
-        learned = self._controller.learned()
-        return encode({"at": self._wall_clock(), "learned": to_plain(learned)}) if learned else None
+        """The record as of now; None if nothing was learned and there are no figures."""
+        learned, wall_now = self._controller.learned(), self._wall_clock()
+        if self._recorder is None:
+            return encode({"at": wall_now, "learned": to_plain(learned)}) if learned else None
+        figures = self._recorder.record(anyio.current_time(), wall_now)
+        return encode({"at": wall_now, "learned": to_plain(learned), "figures": figures})
 
 
 def begin_with(controller: AdmissionController, record: bytes | None, wall_now: float) -> list[str]:

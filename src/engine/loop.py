@@ -14,6 +14,7 @@ import anyio
 import anyio.lowlevel
 
 from ..errors import RowFailed
+from ..reports.figures import read_figures
 from ..salvage.kinds import FailureKind
 from ..salvage.stall import StallClock
 from ..wakeup import Wakeup, loop_clock
@@ -28,6 +29,7 @@ from .keeping import Keeper
 from .meter import Meter
 from .pace import PaceReader
 from .performer import Performer
+from .recording import Recorder
 from .report import RunReport, RunStatus
 from .starts import Starts
 from .summary import status_of, summarize
@@ -68,6 +70,7 @@ class RunLoop:
         resume_hint: str,
         notices: tuple[str, ...] = (),
         forget: Callable[[int], None] | None = None,
+        in_part: bool = False,
     ) -> None:
         self.name = name
         self.core = core
@@ -113,10 +116,12 @@ class RunLoop:
             controller,
             patience_s=options.patience,
         )
-        self._committer = Committer(handle, core.journal, Keeper(controller, wall_clock, now), self._committed)
+        recorder = None if in_part else self._recorder(wall_clock())
+        keeper = Keeper(controller, wall_clock, now, recorder)
+        self._committer = Committer(handle, core.journal, keeper, self._committed)
         self._armed = inf
         self._starts_per_job = STARTS_PER_JOB
-        self._paces = PaceReader(intake.resources, core, self._dispatch, controller, self.meter)
+        self._paces = PaceReader(intake.resources, core, self._dispatch, controller, self.meter, recorder)
         self.rows_ready = Wakeup()
         self.streaming = False
         self.dropped_rows = False
@@ -347,9 +352,17 @@ class RunLoop:
         if not self.core.finished and self._over():
             wakeup.set()  # the run waited for nothing else
 
+    def _recorder(self, wall_now: float) -> Recorder:
+        info = self._handle.info
+        earlier = read_figures(self._handle.learned, info.run, info.created_at)
+        return Recorder(
+            info, self.core, self.meter, self.controller, self.resources, earlier=earlier, wall_now=wall_now
+        )
+
     # The end
 
     async def _conclude(self) -> None:
+        self._paces.read(anyio.current_time())
         await self._committer.conclude()
         for _ in self.core.leave_open():
             await anyio.lowlevel.checkpoint()

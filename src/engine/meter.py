@@ -6,14 +6,19 @@ nothing; the report reads it.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 
+from ..reports.histogram import BOUNDS_S, BUCKETS
 from ..values import Outcome, Usage
 
 __all__ = ["Meter", "Pace", "ResourceMeter"]
+
+
+_SUCCESS = Outcome.SUCCESS
 
 
 class Pace(StrEnum):
@@ -32,7 +37,10 @@ class Pace(StrEnum):
 
 @dataclass(slots=True)
 class ResourceMeter:
-    """One resource of one run: attempts by outcome, tokens, seconds by pace, and the integral of its limit."""
+    """One resource of one run: attempts by outcome, tokens, seconds by pace, the integral of its limit.
+
+    ``latencies`` counts successful attempts by how long they took, see :mod:`headgate.reports.histogram`.
+    """
 
     pace: Pace = Pace.NO_READY_WORK
     since: float = 0.0
@@ -46,6 +54,7 @@ class ResourceMeter:
     seconds: dict[Pace, float] = field(default_factory=dict[Pace, float])
     limit_s: float = 0.0
     limited_s: float = 0.0
+    latencies: list[int] = field(default_factory=lambda: [0] * BUCKETS)
 
     @property
     def requests(self) -> int:
@@ -74,6 +83,8 @@ class ResourceMeter:
         self.in_flight -= 1
         self.busy_s += held_s
         self.outcomes[outcome] += 1
+        if outcome is _SUCCESS:
+            self.latencies[bisect_left(BOUNDS_S, held_s)] += 1
         if usage is not None:
             self.input_tokens += usage.input_tokens
             self.output_tokens += usage.output_tokens

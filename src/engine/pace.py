@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..values import ResourceKey
     from .core import RunCore
     from .dispatch import Dispatch
+    from .recording import Recorder
 
 __all__ = ["PaceReader", "pace_of"]
 
@@ -50,9 +51,9 @@ def pace_of(
 
 
 class PaceReader:
-    """Reads the pace of every resource of a run into its meters, now and then."""
+    """Reads the pace of every resource of a run into its meters now and then, and has its ``recorder`` take samples."""
 
-    __slots__ = ("_controller", "_core", "_dispatch", "_meter", "_resources", "due_at")
+    __slots__ = ("_controller", "_core", "_dispatch", "_meter", "_recorder", "_resources", "due_at")
 
     def __init__(
         self,
@@ -61,7 +62,9 @@ class PaceReader:
         dispatch: Dispatch,
         controller: AdmissionController,
         meter: Meter,
+        recorder: Recorder | None = None,
     ) -> None:
+        self._recorder = recorder
         self._resources = resources
         self._core = core
         self._dispatch = dispatch
@@ -76,3 +79,5 @@ class PaceReader:
         for lane, resource in self._resources.items():
             pace = pace_of(lane, resource, self._core, self._dispatch, self._controller, self._meter)
             self._meter.of(lane).turn(pace, self._controller.gate.capacity(resource), now)
+        if self._recorder is not None and now >= self._recorder.due_at:
+            self._recorder.sample(now)

@@ -150,6 +150,22 @@ class RunReport:
         """
         return self._found().export(out)
 
+    def to_html(self, out: str | os.PathLike[str]) -> None:
+        """Write a page with charts to ``out``: one file that opens offline, as ``headgate report --html`` does.
+
+        It is about the whole run, earlier lives of it included, and read from its store; for that, and for what is
+        raised, see :meth:`results`. Raises ConfigError where plotly is missing (extra ``report``). It blocks.
+        """
+        self._found().write_html(out)
+
+    def to_markdown(self) -> str:
+        """The same as Markdown, in tables instead of charts. It blocks."""
+        return self._found().to_markdown()
+
+    def to_json(self) -> str:
+        """The same as JSON, with all that is drawn. It blocks."""
+        return self._found().to_json()
+
     def _found(self) -> RunResults:
         assert self._results is not None, "this report was not made by a run"
         return self._results

@@ -7,6 +7,7 @@ its reason.
 from __future__ import annotations
 
 from .exporting import Export, RunResults, aexport_run, export_run, output_path
+from .html import write_html
 from .jsonl import write_jsonl
 from .parquet import load_pyarrow, write_parquet
 from .rows import read_results
@@ -19,6 +20,7 @@ __all__ = [
     "load_pyarrow",
     "output_path",
     "read_results",
+    "write_html",
     "write_jsonl",
     "write_parquet",
 ]

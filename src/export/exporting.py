@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Final
 import anyio.to_thread
 
 from ..errors import ConfigError
+from ..reports import as_json, as_markdown, read_report
 from ..storage.codec import encode
 from .files import Replacement, sync_folder
+from .html import write_html
 from .jsonl import write_jsonl
 from .parquet import load_pyarrow, write_parquet
 from .rows import read_results, unfinished, whole
@@ -104,6 +106,18 @@ class RunResults:
     def export(self, out: str | os.PathLike[str]) -> Export:
         """Write them to a file: see :func:`export_run`. Blocks."""
         return export_run(self.store, self.run, out, columns=self.columns)
+
+    def write_html(self, out: str | os.PathLike[str]) -> None:
+        """Write a page about the run: see :func:`write_html`. Blocks."""
+        write_html(read_report(self.store, self.run), out)
+
+    def to_markdown(self) -> str:
+        """What became of the run, as Markdown. Blocks."""
+        return as_markdown(read_report(self.store, self.run))
+
+    def to_json(self) -> str:
+        """What became of the run, as JSON. Blocks."""
+        return as_json(read_report(self.store, self.run))
 
 
 class _Rest:

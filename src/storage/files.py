@@ -106,6 +106,12 @@ class FileStore:
             self._catch_up(run)
             return sqlite_records.read_spent(self._reading.connection(), run)
 
+    def read_learned(self, run: str) -> bytes | None:
+        """See :meth:`headgate.storage.ports.RunStore.read_learned`."""
+        with self._lock:
+            self._catch_up(run)
+            return sqlite_records.read_learned(self._reading.connection(), run)
+
     async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`. Runs beside all else, in a thread of its own."""
         rules.check_sweep(keep_s, statuses, spare, self._retention_s)

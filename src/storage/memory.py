@@ -92,6 +92,11 @@ class MemoryStore:
         """See :meth:`headgate.storage.ports.RunStore.read_spent`."""
         return self._kept(run).usage()
 
+    def read_learned(self, run: str) -> bytes | None:
+        """See :meth:`headgate.storage.ports.RunStore.read_learned`."""
+        self._kept(run)
+        return self._learned.get(run)
+
     async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`."""
         self._check_open()

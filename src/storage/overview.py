@@ -68,13 +68,13 @@ class RunOverview:
     last_at: float | None
 
 
-def read_overview(store: RunStore, run: str) -> RunOverview:
-    """Read all of ``run``, which may go on meanwhile. It blocks: use a thread.
+def read_overview(store: RunStore, run: str, *, examples: int = _EXAMPLES) -> RunOverview:
+    """Read all of ``run``, which may go on meanwhile. Failures are the first ``examples``. It blocks: use a thread.
 
     Raises UnknownRun, ResultExpired, ResultCorrupt, StoreUnavailable.
     """
     info = store.read_info(run)
-    count = _Count(tuple(info.fingerprints))
+    count = _Count(tuple(info.fingerprints), examples)
     for row in store.read_rows(run):
         count.add(row)
     spent = store.read_spent(run)
@@ -93,7 +93,8 @@ def read_overview(store: RunStore, run: str) -> RunOverview:
 
 
 class _Count:
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, names: tuple[str, ...], most: int) -> None:
+        self._most = most
         self.names = names
         self.rows = Counter[str]()
         self.reasons = Counter[tuple[str, str]]()
@@ -125,7 +126,7 @@ class _Count:
 
     def _failed(self, row_id: str, cell: CellRecord) -> None:
         self.reasons[cell.column, cell.reason] += 1
-        if len(self.examples) < _EXAMPLES:
+        if len(self.examples) < self._most:
             self.examples.append(
                 FailedCell(cell.row, row_id, cell.column, cell.reason, cell.message, cell.attempts, cell.http_status)
             )

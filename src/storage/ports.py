@@ -314,6 +314,13 @@ class RunStore(Protocol):
         """Return the tokens on record per column, of all attempts together. Raises as :meth:`read_info`."""
         ...
 
+    def read_learned(self, run: str) -> bytes | None:
+        """Return what the run itself learned last; None if nothing, or if it cannot be read any more.
+
+        Raises as :meth:`read_info`.
+        """
+        ...
+
     async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """Drop the runs that ended with one of ``statuses`` ``keep_s`` seconds ago or earlier, and what crashes left.
 

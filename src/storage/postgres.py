@@ -137,6 +137,10 @@ class PostgresStore:
         """See :meth:`headgate.storage.ports.RunStore.read_spent`."""
         return self._read(run, lambda found: postgres_reads.read_spent(found, run))
 
+    def read_learned(self, run: str) -> bytes | None:
+        """See :meth:`headgate.storage.ports.RunStore.read_learned`."""
+        return self._read(run, lambda found: postgres_reads.read_learned(found, run))
+
     async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`. It uses a connection and a thread of its own."""
         rules.check_sweep(keep_s, statuses, spare, self._retention_s)

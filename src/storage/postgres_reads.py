@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 
     from .ports import Durability
 
-__all__ = ["columns", "find", "fingerprints", "learned", "load", "read_info", "read_runs", "read_spent", "size"]
+__all__ = [
+    "columns",
+    "find",
+    "fingerprints",
+    "learned",
+    "load",
+    "read_info",
+    "read_learned",
+    "read_runs",
+    "read_spent",
+    "size",
+]
 
 _RUN: Final = "SELECT id, epoch, status, created_at, finished_at, swept FROM run WHERE name = %s"
 _COLUMNS: Final = "SELECT name, number FROM run_column WHERE run = %s ORDER BY id"
@@ -43,6 +54,7 @@ _HELD: Final = """SELECT position, col, reason, not_before, attempts, history FR
 _FIND: Final = "SELECT row_id, position FROM input_row WHERE run = %s AND id_digest = ANY (%s)"
 # The run's own before any other's.
 _LEARNED: Final = "SELECT checksum, data FROM learned ORDER BY run = %s DESC, place DESC LIMIT 1"
+_OWN_LEARNED: Final = "SELECT checksum, data FROM learned WHERE run = %s"
 _SPENT: Final = """SELECT name, sum(input_tokens)::bigint, sum(output_tokens)::bigint FROM (
     SELECT col, input_tokens, output_tokens FROM cell WHERE run = %(run)s
     UNION ALL SELECT col, input_tokens, output_tokens FROM spent WHERE run = %(run)s
@@ -82,7 +94,7 @@ def columns(connection: Connection[Any], number: int) -> dict[str, int]:
 def learned(connection: Connection[Any], number: int) -> bytes | None:
     """Return what was learned last, by this run or else by any. Damaged, it is as good as never learned."""
     found = connection.execute(_LEARNED, (number,)).fetchone()
-    return found[1] if found is not None and crc32(found[1]) == found[0] else None
+    return _intact(found)
 
 
 def find(connection: Connection[Any], run: str, row_ids: Sequence[str]) -> dict[str, int]:
@@ -143,6 +155,13 @@ def read_spent(connection: Connection[Any], run: str) -> dict[str, Usage]:
     with _at_one_moment(connection):
         sums = connection.execute(_SPENT, {"run": _run(connection, run)[0]}).fetchall()
     return {unpacked(name): Usage(tokens_in, tokens_out) for name, tokens_in, tokens_out in sums}
+
+
+def read_learned(connection: Connection[Any], run: str) -> bytes | None:
+    """Return what the run itself learned last, if it is intact. Raises UnknownRun, ResultExpired."""
+    with _at_one_moment(connection):
+        found = connection.execute(_OWN_LEARNED, (_run(connection, run)[0],)).fetchone()
+    return _intact(found)
 
 
 def size(connection: Connection[Any]) -> int:
@@ -206,3 +225,7 @@ def _checked(data: bytes, checksum: int, run: str, row: int, what: str) -> bytes
     if crc32(data) != checksum:
         raise ResultCorrupt(f"row {row} of run {run!r}: {what} does not match its checksum: restore it from a copy")
     return data
+
+
+def _intact(found: tuple[int, bytes] | None) -> bytes | None:
+    return found[1] if found is not None and crc32(found[1]) == found[0] else None

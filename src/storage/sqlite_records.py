@@ -36,6 +36,7 @@ __all__ = [
     "opened",
     "own_learned",
     "read_info",
+    "read_learned",
     "read_spent",
     "unreferenced",
     "write_batch",
@@ -234,6 +235,11 @@ def read_spent(connection: sqlite3.Connection, run: str) -> dict[str, Usage]:
     """Return the tokens on record per column. Raises UnknownRun, ResultExpired."""
     sums = connection.execute(sqlite_columns.spent_query(connection), (_number(connection, run),))
     return {name: Usage(tokens_in, tokens_out) for name, tokens_in, tokens_out in sums}
+
+
+def read_learned(connection: sqlite3.Connection, run: str) -> bytes | None:
+    """Return what the run itself learned last, if it is intact. Raises UnknownRun, ResultExpired."""
+    return own_learned(connection, _number(connection, run))
 
 
 def _number(connection: sqlite3.Connection, run: str) -> int:

@@ -312,6 +312,10 @@ class WitnessStore:
         """See :meth:`headgate.storage.ports.RunStore.read_spent`."""
         return self._inner.read_spent(run)
 
+    def read_learned(self, run: str) -> bytes | None:
+        """See :meth:`headgate.storage.ports.RunStore.read_learned`."""
+        return self._inner.read_learned(run)
+
     async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`."""
         return await self._inner.sweep(keep_s=keep_s, statuses=statuses, spare=spare)

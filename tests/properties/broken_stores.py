@@ -58,6 +58,9 @@ class SharedStore:
     def read_spent(self, run: str) -> Any:
         return self.kept.read_spent(run)
 
+    def read_learned(self, run: str) -> Any:
+        return self.kept.read_learned(run)
+
     async def sweep(
         self,
         *,

@@ -129,8 +129,8 @@ def test_status_and_report_show_what_the_store_knows() -> None:
     assert "shout: 1 x bug" in report.out
     assert "row 2, shout: bug: no good | at all" in report.out
     markdown = headgate_says("report", "runs", "--markdown").out
-    assert markdown.startswith("# Run one: completed_with_failures\n")
-    assert "| 2 | shout | bug |  | 1 | no good \\| at all |" in markdown
+    assert markdown.startswith("# Run one: completed with failures\n")
+    assert "| 2 | shout | bug | no good \\| at all | 1 | \u2013 |" in markdown
     data = headgate_says("report", "runs", "--json").data
     assert data["failure_counts"] == [{"column": "shout", "reason": "bug", "count": 1}]
     assert [(one["column"], one["done"], one["open"]) for one in data["columns"]] == [("shout", 2, 0), ("size", 1, 0)]

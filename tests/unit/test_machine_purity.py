@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SRC = Path(__file__).resolve().parents[2] / "src"
 LINES_MAX = 400
 
-MACHINE_FOLDERS = ("admission/", "scheduler/", "salvage/", "outbox/", "restart/")
+MACHINE_FOLDERS = ("admission/", "scheduler/", "salvage/", "outbox/", "reports/", "restart/")
 SHELL_FOLDERS = ("observe/", "testing/")
 
 # Machines in folders that hold both.
@@ -106,6 +106,7 @@ SHELLS = {
     "engine/planning.py": "reads stores and rows",
     "engine/plan.py": "reads the pipeline that the user built",
     "engine/records.py": "serialises through the codec",
+    "engine/recording.py": "asks the controller for its limits, serialises through the codec",
     "engine/requests.py": "waits for leases",
     "engine/restore.py": "deserialises through the codec",
     "engine/resuming.py": "opens runs, logs",
@@ -121,6 +122,7 @@ SHELLS = {
     "engine/workers.py": "owns tasks",
     "export/exporting.py": "reads stores, writes files",
     "export/files.py": "writes files",
+    "export/html.py": "writes files",
     "export/jsonl.py": "writes files",
     "export/parquet.py": "writes files",
     "export/rows.py": "reads stores",
@@ -128,6 +130,10 @@ SHELLS = {
     "outbox/memory.py": "is awaited",
     "outbox/outbox.py": "owns the tasks of deliveries",
     "outbox/sqlite.py": "is awaited, reads the clock",
+    "reports/data.py": "serialises with pydantic",
+    "reports/figures.py": "validates with pydantic",
+    "reports/page.py": "reads the files that it puts together",
+    "reports/reading.py": "reads stores",
     "restart/asking.py": "awaits sources",
     "restart/codec.py": "serialises with pydantic",
     "restart/config.py": "reads configuration with pydantic",

@@ -27,8 +27,21 @@ SRC = ROOT / "src"
 STUBS = ROOT / "tests" / "typings"
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
-CORE = {"admission", "scheduler", "salvage", "storage", "engine", "outbox", "restart"}
-EXTRAS = ("aiohttp", "hypothesis", "trio", "rich", "openai", "httpx", "httpx2", "mcp", "psycopg", "pytest", "typer")
+CORE = {"admission", "scheduler", "salvage", "storage", "engine", "outbox", "restart", "reports"}
+EXTRAS = (
+    "aiohttp",
+    "hypothesis",
+    "trio",
+    "rich",
+    "openai",
+    "httpx",
+    "httpx2",
+    "mcp",
+    "plotly",
+    "psycopg",
+    "pytest",
+    "typer",
+)
 
 
 def module_files() -> list[Path]:

@@ -254,13 +254,14 @@ class CommitContract(StoreMaker):
 
     @staged
     async def test_what_was_learned_counts_for_the_run_first_and_for_others_after(self, stage: Stage) -> None:
-        """An opening is told what its run learned last, else what any run did."""
+        """An opening is told what its run learned last, else what any run did; a reader, what the run itself did."""
         one, two = await stage.open("one"), await stage.open("two")
         assert one.learned is None
         for handle, learned in ((one, b"1"), (two, b"2"), (one, b"11")):
             await handle.commit(Batch(learned=learned))
             await handle.commit(Batch())
         assert [(await stage.open(run)).learned for run in ("two", "three", "one")] == [b"2", b"11", b"11"]
+        assert [await stage.learned(run) for run in ("one", "two", "three")] == [b"11", b"2", None]
 
     @staged
     async def test_text_that_is_no_unicode_does_not_sink_a_batch(self, stage: Stage) -> None:

@@ -71,7 +71,12 @@ class ReadingContract(StoreMaker):
         """Said at once, not when the first row is asked for; and asking makes nothing."""
         await stage.begin(rows(0))
         for _ in range(2):
-            for read in (stage.other.read_rows, stage.other.read_info, stage.other.read_spent):
+            for read in (
+                stage.other.read_rows,
+                stage.other.read_info,
+                stage.other.read_spent,
+                stage.other.read_learned,
+            ):
                 with pytest.raises(UnknownRun):
                     read("nobody's")
 

@@ -119,6 +119,10 @@ class Stage:
         """The tokens on record as the other store sees them."""
         return await to_thread.run_sync(self.other.read_spent, run)
 
+    async def learned(self, run: str = RUN) -> bytes | None:
+        """What the run learned last as the other store sees it."""
+        return await to_thread.run_sync(self.other.read_learned, run)
+
     async def payloads(self, run: str = RUN) -> dict[tuple[int, str], bytes | None]:
         """The payloads that the other store reads, by row and column."""
         return {(cell.row, cell.column): cell.payload for row in await self.rows(run) for cell in row.cells}

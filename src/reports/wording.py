@@ -1,0 +1,82 @@
+"""Numbers, durations and times as all reports write them. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..storage.overview import RunOverview
+
+__all__ = ["count", "duration", "large", "moment", "one_line", "share", "shortened", "standing", "times"]
+
+
+def count(number: float) -> str:
+    """A whole number, its digits in threes: ``12 345``, with a narrow space that breaks no line."""
+    return f"{number:,.0f}".replace(",", "\u202f")
+
+
+def large(number: float) -> str:
+    """The same in few characters: ``12.3 M`` from ten millions on."""
+    for size, unit in ((10**9, "G"), (10**6, "M")):
+        if number >= 10 * size:
+            return f"{number / size:.1f}\u202f{unit}"
+    return count(number)
+
+
+def duration(seconds: float | None) -> str:
+    """``0.35 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``; a dash for None."""
+    if seconds is None:
+        return "\u2013"
+    if 0 < seconds < 0.1:
+        return f"{1000 * seconds:.3g} ms"
+    if seconds < 59.95:
+        return f"{seconds:.3g} s"
+    whole = round(seconds)
+    for size, unit, smaller, part in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {unit}" + (f" {rest} {part}" if rest else "")
+    return f"{whole} s"
+
+
+def share(part: float, whole: float) -> str:
+    """``part`` of ``whole`` in percent; a dash if there is no whole."""
+    return f"{100 * part / whole:.1f}\u202f%" if whole else "\u2013"
+
+
+def moment(at: float | None) -> str:
+    """Wall-clock seconds as a time that means the same everywhere; a dash for None."""
+    return "-" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def one_line(said: str) -> str:
+    """The same without line breaks."""
+    return " ".join(said.split())
+
+
+def shortened(name: str, most: int = 40) -> str:
+    """``name`` with its middle left out, if it is longer than ``most``: the ends tell models apart."""
+    if len(name) <= most:
+        return name
+    head = (most - 1) // 2
+    return f"{name[:head]}\u2026{name[len(name) - (most - 1 - head) :]}"
+
+
+def standing(overview: RunOverview) -> str:
+    """How the run stands, in a word or a few."""
+    if overview.info.status == "running":
+        return "running, or killed and not resumed"
+    return overview.info.status.replace("_", " ")
+
+
+def times(overview: RunOverview) -> str:
+    """When it began, and when it ended or was last heard of."""
+    info = overview.info
+    told = (
+        f"begun {moment(info.created_at)}",
+        f"last outcome {moment(overview.last_at)}" if overview.last_at else "",
+        f"ended {moment(info.finished_at)}" if info.finished_at is not None else "",
+    )
+    opened = "once" if info.epoch == 1 else f"{info.epoch} times"
+    return f"{', '.join(filter(None, told))}; opened {opened}"

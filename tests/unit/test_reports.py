@@ -1,0 +1,172 @@
+"""Reports: the same content as a page, as Markdown and as data; nothing from outside is taken for HTML."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+
+import pytest
+
+from headgate.errors import ConfigError
+from headgate.reports import StoredReport, as_html, as_json, as_markdown
+from headgate.reports import page as page_module
+from headgate.reports.reading import LEDGER_MAX
+from headgate.reports.sections import body
+from headgate.reports.wording import duration, shortened
+from tests.unit.made_reports import HOSTILE, hostile_report, made_figures, made_overview, made_report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from headgate.reports.charts import Chart
+
+OF_THE_PAGE = {
+    *("header", "h1", "h2", "h3", "p", "span", "br", "dl", "div", "dt", "dd", "small", "section", "details", "summary"),
+    *("table", "thead", "tbody", "tr", "th", "td", "input", "select", "option", "output", "code"),
+}
+
+
+class Seen(HTMLParser):
+    """The elements of a page, their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[str] = []
+        self.attributes: set[str] = set()
+        self.text: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        raise AssertionError(f"a comment: {data}")
+
+
+def test_nothing_from_outside_becomes_html() -> None:
+    drawn: list[Chart] = []
+    seen = Seen(body(hostile_report(), drawn))
+    assert set(seen.elements) <= OF_THE_PAGE
+    assert not {name for name in seen.attributes if name.startswith("on") or name in ("src", "href")}
+    text = "".join(seen.text)
+    for one in HOSTILE:
+        assert one in text, "shown as it is"
+    for chart in drawn:
+        for said in texts(chart):
+            assert "<" not in said, "plotly.js reads HTML in texts"
+
+
+def texts(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for name, one in value.items() if name != "hovertemplate" for text in texts(one)]
+    return [text for one in value for text in texts(one)] if isinstance(value, list) else []
+
+
+def test_a_page_is_one_file_whose_policy_names_its_two_scripts() -> None:
+    page = as_html(hostile_report())
+    head, scripts = page[: page.index("<main>")], page[page.index("</main>") :]
+    assert scripts.split("<script>", 1)[0].count("<script") == 1, "the data ends where it should"
+    assert len(re.findall(r"'sha256-[^']{44}'", head)) == 2
+    assert "default-src 'none'" in head
+    assert "unsafe-inline" not in head.split("script-src")[1].split(";")[0]
+    assert not re.search(r"<(link|img|iframe|script)[^>]+(src|href)=\"(?!data:)", page[: page.index("<script>")])
+
+
+def test_the_data_of_the_charts_survives_the_page() -> None:
+    report = hostile_report()
+    page = as_html(report)
+    told = page.split('id="charts">', 1)[1].split("</script>", 1)[0]
+    drawn: list[Chart] = []
+    body(report, drawn)
+    assert len(json.loads(told)) == len(drawn)
+    assert set(re.findall(r'data-chart="(\d+)"', page)) == {str(place) for place in range(len(drawn))}
+
+
+@pytest.mark.parametrize(("resources", "points"), [(0, 0), (0, 1), (1, 1), (1, 2), (2, 200), (20, 256)])
+def test_every_size_of_a_run_has_a_page(resources: int, points: int) -> None:
+    figures = made_figures(resources, points=points, seconds=0.0 if points < 2 else 5.0)
+    drawn: list[Chart] = []
+    page = body(StoredReport(made_overview(1), figures), drawn)
+    assert page.count("data-chart=") == len(drawn)
+    assert page.count("<details") == resources
+    assert page.count("<details open") == min(resources, 4)
+    assert ("Too short to be drawn." in page) == (points < 2)
+
+
+def test_a_run_without_figures_says_so() -> None:
+    page = body(StoredReport(made_overview(2, 0, status="running"), None), [])
+    assert "kept no figures" in page
+    assert "running, or killed and not resumed" in page
+    assert "No cell failed." in page
+
+
+def test_a_ledger_is_bounded_and_says_so() -> None:
+    report = made_report(2, LEDGER_MAX + 5)
+    page, markdown, data = body(report, []), as_markdown(report), json.loads(as_json(report))
+    assert page.count("<tr data-cause=") == LEDGER_MAX
+    assert "1\u202f005 cells failed." in page
+    assert "The first 1\u202f000 of them" in page
+    assert "The first 100 of 1\u202f005" in markdown
+    assert (data["failed_cells"], len(data["failures"])) == (LEDGER_MAX + 5, LEDGER_MAX)
+    assert "The first" not in body(made_report(2, 7), [])
+
+
+def test_costs_have_a_column_where_they_are_known() -> None:
+    report = replace(made_report(2), costs={"column 0": 1.25})
+    page, markdown = body(report, []), as_markdown(report)
+    assert "cost, USD" in page
+    assert "1.25 <small>USD</small>" in page
+    assert "| unknown |" in markdown
+    assert [one["cost"] for one in json.loads(as_json(report))["columns"]] == [1.25, None]
+    assert "cost" not in as_markdown(made_report(2)).lower()
+
+
+def test_markdown_and_data_hold_what_the_page_draws() -> None:
+    report = made_report(2, 3)
+    markdown, data = as_markdown(report), json.loads(as_json(report))
+    for heading in ("Columns", "Requests", "Limits and load", "Where the time went", "Failures"):
+        assert f"\n## {heading}\n" in markdown
+    assert "\n| id-0 | column 0 | reason 0 | &lt;/script>&lt;script>" in markdown
+    figures: Mapping[str, object] = data["figures"]
+    assert len(data["figures"]["times_s"]) == 200
+    (first, second) = data["figures"]["resources"]
+    assert (first["resource"], first["requests"]) == ("acme/model-0", 43380)
+    assert set(second["samples"]["limit"]) == {None}, "there was no limit"
+    assert first["latency_s"]["p50"] < first["latency_s"]["p99"]
+    assert figures["lives"][1]["began_s"] == 3240.0  # type: ignore[index]
+
+
+def test_without_plotly_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> object:
+        raise ImportError(name)
+
+    monkeypatch.setattr(page_module, "import_module", missing)
+    with pytest.raises(ConfigError, match=r"headgate\[report\]"):
+        as_html(made_report())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(None, "\u2013"), (0.0, "0 s"), (0.0123, "12.3 ms"), (0.5, "0.5 s"), (59.9, "59.9 s"), (59.97, "1 min"),
+     (3599.9, "1 h"), (200.0, "3 min 20 s"), (7500.0, "2 h 5 min"), (90_000.0, "1 d 1 h")],
+)  # fmt: skip
+def test_durations(seconds: float | None, told: str) -> None:
+    assert duration(seconds) == told
+
+
+def test_long_names_lose_their_middle() -> None:
+    name = "openrouter/meta-llama/" + "x" * 40 + "-405b"
+    assert len(shortened(name, 30)) == 30
+    assert shortened(name, 30).startswith("openrouter/")
+    assert shortened(name, 30).endswith("-405b")
+    assert shortened("acme/small") == "acme/small"
