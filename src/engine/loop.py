@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .intake import Intake
     from .jobs import Job, ThreadRunner
     from .options import RunOptions
+    from .telling import RunTeller
     from .values import CellResult
 
 __all__ = ["RunLoop"]
@@ -68,8 +69,10 @@ class RunLoop:
         resume_hint: str,
         notices: tuple[str, ...] = (),
         forget: Callable[[int], None] | None = None,
+        teller: RunTeller | None = None,
     ) -> None:
         self.name = name
+        self._teller = teller
         self.core = core
         self._intake = intake
         self.controller = controller
@@ -94,12 +97,13 @@ class RunLoop:
             clock=self._clock,
             wall_clock=wall_clock,
             ended=self._job_ended,
+            teller=teller,
         )
         requests = FirstRequests(core, name)
         self._dispatch = Dispatch(
             core.dispatcher,
             controller,
-            Starts(core, requests, self.flight, clock=self._clock, halt=self.halt),
+            Starts(core, requests, self.flight, clock=self._clock, halt=self.halt, teller=teller),
             model_workers=options.max_workers,
             local_workers=options.local_workers,
         )
@@ -112,11 +116,13 @@ class RunLoop:
             intake,
             controller,
             patience_s=options.patience,
+            teller=teller,
         )
-        self._committer = Committer(handle, core.journal, Keeper(controller, wall_clock, now), self._committed)
+        keeper = Keeper(controller, wall_clock, now)
+        self._committer = Committer(handle, core.journal, keeper, self._committed, teller)
         self._armed = inf
         self._starts_per_job = STARTS_PER_JOB
-        self._paces = PaceReader(intake.resources, core, self._dispatch, controller, self.meter)
+        self._paces = PaceReader(intake.resources, core, self._dispatch, controller, self.meter, teller)
         self.rows_ready = Wakeup()
         self.streaming = False
         self.dropped_rows = False
@@ -135,6 +141,8 @@ class RunLoop:
 
     async def main(self) -> None:
         """Run to the end. Started once by the engine, in its task group; keeps what broke the run for ``wait``."""
+        if self._teller is not None:
+            self._teller.started(self._handle.info.epoch)
         try:
             async with anyio.create_task_group() as tasks:
                 # Beyond max_workers each resource's one standing bid may be granted: see Dispatch.
@@ -161,6 +169,8 @@ class RunLoop:
             self._performer.leave()
             with anyio.CancelScope(shield=True):
                 await self._handle.aclose()
+            if self._teller is not None:
+                self._teller.ended(self.core, None if self.report is None else self.report.status, self.error)
             self.done.set()
             self.rows_ready.set()
 
@@ -272,8 +282,10 @@ class RunLoop:
 
     def halt(self, status: RunStatus, grace: float | None = None) -> None:
         """Start nothing more; what is in flight has ``grace`` seconds (None: the run's option)."""
-        now = self._clock()
-        if self.stopping.begin(status, now + (self._options.grace if grace is None else grace)):
+        now, grace = self._clock(), self._options.grace if grace is None else grace
+        if self.stopping.begin(status, now + grace):
+            if self._teller is not None:
+                self._teller.stopping(status, grace)
             for task in self._dispatch.close(now):
                 self.core.cancelled(task, now)
         self._feeder.stop()
@@ -305,6 +317,8 @@ class RunLoop:
             core.cancelled(job.task, now)
         if core.cells_closed != closed:
             self._stall.progress(now)
+        if self._teller is not None:
+            self._teller.task_ended(job.task, core, results is not None, now)
         self._step(now, False)
         self._wake_if_due()
 
@@ -321,7 +335,11 @@ class RunLoop:
     # Rows and commits
 
     def _committed(self, batch: Batch) -> None:
+        teller, finished = self._teller, self.core.finished
+        known = 0 if teller is None else len(finished)
         self.core.open.committed(batch)
+        if teller is not None:
+            teller.committed(batch.cells, finished, known)
         self._hand_out()
         self.offer_room()
         self._wake_if_due()

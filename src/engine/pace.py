@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..values import ResourceKey
     from .core import RunCore
     from .dispatch import Dispatch
+    from .telling import RunTeller
 
 __all__ = ["PaceReader", "pace_of"]
 
@@ -52,7 +53,7 @@ def pace_of(
 class PaceReader:
     """Reads the pace of every resource of a run into its meters, now and then."""
 
-    __slots__ = ("_controller", "_core", "_dispatch", "_meter", "_resources", "due_at")
+    __slots__ = ("_controller", "_core", "_dispatch", "_meter", "_resources", "_teller", "due_at")
 
     def __init__(
         self,
@@ -61,7 +62,9 @@ class PaceReader:
         dispatch: Dispatch,
         controller: AdmissionController,
         meter: Meter,
+        teller: RunTeller | None = None,
     ) -> None:
+        self._teller = teller
         self._resources = resources
         self._core = core
         self._dispatch = dispatch
@@ -75,4 +78,7 @@ class PaceReader:
         self.due_at = now + PACE_EVERY_S
         for lane, resource in self._resources.items():
             pace = pace_of(lane, resource, self._core, self._dispatch, self._controller, self._meter)
-            self._meter.of(lane).turn(pace, self._controller.gate.capacity(resource), now)
+            meter, limit = self._meter.of(lane), self._controller.gate.capacity(resource)
+            meter.turn(pace, limit, now)
+            if self._teller is not None:
+                self._teller.pace(lane, pace, limit, meter.in_flight)
