@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..storage.ports import RunHandle
     from .journal import Journal
     from .keeping import Keeper
+    from .telling import RunTeller
 
 __all__ = ["RECORDS_PER_TURN", "Committer"]
 
@@ -37,9 +38,17 @@ RECORDS_PER_TURN = 512
 class Committer:
     """Commits what the journal collects, and tells the run of each batch that is durable."""
 
-    __slots__ = ("_committed", "_handle", "_journal", "_keeper", "paused_s", "wakeup")
+    __slots__ = ("_committed", "_handle", "_journal", "_keeper", "_teller", "paused_s", "wakeup")
 
-    def __init__(self, handle: RunHandle, journal: Journal, keeper: Keeper, committed: Callable[[Batch], None]) -> None:
+    def __init__(
+        self,
+        handle: RunHandle,
+        journal: Journal,
+        keeper: Keeper,
+        committed: Callable[[Batch], None],
+        teller: RunTeller | None = None,
+    ) -> None:
+        self._teller = teller
         self._handle = handle
         self._journal = journal
         self._keeper = keeper
@@ -74,8 +83,12 @@ class Committer:
             except StoreError as error:
                 if not error.retryable or anyio.current_time() - asked_since >= PATIENCE_S:
                     raise
+                if self._teller is not None:
+                    self._teller.store_retried(error, pause)
                 await anyio.sleep(pause)
                 self.paused_s += pause
                 pause = min(2 * pause, LONGEST_PAUSE_S)
             else:
+                if self._teller is not None:
+                    self._teller.batch(batch.records, anyio.current_time() - asked_since)
                 return

@@ -79,7 +79,7 @@ class RunCore:
         self.finished = self.open.finished
         self.cells_closed = 0  # by an attempt of their own; what follows from them is not counted
         self._records = records
-        self._groups = Grouping(group_size)
+        self.groups = Grouping(group_size)
         self._ends = GroupEnds(self.frontier, self.journal, self._outcomes, records, self._follow, columns=len(plans))
         # Lanes that were given up and have ready tasks yet.
         self._emptying: dict[str, None] = {}
@@ -106,23 +106,23 @@ class RunCore:
             return
         self.open.open(row, restored)
         states = None if restored is None else restored.states
-        progress = self.frontier.add_row(row.record.row, self._groups.place(), states)
+        progress = self.frontier.add_row(row.record.row, self.groups.place(), states)
         if restored is not None:
-            self._held_before.take_from(progress.ready, restored.held, self._groups.number, now)
+            self._held_before.take_from(progress.ready, restored.held, self.groups.number, now)
         self._follow(progress, states)
-        if not self._groups.owed:
+        if not self.groups.owed:
             self.seal()
 
     def seal(self) -> None:
         """The current group gets no more rows."""
-        if self._groups.number >= 0:
-            self._groups.close()
-            self._follow(self.frontier.seal_group(self._groups.number))
+        if self.groups.number >= 0:
+            self.groups.close()
+            self._follow(self.frontier.seal_group(self.groups.number))
 
     @property
     def owed(self) -> int:
         """How many rows the current group still lacks."""
-        return self._groups.owed
+        return self.groups.owed
 
     # Tasks end
 

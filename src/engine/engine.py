@@ -10,6 +10,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Self, Unpack, cast
 
 import anyio
+import anyio.to_thread
 
 from ..admission.controller import AdmissionController
 from ..errors import ConfigError, HeadgateError
@@ -26,6 +27,7 @@ from .core import RunCore
 from .intake import Intake
 from .jobs import ThreadRunner, worker_threads
 from .keeping import begin_with
+from .listeners import EventsSource, Listeners, check_source, open_listeners
 from .loop import RunLoop
 from .meter import Meter
 from .open_rows import OpenRows
@@ -46,6 +48,7 @@ from .sharing import (
     nothing_yet,
     work_in_part,
 )
+from .telling import RunTeller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,6 +92,7 @@ class Engine:
         classify: CustomClassifier | None = None,
         seed: int | None = None,
         threads: ThreadRunner | None = None,
+        events: EventsSource = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.admission = AdmissionController(limits, seed=seed, wall_clock=wall_clock)
@@ -103,10 +107,14 @@ class Engine:
         self._runs: dict[str, Run] = {}
         self._around: Requester | None = None
         self._shared: set[str] = set()  # runs of which a part is being done here
+        check_source(events)
+        self._events = events
+        self._listeners: Listeners | None = None
 
     async def __aenter__(self) -> Self:
         try:
             await self.store.probe()
+            self._listeners = open_listeners(self._events, self._wall_clock)
         except BaseException:
             await self._close_store()  # nobody will leave a context that was never entered
             raise
@@ -135,6 +143,9 @@ class Engine:
                     await self.admission.__aexit__(None, None, None)
                 finally:
                     await self._close_store()
+                    if self._listeners is not None and self._listeners.blocking:
+                        with anyio.CancelScope(shield=True):
+                            await anyio.to_thread.run_sync(self._listeners.close)
 
     async def start(
         self,
@@ -161,7 +172,7 @@ class Engine:
         graph = self._prepare(pipeline, source, settings)
         handle, notices = await open_run(self.store, name, pipeline.columns, settings.on_change)
         begin_with(self.admission, handle.learned, self._wall_clock())
-        loop = self._loop(name, pipeline, graph, source, handle, settings, notices)
+        loop = self._loop(name, pipeline, graph, source, handle, settings, notices, part=False)
         assert self._tasks is not None
         started = Run(loop)
         self._runs[name] = started
@@ -203,7 +214,7 @@ class Engine:
             span = (claim.first, claim.last)
             source = RowSource(rows, row_id=row_id, argument=argument, span=span)
             source.require(graph.input_fields, {c.spec.name: c.spec.required() for c in pipeline.columns})
-            return self._loop(name, pipeline, graph, source, ClaimedRun(shared, claim), settings, notices)
+            return self._loop(name, pipeline, graph, source, ClaimedRun(shared, claim), settings, notices, part=True)
 
         def begun(loop: RunLoop) -> None:
             going = self._runs[name] = Run(loop)
@@ -212,6 +223,11 @@ class Engine:
 
         count = rows if isinstance(rows, int) else len(cast("Sequence[object]", rows))
         began = anyio.current_time()
+        teller = self._teller(name, plan_columns(pipeline, graph))
+        if teller is not None:
+            teller.started(shared.info.epoch)
+        report: RunReport | None = None
+        broken: BaseException | None = None
         self._shared.add(name)
         try:
             await shared.extend(count)
@@ -220,8 +236,13 @@ class Engine:
             empty = nothing_yet(name, notices, results)
             report = await work_in_part(shared, loop_over, begun, empty=empty, at_once=capacity, lease_s=lease_s)
             await finish_together(shared, store, report.status)
+        except BaseException as error:
+            broken = error
+            raise
         finally:
             self._shared.discard(name)
+            if teller is not None:
+                teller.over(report, broken)
             await shared.aclose()
         report.check()
         return lasted(report, anyio.current_time() - began)
@@ -261,6 +282,8 @@ class Engine:
         handle: RunHandle,
         settings: RunOptions,
         notices: tuple[str, ...],
+        *,
+        part: bool,
     ) -> RunLoop:
         """The shell of a run with a core of its own."""
         plans = plan_columns(pipeline, graph)
@@ -269,6 +292,7 @@ class Engine:
             max_output_attempts=settings.max_output_attempts,
             patience_s=settings.patience,
         )
+        teller = self._teller(name, plans, part=part)
         open_rows = OpenRows(plans)
         core = RunCore(
             graph,
@@ -281,7 +305,7 @@ class Engine:
             patience_s=settings.patience,
             set_aside=set_aside_tasks(settings.set_aside, plans),
         )
-        intake = Intake(source, core, handle, self.admission, settings, wall_clock=self._wall_clock)
+        intake = Intake(source, core, handle, self.admission, settings, wall_clock=self._wall_clock, teller=teller)
         return RunLoop(
             name,
             core,
@@ -298,7 +322,12 @@ class Engine:
             # Nobody named a store, so nobody asks it for rows that were handed out: a long run must not pile them up.
             in_part=isinstance(handle, ClaimedRun),
             forget=handle.forget if self._store_source is None and isinstance(handle, MemoryRun) else None,
+            teller=teller,
         )
+
+    def _teller(self, run: str, plans: Sequence[ColumnPlan], *, part: bool = False) -> RunTeller | None:
+        """Who tells what happens in a run; None if nobody listens."""
+        return None if self._listeners is None else RunTeller(self._listeners, run, plans, part=part)
 
     async def _close_store(self) -> None:
         if self._owns_store:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..admission.limits import LimitsSource
     from ..salvage.classify import CustomClassifier
     from .interrupts import Face
+    from .listeners import EventsSource
     from .planned import RunPlan
     from .report import RunReport
     from .rows import RowId, Rows
@@ -57,6 +58,7 @@ class RunFaceKeywords(RunKeywords, total=False):
     seed: int | None
     started: Callable[[Run], object] | None
     share: bool
+    events: EventsSource
 
 
 class PlanKeywords(RunKeywords, total=False):
@@ -86,6 +88,7 @@ async def arun(
     seed: int | None = None,
     started: Callable[[Run], object] | None = None,
     share: bool = False,
+    events: EventsSource = None,
     **options: Unpack[RunKeywords],
 ) -> RunReport:
     """Run ``pipeline`` over ``rows`` to its end and return the report.
@@ -97,13 +100,14 @@ async def arun(
     run in the store, ``row_id`` identifies rows; ``argument`` is the field that a row which is no mapping becomes.
     ``classify`` is asked first what an exception means. ``started`` is called with the run in progress, to watch or
     stop it. ``share`` lets several such calls, in any processes, work on one run: see
-    :meth:`headgate.Engine.share`; ``started`` hears of each row group then. ``options`` are those of RunOptions:
+    :meth:`headgate.Engine.share`; ``started`` hears of each row group then. ``events`` is a JSON-lines file or a
+    function that is told what happens: see :mod:`headgate.events`. ``options`` are those of RunOptions:
     ``patience``, ``deadline``, ``max_attempts``, ``group_size``, ...
 
     A failed row never raises (unless ``on_failure="raise"``); a broken pipeline, input, store or configuration does.
     """
     path = None if out is None else output_path(out)
-    async with Engine(limits=limits, store=store, classify=classify, seed=seed) as engine:
+    async with Engine(limits=limits, store=store, classify=classify, seed=seed, events=events) as engine:
         if share:
             report = await engine.share(
                 pipeline, rows, run=run, row_id=row_id, argument=argument, started=started, **options

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..scheduler.tasks import Task
     from .core import RunCore
     from .meter import Meter
+    from .telling import RunTeller
     from .values import CellResult
 
 __all__ = ["CANCELS_PER_TURN", "RESULTS_PER_TURN", "Flight"]
@@ -66,12 +67,14 @@ class Flight:
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         ended: Callable[[Job, list[CellResult] | None, Failure | None, Outcome, float], None],
+        teller: RunTeller | None = None,
     ) -> None:
+        self._teller = teller
         self._core = core
         self._controller = controller
         self._classifier = classifier
         # By column: how the requests of its bodies go out, and the meter of its model, if it has one.
-        self._senders = [Sender(controller, classifier, meter, flow_of(run, plan.name)) for plan in core.plans]
+        self._senders = [Sender(controller, classifier, meter, flow_of(run, plan.name), teller) for plan in core.plans]
         self._meters = [None if plan.resource is None else meter.of(plan.lane) for plan in core.plans]
         self._threads = threads
         self._clock = clock
@@ -95,6 +98,8 @@ class Flight:
         rows, arguments = core.inputs(task)
         job = self.jobs[task] = Job(task, plan, rows, arguments, lease, now, self._senders[column])
         core.sent(task, plan, now)
+        if self._teller is not None:
+            self._teller.task_started(job)
         if lease is not None and (meter := self._meters[column]) is not None:
             meter.started(lease.waited_s)
         if plan.column.timeout is not None:
@@ -150,6 +155,8 @@ class Flight:
             return
         job.lease = None
         meter.ended(outcome, now - lease.acquired_at, lease.usage)
+        if self._teller is not None:
+            self._teller.request_ended(job.task, job.plan.lane, lease, outcome, now - lease.acquired_at)
         self._controller.release(lease, outcome, feedback=None if failure is None else failure.feedback, now=now)
 
     def classify(self, error: BaseException) -> Failure:

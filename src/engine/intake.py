@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .core import RunCore
     from .options import RunOptions
     from .rows import RowSource
+    from .telling import RunTeller
     from .values import ColumnPlan, OpenRow
 
 __all__ = ["CELLS_PER_JOB", "CELLS_PER_PULL", "ROWS_PER_JOB", "ROWS_PER_PULL", "Intake"]
@@ -55,7 +56,9 @@ class Intake:
         options: RunOptions,
         *,
         wall_clock: Callable[[], float],
+        teller: RunTeller | None = None,
     ) -> None:
+        self._teller = teller
         self.ended = False
         self.pulling = False
         self.resources: dict[str, ResourceKey] = {
@@ -124,6 +127,8 @@ class Intake:
         for row in self._source.at_hand:
             left -= row.bytes
             core.add_row(row, None, now)
+            if self._teller is not None:
+                self._teller.row_came(row, None, core.groups.number)
             room -= 1
             if not room or (left <= 0 and not (self.group_rows > 1 and core.owed)):
                 return
@@ -185,7 +190,10 @@ class Intake:
 
     def _take(self, rows: Sequence[OpenRow], stored: Mapping[int, StoredRow], now: float) -> None:
         for row in rows:
-            self._core.add_row(row, self._restored(row, stored) if stored else None, now)
+            restored = self._restored(row, stored) if stored else None
+            self._core.add_row(row, restored, now)
+            if self._teller is not None:
+                self._teller.row_came(row, restored, self._core.groups.number)
         if not rows:
             self._end()
 

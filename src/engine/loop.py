@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .intake import Intake
     from .jobs import Job, ThreadRunner
     from .options import RunOptions
+    from .telling import RunTeller
     from .values import CellResult
 
 __all__ = ["RunLoop"]
@@ -71,8 +72,10 @@ class RunLoop:
         notices: tuple[str, ...] = (),
         forget: Callable[[int], None] | None = None,
         in_part: bool = False,
+        teller: RunTeller | None = None,
     ) -> None:
         self.name = name
+        self._teller = teller
         self.core = core
         self._intake = intake
         self.controller = controller
@@ -97,12 +100,13 @@ class RunLoop:
             clock=self._clock,
             wall_clock=wall_clock,
             ended=self._job_ended,
+            teller=teller,
         )
         requests = FirstRequests(core, name)
         self._dispatch = Dispatch(
             core.dispatcher,
             controller,
-            Starts(core, requests, self.flight, clock=self._clock, halt=self.halt),
+            Starts(core, requests, self.flight, clock=self._clock, halt=self.halt, teller=teller),
             model_workers=options.max_workers,
             local_workers=options.local_workers,
         )
@@ -115,13 +119,15 @@ class RunLoop:
             intake,
             controller,
             patience_s=options.patience,
+            teller=teller,
         )
         recorder = None if in_part else self._recorder(wall_clock())
         keeper = Keeper(controller, wall_clock, now, recorder)
-        self._committer = Committer(handle, core.journal, keeper, self._committed)
+        self._committer = Committer(handle, core.journal, keeper, self._committed, teller)
         self._armed = inf
         self._starts_per_job = STARTS_PER_JOB
-        self._paces = PaceReader(intake.resources, core, self._dispatch, controller, self.meter, recorder)
+        dispatch = self._dispatch
+        self._paces = PaceReader(intake.resources, core, dispatch, controller, self.meter, recorder, teller)
         self.rows_ready = Wakeup()
         self.streaming = False
         self.dropped_rows = False
@@ -140,6 +146,8 @@ class RunLoop:
 
     async def main(self) -> None:
         """Run to the end. Started once by the engine, in its task group; keeps what broke the run for ``wait``."""
+        if self._teller is not None:
+            self._teller.started(self._handle.info.epoch)
         try:
             async with anyio.create_task_group() as tasks:
                 # Beyond max_workers each resource's one standing bid may be granted: see Dispatch.
@@ -166,6 +174,8 @@ class RunLoop:
             self._performer.leave()
             with anyio.CancelScope(shield=True):
                 await self._handle.aclose()
+            if self._teller is not None:
+                self._teller.ended(self.core, None if self.report is None else self.report.status, self.error)
             self.done.set()
             self.rows_ready.set()
 
@@ -277,8 +287,10 @@ class RunLoop:
 
     def halt(self, status: RunStatus, grace: float | None = None) -> None:
         """Start nothing more; what is in flight has ``grace`` seconds (None: the run's option)."""
-        now = self._clock()
-        if self.stopping.begin(status, now + (self._options.grace if grace is None else grace)):
+        now, grace = self._clock(), self._options.grace if grace is None else grace
+        if self.stopping.begin(status, now + grace):
+            if self._teller is not None:
+                self._teller.stopping(status, grace)
             for task in self._dispatch.close(now):
                 self.core.cancelled(task, now)
         self._feeder.stop()
@@ -310,6 +322,8 @@ class RunLoop:
             core.cancelled(job.task, now)
         if core.cells_closed != closed:
             self._stall.progress(now)
+        if self._teller is not None:
+            self._teller.task_ended(job.task, core, results is not None, now)
         self._step(now, False)
         self._wake_if_due()
 
@@ -326,7 +340,11 @@ class RunLoop:
     # Rows and commits
 
     def _committed(self, batch: Batch) -> None:
+        teller, finished = self._teller, self.core.finished
+        known = 0 if teller is None else len(finished)
         self.core.open.committed(batch)
+        if teller is not None:
+            teller.committed(batch.cells, finished, known)
         self._hand_out()
         self.offer_room()
         self._wake_if_due()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .core import RunCore
     from .dispatch import Dispatch
     from .recording import Recorder
+    from .telling import RunTeller
 
 __all__ = ["PaceReader", "pace_of"]
 
@@ -53,7 +54,7 @@ def pace_of(
 class PaceReader:
     """Reads the pace of every resource of a run into its meters now and then, and has its ``recorder`` take samples."""
 
-    __slots__ = ("_controller", "_core", "_dispatch", "_meter", "_recorder", "_resources", "due_at")
+    __slots__ = ("_controller", "_core", "_dispatch", "_meter", "_recorder", "_resources", "_teller", "due_at")
 
     def __init__(
         self,
@@ -63,8 +64,10 @@ class PaceReader:
         controller: AdmissionController,
         meter: Meter,
         recorder: Recorder | None = None,
+        teller: RunTeller | None = None,
     ) -> None:
         self._recorder = recorder
+        self._teller = teller
         self._resources = resources
         self._core = core
         self._dispatch = dispatch
@@ -78,6 +81,9 @@ class PaceReader:
         self.due_at = now + PACE_EVERY_S
         for lane, resource in self._resources.items():
             pace = pace_of(lane, resource, self._core, self._dispatch, self._controller, self._meter)
-            self._meter.of(lane).turn(pace, self._controller.gate.capacity(resource), now)
+            meter, limit = self._meter.of(lane), self._controller.gate.capacity(resource)
+            meter.turn(pace, limit, now)
+            if self._teller is not None:
+                self._teller.pace(lane, pace, limit, meter.in_flight)
         if self._recorder is not None and now >= self._recorder.due_at:
             self._recorder.sample(now)

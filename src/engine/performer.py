@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .first_request import FirstRequests
     from .flight import Flight
     from .intake import Intake
+    from .telling import RunTeller
 
 __all__ = ["Performer"]
 
@@ -36,6 +37,7 @@ class Performer:
         "_patience_s",
         "_requests",
         "_shut",
+        "_teller",
         "notices",
     )
 
@@ -50,7 +52,9 @@ class Performer:
         controller: AdmissionController,
         *,
         patience_s: float,
+        teller: RunTeller | None = None,
     ) -> None:
+        self._teller = teller
         self._core = core
         self._dispatch = dispatch
         self._flight = flight
@@ -65,6 +69,8 @@ class Performer:
     def perform(self, effects: list[CoreEffect]) -> None:
         """Carry out ``effects`` in order."""
         for effect in effects:
+            if self._teller is not None:
+                self._teller.performed(effect)
             match effect:
                 case Cancel(task=task):
                     self._cancel(task)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     from ..admission.controller import AdmissionController
     from ..salvage.classify import Classifier, Failure
+    from ..scheduler.tasks import Task
     from .meter import Meter
+    from .telling import RunTeller
 
 __all__ = [
     "ActiveLease",
@@ -48,6 +50,7 @@ class Sender:
     classifier: Classifier
     meter: Meter
     flow: str
+    teller: RunTeller | None = None
 
 
 class OpenAttempt(Protocol):
@@ -79,6 +82,11 @@ class Requester(Protocol):
         """What ``lease`` is for."""
         ...
 
+    @property
+    def task(self) -> Task | None:
+        """The task of the run; None for the engine's own user."""
+        ...
+
     def spent(self, usage: Usage) -> None:
         """Count ``usage`` for the task."""
         ...
@@ -96,6 +104,11 @@ class Outside:
     resource: ResourceKey | None = None
     attempts: set[OpenAttempt] | None = None
     over: bool = False
+
+    @property
+    def task(self) -> Task | None:
+        """None: it is no run's."""
+        return None
 
     def spent(self, usage: Usage) -> None:
         """Nobody's account: the resource's own meter has counted it."""
@@ -170,7 +183,10 @@ class RequestContext:
             owner.lease, self._lease = None, held
         else:
             self._lease = await owner.sender.controller.acquire(self._request)
-            owner.sender.meter.of(str(self._request.resource)).started(self._lease.waited_s)
+            sender, resource = owner.sender, str(self._request.resource)
+            sender.meter.of(resource).started(self._lease.waited_s)
+            if sender.teller is not None:
+                sender.teller.request_started(owner.task, resource, self._lease)
         self._active = ActiveLease(owner, self._lease)
         return self._active
 
@@ -190,8 +206,10 @@ class RequestContext:
         assert active is not None
         outcome, feedback = (Outcome.CANCELLED, None) if cancelled else active.outcome(failure)
         # Under the name that was asked for, as the engine counts the first lease: an alias has a meter of its own.
-        meter = sender.meter.of(str(self._request.resource))
-        meter.ended(outcome, anyio.current_time() - lease.acquired_at, lease.usage)
+        resource, seconds = str(self._request.resource), anyio.current_time() - lease.acquired_at
+        sender.meter.of(resource).ended(outcome, seconds, lease.usage)
+        if sender.teller is not None:
+            sender.teller.request_ended(self._owner.task, resource, lease, outcome, seconds)
         sender.controller.release(lease, outcome, feedback=feedback)
 
 

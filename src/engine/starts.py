@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..admission.values import Denied, Lease, Request
+    from ..salvage.classify import Failure
     from ..scheduler.tasks import Task
     from .core import RunCore
     from .first_request import FirstRequests
     from .flight import Flight
+    from .telling import RunTeller
 
 __all__ = ["Starts"]
 
@@ -26,7 +28,7 @@ __all__ = ["Starts"]
 class Starts:
     """The starts of one run. ``halt`` ends it, with so many seconds of grace."""
 
-    __slots__ = ("_clock", "_core", "_estimated", "_flight", "_halt", "_requests", "request_of", "start")
+    __slots__ = ("_clock", "_core", "_estimated", "_flight", "_halt", "_requests", "_teller", "request_of", "start")
 
     def __init__(
         self,
@@ -36,7 +38,9 @@ class Starts:
         *,
         clock: Callable[[], float],
         halt: Callable[[RunStatus, float], None],
+        teller: RunTeller | None = None,
     ) -> None:
+        self._teller = teller
         self._core = core
         self._requests = requests
         self._estimated = requests.estimated
@@ -59,7 +63,7 @@ class Starts:
             try:
                 self._requests.estimate(task)
             except Exception as error:
-                core.failed(task, self._flight.classify(error), Usage(), now, lane=core.plans[task.column].lane)
+                self._failed(task, self._flight.classify(error), now)
                 return True
         return False
 
@@ -70,8 +74,14 @@ class Starts:
             core.cancelled(task, self._clock())
             self._halt(RunStatus.STOPPED, 0.0)
             return
-        failure, lane = self._requests.denial(task, denied), core.plans[task.column].lane
-        core.failed(task, failure, Usage(), self._clock(), lane=lane)
+        self._failed(task, self._requests.denial(task, denied), self._clock())
+
+    def _failed(self, task: Task, failure: Failure, now: float) -> None:
+        """``task`` has failed before it was started."""
+        core = self._core
+        core.failed(task, failure, Usage(), now, lane=core.plans[task.column].lane)
+        if self._teller is not None:
+            self._teller.task_ended(task, core, False, now)
 
     def _start(self, task: Task, lease: Lease | None, now: float) -> None:
         self._requests.forget(task)

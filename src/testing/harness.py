@@ -6,7 +6,7 @@ its spec says, and the run is stopped, cancelled and resumed as asked. In the se
 run is resumed until every row has ended, which it must do in a few lives.
 
 Checked at each start and end of a body, at each commit and at quiet moments in between: A1, S2, S3, S4, S6, D1, V1,
-V3 and the invariants of every part; after each life S1 and S7; at the end V5; and by doing it all again S8. A promise
+V3 and the invariants of every part; after each life S1, S7, V6; at the end V5; and by doing it all again S8. A promise
 that does not hold raises :class:`PromiseBroken`, which names it; a lost wake-up is a
 :class:`~headgate.testing.clock.DeadlockError`.
 
@@ -32,6 +32,7 @@ from .inspector import Inspector
 from .provider.spec import Capacity, Faults, ModelSpec, ProviderSpec
 from .provider.virtual import VirtualProvider
 from .scenario import Cancel, Interruption, Leave, Scenario, Stop, Surroundings, arriving, build_pipeline, directly
+from .told import Told
 from .witness import PromiseBroken, Witness, WitnessStore, expect
 
 if TYPE_CHECKING:
@@ -211,13 +212,16 @@ class _Simulation:
         if stage.finished:
             return
         stage.begin()
-        life = _Life(stage, self._around, interruption)
+        # Every other simulation is listened to: what a run decides must not depend on it, nor need it.
+        told = Told(stage.witness.committed) if self._seed % 2 else None
+        life = _Life(stage, self._around, interruption, told)
         engine = Engine(
             limits=self._limits,
             store=stage.store,
             classify=self._classify,
             seed=self._seed,
             threads=directly,
+            events=told,
             wall_clock=stage.provider.wall_s,
         )
         cancel_after = interruption.at_s if isinstance(interruption, Cancel) else LIFE_MAX_S
@@ -279,7 +283,10 @@ class _Stage:
 class _Life:
     """One life of the run, from opening it to its end, however it comes."""
 
-    def __init__(self, stage: _Stage, around: Surroundings, interruption: Interruption | None) -> None:
+    def __init__(
+        self, stage: _Stage, around: Surroundings, interruption: Interruption | None, told: Told | None
+    ) -> None:
+        self._told = told
         self._stage = stage
         self._around = around
         self._interruption = interruption
@@ -334,10 +341,14 @@ class _Life:
         self._check_empty(engine, run)
         if cancelled:
             expect(isinstance(self._interruption, Cancel), "V5", f"the run had no end after {LIFE_MAX_S:g} s")
+            if self._told is not None:
+                self._told.check(self._stage.columns, None)
             return
         report = await run.wait()
         report.check()
         witness.check_report(report, self._stage.columns, self._stage.whole_before)
+        if self._told is not None:
+            self._told.check(self._stage.columns, report)
         if self._around.reader_s is not None and not isinstance(self._interruption, Leave):
             witness.check_handed_out(report, self._stage.columns)
         self._stage.reports.append(report)

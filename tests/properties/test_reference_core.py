@@ -99,7 +99,7 @@ class CoreMachine(RuleBasedStateMachine):
             row = len(self.books.weights)
             data = b"x" * size
             self.books.weights[row] = size
-            group = self.core._groups.number + (not self.core.owed)  # pyright: ignore[reportPrivateUsage]
+            group = self.core.groups.number + (not self.core.owed)
             self.core.add_row(OpenRow(RowRecord(row, f"id{row}", b"", data), {"row": row}), None, self.now)
             step = self.plain.add_row(row, group)
             self.follow(step)
@@ -113,7 +113,7 @@ class CoreMachine(RuleBasedStateMachine):
     def a_group_stays_short(self) -> None:
         if self.core.owed:
             self.core.seal()
-            self.follow(self.plain.seal(self.core._groups.number))  # pyright: ignore[reportPrivateUsage]
+            self.follow(self.plain.seal(self.core.groups.number))
 
     @rule(starts=st.integers(1, 6), ends=st.lists(st.tuples(st.integers(0, 99), ENDS, SIZES), max_size=5))
     def go_on(self, starts: int, ends: list[tuple[int, CellState, int]]) -> None:

@@ -127,13 +127,13 @@ class Beside:
 
         def row_came(core: RunCore, row: Any, *rest: Any) -> None:
             self.come += 1
-            group = core._groups.number + (not core.owed)  # pyright: ignore[reportPrivateUsage]
+            group = core.groups.number + (not core.owed)
             self.follow(self.plain.add_row(row.record.row, group))
             add_row(core, row, *rest)
 
         def sealed(core: RunCore) -> None:
             seal(core)
-            number = core._groups.number  # pyright: ignore[reportPrivateUsage]
+            number = core.groups.number
             if number in self.plain.unsealed:
                 self.follow(self.plain.seal(number))
 

@@ -1,0 +1,86 @@
+"""Who listens to an engine: sinks of events, given by its user. One that raises is let go and the runs go on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError
+from ..events import Event, EventSink
+from .event_lines import EventLines
+from .log import logger
+
+__all__ = ["EventsSource", "Listeners", "check_source", "open_listeners"]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EventsSource = str | os.PathLike[str] | EventSink | Sequence[str | os.PathLike[str] | EventSink] | None
+"""Where events go: a path of a JSON-lines file, a function that takes each event, several of these, or None."""
+
+
+class Listeners:
+    """The sinks of one engine; ``wall_clock`` dates what they are told."""
+
+    __slots__ = ("_owned", "_sinks", "wall_clock")
+
+    def __init__(
+        self, sinks: Sequence[EventSink], owned: Sequence[EventLines], wall_clock: Callable[[], float]
+    ) -> None:
+        self._sinks = list(sinks)
+        self._owned = tuple(owned)
+        self.wall_clock = wall_clock
+
+    def say(self, event: Event) -> None:
+        """Tell every sink. One that raises hears nothing more: events must not be what breaks a run."""
+        for sink in tuple(self._sinks):
+            try:
+                sink(event)
+            except Exception:
+                self._sinks.remove(sink)
+                logger(event.run).exception("event sink let go", sink=repr(sink), event_kind=event.kind)
+
+    @property
+    def blocking(self) -> bool:
+        """Whether ``close`` has to wait for anything."""
+        return bool(self._owned)
+
+    def close(self) -> None:
+        """Write out what the sinks of our own still have. It blocks, for some seconds at most."""
+        for sink in self._owned:
+            sink.close()
+
+
+def open_listeners(source: EventsSource, wall_clock: Callable[[], float]) -> Listeners | None:
+    """The listeners of an engine; None if there are none. Raises ConfigError for a file that cannot be written."""
+    sinks: list[EventSink] = []
+    owned: list[EventLines] = []
+    try:
+        for one in _each(source):
+            if isinstance(one, (str, os.PathLike)):
+                owned.append(EventLines(one, wall_clock=wall_clock))
+                sinks.append(owned[-1])
+            else:
+                sinks.append(one)
+    except BaseException:
+        for lines in owned:
+            lines.close()
+        raise
+    return Listeners(sinks, owned, wall_clock) if sinks else None
+
+
+def _each(source: EventsSource) -> Iterator[str | os.PathLike[str] | EventSink]:
+    if source is None:
+        return
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        yield from source
+    else:
+        yield source
+
+
+def check_source(source: EventsSource) -> None:
+    """Raise ConfigError for what cannot be told anything."""
+    for one in _each(source):
+        if not isinstance(one, (str, os.PathLike)) and not callable(one):
+            raise ConfigError(f"events must be a path, a function, or a list of them, not {one!r}")

@@ -1,0 +1,1 @@
+from src.observe.event_log import *
