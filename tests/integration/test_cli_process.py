@@ -26,6 +26,7 @@ from headgate.testing.provider import (
     ProviderSpec,
 )
 from tests.integration.postgres_server import shared_server
+from tests.integration.warm_children import WarmChild
 
 PROGRAM = Path(__file__).with_name("cli_program.py")
 COMMAND = Path(sysconfig.get_path("scripts")) / "headgate"
@@ -42,24 +43,19 @@ def served(latency_s: float = 0.1, **faults: Fault) -> ProviderSpec:
     return ProviderSpec(models={"m": model}, seed=5)
 
 
-def start(folder: Path, provider: ProviderProcess | None, *arguments: object) -> subprocess.Popen[str]:
+def start(folder: Path, provider: ProviderProcess | None, *arguments: object) -> WarmChild:
     surroundings = {**os.environ, "MODEL_URL": provider.base_url if provider else "http://127.0.0.1:9/v1"}
     surroundings.pop("HEADGATE_STORE", None)
     (folder / "limits.toml").write_text(LIMITS, encoding="utf-8")
-    return subprocess.Popen(
-        [COMMAND, *map(str, arguments)],
-        cwd=folder,
-        env=surroundings,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    return WarmChild(
+        [COMMAND, *map(str, arguments)], cwd=folder, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
 
 
 def headgate_says(folder: Path, provider: ProviderProcess | None, *arguments: object) -> tuple[int, str, str]:
     with start(folder, provider, *arguments) as child:
         out, err = child.communicate(timeout=120)
-    return child.returncode, out, err
+    return child.wait(), out, err
 
 
 def data(told: tuple[int, str, str]) -> Any:

@@ -18,6 +18,7 @@ from headgate.admission.memory_plain import from_plain
 from headgate.storage import CellStatus, SqliteStore
 from headgate.testing.provider import Latency, ModelSpec, OutputTokens, ProviderProcess, ProviderSpec
 from tests.integration.engine_child import CAP, RUN, messages
+from tests.integration.warm_children import WarmChild
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +48,7 @@ def run_child(
     command = [sys.executable, str(PROGRAM), "stream", provider.base_url, str(store), str(ROWS)]
     done: list[int] = []
     deadline: float | None = None
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+    with WarmChild(command, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         killed = False
         for line in child.stdout:

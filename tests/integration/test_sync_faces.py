@@ -27,6 +27,7 @@ from headgate.testing.provider import (
     ProviderSpec,
 )
 from tests.integration.engine_child import CAP, RUN
+from tests.integration.warm_children import WarmChild
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,9 +43,9 @@ def served(**faults: Fault) -> ProviderSpec:
     return ProviderSpec(models={"m": model}, seed=5)
 
 
-def start(provider: ProviderProcess, store: Path, grace: float) -> subprocess.Popen[str]:
+def start(provider: ProviderProcess, store: Path, grace: float) -> WarmChild:
     command = [sys.executable, str(PROGRAM), "sync", provider.base_url, str(store), str(ROWS), str(grace)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return WarmChild(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def wait_for(lines: IO[str], answers: int) -> None:

@@ -31,7 +31,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -189,12 +189,15 @@ class WarmChild:
 
 
 def run_warm(
-    command: Sequence[str | Path], *, timeout: float | None = None, **how: Any
+    command: Sequence[str | Path], *, timeout: float | None = None, check: bool = False, **how: Any
 ) -> subprocess.CompletedProcess[str]:
-    """As :func:`subprocess.run` with ``capture_output``."""
+    """As :func:`subprocess.run` with ``capture_output``, in text mode."""
     with WarmChild(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how) as child:
         out, err = child.communicate(timeout)
-    return subprocess.CompletedProcess(child.args, child.returncode or 0, out, err)
+    done = subprocess.CompletedProcess(child.args, child.wait(), out, err)
+    if check:
+        done.check_returncode()
+    return done
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,7 @@ def serve(line: socket.socket) -> Request | None:
     woken, wakes = socket.socketpair()
     for end in (woken, wakes):
         end.setblocking(False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGCHLD, be_woken)
     signal.set_wakeup_fd(wakes.fileno())
     children: dict[int, int] = {}
     selector = selectors.DefaultSelector()
@@ -249,6 +252,10 @@ def serve(line: socket.socket) -> Request | None:
             for file in (tell, *children.values()):
                 os.close(file)
             return request
+
+
+def be_woken(number: int, frame: FrameType | None) -> None:
+    """A signal that has a handler wakes the selector."""
 
 
 def bury(children: dict[int, int]) -> None:
