@@ -19,6 +19,7 @@ from headgate.storage import CellStatus, SqliteStore
 from headgate.testing.provider import Latency, ModelSpec, OutputTokens, ProviderProcess, ProviderSpec
 from tests.integration.engine_child import CAP, RUN, messages
 from tests.integration.warm_children import WarmChild
+from tests.integration.warm_servers import WarmProvider
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ COLUMNS = ("answer", "verdict")
 @pytest.fixture
 def provider() -> Iterator[ProviderProcess]:
     served = ModelSpec(latency=Latency(mean_s=0.05, sigma=0.3), output_tokens=OutputTokens(mean=5))
-    with ProviderProcess(ProviderSpec(models={"m": served}, seed=5)) as running:
+    with WarmProvider(ProviderSpec(models={"m": served}, seed=5)) as running:
         yield running
 
 

@@ -14,6 +14,7 @@ from headgate.restart import Verdict
 from headgate.testing.analysis import AnalysisProcess, AnalysisSpec
 from tests.integration.postgres_server import shared_server
 from tests.integration.warm_children import WarmChild
+from tests.integration.warm_servers import WarmAnalysis
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -74,7 +75,7 @@ class Crowd:
 
 @pytest.fixture(scope="module")
 def service() -> Generator[AnalysisProcess]:
-    with AnalysisProcess(AnalysisSpec(verdict=Verdict.STOP, seconds=0.3)) as running:
+    with WarmAnalysis(AnalysisSpec(verdict=Verdict.STOP, seconds=0.3)) as running:
         yield running
 
 

@@ -35,7 +35,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 
-IMPORTED = ("anyio._backends._asyncio", "headgate.testing.provider", "httpcore2", "httpx2", "psycopg")
+IMPORTED = (
+    "anyio._backends._asyncio",
+    "headgate.testing.analysis.server",
+    "headgate.testing.provider.server",
+    "httpcore2",
+    "httpx2",
+    "psycopg",
+)
 """What every child has imported when it begins."""
 
 
