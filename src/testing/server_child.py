@@ -69,9 +69,7 @@ class ServerChild(ABC):
     def start(self) -> None:
         """Start the process and wait until it listens. Raises ServerStartError."""
         assert self._child is None, "the process runs already"
-        self._child = subprocess.Popen(  # noqa: S603  (our own interpreter and module)
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
-        )
+        self._child = self._launch(self._command)
         try:
             self._port = self._handshake(self._child)
         except BaseException:
@@ -122,6 +120,12 @@ class ServerChild(ABC):
     ) -> None:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.stop)
+
+    def _launch(self, command: list[str]) -> subprocess.Popen[str]:
+        """Start the process, with pipes for standard input and output."""
+        return subprocess.Popen(  # noqa: S603  (our own interpreter and module)
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        )
 
     def _handshake(self, child: subprocess.Popen[str]) -> int:
         """Hand over the first line and read the port; a child that says nothing in time is killed."""

@@ -1,10 +1,11 @@
 """Kills an outbox's process and its receiver's, again and again, at random instants; or stops it, lets another one take
 over, and lets it go on. Then looks at what the receiver has got.
 
-``outbox_crash.py KILLS [SEED]`` prints the numbers as JSON, and fails on the first promise that does not hold.
-``outbox_crash.py tell FILE URL START`` is one outbox: it adds documents from number START on, several at a time,
-without end, and acknowledges each by its number on a line, once it is durable. With ``drain`` instead of START it adds
-none, and ends once everything was delivered.
+:func:`play` returns the numbers, and fails on the first promise that does not hold. As a program, which is run from the
+root of the repository, ``-m tests.integration.outbox_crash KILLS [SEED]`` prints them as JSON.
+``-m tests.integration.outbox_crash tell FILE URL START`` is one outbox: it adds documents from number START on, several
+at a time, without end, and acknowledges each by its number on a line, once it is durable. With ``drain`` instead of
+START it adds none, and ends once everything was delivered.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import httpx2
 import structlog
 
 from headgate.outbox import HttpSender, Outbox, OutboxOptions, SqliteDeliveries
+from tests.integration.warm_children import ROOT, WarmChild
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,14 +61,14 @@ class Processes:
         assert self.receiver.stdout is not None
         self.port = json.loads(self.receiver.stdout.readline())
 
-    def start(self, start: str) -> subprocess.Popen[str]:
+    def start(self, start: str) -> WarmChild:
         url = f"http://127.0.0.1:{self.port}/done"
-        child = self._start([__file__, "tell", self.file, url, start])
+        child = self._start(["-m", "tests.integration.outbox_crash", "tell", self.file, url, start])
         assert child.stdout is not None
         assert child.stdout.readline() == "up\n", "an outbox does not come up again"
         return child
 
-    def add_some(self, least: int) -> subprocess.Popen[str]:
+    def add_some(self, least: int) -> WarmChild:
         """Start one that adds documents, and wait for some acknowledgements."""
         child = self.start(str(self.next))
         self.next += 1_000_000
@@ -74,13 +76,13 @@ class Processes:
             self.acknowledge(child)
         return child
 
-    def kill(self, child: subprocess.Popen[str]) -> None:
+    def kill(self, child: WarmChild) -> None:
         child.kill()
         while self.acknowledge(child):
             pass
         assert child.wait() == -signal.SIGKILL, "it ended by itself"
 
-    def stop(self, child: subprocess.Popen[str]) -> None:
+    def stop(self, child: WarmChild) -> None:
         """Stop it, at a moment when it does not hold the lock of the file: else nobody can take over."""
         while True:
             child.send_signal(signal.SIGSTOP)
@@ -95,7 +97,7 @@ class Processes:
             finally:
                 connection.close()
 
-    def acknowledge(self, child: subprocess.Popen[str]) -> bool:
+    def acknowledge(self, child: WarmChild) -> bool:
         assert child.stdout is not None
         line = child.stdout.readline()
         if line.endswith("\n"):
@@ -104,9 +106,9 @@ class Processes:
 
     def _start(
         self, command: Sequence[str | Path], stdin: int = subprocess.DEVNULL, stderr: int | None = None
-    ) -> subprocess.Popen[str]:
+    ) -> WarmChild:
         words = [sys.executable, *map(str, command)]
-        child = subprocess.Popen(words, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        child = WarmChild(words, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT)
         self._exits.enter_context(child)
         self._exits.callback(child.kill)
         return child

@@ -9,6 +9,7 @@ import pytest
 import headgate
 from headgate.testing.provider import Dialect, ProviderProcess
 from tests.integration import attached as ways
+from tests.integration.warm_servers import WarmProvider
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 def provider() -> Iterator[ProviderProcess]:
     """One process for all tests, that each of them replaces by the provider that it needs."""
-    with ProviderProcess(ways.served()) as running:
+    with WarmProvider(ways.served()) as running:
         yield running
 
 

@@ -20,6 +20,7 @@ import pytest
 import headgate
 from headgate.testing.provider import Faults, Latency, ProviderProcess, ProviderSpec
 from tests.integration import attached as ways
+from tests.integration.warm_servers import WarmProvider
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -35,7 +36,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[ProviderProcess]:
-    with ProviderProcess(ways.served()) as running:
+    with WarmProvider(ways.served()) as running:
         yield running
 
 

@@ -9,8 +9,8 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 import headgate
-from headgate.testing.provider import ProviderProcess
 from tests.integration import attached as ways
+from tests.integration.warm_servers import WarmProvider
 
 ROWS = 30
 
@@ -24,7 +24,7 @@ def anyio_backend() -> str:
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 async def test_each_request_of_an_agent_is_one_lease(stream: bool) -> None:
     store = headgate.MemoryStore()
-    async with ProviderProcess(ways.served()) as provider:
+    async with WarmProvider(ways.served()) as provider:
         client = openai.AsyncOpenAI(base_url=provider.base_url, api_key="unused", max_retries=2)
         async with headgate.attach(client):
             agent = Agent(OpenAIChatModel("m", provider=OpenAIProvider(openai_client=client)))

@@ -26,6 +26,8 @@ from headgate.testing.provider import (
     ProviderSpec,
 )
 from tests.integration.postgres_server import shared_server
+from tests.integration.warm_children import WarmChild
+from tests.integration.warm_servers import WarmProvider
 
 PROGRAM = Path(__file__).with_name("cli_program.py")
 COMMAND = Path(sysconfig.get_path("scripts")) / "headgate"
@@ -42,24 +44,24 @@ def served(latency_s: float = 0.1, **faults: Fault) -> ProviderSpec:
     return ProviderSpec(models={"m": model}, seed=5)
 
 
-def start(folder: Path, provider: ProviderProcess | None, *arguments: object) -> subprocess.Popen[str]:
+def start(folder: Path, provider: ProviderProcess | None, *arguments: object) -> WarmChild:
     surroundings = {**os.environ, "MODEL_URL": provider.base_url if provider else "http://127.0.0.1:9/v1"}
     surroundings.pop("HEADGATE_STORE", None)
     (folder / "limits.toml").write_text(LIMITS, encoding="utf-8")
-    return subprocess.Popen(
+    return WarmChild(
         [COMMAND, *map(str, arguments)],
         cwd=folder,
         env=surroundings,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        imports=["headgate.cli.app", "openai.resources.chat"],
     )
 
 
 def headgate_says(folder: Path, provider: ProviderProcess | None, *arguments: object) -> tuple[int, str, str]:
     with start(folder, provider, *arguments) as child:
         out, err = child.communicate(timeout=120)
-    return child.returncode, out, err
+    return child.wait(), out, err
 
 
 def data(told: tuple[int, str, str]) -> Any:
@@ -85,7 +87,7 @@ def done_cells(store: Path) -> int:
 
 def test_a_run_from_the_plan_to_the_export(tmp_path: Path) -> None:
     """Planned, run, looked at, written to a file, swept: by commands alone."""
-    with ProviderProcess(served(0.01)) as provider:
+    with WarmProvider(served(0.01)) as provider:
         code, out, _ = headgate_says(tmp_path, provider, "plan", PROGRAM, 20)
         assert (code, out.splitlines()[0]) == (0, "run tickets begins: 20 rows, 40 cells to run, 40 of them by models")
         assert provider.stats().models["m"].requests == 0
@@ -117,7 +119,7 @@ def test_a_run_from_the_plan_to_the_export(tmp_path: Path) -> None:
 
 def test_ctrl_c_once_ends_in_good_order_and_names_the_command_that_resumes(tmp_path: Path) -> None:
     store = tmp_path / "tickets.db"
-    with ProviderProcess(served()) as provider:
+    with WarmProvider(served()) as provider:
         with start(tmp_path, provider, "run", PROGRAM, ROWS, "--limits", "limits.toml", "--grace", "30s") as child:
             wait_for_done(store, 16)
             child.send_signal(signal.SIGINT)
@@ -139,7 +141,7 @@ def test_ctrl_c_once_ends_in_good_order_and_names_the_command_that_resumes(tmp_p
 
 def test_ctrl_c_once_with_json_leaves_one_object_on_standard_output(tmp_path: Path) -> None:
     command = ("run", PROGRAM, ROWS, "--limits", "limits.toml", "--json")
-    with ProviderProcess(served()) as provider, start(tmp_path, provider, *command) as child:
+    with WarmProvider(served()) as provider, start(tmp_path, provider, *command) as child:
         wait_for_done(tmp_path / "tickets.db", 8)
         child.send_signal(signal.SIGINT)
         out, err = child.communicate(timeout=60)
@@ -152,7 +154,7 @@ def test_ctrl_c_once_with_json_leaves_one_object_on_standard_output(tmp_path: Pa
 def test_ctrl_c_twice_leaves_at_once(tmp_path: Path) -> None:
     """A request that hangs, and a grace of ten minutes that nobody waits for."""
     command = ("run", PROGRAM, ROWS, "--limits", "limits.toml", "--grace", "10m")
-    with ProviderProcess(served(row_9=Fault.HANG)) as provider, start(tmp_path, provider, *command) as child:
+    with WarmProvider(served(row_9=Fault.HANG)) as provider, start(tmp_path, provider, *command) as child:
         wait_for_done(tmp_path / "tickets.db", 24)
         child.send_signal(signal.SIGINT)
         time.sleep(1.5)
@@ -166,7 +168,7 @@ def test_ctrl_c_twice_leaves_at_once(tmp_path: Path) -> None:
 def test_a_run_that_was_killed_is_planned_and_resumed(tmp_path: Path) -> None:
     """D5: what was committed is not asked again; the plan of the rest is what the resume then asks."""
     store = tmp_path / "tickets.db"
-    with ProviderProcess(served()) as provider:
+    with WarmProvider(served()) as provider:
         with start(tmp_path, provider, "run", PROGRAM, ROWS, "--limits", "limits.toml") as child:
             wait_for_done(store, 24)
             child.kill()
@@ -185,7 +187,7 @@ def test_a_run_that_was_killed_is_planned_and_resumed(tmp_path: Path) -> None:
 def test_neither_a_plan_nor_a_sweep_disturbs_a_run_that_goes_on(tmp_path: Path) -> None:
     """One row hangs, so the run goes on until it is told to stop."""
     store = tmp_path / "tickets.db"
-    with ProviderProcess(served(0.05, row_9=Fault.HANG)) as provider:
+    with WarmProvider(served(0.05, row_9=Fault.HANG)) as provider:
         with start(tmp_path, provider, "run", PROGRAM, ROWS, "--limits", "limits.toml", "--grace", "0") as child:
             wait_for_done(store, 16)
             plan = data(headgate_says(tmp_path, provider, "plan", PROGRAM, ROWS, "--json"))
@@ -200,7 +202,7 @@ def test_neither_a_plan_nor_a_sweep_disturbs_a_run_that_goes_on(tmp_path: Path) 
 
 
 def test_failed_and_held_rows_have_their_exit_codes(tmp_path: Path) -> None:
-    with ProviderProcess(served(0.01, row_3=Fault.BAD_REQUEST, row_12=Fault.HANG)) as provider:
+    with WarmProvider(served(0.01, row_3=Fault.BAD_REQUEST, row_12=Fault.HANG)) as provider:
         failed = headgate_says(tmp_path, provider, "run", PROGRAM, 8, "--json")
         assert (failed[0], data(failed)["status"], data(failed)["failed"]) == (3, "completed_with_failures", 1)
         held = headgate_says(tmp_path, provider, "run", PROGRAM, 16, "--deadline", "2s", "--grace", "0", "--json")

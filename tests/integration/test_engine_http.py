@@ -24,10 +24,10 @@ from headgate.testing.provider import (
     ModelSpec,
     ModelStats,
     OutputTokens,
-    ProviderProcess,
     ProviderSpec,
     RetryAfter,
 )
+from tests.integration.warm_servers import WarmProvider
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -131,7 +131,7 @@ def agree(report: headgate.RunReport, model: str, stats: ModelStats) -> None:
 async def test_hundreds_of_ready_tasks_behind_four_slots_time_nobody_out() -> None:
     """T22: elsewhere 47 of 128 rows were done, after 2,132 timeouts of the local queue. S4, A1."""
     rows = 128
-    async with ProviderProcess(spec(m=ModelSpec(concurrency=4, latency=QUICK, output_tokens=TEN))) as provider:
+    async with WarmProvider(spec(m=ModelSpec(concurrency=4, latency=QUICK, output_tokens=TEN))) as provider:
         async with asking(provider.base_url) as ask:
             report = await headgate.arun(
                 two_columns(ask),
@@ -161,7 +161,7 @@ async def test_v1_pressure_alone_fails_no_row(retry_after: RetryAfter, hint_s: f
         Change(at_s=1.5, reject=None),
     )
     served = ModelSpec(concurrency=32, latency=QUICK, output_tokens=TEN, script=script)
-    async with ProviderProcess(spec(m=served)) as provider, asking(provider.base_url) as ask:
+    async with WarmProvider(spec(m=served)) as provider, asking(provider.base_url) as ask:
         report = await headgate.arun(chain(ask), rows, limits={"openai/m": {"concurrency": "1-4-8"}}, seed=1)
         assert all_done(report, rows)
         stats = provider.stats().models["m"]
@@ -182,7 +182,7 @@ async def test_v1_a_provider_that_begins_with_429_to_everything() -> None:
         retry_after_s=1.0,
         script=(Change(at_s=1.5, reject=None),),
     )
-    async with ProviderProcess(spec(m=served)) as provider, asking(provider.base_url) as ask:
+    async with WarmProvider(spec(m=served)) as provider, asking(provider.base_url) as ask:
         report = await headgate.arun(one_column(ask), rows, seed=1)
         assert all_done(report, rows)
         stats = provider.stats().models["m"]
@@ -196,7 +196,7 @@ async def test_t33_half_a_second_of_500s(seconds: float) -> None:
     rows = 120
     script = (Change(at_s=0.2, reject=500), Change(at_s=0.2 + seconds, reject=None))
     served = ModelSpec(latency=QUICK, output_tokens=TEN, script=script)
-    async with ProviderProcess(spec(m=served)) as provider, asking(provider.base_url) as ask:
+    async with WarmProvider(spec(m=served)) as provider, asking(provider.base_url) as ask:
         report = await headgate.arun(
             chain(ask), rows, limits={"openai/m": {"concurrency": 16}}, min_open_rows=120, seed=1
         )
@@ -217,7 +217,7 @@ async def test_t26_blocked_by_a_neighbour(tmp_path: Path) -> None:
     rows = 150
     healthy = ModelSpec(concurrency=8, latency=QUICK, output_tokens=TEN)
     refusing = ModelSpec(reject=429, latency=QUICK, output_tokens=TEN)
-    async with ProviderProcess(spec(good=healthy, bad=refusing)) as provider, asking(provider.base_url) as ask:
+    async with WarmProvider(spec(good=healthy, bad=refusing)) as provider, asking(provider.base_url) as ask:
         pipeline = two_columns(ask, "good", "bad")
         limits = {"openai/good": {"concurrency": 8}, "openai/bad": {"concurrency": 8}}
         held = await headgate.arun(pipeline, rows, limits=limits, store=tmp_path / "s.db", patience=1.5, seed=1)
@@ -245,7 +245,7 @@ async def test_s1_a_provider_with_faults_of_every_kind() -> None:
     rows = 300
     faults = Faults(error_500=0.02, reset=0.01, malformed=0.005)
     served = ModelSpec(concurrency=24, latency=QUICK, output_tokens=TEN, faults=faults)
-    async with ProviderProcess(spec(m=served)) as provider, asking(provider.base_url) as ask:
+    async with WarmProvider(spec(m=served)) as provider, asking(provider.base_url) as ask:
         report = await headgate.arun(chain(ask), rows, limits={"openai/m": {"concurrency": 16}}, seed=1)
         assert all_done(report, rows)
         stats = provider.stats().models["m"]
@@ -277,7 +277,7 @@ async def test_a8_headers_tell_the_gate_what_nobody_configured() -> None:
     served = ModelSpec(
         requests_per_minute=1200, request_burst=20, latency=QUICK, output_tokens=TEN, headers=Dialect.OPENAI
     )
-    async with ProviderProcess(spec(m=served)) as provider, asking(provider.base_url) as ask:
+    async with WarmProvider(spec(m=served)) as provider, asking(provider.base_url) as ask:
         report = await headgate.arun(one_column(ask), 80, seed=1)
         assert all_done(report, 80)
         stats = provider.stats().models["m"]
@@ -289,7 +289,7 @@ async def test_a_request_of_another_model_inside_a_body_is_counted_for_that_mode
     """A2, S1: a body with a second request by hand: both models' books agree, no lease is left over."""
     rows = 30
     models = {name: ModelSpec(concurrency=4, latency=QUICK, output_tokens=TEN) for name in ("m", "other")}
-    async with ProviderProcess(spec(**models)) as provider, asking(provider.base_url) as ask:
+    async with WarmProvider(spec(**models)) as provider, asking(provider.base_url) as ask:
         pipeline = headgate.Pipeline("nested")
 
         @pipeline.column(model="openai/m")

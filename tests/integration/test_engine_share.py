@@ -17,6 +17,7 @@ from headgate.errors import ConfigError, FingerprintMismatch, StoreUnsupported
 from headgate.storage import PostgresStore, SqliteStore
 from tests.integration.engine_share_child import RUN, SLOTS, pipeline
 from tests.integration.postgres_server import Server, shared_server
+from tests.integration.warm_children import WarmChild
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -31,9 +32,7 @@ class Process:
     def __init__(self, server: Server, schema: str, *, lease_s: float, version: str, on_change: str) -> None:
         command = [sys.executable, "-m", "tests.integration.engine_share_child"]
         arguments = [server.dsn, schema, str(ROWS), str(lease_s), version, on_change]
-        self.process = subprocess.Popen(
-            [*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-        )
+        self.process = WarmChild([*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
         self.asked: list[int] = []
         self.last = ""
         self._listener = threading.Thread(target=self._listen)

@@ -18,6 +18,8 @@ from headgate.admission.memory_plain import from_plain
 from headgate.storage import CellStatus, SqliteStore
 from headgate.testing.provider import Latency, ModelSpec, OutputTokens, ProviderProcess, ProviderSpec
 from tests.integration.engine_child import CAP, RUN, messages
+from tests.integration.warm_children import WarmChild
+from tests.integration.warm_servers import WarmProvider
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +35,7 @@ COLUMNS = ("answer", "verdict")
 @pytest.fixture
 def provider() -> Iterator[ProviderProcess]:
     served = ModelSpec(latency=Latency(mean_s=0.05, sigma=0.3), output_tokens=OutputTokens(mean=5))
-    with ProviderProcess(ProviderSpec(models={"m": served}, seed=5)) as running:
+    with WarmProvider(ProviderSpec(models={"m": served}, seed=5)) as running:
         yield running
 
 
@@ -47,7 +49,7 @@ def run_child(
     command = [sys.executable, str(PROGRAM), "stream", provider.base_url, str(store), str(ROWS)]
     done: list[int] = []
     deadline: float | None = None
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+    with WarmChild(command, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         killed = False
         for line in child.stdout:

@@ -21,6 +21,7 @@ import headgate
 from headgate.outbox import Answer, Item, MemoryDeliveries, Outbox, Reconciled, Reply, key_of
 from headgate.storage import MemoryStore
 from headgate.testing import run_virtual
+from tests.integration.warm_children import WarmChild
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,9 +32,9 @@ THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 ROWS = 150
 
 
-def start(exits: ExitStack, *command: str | Path) -> subprocess.Popen[str]:
+def start(exits: ExitStack, *command: str | Path) -> WarmChild:
     words = [sys.executable, *map(str, command)]
-    child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child = WarmChild(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     exits.enter_context(child)
     exits.callback(child.kill)
     return child

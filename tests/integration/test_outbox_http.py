@@ -17,6 +17,7 @@ import pytest
 
 from headgate.outbox import Answer, HttpSender, MemoryDeliveries, Outbox, OutboxOptions, SqliteDeliveries
 from headgate.storage import Durability
+from tests.integration.warm_children import WarmChild
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -46,7 +47,7 @@ class ReceiverProcess:
         self.boots += 1
         script = Path(__file__).with_name("receiver_child.py")
         command = [sys.executable, str(script), f"boot {self.boots}", str(self.port)]
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        child = WarmChild(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.child = self._exits.enter_context(child)
         self._exits.callback(child.kill)
         assert child.stdout is not None

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
-import subprocess
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 import anyio
@@ -17,11 +14,12 @@ import pytest
 from headgate.errors import ConfigError, PayloadTooLarge, ResultCorrupt, SchemaMismatch, StoreFull
 from headgate.outbox import Answer, DeliveryFailed, Item, Outbox, OutboxOptions, Reconciled, Reply, SqliteDeliveries
 from headgate.storage import Durability, SqliteStore
+from tests.integration.outbox_crash import play
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-PROGRAM = Path(__file__).with_name("outbox_crash.py")
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 QUICK = OutboxOptions(first_pause_s=0.02, longest_pause_s=0.1, trips_after=1000)
 
@@ -68,10 +66,7 @@ async def filled(path: Path, count: int = 3) -> None:
 
 def test_d1_outboxes_and_receivers_are_killed_and_everybody_is_told() -> None:
     """D1, T51: kill -9 of either at random instants, or a stop, a take-over and going on."""
-    command = [sys.executable, str(PROGRAM), str(60 if THOROUGH else 3)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    report = play(60 if THOROUGH else 3, Random(1))
     assert (report["lost"], report["stops"] >= 1, report["receiver_kills"] >= 1) == (0, True, True)
     assert report["acknowledged"] > 50
 

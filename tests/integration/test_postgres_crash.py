@@ -21,6 +21,7 @@ from headgate.storage import Batch, CellRecord, CellStatus, PostgresStore, RowRe
 from headgate.values import Usage
 from tests.integration.postgres_child import COLUMNS, RUN, batch, expected
 from tests.integration.postgres_server import Server, new_server, shared_server
+from tests.integration.warm_children import WarmChild
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -35,7 +36,7 @@ class Child:
 
     def __init__(self, server: Server, schema: str, rows: int) -> None:
         command = [sys.executable, "-m", "tests.integration.postgres_child", server.dsn, schema, "3", str(rows)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        self.process = WarmChild(command, stdout=subprocess.PIPE, cwd=ROOT)
         self.acknowledged: set[int] = set()
         self.last = ""
 

@@ -21,6 +21,7 @@ from tests.integration.postgres_child import COLUMNS, RUN, batch, expected
 from tests.integration.postgres_server import Server, shared_server
 from tests.integration.sharing_child import GROUP_ROWS
 from tests.integration.sharing_child import RUN as SHARED
+from tests.integration.warm_children import WarmChild
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -37,7 +38,7 @@ class Engine:
     def __init__(self, server: Server, schema: str, name: str, lease_s: float, backend: str) -> None:
         command = [sys.executable, "-m", "tests.integration.sharing_child"]
         arguments = [server.dsn, schema, name, str(ROWS), str(lease_s), backend]
-        self.process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        self.process = WarmChild([*command, *arguments], stdout=subprocess.PIPE, cwd=ROOT)
         self.started: list[int] = []
         self.done: list[int] = []
         self.last = ""

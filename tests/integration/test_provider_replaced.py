@@ -6,7 +6,8 @@ import anyio
 import pytest
 from openai import AsyncOpenAI, RateLimitError
 
-from headgate.testing.provider import Change, Latency, ModelSpec, ProviderProcess, ProviderSpec
+from headgate.testing.provider import Change, Latency, ModelSpec, ProviderSpec
+from tests.integration.warm_servers import WarmProvider
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ async def ask(client: AsyncOpenAI, model: str) -> None:
 
 async def test_another_specification_starts_with_a_new_clock_and_empty_books() -> None:
     refusing = ModelSpec(concurrency=1, script=(Change(at_s=0.2, concurrency=0),), latency=Latency(mean_s=0.01))
-    async with ProviderProcess(spec(m=refusing)) as provider:
+    async with WarmProvider(spec(m=refusing)) as provider:
         async with AsyncOpenAI(base_url=provider.base_url, api_key="unused", max_retries=0) as client:
             await ask(client, "m")
             await anyio.sleep(0.25)
@@ -44,7 +45,7 @@ async def test_another_specification_starts_with_a_new_clock_and_empty_books() -
 
 
 async def test_requests_in_flight_are_not_left_behind() -> None:
-    async with ProviderProcess(spec(m=ModelSpec(latency=Latency(mean_s=0.5)))) as provider:
+    async with WarmProvider(spec(m=ModelSpec(latency=Latency(mean_s=0.5)))) as provider:
         async with (
             AsyncOpenAI(base_url=provider.base_url, api_key="unused", max_retries=0) as client,
             anyio.create_task_group() as tasks,
@@ -60,7 +61,7 @@ async def test_requests_in_flight_are_not_left_behind() -> None:
 
 
 async def test_nonsense_is_refused() -> None:
-    async with ProviderProcess(spec(m=ModelSpec())) as provider:
+    async with WarmProvider(spec(m=ModelSpec())) as provider:
         wrong = ProviderSpec.model_construct(models={"m": ModelSpec.model_construct(concurrency=-1)})
         with pytest.raises(ValueError, match="concurrency"):
             provider.replace(wrong)

@@ -28,6 +28,7 @@ from headgate.restart import (
 from headgate.restart import http as restart_http
 from headgate.storage import MemoryStore
 from headgate.testing.analysis import AnalysisProcess, AnalysisSpec
+from tests.integration.warm_servers import WarmAnalysis
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -38,7 +39,7 @@ CYCLE = Cycle("tickets-1/ü-1", "tickets", 1, Failure(Cause("crash"), ledger=LED
 
 @pytest.fixture(scope="module")
 def process() -> Generator[AnalysisProcess]:
-    with AnalysisProcess() as running:
+    with WarmAnalysis() as running:
         yield running
 
 
@@ -139,7 +140,7 @@ async def test_what_makes_no_sense_is_invalid(
 
 
 async def test_nobody_there_is_unreachable(client: httpx2.AsyncClient) -> None:
-    with AnalysisProcess() as gone:
+    with WarmAnalysis() as gone:
         source = HttpSource(gone.url, client)
     with pytest.raises(SourceUnreachable, match="ConnectError"):
         await source.trigger(CYCLE)

@@ -13,6 +13,8 @@ import pytest
 from headgate.restart import Verdict
 from headgate.testing.analysis import AnalysisProcess, AnalysisSpec
 from tests.integration.postgres_server import shared_server
+from tests.integration.warm_children import WarmChild
+from tests.integration.warm_servers import WarmAnalysis
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -27,7 +29,7 @@ class Replica:
 
     def __init__(self, store: str, service: AnalysisProcess, name: str, kill_at: str = "never") -> None:
         command = [sys.executable, str(CHILD), store, service.url, name, kill_at]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = WarmChild(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def hears(self, line: str) -> None:
         assert self.process.stdin is not None
@@ -73,7 +75,7 @@ class Crowd:
 
 @pytest.fixture(scope="module")
 def service() -> Generator[AnalysisProcess]:
-    with AnalysisProcess(AnalysisSpec(verdict=Verdict.STOP, seconds=0.3)) as running:
+    with WarmAnalysis(AnalysisSpec(verdict=Verdict.STOP, seconds=0.3)) as running:
         yield running
 
 

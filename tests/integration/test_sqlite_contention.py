@@ -14,6 +14,7 @@ import pytest
 
 from headgate.errors import FencedOut, StoreUnavailable
 from headgate.storage import Batch, CellRecord, CellStatus, RowRecord, SqliteStore
+from tests.integration.warm_children import WarmChild, run_warm
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -22,10 +23,10 @@ NEIGHBOUR = Path(__file__).with_name("sqlite_neighbour.py")
 
 
 @contextmanager
-def neighbour(*arguments: str | Path) -> Generator[subprocess.Popen[str]]:
+def neighbour(*arguments: str | Path) -> Generator[WarmChild]:
     """Start the other process and wait until it is ready; at the end let it go on, and wait for it."""
     command = [sys.executable, str(NEIGHBOUR), *map(str, arguments)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with WarmChild(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         yield process
@@ -33,7 +34,7 @@ def neighbour(*arguments: str | Path) -> Generator[subprocess.Popen[str]]:
         assert process.wait(60) == 0
 
 
-def go_on(process: subprocess.Popen[str]) -> None:
+def go_on(process: WarmChild) -> None:
     assert process.stdin is not None
     if not process.stdin.closed:
         process.stdin.close()
@@ -42,7 +43,7 @@ def go_on(process: subprocess.Popen[str]) -> None:
 def finished(*arguments: str | Path) -> str:
     """Run the other process to its end and return what it said."""
     command = [sys.executable, str(NEIGHBOUR), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = run_warm(command, timeout=60, check=True)
     return done.stdout
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
+
+from tests.integration.warm_children import run_warm
 
 PROGRAM = Path(__file__).with_name("sqlite_crash.py")
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
@@ -14,7 +15,7 @@ THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 
 def crash(mode: str, stride: int) -> dict[str, int]:
     command = [sys.executable, str(PROGRAM), mode, str(stride)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    done = run_warm(command, timeout=200)
     assert done.returncode == 0, done.stderr
     report: dict[str, int] = json.loads(done.stdout)
     return report

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +24,7 @@ from headgate.errors import (
 )
 from headgate.storage import Batch, CellRecord, CellStatus, Durability, RowRecord, SqliteStore, open_store
 from headgate.storage.sqlite_schema import APPLICATION_ID, VERSION
+from tests.integration.warm_children import run_warm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def row(position: int, size: int = 2) -> Batch:
 
 def neighbour(*arguments: str | Path) -> list[str]:
     command = [sys.executable, str(NEIGHBOUR), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = run_warm(command, timeout=60, check=True)
     return done.stdout.splitlines()
 
 

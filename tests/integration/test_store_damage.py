@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
+
+from tests.integration.warm_children import run_warm
 
 PROGRAM = Path(__file__).with_name("store_damage.py")
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
@@ -16,7 +17,7 @@ SORTS = {"file: log", "file: pack", "file: payload file", "sqlite: payload file"
 def test_t45_damaged_files_are_never_silently_wrong() -> None:
     """T45: logs and payload files of both kinds of store, damaged one at a time; the program fails if data is wrong."""
     command = [sys.executable, str(PROGRAM), str(150 if THOROUGH else 5)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    done = run_warm(command, timeout=400)
     assert done.returncode == 0, done.stderr
     found: dict[str, dict[str, int]] = json.loads(done.stdout)
     assert found.keys() == {*SORTS, "sqlite: database"}

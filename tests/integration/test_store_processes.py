@@ -17,6 +17,7 @@ import pytest
 
 from headgate.errors import StoreUnavailable
 from headgate.storage import Batch, CellRecord, CellStatus, RowRecord, SqliteStore
+from tests.integration.warm_children import WarmChild
 
 from .store_child import COLUMNS, COMMITTERS, KINDS, is_whole, open_store
 
@@ -33,16 +34,16 @@ pytestmark = pytest.mark.parametrize("kind", KINDS)
 
 
 @contextmanager
-def child(kind: str, place: Path, role: str, *rest: object) -> Generator[subprocess.Popen[str]]:
+def child(kind: str, place: Path, role: str, *rest: object) -> Generator[WarmChild]:
     command = [sys.executable, str(CHILD), kind, str(place), role, *map(str, rest)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with WarmChild(command, stdout=subprocess.PIPE) as process:
         try:
             yield process
         finally:
             process.kill()
 
 
-def lines_of(process: subprocess.Popen[str]) -> IO[str]:
+def lines_of(process: WarmChild) -> IO[str]:
     assert process.stdout is not None
     return process.stdout
 
@@ -100,7 +101,7 @@ def test_kill_9_at_any_instant_loses_nothing(kind: str, tmp_path: Path) -> None:
     print(f"{kind}: {KILLS} kills, {len(known)} rows, {repeated} of them not acknowledged, none lost")
 
 
-async def take_over(store: RunStore, process: subprocess.Popen[str]) -> RunHandle:
+async def take_over(store: RunStore, process: WarmChild) -> RunHandle:
     """Open the run that a stopped process writes to."""
     for _ in range(50):
         try:

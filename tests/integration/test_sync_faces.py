@@ -27,6 +27,8 @@ from headgate.testing.provider import (
     ProviderSpec,
 )
 from tests.integration.engine_child import CAP, RUN
+from tests.integration.warm_children import WarmChild
+from tests.integration.warm_servers import WarmProvider
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,9 +44,9 @@ def served(**faults: Fault) -> ProviderSpec:
     return ProviderSpec(models={"m": model}, seed=5)
 
 
-def start(provider: ProviderProcess, store: Path, grace: float) -> subprocess.Popen[str]:
+def start(provider: ProviderProcess, store: Path, grace: float) -> WarmChild:
     command = [sys.executable, str(PROGRAM), "sync", provider.base_url, str(store), str(ROWS), str(grace)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return WarmChild(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def wait_for(lines: IO[str], answers: int) -> None:
@@ -63,7 +65,7 @@ def done_cells(store: Path) -> int:
 def test_ctrl_c_once_finishes_what_is_in_flight_commits_and_says_how_to_resume(tmp_path: Path) -> None:
     """Section 3: exit 130, the report on standard error, everything answered is kept."""
     store = tmp_path / "s.db"
-    with ProviderProcess(served()) as provider:
+    with WarmProvider(served()) as provider:
         with start(provider, store, grace=30.0) as child:
             assert child.stdout is not None
             wait_for(child.stdout, 3 * CAP)
@@ -85,7 +87,7 @@ def test_ctrl_c_once_finishes_what_is_in_flight_commits_and_says_how_to_resume(t
 def test_ctrl_c_twice_leaves_at_once_and_keeps_what_was_committed(tmp_path: Path) -> None:
     """Section 3: a request that hangs, and a grace of ten minutes that nobody waits for."""
     store = tmp_path / "s.db"
-    with ProviderProcess(served(row_9=Fault.HANG)) as provider:
+    with WarmProvider(served(row_9=Fault.HANG)) as provider:
         with start(provider, store, grace=600.0) as child:
             assert child.stdout is not None
             wait_for(child.stdout, 4 * CAP)
