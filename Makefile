@@ -3,7 +3,8 @@
 #   make quickstart [ROWS=200]      set up, then run the example
 #   make test [ARGS="-k gate"]      the default tests; make test-deep searches much longer
 #   make test-litellm               the test with litellm, in an environment of its own
-#   make check                      format, lint, types, import layers
+#   make check                      format, lint, types, import layers, documentation
+#   make docs                       the documentation, to build/docs/index.html
 #   make bench                      the benchmarks, ten minutes; writes benchmarks/RESULTS.md. With ARGS="--quick",
 #                                   "--help", ...: whatever those say. bench-admission, bench-http: the other pages
 #
@@ -42,7 +43,7 @@ endef
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart test test-deep test-litellm check check-format check-lint check-mypy check-pyright check-imports \
-	bench bench-admission bench-http pins clean distclean
+	check-docs docs bench bench-admission bench-http pins clean distclean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -77,7 +78,7 @@ test-litellm:
 	  >build/litellm.log 2>&1 || { cat build/litellm.log >&2; exit 1; }
 	@$(LITELLM) -m pytest tests/integration/test_attached_litellm.py $(ARGS)
 
-check: check-format check-lint check-mypy check-pyright check-imports
+check: check-format check-lint check-mypy check-pyright check-imports check-docs
 
 check-format: $(STAMP)
 	@echo "ruff format" && $(PY) -m ruff format --check .
@@ -94,6 +95,13 @@ check-pyright: $(STAMP)
 # Without its cache: that keeps what an import meant before another module came into being.
 check-imports: $(STAMP)
 	@echo "import layers" && $(VENV)/bin/lint-imports --no-logo --no-cache
+
+# A warning is an error: a link to nowhere, a name that is not there. The notice about the future of mkdocs is no warning.
+check-docs: $(STAMP)
+	@echo "documentation" && NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+
+docs: check-docs
+	@echo "build/docs/index.html"
 
 # Everything but the two below. With arguments of your own no page is written, unless they name one.
 bench: $(STAMP)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from .clock import DeadlockError, LivelockError, VirtualLoop, run_virtual
 from .harness import SimulationReport, check_pipeline, check_scenario
+from .ledger import assert_ledger
 from .provider import (
     Capacity,
     Change,
@@ -53,6 +54,7 @@ __all__ = [
     "Surroundings",
     "VirtualLoop",
     "VirtualProvider",
+    "assert_ledger",
     "check_pipeline",
     "check_scenario",
     "run_virtual",

@@ -99,7 +99,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what the build needs, so that building leaves nothing in the working copy."""
     copy = tmp_path_factory.mktemp("a tree")
     shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "_headgate_pytest.py"):
         shutil.copy(ROOT / name, copy)
     stale = copy / "build" / "lib" / "headgate"
     stale.mkdir(parents=True)
@@ -134,17 +134,17 @@ def editable(editable_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    """Every module of src and the marker of types, below one name; a module deleted before stays deleted."""
+    """Every module of src and the marker of types, below one name, and the plugin; what was deleted stays deleted."""
     in_src = {file.relative_to(ROOT / "src").as_posix() for file in (ROOT / "src").rglob("*.py")}
-    expected = {f"headgate/{name}" for name in in_src | {"py.typed"}}
+    expected = {f"headgate/{name}" for name in in_src | {"py.typed"}} | {"_headgate_pytest.py"}
     names = zipfile.ZipFile(wheel).namelist()
     assert {name for name in names if not name.startswith(f"{DIST_INFO}/")} == expected
     assert f"{DIST_INFO}/licenses/LICENSE" in names
 
 
-def test_the_wheel_installs_one_top_level_name(installed: Environment) -> None:
+def test_the_wheel_installs_one_top_level_name_beside_the_plugin(installed: Environment) -> None:
     added = {file.name for file in installed.site_packages.iterdir()} - {"__pycache__", "borrowed.pth"}
-    assert added == {"headgate", DIST_INFO}
+    assert added == {"headgate", "_headgate_pytest.py", DIST_INFO}
 
 
 @pytest.mark.parametrize("kind", ["installed", "editable"])

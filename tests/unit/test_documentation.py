@@ -12,11 +12,9 @@ import json
 import re
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import anyio.from_thread
 import httpx2
-import openai
 import pytest
 
 from headgate import RunOptions, RunReport, RunStatus
@@ -24,21 +22,16 @@ from headgate.admission import Limits, load_limits
 from headgate.engine.column import ColumnOptions
 from headgate.restart import Aggregation, load_restart
 from headgate.salvage import TABLE, Action, FailureKind
-from headgate.testing import Latency, ModelSpec, OutputTokens, ProviderSpec, VirtualProvider
+from headgate.testing import ProviderSpec
 from headgate.values import ResourceKey
 
 from .. import constants_page
-
-if TYPE_CHECKING:
-    from headgate.testing.provider import Answer
+from ..curtain import Curtain
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = sorted((ROOT / "architecture").rglob("*.md"))
 PROMISES = (ROOT / "architecture" / "promises.md").read_text(encoding="utf-8")
-
-# The real ones: the examples get clients of ours by these names.
-SyncClient, AsyncClient = openai.OpenAI, openai.AsyncOpenAI
 
 
 class Example(NamedTuple):
@@ -83,44 +76,6 @@ def table(heading: str) -> dict[str, list[str]]:
 # The examples
 
 
-class Curtain:
-    """OpenAI's own clients, with a virtual provider behind them that answers at once."""
-
-    def __init__(self) -> None:
-        model = ModelSpec(latency=Latency(mean_s=0), output_tokens=OutputTokens(mean=12))
-        self._provider = VirtualProvider(ProviderSpec(models={"gpt-small": model, "gpt-large": model}), network_s=0)
-
-    def sync_client(self, *, max_retries: int) -> openai.OpenAI:
-        transport = httpx2.MockTransport(self._answer_in_thread)
-        http = openai.DefaultHttpxClient(transport=transport)
-        return SyncClient(api_key="none", base_url="http://provider/v1", http_client=http, max_retries=max_retries)
-
-    def async_client(self, *, max_retries: int) -> openai.AsyncOpenAI:
-        http = openai.DefaultAsyncHttpxClient(transport=httpx2.MockTransport(self._answer))
-        return AsyncClient(api_key="none", base_url="http://provider/v1", http_client=http, max_retries=max_retries)
-
-    async def _answer(self, request: httpx2.Request) -> httpx2.Response:
-        model, content = _asked(request)
-        return _response(model, await self._provider.chat(model, content))
-
-    def _answer_in_thread(self, request: httpx2.Request) -> httpx2.Response:
-        model, content = _asked(request)
-        return _response(model, anyio.from_thread.run(self._provider.chat, model, content))
-
-
-def _asked(request: httpx2.Request) -> tuple[str, str]:
-    body = json.loads(request.content)
-    return body["model"], body["messages"][0]["content"]
-
-
-def _response(model: str, answer: Answer) -> httpx2.Response:
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer.text}}
-    read, written = answer.usage.input_tokens, answer.usage.output_tokens
-    usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-    completion = {"id": "1", "object": "chat.completion", "created": 1, "model": model, "choices": [choice]}
-    return httpx2.Response(200, headers=dict(answer.headers), json={**completion, "usage": usage})
-
-
 def test_every_example_is_expected() -> None:
     assert [heading_above(block) for block in blocks("python")] == [example.heading for example in EXAMPLES]
 
@@ -133,9 +88,7 @@ def test_an_example_runs(
     example, code = EXAMPLES[number], blocks("python")[number]
     (tmp_path / "limits.toml").write_text(blocks("toml")[0], encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    curtain = Curtain()
-    monkeypatch.setattr(openai, "OpenAI", curtain.sync_client)
-    monkeypatch.setattr(openai, "AsyncOpenAI", curtain.async_client)
+    Curtain().draw(monkeypatch)
     scope: dict[str, Any] = {"__name__": "readme"}
     exec(compile(code, "README.md", "exec", dont_inherit=True), scope)
     report = scope["report"] if "report" in scope else scope["found"].final
@@ -171,7 +124,7 @@ def test_the_pipeline_example_writes_what_it_says(tmp_path: Path, monkeypatch: p
     """Every row of the file has the input, the columns in order, and what the group column made of it."""
     (tmp_path / "limits.toml").write_text(blocks("toml")[0], encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(openai, "AsyncOpenAI", Curtain().async_client)
+    Curtain().draw(monkeypatch)
     exec(compile(blocks("python")[1], "README.md", "exec", dont_inherit=True), {"__name__": "readme"})
     rows = [json.loads(line) for line in Path("tickets.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["topic"] for row in rows] == [f"topic {n}" for n in range(6)]
