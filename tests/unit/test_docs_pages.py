@@ -1,8 +1,8 @@
 """Every code block of the pages in ``docs/`` does what its page says.
 
 The Python blocks of a page run as they stand, one after the other in one namespace and one folder, against a virtual
-provider behind OpenAI's clients. A block with a title is a file of that name; one that is called ``test_*.py`` is run by
-pytest. What a line says that it prints (``print(...)  # this``), it prints. The command line takes the commands.
+provider behind OpenAI's clients. A block with a title is a file of that name; one that is called ``test_*.py`` is run
+by pytest. What a line says that it prints (``print(...)  # this``), it prints. The command line takes the commands.
 """
 
 from __future__ import annotations
