@@ -70,7 +70,7 @@ def texts(value: Any) -> list[str]:
     if isinstance(value, dict):
         parts = [one for name, one in cast("dict[str, Any]", value).items() if name != "hovertemplate"]
     else:
-        parts = cast("list[Any]", value if isinstance(value, list) else [])
+        parts = cast("list[Any]", value if isinstance(value, list) else [])  # type: ignore[redundant-cast]
     return [text for one in parts for text in texts(one)]
 
 
