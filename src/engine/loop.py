@@ -14,7 +14,6 @@ import anyio
 import anyio.lowlevel
 
 from ..errors import RowFailed
-from ..reports.figures import read_figures
 from ..salvage.kinds import FailureKind
 from ..salvage.stall import StallClock
 from ..wakeup import Wakeup, loop_clock
@@ -29,7 +28,7 @@ from .keeping import Keeper
 from .meter import Meter
 from .pace import PaceReader
 from .performer import Performer
-from .recording import Recorder
+from .recording import recorder_of
 from .report import RunReport, RunStatus
 from .starts import Starts
 from .summary import status_of, summarize
@@ -121,7 +120,8 @@ class RunLoop:
             patience_s=options.patience,
             teller=teller,
         )
-        recorder = None if in_part else self._recorder(wall_clock())
+        course = (handle, core, self.meter, controller, intake.resources, wall_clock())
+        recorder = None if in_part else recorder_of(*course)
         keeper = Keeper(controller, wall_clock, now, recorder)
         self._committer = Committer(handle, core.journal, keeper, self._committed, teller)
         self._armed = inf
@@ -369,13 +369,6 @@ class RunLoop:
             wakeup.set()
         if not self.core.finished and self._over():
             wakeup.set()  # the run waited for nothing else
-
-    def _recorder(self, wall_now: float) -> Recorder:
-        info = self._handle.info
-        earlier = read_figures(self._handle.learned, info.run, info.created_at)
-        return Recorder(
-            info, self.core, self.meter, self.controller, self.resources, earlier=earlier, wall_now=wall_now
-        )
 
     # The end
 

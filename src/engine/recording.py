@@ -6,28 +6,37 @@ timeline wants one; what it has is written with the record of what was learned (
 
 from __future__ import annotations
 
-from collections import Counter
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from ..reports.figures import GAUGES, LIVES_MAX, RESOURCES_MAX, VERSION, ResourceFigures, RunFigures
+from ..reports.figures import (
+    GAUGES,
+    LIVES_MAX,
+    RESOURCES_MAX,
+    VERSION,
+    ResourceFigures,
+    RunFigures,
+    read_figures,
+)
 from ..reports.histogram import BUCKETS
 from ..reports.timeline import ABSENT, Timeline
 from ..storage.codec import encode
 from ..values import Outcome, ResourceKey
+from .meter import ResourceMeter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..admission.controller import AdmissionController
-    from ..storage.ports import RunInfo
+    from ..storage.ports import RunHandle, RunInfo
     from .core import RunCore
-    from .meter import Meter, ResourceMeter
+    from .meter import Meter
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "recorder_of"]
+
+T = TypeVar("T", int, float)
 
 _ROWS, _CELLS = ("", "rows"), ("", "cells")
-_COUNTERS = frozenset({"rate_limited", "ended"})
 
 
 class Recorder:
@@ -70,7 +79,7 @@ class Recorder:
             _ROWS: before[0] + max(0, finished),
             _CELLS: before[1] + self._core.cells_closed,
         }
-        known = set() if earlier is None else set(earlier.resources)
+        known: set[str] = set() if earlier is None else set(earlier.resources)
         for name, meter in self._meter.resources.items():
             if name in known or len(known) < RESOURCES_MAX:
                 known.add(name)
@@ -124,44 +133,61 @@ class Recorder:
         return max(0, column[-1]) if column else 0
 
     def _totals(self, name: str) -> dict[str, object]:
-        before = None if self._earlier is None else self._earlier.resources.get(name)
-        now = _plain(self._meter.resources.get(name))
-        return now if before is None else _sum(before, now)
+        before = _NOTHING if self._earlier is None else self._earlier.resources.get(name, _NOTHING)
+        now = self._meter.resources.get(name, _UNUSED)
+        return {
+            "outcomes": _sum(before.outcomes, {outcome.value: n for outcome, n in now.outcomes.items()}),
+            "seconds": _sum(before.seconds, {pace.value: spent for pace, spent in now.seconds.items()}),
+            "latencies": [one + other for one, other in zip(before.latencies, now.latencies, strict=True)],
+            "input_tokens": before.input_tokens + now.input_tokens,
+            "output_tokens": before.output_tokens + now.output_tokens,
+            "peak": max(before.peak, now.peak),
+            "busy_s": before.busy_s + now.busy_s,
+            "queued_s": before.queued_s + now.queued_s,
+            "limit_s": before.limit_s + now.limit_s,
+            "limited_s": before.limited_s + now.limited_s,
+        }
 
 
-def _plain(meter: ResourceMeter | None) -> dict[str, object]:
-    """The totals of a meter; of a resource that this life has not used yet, nothing."""
-    if meter is None:
-        names = ("input_tokens", "output_tokens", "peak", "busy_s", "queued_s", "limit_s", "limited_s")
-        return {"outcomes": {}, "seconds": {}, "latencies": [0] * BUCKETS, **dict.fromkeys(names, 0)}
-    return {
-        "outcomes": {outcome.value: n for outcome, n in meter.outcomes.items()},
-        "seconds": {pace.value: spent for pace, spent in meter.seconds.items()},
-        "latencies": meter.latencies,
-        "input_tokens": meter.input_tokens,
-        "output_tokens": meter.output_tokens,
-        "peak": meter.peak,
-        "busy_s": meter.busy_s,
-        "queued_s": meter.queued_s,
-        "limit_s": meter.limit_s,
-        "limited_s": meter.limited_s,
-    }
+def recorder_of(
+    handle: RunHandle,
+    core: RunCore,
+    meter: Meter,
+    controller: AdmissionController,
+    resources: Mapping[str, ResourceKey],
+    wall_now: float,
+) -> Recorder:
+    """What records the life of the run that begins with this opening, after those that its record tells of."""
+    info = handle.info
+    earlier = read_figures(handle.learned, info.run, info.created_at)
+    return Recorder(info, core, meter, controller, resources, earlier=earlier, wall_now=wall_now)
 
 
-def _sum(before: ResourceFigures, now: dict[str, object]) -> dict[str, object]:
-    told = before.model_dump(include=set(now))
-    total: dict[str, object] = {}
-    for name, value in now.items():
-        earlier = told[name]
-        if name == "peak":
-            total[name] = max(earlier, value)
-        elif isinstance(value, dict):
-            total[name] = dict(Counter(earlier) + Counter(value))
-        elif isinstance(value, list):
-            total[name] = [one + other for one, other in zip(earlier, value, strict=True)]
-        else:
-            total[name] = earlier + value
-    return total
+_UNUSED: Final = ResourceMeter()
+_NOTHING: Final = ResourceFigures(
+    outcomes={},
+    input_tokens=0,
+    output_tokens=0,
+    peak=0,
+    busy_s=0.0,
+    queued_s=0.0,
+    limit_s=0.0,
+    limited_s=0.0,
+    seconds={},
+    latencies=[0] * BUCKETS,
+    limit=[],
+    in_flight=[],
+    held=[],
+    rate_limited=[],
+    ended=[],
+)
+
+
+def _sum(one: Mapping[str, T], other: Mapping[str, T]) -> dict[str, T]:
+    both = dict(one)
+    for name, amount in other.items():
+        both[name] = both[name] + amount if name in both else amount
+    return both
 
 
 def _refused(meter: ResourceMeter) -> int:

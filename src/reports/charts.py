@@ -179,7 +179,7 @@ def _busiest(figures: RunFigures) -> list[tuple[str, ResourceFigures]]:
 
 
 def _name(name: str) -> str:
-    return escape(shortened(name, 30))
+    return escape(shortened(name, 30), quote=False)
 
 
 def _colour(place: int) -> str:
@@ -213,8 +213,8 @@ def _bar(name: str, values: Sequence[float], colour: str, told: str) -> Chart:
 def _bars(data: list[Chart], names: Sequence[str], axis: Mapping[str, object], label: str) -> Chart:
     """Stacked bars, each below its name: at the side a long one would leave no room for the bars of a phone."""
     above = [
-        {"text": escape(shortened(name)), "x": 0, "xref": "paper", "xanchor": "left", "y": place, "yanchor": "bottom",
-         "yshift": 9, "showarrow": False, "align": "left"}
+        {"text": escape(shortened(name), quote=False), "x": 0, "xref": "paper", "xanchor": "left",
+         "y": place, "yanchor": "bottom", "yshift": 9, "showarrow": False, "align": "left"}
         for place, name in enumerate(names)
     ]  # fmt: skip
     layout = {
@@ -222,6 +222,7 @@ def _bars(data: list[Chart], names: Sequence[str], axis: Mapping[str, object], l
         "xaxis": dict(axis),
         "yaxis": {"range": [len(names) - 0.6, -0.9], "showticklabels": False, "showgrid": False, "zeroline": False},
         "annotations": above,
+        "margin": {"l": 20, "r": 24, "t": 8, "b": 8},
         "height": 110 + 44 * len(names),
         "hovermode": "closest",
     }

@@ -57,7 +57,7 @@ def as_html(report: StoredReport) -> str:
 def _part(name: str) -> str:
     from importlib.resources import files  # takes 10 ms, and nobody else needs it
 
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return files("headgate.reports").joinpath(name).read_text(encoding="utf-8")
 
 
 def _plotly() -> str:
