@@ -100,7 +100,7 @@ class ChildWatch:
             self.stalled = not self.stopped
             self._kill_at = now + self._grace_s
             return Push.INTERRUPT
-        if now >= self._kill_at:
+        if now >= self._kill_at > -inf:
             self._kill_at = -inf
             return Push.KILL
         return None

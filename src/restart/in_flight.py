@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import mmap
+import struct
 from pathlib import Path
-from struct import Struct
 from typing import TYPE_CHECKING, Final, Self
 
 from .values import TaskId
@@ -24,8 +24,8 @@ __all__ = ["InFlightFile", "read_in_flight"]
 SLOTS: Final = 4096
 """Tasks that can be noted at once; further ones are not."""
 
-_SLOT: Final = Struct("<qq")  # the row from 1 on, 0 for a slot that is free; the place of the column
-_HEAD: Final = Struct("<q")  # bytes of the names that follow the slots
+_SLOT: Final = struct.Struct("<qq")  # the row from 1 on, 0 for a slot that is free; the place of the column
+_HEAD: Final = struct.Struct("<q")  # bytes of the names that follow the slots
 
 
 class InFlightFile:
@@ -69,7 +69,7 @@ class InFlightFile:
 
 
 def read_in_flight(path: str | PathLike[str]) -> tuple[TaskId, ...]:
-    """The tasks that are noted in the file, sorted. None if there is no such file, or it makes no sense."""
+    """The tasks that are noted in the file, sorted; none if there is no such file, or it makes no sense."""
     try:
         data = Path(path).read_bytes()
         end = _HEAD.size + SLOTS * _SLOT.size
@@ -77,5 +77,5 @@ def read_in_flight(path: str | PathLike[str]) -> tuple[TaskId, ...]:
         columns = json.loads(data[end : end + length])
         found = (slot for slot in _SLOT.iter_unpack(data[_HEAD.size : end]) if slot[0])
         return tuple(sorted(TaskId(row - 1, columns[column]) for row, column in found))
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, struct.error):
         return ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -299,6 +300,52 @@ def test_a_recovery_that_fails_or_hangs_delays_nobody_for_ever() -> None:
             lives = Lives([CRASHED, DONE])
             assert (await supervised(lives, recover=recover)).status == "completed"
             assert least_s <= lives.began[1] - lives.began[0] < least_s + 5.0
+
+    play(body)
+
+
+def test_who_is_begun_again_in_a_pause_waits_for_the_rest_of_it() -> None:
+    """Killed between two lives: the pause and the count of lives in vain are those that are on record."""
+
+    async def body() -> None:
+        store, config = MemoryStore(), RestartConfig(first_pause=100.0, longest_pause=400.0, budget=2)
+        lives = Lives([CRASHED])
+
+        async def supervise_for(seconds: float) -> Supervised | None:
+            with anyio.move_on_after(seconds):
+                replica = RestartCoordinator("tickets", store, config=config, clock=anyio.current_time)
+                async with replica as coordinator:
+                    return await Supervisor(coordinator, lives.live, rng=Random(1)).run()
+            return None
+
+        for _ in range(8):
+            assert await supervise_for(20.0) is None
+        assert len(lives.began) == 2
+        assert lives.began[1] >= 75.0
+        ended = await supervise_for(1e6)
+        assert ended is not None
+        assert (ended.status, len(lives.began)) == ("budget_exhausted", 3)
+        assert lives.began[2] - lives.began[1] >= 150.0, "the pause doubles over supervisors"
+
+    play(body)
+
+
+def _wall_time(day: int) -> float:
+    return anyio.current_time() + 1e5 * day
+
+
+def test_who_is_begun_on_another_day_waits_for_nothing() -> None:
+    async def body() -> None:
+        store, config = MemoryStore(), RestartConfig(first_pause=100.0, longest_pause=400.0)
+        lives = Lives([CRASHED, DONE])
+        for day in range(2):
+            wall = partial(_wall_time, day)
+            replica = RestartCoordinator("tickets", store, config=config, clock=wall)
+            async with replica as coordinator:
+                with anyio.move_on_after(20.0):
+                    await Supervisor(coordinator, lives.live, rng=Random(1)).run()
+        assert len(lives.began) == 2
+        assert lives.began[1] < 25.0
 
     play(body)
 

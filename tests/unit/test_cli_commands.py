@@ -286,7 +286,7 @@ def commands() -> list[str]:
 
 
 def test_every_command_has_help_with_examples_that_name_it() -> None:
-    assert commands() == ["plan", "run", "resume", "status", "report", "export", "sweep", "demo"]
+    assert commands() == ["plan", "run", "resume", "supervise", "status", "report", "export", "sweep", "demo"]
     for command in commands():
         told = headgate_says(command, "--help")
         assert told.code == 0
