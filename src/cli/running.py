@@ -62,9 +62,10 @@ def resume_line(errand: Errand) -> str:
 
 async def _face(errand: Errand, notes: LifeNotes | None, *, progress: bool, started: Any) -> RunReport:
     report: RunReport | None = None
-    options = errand.options
+    options: dict[str, Any] = errand.options
     if notes is not None and notes.set_aside:
-        options = {**options, "set_aside": [*options.get("set_aside", ()), *notes.set_aside]}
+        own: list[Any] = list(options.get("set_aside", ()))
+        options = {**options, "set_aside": [*own, *notes.set_aside]}
     broken: Exception | None = None
     async with anyio.create_task_group() as tasks:
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
 
-__all__ = ["InFlightFile", "read_in_flight"]
+__all__ = ["SLOTS", "InFlightFile", "read_in_flight"]
 
 SLOTS: Final = 4096
 """Tasks that can be noted at once; further ones are not."""

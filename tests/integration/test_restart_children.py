@@ -57,7 +57,9 @@ class Job:
         stop_when: Callable[[], bool] | None = None,
     ) -> tuple[Supervised, RunRecord]:
         async def main() -> tuple[Supervised, RunRecord]:
-            store, broken = SqliteStore(self.folder / "decisions.db"), list[HeadgateError]()
+            store = SqliteStore(self.folder / "decisions.db")
+            ended: list[Supervised] = []
+            broken: list[HeadgateError] = []
             settings = RestartConfig.model_validate({**QUICK, **(config or {})})
             sources = [RulesSource()] if rules else []
             async with RestartCoordinator("tickets", store, sources=sources, config=settings) as coordinator:
@@ -65,7 +67,6 @@ class Job:
                 supervisor = Supervisor(coordinator, lives.live, grace_s=30.0)
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(partial(_stop_when, supervisor, stop_when))
-                    ended: list[Supervised] = []
                     try:
                         with anyio.fail_after(60.0):
                             ended.append(await supervisor.run())
