@@ -98,6 +98,8 @@ class Flight:
         self.deadlines: Deadlines[Task] = Deadlines()
         self.witness: Witness | None = None
         """Who is told what runs, so that it is known when the process has died of it."""
+        self.cut_off: tuple[tuple[int, str], ...] = ()
+        """What ran when all of it was cancelled, by row and column; of a group its first row."""
         self.condemned: deque[Job] = deque()
         """Jobs that are to be stopped, and have not been told yet."""
 
@@ -134,6 +136,7 @@ class Flight:
 
     def cancel_all(self) -> None:
         """Stop everything that runs; the tasks are left for a later run."""
+        self.cut_off = tuple((job.rows[0], job.plan.name) for job in self.jobs.values())
         self.condemned.extend(self.jobs.values())
 
     def cut(self, now: float, most: int = CANCELS_PER_TURN) -> None:

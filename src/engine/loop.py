@@ -133,7 +133,6 @@ class RunLoop:
         self.dropped_rows = False
         self.stopping = Halt()
         self._feeder = Feeder(intake, self.stopping, came=self._rows_came, broke=self._break)
-        self.stalled_at: tuple[tuple[int, str], ...] = ()
         self.error: BaseException | None = None
         self.report: RunReport | None = None
         self.done = anyio.Event()
@@ -282,7 +281,6 @@ class RunLoop:
             self._stall.progress(now)  # it waits for its consumer, or for its source
         verdict = self._stall.verdict(now)
         if verdict == "stalled":
-            self.stalled_at = tuple((job.rows[0], job.plan.name) for job in self.flight.jobs.values())
             self.halt(RunStatus.STALLED, 0.0)
         elif verdict == "deadline":
             self.halt(RunStatus.HELD)

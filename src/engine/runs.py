@@ -131,7 +131,8 @@ class Run:
     @property
     def stalled_at(self) -> tuple[tuple[int, str], ...]:
         """What ran when the run was found to have stalled, by row and column; of a group its first row."""
-        return self._loop.stalled_at
+        loop = self._loop
+        return loop.flight.cut_off if loop.stopping.status is RunStatus.STALLED else ()
 
     def watch_flight(self, witness: Witness) -> None:
         """Tell ``witness`` of each task that starts and ends from now on, and of those that run."""
