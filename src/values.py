@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "DOMAINS",
+    "EXIT_CODES",
     "CellOutcome",
     "Done",
     "Failed",
@@ -37,6 +42,20 @@ class Rng(Protocol):
         """Return a float between ``a`` and ``b``."""
         ...
 
+
+EXIT_CODES: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "completed": 0,
+        "crashed": 1,
+        "completed_with_failures": 3,
+        "held": 4,
+        "stalled": 5,
+        "budget_exhausted": 6,
+        "told_to_stop": 7,
+        "stopped": 130,
+    }
+)
+"""What a program should end with, by how its run ended, supervised or not. 2 is a wrong command line."""
 
 DOMAINS: Final = frozenset({"chat", "embedding", "image", "audio", "speech", "rerank", "moderation", "completion"})
 """The kinds of call that a resource name may end with, after a colon."""

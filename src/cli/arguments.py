@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from math import inf
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,9 +14,17 @@ from .durations import seconds
 
 __all__ = [
     "AsJson",
+    "Deadline",
+    "Grace",
+    "LimitsOption",
+    "MaxAttempts",
     "OnChange",
     "OnChangeOption",
+    "OutOption",
+    "Patience",
     "PipelineArgument",
+    "Progress",
+    "Reopen",
     "RetryFailed",
     "RowId",
     "RowsArgument",
@@ -116,3 +125,36 @@ SettingsOption = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, and nothing else there.")]
+LimitsOption = Annotated[
+    Path | None, typer.Option("--limits", metavar="FILE", help="A TOML file of limits. [default: they are found out]")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", metavar="FILE", help="Write finished rows there when the run ends: .jsonl or .parquet."
+    ),
+]
+Patience = Annotated[
+    float | None,
+    typer.Option(
+        "--patience", metavar="TIME", parser=duration, help="How long one task may be held back. [default: 1h]"
+    ),
+]
+Deadline = Annotated[
+    float | None,
+    typer.Option("--deadline", metavar="TIME", parser=duration, help="End the run after that: 90s, 2h, 1d."),
+]
+Grace = Annotated[
+    float | None,
+    typer.Option(
+        "--grace", metavar="TIME", parser=duration, help="What requests in flight get at a stop. [default: 10s]"
+    ),
+]
+MaxAttempts = Annotated[
+    int | None, typer.Option("--max-attempts", metavar="N", help="Failed attempts of one task. [default: 5]")
+]
+Progress = Annotated[
+    bool | None,
+    typer.Option("--progress/--no-progress", help="A live view on standard error. [default: if it is a terminal]"),
+]
+Reopen = Annotated[bool, typer.Option("--reopen", help="Go on with a run that a decision has told to stop.")]

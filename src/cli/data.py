@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..engine.report import RunReport
     from ..export import Export
     from ..reports import StoredReport
+    from ..restart import Supervised
     from ..storage.overview import RunOverview
     from ..storage.ports import RunInfo, Swept
 
@@ -27,6 +28,7 @@ __all__ = [
     "of_plan",
     "of_report",
     "of_status",
+    "of_supervised",
     "of_swept",
 ]
 
@@ -96,6 +98,17 @@ def of_status(overview: RunOverview) -> Data:
 def of_page(path: Path, report: StoredReport) -> Data:
     """Where the page about a run is."""
     return {"run": report.overview.info.run, "path": str(path)}
+
+
+def of_supervised(run: str, ended: Supervised, restarts: Data, report: Mapping[str, object] | None) -> Data:
+    """How a run under a supervisor ended; ``report`` is what its last life said, if it said anything."""
+    return {
+        "run": run,
+        **_fields(ended, "status exit_code lives"),
+        "told_by": None if ended.decision is None else ended.decision.cycle,
+        "report": report,
+        "restarts": restarts,
+    }
 
 
 def of_swept(swept: Swept, *, dry_run: bool) -> Data:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..engine.report import RunStatus
+from ..values import EXIT_CODES as _CODES
 
 __all__ = ["EXIT_CODES", "REFUSED", "epilog"]
 
-REFUSED: Final = 1
+REFUSED: Final = _CODES["crashed"]
 """The command could not be done: standard error says why, in one line."""
 
 EXIT_CODES: Final[dict[int, str]] = {
-    0: "done; of a run: every row is done or skipped",
+    _CODES["completed"]: "done; of a run: every row is done or skipped",
     REFUSED: "it could not be done: one line on standard error says why",
     2: "the command line itself is wrong",
-    RunStatus.COMPLETED_WITH_FAILURES.exit_code: "the run ended, some rows failed",
-    RunStatus.HELD.exit_code: "rows wait for a provider, or the deadline passed: resume later",
-    RunStatus.STALLED.exit_code: "nothing finished for longer than the stall timeout",
-    RunStatus.BUDGET_EXHAUSTED.exit_code: "reserved; no run ends with it yet",
-    RunStatus.STOPPED.exit_code: "Ctrl-C: what was finished is kept, resume goes on",
+    _CODES["completed_with_failures"]: "the run ended, some rows failed",
+    _CODES["held"]: "rows wait for a provider, or the deadline passed: resume later",
+    _CODES["stalled"]: "nothing finished for longer than the stall timeout",
+    _CODES["budget_exhausted"]: "supervised: too many lives in a row gained nothing",
+    _CODES["told_to_stop"]: "supervised: it was decided to stop; resume --reopen goes on",
+    _CODES["stopped"]: "Ctrl-C: what was finished is kept, resume goes on",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,24 +17,34 @@ from ..storage.opening import without_secrets
 from . import data, text
 from .arguments import (
     AsJson,
+    Deadline,
+    Grace,
+    LimitsOption,
+    MaxAttempts,
     OnChange,
     OnChangeOption,
+    OutOption,
+    Patience,
     PipelineArgument,
+    Progress,
+    Reopen,
     RetryFailed,
     RowId,
     RowsArgument,
     RunName,
     SettingsOption,
     StoreOption,
-    duration,
     settings_of,
 )
-from .places import store_at
+from .life import LifeNotes, life_in
+from .places import check_open, open_again, store_at
 from .running import Errand, default_store, perform
 from .targets import load_pipeline, load_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ..engine.report import RunReport
 
 __all__ = ["add_to"]
 
@@ -63,45 +74,18 @@ Examples:
 
 _RESUME = """Go on with a run that was held, stopped or killed.
 
-As run, but an error if the store has no such run: a mistyped name does not begin everything anew.
+As run, but an error if the store has no such run: a mistyped name does not begin everything anew. A run that was told
+to stop by a decision stays so until it is opened again with --reopen.
 
 \b
 Examples:
   headgate resume tickets.py rows.jsonl --store run.db
   headgate resume tickets.py rows.jsonl --store run.db --retry-failed
+  headgate resume tickets.py rows.jsonl --store run.db --reopen
 """
 
-LimitsOption = Annotated[
-    Path | None, typer.Option("--limits", metavar="FILE", help="A TOML file of limits. [default: they are found out]")
-]
-OutOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--out", "-o", metavar="FILE", help="Write finished rows there when the run ends: .jsonl or .parquet."
-    ),
-]
-Patience = Annotated[
-    float | None,
-    typer.Option(
-        "--patience", metavar="TIME", parser=duration, help="How long one task may be held back. [default: 1h]"
-    ),
-]
-Deadline = Annotated[
-    float | None,
-    typer.Option("--deadline", metavar="TIME", parser=duration, help="End the run after that: 90s, 2h, 1d."),
-]
-Grace = Annotated[
-    float | None,
-    typer.Option(
-        "--grace", metavar="TIME", parser=duration, help="What requests in flight get at a stop. [default: 10s]"
-    ),
-]
-MaxAttempts = Annotated[
-    int | None, typer.Option("--max-attempts", metavar="N", help="Failed attempts of one task. [default: 5]")
-]
-Progress = Annotated[
-    bool | None,
-    typer.Option("--progress/--no-progress", help="A live view on standard error. [default: if it is a terminal]"),
+Life = Annotated[
+    Path | None, typer.Option("--life", hidden=True, help="The directory of a life that a supervisor has begun.")
 ]
 
 
@@ -157,6 +141,8 @@ def _running(*, anew: bool) -> Callable[..., None]:
         max_attempts: MaxAttempts = None,
         settings: SettingsOption = None,
         progress: Progress = None,
+        reopen: Reopen = False,
+        life: Life = None,
         as_json: AsJson = False,
     ) -> None:
         others = settings_of(settings or [])
@@ -192,8 +178,12 @@ def _running(*, anew: bool) -> Callable[..., None]:
         )
         if not anew:
             _check_known(errand.store, errand.run)
+        if life is None:
+            open_again(errand.store, errand.run) if reopen else check_open(errand.store, errand.run)
         shown = sys.stderr.isatty() if progress is None else progress
-        _perform(errand, out, progress=shown, as_json=as_json)
+        with nullcontext() if life is None else life_in(life, loaded) as notes:
+            report = _perform(errand, out, notes, progress=shown, as_json=as_json)
+        raise typer.Exit(report.exit_code)
 
     return command
 
@@ -202,16 +192,18 @@ def _option(option: str, value: object) -> tuple[str, ...]:
     return () if value is None else (option, str(value))
 
 
-def _perform(errand: Errand, out: Path | None, *, progress: bool, as_json: bool) -> None:
-    report = perform(errand, progress=progress, quiet_stdout=as_json)
+def _perform(errand: Errand, out: Path | None, notes: LifeNotes | None, *, progress: bool, as_json: bool) -> RunReport:
+    report = perform(errand, notes, progress=progress, quiet_stdout=as_json)
     written = None if out is None else report.export(out)
+    if notes is not None:
+        notes.ended(report, written)
     if as_json:
         typer.echo(data.as_json(data.of_report(report, written)))
     else:
         typer.echo(str(report))
         if written is not None:
             typer.echo(text.of_export(written))
-    raise typer.Exit(report.exit_code)
+    return report
 
 
 def _check_known(store: str, run: str) -> None:

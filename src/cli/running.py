@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..engine.pipeline import Pipeline
     from ..engine.report import RunReport
     from ..engine.runs import Run
+    from .life import LifeNotes
     from .targets import GivenRows
 
 __all__ = ["Errand", "default_store", "perform", "resume_line"]
@@ -42,12 +43,13 @@ def default_store(pipeline: Pipeline) -> str:
     return f"{pipeline.name}.db"
 
 
-def perform(errand: Errand, *, progress: bool, quiet_stdout: bool) -> RunReport:
+def perform(errand: Errand, notes: LifeNotes | None = None, *, progress: bool, quiet_stdout: bool) -> RunReport:
     """Run to the end, or until Ctrl-C, and return the report, which says by which command the run can be resumed.
 
-    With ``quiet_stdout`` what the user's code prints goes to standard error.
+    ``notes`` are taken of a life under a supervisor. With ``quiet_stdout`` what the user's code prints goes to standard
+    error.
     """
-    face = partial(_face, errand, progress=progress)
+    face = partial(_face, errand, notes, progress=progress)
     with redirect_stdout(sys.stderr) if quiet_stdout else nullcontext():
         report, _ = anyio.run(interruptible, face, dict[str, object]())
     return replace(report, resume_hint=f"resume: {resume_line(errand)}") if report.resume_hint else report
@@ -58,12 +60,18 @@ def resume_line(errand: Errand) -> str:
     return shlex.join(("headgate", "resume", *errand.words, "--store", without_secrets(errand.store)))
 
 
-async def _face(errand: Errand, *, progress: bool, started: Any) -> RunReport:
+async def _face(errand: Errand, notes: LifeNotes | None, *, progress: bool, started: Any) -> RunReport:
     report: RunReport | None = None
+    options: dict[str, Any] = errand.options
+    if notes is not None and notes.set_aside:
+        own: list[Any] = list(options.get("set_aside", ()))
+        options = {**options, "set_aside": [*own, *notes.set_aside]}
     broken: Exception | None = None
     async with anyio.create_task_group() as tasks:
 
         def begun(run: Run) -> None:
+            if notes is not None:
+                notes.begun(run)
             if progress:
                 tasks.start_soon(_watch, run, errand.rows.total)
             started(run)
@@ -75,7 +83,7 @@ async def _face(errand: Errand, *, progress: bool, started: Any) -> RunReport:
                 store=errand.store,
                 run=errand.run,
                 started=begun,
-                **errand.options,
+                **options,
             )
         except Exception as error:
             broken = error  # kept from the task group, which would wrap it in a group of one

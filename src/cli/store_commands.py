@@ -15,12 +15,14 @@ from ..errors import ConfigError
 from ..export import export_run, output_path, write_html
 from ..reports import as_json as as_json_report
 from ..reports import as_markdown, read_report
+from ..restart import render
+from ..restart.codec import as_plain
 from ..storage.opening import without_secrets
 from ..storage.overview import read_overview
 from ..storage.ports import TERMINAL, Swept
 from . import data, text
 from .arguments import AsJson, StoreArgument, duration
-from .places import store_at
+from .places import restarts_of, store_at
 
 if TYPE_CHECKING:
     from ..storage.ports import RunStore
@@ -30,12 +32,13 @@ __all__ = ["add_to"]
 _STATUS = """Show what a store knows of its runs.
 
 With one run in the store, or with --run, also its columns. A run that goes on says running, and so does one that was
-killed, until it is resumed.
+killed, until it is resumed. With --decisions all that is on record about the restarts of one run.
 
 \b
 Examples:
   headgate status run.db
   headgate status runs/ --run tickets --json
+  headgate status run.db --decisions
 """
 
 _REPORT = """Say what became of a run: outcomes by column, failures and their causes, tokens, what it did over time.
@@ -93,9 +96,19 @@ def add_to(app: typer.Typer) -> None:
     app.command("sweep", help=_SWEEP, short_help="Drop runs that ended long ago.")(sweep)
 
 
-def status(store: StoreArgument, name: OneRun = None, as_json: AsJson = False) -> None:
+def status(
+    store: StoreArgument,
+    name: OneRun = None,
+    decisions: Annotated[
+        bool, typer.Option("--decisions", help="Show what was decided about restarts: by whom, when, on what basis.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """See ``_STATUS``."""
     with store_at(store) as found:
+        if decisions:
+            _show_decisions(found, _one_run(found, store, name), as_json=as_json)
+            return
         runs = found.read_runs()
         if name is not None or len(runs) == 1:
             overview = read_overview(found, name or runs[0])
@@ -106,6 +119,14 @@ def status(store: StoreArgument, name: OneRun = None, as_json: AsJson = False) -
         typer.echo(data.as_json({"runs": [data.of_info(info) for info in infos]}))
     else:
         typer.echo(text.of_runs(without_secrets(store), infos))
+
+
+def _show_decisions(store: RunStore, run: str, *, as_json: bool) -> None:
+    record = restarts_of(store, run)
+    if as_json:
+        typer.echo(data.as_json({"run": run, "restarts": None if record is None else as_plain(record)}))
+    else:
+        typer.echo(f"run {run}: nothing was ever decided about it" if record is None else render(record))
 
 
 def report(

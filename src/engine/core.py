@@ -193,13 +193,18 @@ class RunCore:
             self.give_up(task)
             return True
         kind, why = FailureKind.COLUMN_STOPPED, self.stopped.get(task.column)
-        if task in self.set_aside:
+        if self._is_set_aside(task):
             kind, why = FailureKind.SET_ASIDE, "set aside before the run began, so it was not tried"
         if why is None:
             return False
         self.cancelled(task, now)
         self._end_badly(task, Fail(kind, why, 0, None, kind), Usage(), None)
         return True
+
+    def _is_set_aside(self, task: Task) -> bool:
+        if not self.set_aside or not self.plans[task.column].group:
+            return task in self.set_aside
+        return any(Task(task.column, row) in self.set_aside for row in self.live_rows(task))  # a group ends as one
 
     # Time
 

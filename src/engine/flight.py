@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -23,7 +23,7 @@ from .requests import Sender, requester
 from .workers import Worker, Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from anyio.abc import TaskGroup
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .telling import RunTeller
     from .values import CellResult
 
-__all__ = ["CANCELS_PER_TURN", "RESULTS_PER_TURN", "Flight"]
+__all__ = ["CANCELS_PER_TURN", "RESULTS_PER_TURN", "Flight", "Witness"]
 
 CANCELS_PER_TURN = 64
 """Jobs that are cancelled in one turn of the loop. All of them end in the next one, whatever the turnstile says (T25);
@@ -46,6 +46,18 @@ RESULTS_PER_TURN = 1024
 """Values of one group body that are validated and encoded in one turn of the loop, at some 4 us each."""
 
 _SUCCESS = Outcome.SUCCESS  # named once: most jobs end so, and looking up an enum's member is slow
+
+
+class Witness(Protocol):
+    """Whoever notes which tasks are at work."""
+
+    def began(self, task: Hashable, row: int, column: str) -> None:
+        """``task`` is at work: a cell, or a group column for the group that begins with ``row``."""
+        ...
+
+    def ended(self, task: Hashable) -> None:
+        """``task`` is at work no more."""
+        ...
 
 
 class Flight:
@@ -84,6 +96,10 @@ class Flight:
         self.jobs: dict[Task, Job] = {}
         """What runs, to be read only."""
         self.deadlines: Deadlines[Task] = Deadlines()
+        self.witness: Witness | None = None
+        """Who is told what runs, so that it is known when the process has died of it."""
+        self.cut_off: tuple[tuple[int, str], ...] = ()
+        """What ran when all of it was cancelled, by row and column; of a group its first row."""
         self.condemned: deque[Job] = deque()
         """Jobs that are to be stopped, and have not been told yet."""
 
@@ -97,6 +113,8 @@ class Flight:
         plan = core.plans[column]
         rows, arguments = core.inputs(task)
         job = self.jobs[task] = Job(task, plan, rows, arguments, lease, now, self._senders[column])
+        if self.witness is not None:
+            self.witness.began(job, rows[0], plan.name)
         core.sent(task, plan, now)
         if self._teller is not None:
             self._teller.task_started(job)
@@ -118,6 +136,7 @@ class Flight:
 
     def cancel_all(self) -> None:
         """Stop everything that runs; the tasks are left for a later run."""
+        self.cut_off = tuple((job.rows[0], job.plan.name) for job in self.jobs.values())
         self.condemned.extend(self.jobs.values())
 
     def cut(self, now: float, most: int = CANCELS_PER_TURN) -> None:
@@ -218,6 +237,8 @@ class Flight:
         clock, ended = self._clock, self._ended
         now, task, timeout = clock(), job.task, job.plan.column.timeout
         del self.jobs[task]
+        if self.witness is not None:
+            self.witness.ended(job)
         if timeout is not None:
             self.deadlines.end(task, timeout)
         job.over = True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
 __all__ = ["Face", "Stoppable", "interruptible"]
 
@@ -34,8 +34,13 @@ class Stoppable(Protocol):
         ...
 
 
-async def interruptible(face: Face[R], options: dict[str, object]) -> tuple[R, bool]:
-    """Await ``face(**options)``; return its report, and whether Ctrl-C was pressed meanwhile. For the main thread."""
+async def interruptible(
+    face: Face[R], options: dict[str, object], *, signals: Sequence[signal.Signals] = (signal.SIGINT,)
+) -> tuple[R, bool]:
+    """Await ``face(**options)``; return its report, and whether Ctrl-C was pressed meanwhile. For the main thread.
+
+    What Ctrl-C does each of ``signals`` does.
+    """
     runs: list[Stoppable] = []
     presses: list[int] = []
     also = options.get("started")
@@ -48,7 +53,7 @@ async def interruptible(face: Face[R], options: dict[str, object]) -> tuple[R, b
 
     reports: list[R] = []
     broken: Exception | None = None
-    async with _interrupts(runs, presses):
+    async with _interrupts(runs, presses, signals):
         try:
             reports.append(await face(**{**options, "started": started}))
         except Exception as error:
@@ -59,12 +64,14 @@ async def interruptible(face: Face[R], options: dict[str, object]) -> tuple[R, b
 
 
 @asynccontextmanager
-async def _interrupts(runs: list[Stoppable], presses: list[int]) -> AsyncGenerator[None]:
+async def _interrupts(
+    runs: list[Stoppable], presses: list[int], signals: Sequence[signal.Signals]
+) -> AsyncGenerator[None]:
     """While open, the first Ctrl-C stops the runs and the second ends the program."""
 
     async def listen() -> None:
-        with anyio.open_signal_receiver(signal.SIGINT) as signals:
-            async for number in signals:
+        with anyio.open_signal_receiver(*signals) as received:
+            async for number in received:
                 presses.append(number)
                 if len(presses) > 1 or not runs:
                     # What was committed stays; nothing else can be waited for.

@@ -32,7 +32,8 @@ class RunOptions:
     When a run is resumed, ``on_change`` says what becomes of columns that have changed since: see
     :data:`~headgate.engine.changes.OnChange`. With ``retry_failed`` the cells that failed are tried again, and with
     them those that were skipped on their account; what is done stays. The cells in ``set_aside``, each a row from 0 and
-    a column, are not tried: they fail as ``set_aside``, unless they are done.
+    a column, are not tried: they fail as ``set_aside``, unless they are done; of a group column the group that the row
+    is in, as a whole.
     """
 
     patience: float = 3600.0

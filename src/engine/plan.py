@@ -27,15 +27,16 @@ def plan_columns(pipeline: Pipeline, graph: Graph) -> tuple[ColumnPlan, ...]:
 
 
 def set_aside_tasks(cells: Collection[tuple[int, str]], plans: Sequence[ColumnPlan]) -> frozenset[Task]:
-    """The tasks of ``cells``, each a row and a column. Raises ConfigError for one that cannot be set aside."""
+    """The tasks of ``cells``, each a row and a column, also where the column works on groups of rows.
+
+    Raises ConfigError for a column that there is not.
+    """
     by_name = {plan.name: plan for plan in plans}
     tasks: set[Task] = set()
     for row, column in cells:
         plan = by_name.get(column)
         if plan is None:
             raise ConfigError(f"set_aside: there is no column {column!r} (columns: {', '.join(by_name)})")
-        if plan.group:
-            raise ConfigError(f"set_aside: column {column!r} works on row groups; only single cells can be set aside")
         tasks.add(Task(plan.index, row))
     return frozenset(tasks)
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from ..errors import LedgerMismatch, RowFailed
-from ..values import Usage
+from ..values import EXIT_CODES, Usage
 
 if TYPE_CHECKING:
     import os
@@ -32,17 +32,7 @@ class RunStatus(StrEnum):
     @property
     def exit_code(self) -> int:
         """The exit code that a program should end with after such a run."""
-        return _EXIT_CODES[self]
-
-
-_EXIT_CODES = {
-    RunStatus.COMPLETED: 0,
-    RunStatus.COMPLETED_WITH_FAILURES: 3,
-    RunStatus.HELD: 4,
-    RunStatus.STALLED: 5,
-    RunStatus.BUDGET_EXHAUSTED: 6,
-    RunStatus.STOPPED: 130,
-}
+        return EXIT_CODES[self]
 
 
 @dataclass(frozen=True, slots=True)

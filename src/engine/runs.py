@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from .core import RunCore
+    from .flight import Witness
     from .loop import RunLoop
     from .meter import Meter
     from .values import FinishedRow
@@ -126,6 +127,19 @@ class Run:
     def in_flight(self) -> int:
         """How many tasks run now."""
         return len(self._loop.flight.jobs)
+
+    @property
+    def stalled_at(self) -> tuple[tuple[int, str], ...]:
+        """What ran when the run was found to have stalled, by row and column; of a group its first row."""
+        loop = self._loop
+        return loop.flight.cut_off if loop.stopping.status is RunStatus.STALLED else ()
+
+    def watch_flight(self, witness: Witness) -> None:
+        """Tell ``witness`` of each task that starts and ends from now on, and of those that run."""
+        flight = self._loop.flight
+        flight.witness = witness
+        for job in flight.jobs.values():
+            witness.began(job, job.rows[0], job.plan.name)
 
     def _let_go(self) -> None:
         """Nobody reads rows: they do not take up room any more."""

@@ -28,13 +28,14 @@ from ..restart import (
     RestartCoordinator,
     Supervised,
     Supervisor,
+    TaskId,
     configured_sources,
     load_restart,
     render,
 )
 from ..restart.supervisor import NO_CURE
-from ..scheduler.graph import Scope
 from ..storage.opening import open_store
+from ..values import EXIT_CODES
 from .faces import RunFaceKeywords, arun, block_on
 from .log import logger
 from .report import RunReport, RunStatus
@@ -54,9 +55,6 @@ __all__ = ["RowsAgain", "SuperviseKeywords", "SupervisedRun", "asupervise", "sup
 
 RowsAgain = Rows | Callable[[], Rows]
 """Rows that each life can begin with: a list, a number, or a function that returns them anew."""
-
-CRASHED_CODE = 1
-"""What a program should end with whose last life raised."""
 
 
 class SuperviseKeywords(RunFaceKeywords, total=False):
@@ -172,7 +170,7 @@ class _Lives:
             tasks.cancel_scope.cancel()
         if isinstance(error, NO_CURE):
             raise error
-        return self._end(error, _ledger(self.report, runs))
+        return self._end(error, ledger_of(self.report, runs))
 
     async def _run(self, life: Life, runs: list[Run]) -> RunReport:
         def started(run: Run) -> None:
@@ -194,17 +192,13 @@ class _Lives:
 
     def _set_aside(self, life: Life) -> Collection[tuple[int, str]]:
         """What the user and the decisions set aside. A service may name what this pipeline does not have."""
-        single = {column.spec.name for column in self._pipeline.columns if column.spec.scope is not Scope.GROUP}
-        named = {(task.row, task.column) for task in life.entry.quarantined}
-        if unknown := sorted({column for _, column in named if column not in single}):
-            logger(self._pipeline.name).warning("restart_cannot_set_aside", columns=unknown)
-        return self._aside | {(row, column) for row, column in named if column in single}
+        return self._aside | known_cells(self._pipeline, life.entry.quarantined)
 
     def _end(self, error: Exception | None, ledger: Ledger) -> LifeEnd:
-        progress, epoch = self._store.cells, self._store.epoch
+        progress, epoch = max(0, self._store.cells), self._store.epoch
         if error is not None:
             crash = Cause(type(error).__name__, message=str(error))
-            return LifeEnd("crashed", CRASHED_CODE, crash, False, progress, epoch, ledger)
+            return LifeEnd("crashed", EXIT_CODES["crashed"], crash, False, progress, epoch, ledger)
         assert self.report is not None
         status = self.report.status
         finished = status in (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES)
@@ -213,23 +207,36 @@ class _Lives:
         return LifeEnd(status.value, status.exit_code, cause, finished, progress, epoch, ledger)
 
 
+def known_cells(pipeline: Pipeline, tasks: Collection[TaskId]) -> frozenset[tuple[int, str]]:
+    """The cells that ``tasks`` name. A service may name columns that this pipeline does not have: they are left out."""
+    columns = {column.spec.name for column in pipeline.columns}
+    if unknown := sorted({task.column for task in tasks if task.column not in columns}):
+        logger(pipeline.name).warning("restart_cannot_set_aside", columns=unknown)
+    return frozenset((task.row, task.column) for task in tasks if task.column in columns)
+
+
 async def _stop_when(stopping: anyio.Event, runs: list[Run]) -> None:
     await stopping.wait()
     for run in runs:
         run.stop()
 
 
-def _ledger(report: RunReport | None, runs: Sequence[Run]) -> Ledger:
+def ledger_of(report: RunReport | None, runs: Sequence[Run]) -> Ledger:
+    """What failed in one life: what its report says, if it came to one, and what the runs of it know."""
     parked = sorted({lane for run in runs for lane in run.core.salvage.statistics().parked})
     blocked = tuple(Blocked(lane, "parked") for lane in parked)
+    stalled = tuple(sorted({TaskId(row, column) for run in runs for row, column in run.stalled_at}))
     if report is None:
-        return Ledger(blocked=blocked)
+        return Ledger(blocked=blocked, in_flight=stalled)
     failures = tuple(FailureCount(column, kind, count) for (column, kind), count in report.failure_counts.items())
-    return Ledger(failures, tuple(one.resource for one in report.resources), blocked)
+    return Ledger(failures, tuple(one.resource for one in report.resources), blocked, in_flight=stalled)
 
 
 class _Counting:
-    """A store that counts the outcomes that are committed through it: what a life has gained."""
+    """A store that counts the outcomes that are committed through it: what a life has gained.
+
+    An outcome that was reopened and is there again is none: else failing cells that are tried again would be progress.
+    """
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
@@ -268,7 +275,7 @@ class _CountingHandle:
 
     async def commit(self, batch: Batch) -> None:
         await self._handle.commit(batch)
-        self._counts.cells += len(batch.cells)
+        self._counts.cells += len(batch.cells) - len(batch.reopened)
 
 
 def _check_rows(rows: object) -> None:

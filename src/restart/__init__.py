@@ -6,7 +6,8 @@ come from each :class:`RestartSource`: the rules, an analysis service, a functio
 
 from __future__ import annotations
 
-from .codec import read_record
+from .child import ChildReport
+from .codec import read_record, reopen
 from .config import RestartConfig, load_restart
 from .configured import configured_sources
 from .coordinator import Entry, RestartCoordinator
@@ -15,6 +16,7 @@ from .lives import LifeEnd, Supervised
 from .mcp import McpSource
 from .ports import DecisionStore, InvalidAnswer, RestartSource, SourceUnreachable
 from .printing import render
+from .process import ChildStart, ProcessLives
 from .record import Action, Basis, Decision, Heard, RunRecord, SourceAnswer
 from .rules import Rules
 from .sources import CallableSource, RulesSource
@@ -30,6 +32,7 @@ from .values import (
     LateVerdict,
     Ledger,
     PastCycle,
+    Suspect,
     TaskId,
     Verdict,
 )
@@ -42,6 +45,8 @@ __all__ = [
     "Blocked",
     "CallableSource",
     "Cause",
+    "ChildReport",
+    "ChildStart",
     "Cycle",
     "Decision",
     "DecisionStore",
@@ -57,6 +62,7 @@ __all__ = [
     "LifeEnd",
     "McpSource",
     "PastCycle",
+    "ProcessLives",
     "RestartConfig",
     "RestartCoordinator",
     "RestartSource",
@@ -67,10 +73,12 @@ __all__ = [
     "SourceUnreachable",
     "Supervised",
     "Supervisor",
+    "Suspect",
     "TaskId",
     "Verdict",
     "configured_sources",
     "load_restart",
     "read_record",
     "render",
+    "reopen",
 ]

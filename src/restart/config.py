@@ -50,7 +50,8 @@ class RestartConfig(BaseModel):
 
     ``service_url`` is the analysis service, ``http_urls`` are more of them, each with a verdict of its own;
     ``enable_mcp`` asks the MCP server at ``mcp_url`` by its tool ``mcp_tool``. ``rules`` are judged without asking
-    anybody. ``aggregation`` says whether one STOP is enough, or all sources must say it.
+    anybody; by them a task is poison that was in flight at the end of ``poison_cycles`` in a row, 0: never.
+    ``aggregation`` says whether one STOP is enough, or all sources must say it.
 
     Verdicts are waited for ``timeout`` at most, a decision ``recovery_timeout``, whatever happens. A leader who does
     not say for ``lease`` that he lives is followed by another; the store is looked at each ``poll`` while something is
@@ -68,6 +69,7 @@ class RestartConfig(BaseModel):
     mcp_url: str | None = None
     mcp_tool: str = "restart_verdict"
     rules: bool = True
+    poison_cycles: Annotated[int, Field(ge=0)] = 3
     aggregation: Annotated[Aggregation, Field(strict=False)] = Aggregation.ANY
     timeout: Seconds = 60.0
     recovery_timeout: Seconds = 300.0
@@ -110,6 +112,10 @@ class RestartConfig(BaseModel):
         if 3 * self.poll > self.lease:
             raise ValueError(
                 f"poll {self.poll:g} is more than a third of lease {self.lease:g}: leaders would be missed"
+            )
+        if self.poison_cycles == 1:
+            raise ValueError(
+                "poison_cycles 1: what is in flight at one crash is innocent as a rule; 2 is the least, 0: never"
             )
         if self.first_pause > self.longest_pause:
             raise ValueError(f"first_pause {self.first_pause:g} is more than longest_pause {self.longest_pause:g}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .http import HttpSource, http_client
 from .mcp import McpSource
+from .rules import Rules
 from .sources import RulesSource
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ async def configured_sources(
 
     Without one, a client of the extra ``http`` is made. Raises ConfigError if an extra is not installed.
     """
-    own: tuple[RestartSource, ...] = (RulesSource(),) if config.rules else ()
+    own: tuple[RestartSource, ...] = (RulesSource(Rules(poison_cycles=config.poison_cycles)),) if config.rules else ()
     if config.enable_mcp:
         own = (*own, McpSource(config.mcp_url, config.mcp_tool))
     urls = [*([config.service_url] if config.service_url else []), *config.http_urls]

@@ -164,6 +164,10 @@ class RestartCoordinator:
         self._wakeup.set()
         await self._until(lambda: bool(core.record.finished))
 
+    def wall_time(self) -> float:
+        """The wall clock, in seconds, by which the times on record were written."""
+        return self._clock()
+
     @property
     def record(self) -> RunRecord:
         """All that is on record about the run, as it was seen last: to look at, or to print."""

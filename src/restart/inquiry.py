@@ -68,14 +68,17 @@ class Inquiry:
         self.since = min(self.since, now)
 
     def leads(self, record: RunRecord, replica: str, now: float) -> None:
-        """``replica`` leads. A new leader has what is left of the time, but that of a lease to hear what is known."""
+        """``replica`` leads. A new leader has what is left of the time, but that of a lease to hear what is known.
+
+        So has one who leads again: it did not live, or was not heard, while the others did.
+        """
         lease, options = record.lease, self._options
         assert lease is not None
         if lease != self._lease:  # however often it is looked at, only a beat puts off the next one
             self.beat_at = now + options.lease_s / BEATS
         before, self._lease = self._lease, lease
         if before is None or before.token != lease.token:
-            is_first = record.triggers[0].replica == replica
+            is_first = before is None and record.triggers[0].replica == replica
             least_s = 0.0 if is_first else min(options.lease_s, options.timeout_s)
             self.deadline = max(self.since + options.timeout_s, now + least_s)
 

@@ -5,22 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from .record import Action, Decision
 from .values import Cause, Ledger
 
 if TYPE_CHECKING:
     from ..values import Rng
+    from .record import Decision
 
-__all__ = ["EXIT_CODES", "STOPPED_CODE", "LifeEnd", "Supervised", "pause_s"]
+__all__ = ["LifeEnd", "Supervised", "pause_s"]
 
 _JITTER: Final = 0.25
 """Share by which each pause varies, so that replicas that failed together do not come back together."""
-
-EXIT_CODES: Final = {Action.STOP: 7, Action.EXHAUSTED: 6, Action.FINISHED: 0}
-"""What a program should end with that was told to, by the action of the decision."""
-
-STOPPED_CODE: Final = 130
-"""The same, if its user stopped it."""
 
 
 @dataclass(frozen=True, slots=True)

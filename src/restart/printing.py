@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from .record import Heard
+from .record import Action, Heard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from .record import Decision, Late, RunRecord, SourceAnswer, Trigger
+    from .values import TaskId
 
 __all__ = ["render"]
 
@@ -29,7 +30,12 @@ def render(record: RunRecord) -> str:
         if record.lease is not None:
             lines.append(f"  led by {record.lease.holder}")
     if record.quarantined:
-        lines.append(f"set aside: {_tasks(record)}")
+        lines.append(f"set aside: {_tasks(record.quarantined)}")
+    if record.suspects:
+        in_a_row = [one.task for one in record.suspects if one.cycles > 1]
+        lines.append(f"in flight at the end of the last cycle: {_tasks([one.task for one in record.suspects])}")
+        if in_a_row:
+            lines.append(f"  also at the end of the one before: {_tasks(in_a_row)}")
     return "\n".join(lines)
 
 
@@ -53,6 +59,8 @@ def _decision_lines(decision: Decision) -> Iterator[str]:
         yield f"  ended by {_plain(cause.kind)}{where}{message}"
     without = f", {decision.fruitless} cycles without" if decision.fruitless else ""
     yield f"  progress: {decision.progress} outcomes{without}"
+    if decision.tasks:
+        yield f"  {'sets aside' if decision.action is Action.QUARANTINE else 'names'}: {_tasks(decision.tasks)}"
     yield from map(_trigger_line, decision.triggers)
     yield from map(_answer_line, decision.answers)
     yield f"  decided by {decision.replica} at {_time(decision.at)}"
@@ -85,9 +93,9 @@ def _plain(said: str) -> str:
     return " ".join("".join(one if one.isprintable() else " " for one in said).split())
 
 
-def _tasks(record: RunRecord) -> str:
-    shown = ", ".join(f"row {task.row} of {task.column}" for task in record.quarantined[:_TASKS_SHOWN])
-    more = len(record.quarantined) - _TASKS_SHOWN
+def _tasks(tasks: Sequence[TaskId]) -> str:
+    shown = ", ".join(f"row {task.row} of {_plain(task.column)}" for task in tasks[:_TASKS_SHOWN])
+    more = len(tasks) - _TASKS_SHOWN
     return shown + (f" and {more} more" if more > 0 else "")
 
 

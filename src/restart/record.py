@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 # At run time too: the record is read with pydantic, which needs the types of its fields.
-from .values import Cause, Cycle, Failure, Ledger, PastCycle, TaskId, Verdict
+from .values import TASKS_MOST, Cause, Cycle, Failure, Ledger, PastCycle, Suspect, TaskId, Verdict
 
 __all__ = [
     "DECISIONS_KEPT",
@@ -162,7 +162,8 @@ class RunRecord:
     """A run between its lives. ``lineage`` is drawn once, so that cycle ids are unique over all stores.
 
     ``committed`` are the outcomes on record at the last decision, ``fruitless`` the cycles without progress since the
-    last one with some. ``closed`` is set from a stop until somebody reopens the run.
+    last one with some. ``closed`` is set from a stop until somebody reopens the run. ``suspects`` are the tasks that
+    were in flight at the end of the last cycle that is decided.
     """
 
     run: str
@@ -179,6 +180,7 @@ class RunRecord:
     quarantined: tuple[TaskId, ...] = ()
     decisions: tuple[Decision, ...] = ()
     late: tuple[Late, ...] = ()
+    suspects: tuple[Suspect, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -202,9 +204,20 @@ class RunRecord:
 
     def cycle_of(self, failure: Failure) -> Cycle:
         """The open cycle as sources are told of it."""
-        before = tuple(PastCycle(one.cycle, one.cause, one.progress) for one in self.decisions if one.cause is not None)
+        before = tuple(
+            PastCycle(one.cycle, one.cause, one.progress, len(one.tasks) if one.action is Action.QUARANTINE else 0)
+            for one in self.decisions
+            if one.cause is not None
+        )
+        again = [one for one in self._suspects_of(failure) if one.cycles > 1]
+        suspects = tuple(sorted(again, key=lambda one: (-one.cycles, one.task))[:TASKS_MOST])
         progress = self.progress(failure)
-        return Cycle(self.cycle_id(self.cycle), self.run, self.cycle, failure, progress, before)
+        return Cycle(self.cycle_id(self.cycle), self.run, self.cycle, failure, progress, before, suspects)
+
+    def _suspects_of(self, failure: Failure) -> tuple[Suspect, ...]:
+        """The tasks that were in flight when the open cycle failed, each with how many cycles in a row it was."""
+        before = {one.task: one.cycles for one in self.suspects}
+        return tuple(Suspect(task, before.get(task, 0) + 1) for task in failure.ledger.in_flight)
 
     # Changes
 
@@ -246,6 +259,7 @@ class RunRecord:
             evidence=(),
             quarantined=quarantined,
             decisions=(*self.decisions, decision)[-DECISIONS_KEPT:],
+            suspects=self._suspects_of(self.triggers[0].failure) if self.triggers else (),
         )
 
     def with_late(self, answer: SourceAnswer, *, as_evidence: bool) -> RunRecord:
@@ -264,4 +278,4 @@ class RunRecord:
 
     def reopened(self) -> RunRecord:
         """Somebody starts a run again that was stopped or had finished."""
-        return replace(self, cycle=self.cycle + 1, closed=False, finished="", fruitless=0, evidence=())
+        return replace(self, cycle=self.cycle + 1, closed=False, finished="", fruitless=0, evidence=(), suspects=())

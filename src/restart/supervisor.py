@@ -9,8 +9,20 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import anyio
 import structlog
 
-from ..errors import ConfigError, FencedOut, InputError, LedgerMismatch, PipelineError, RowFailed
-from .lives import EXIT_CODES, STOPPED_CODE, LifeEnd, Supervised, pause_s
+from ..errors import (
+    ConfigError,
+    FencedOut,
+    FingerprintMismatch,
+    InputError,
+    LedgerMismatch,
+    PipelineError,
+    RowFailed,
+    SchemaMismatch,
+    StoreUnsupported,
+)
+from ..values import EXIT_CODES
+from .lives import LifeEnd, Supervised, pause_s
+from .record import Action
 from .values import Cause, Failure
 
 if TYPE_CHECKING:
@@ -26,7 +38,10 @@ T = TypeVar("T")
 
 _LOG = structlog.get_logger("headgate")
 
-NO_CURE = (ConfigError, PipelineError, InputError, RowFailed, FencedOut, LedgerMismatch)
+NO_CURE = (
+    *(ConfigError, PipelineError, InputError, RowFailed, FencedOut, LedgerMismatch),
+    *(FingerprintMismatch, SchemaMismatch, StoreUnsupported),
+)
 """What no restart cures: the program is wrong or wanted it so, somebody else has the run, headgate has a fault."""
 
 
@@ -93,6 +108,8 @@ class Supervisor:
                 return _stopped(lives, end)
             if entry.closed is not None:
                 return _told(entry.closed, lives, None)
+            if not lives and await self._unless_stopped(partial(self._wait_on, entry)) is None:
+                return _stopped(lives, end)
             lives += 1
             end, told = await self._one_life(entry)
             if end is not None and end.cause is None:
@@ -109,6 +126,18 @@ class Supervisor:
                 return _stopped(lives, end)
             if not decision.action.goes_on:
                 return _told(decision, lives, end)
+
+    async def _wait_on(self, entry: Entry) -> bool:
+        """Whoever is begun again in the pause before this life waits for the rest of it: else being killed ends it."""
+        decision = self._coordinator.record.decided(entry.cycle - 1)
+        if decision is not None and decision.action.goes_on:
+            since = max(0.0, self._coordinator.wall_time() - decision.at)
+            await anyio.sleep(max(0.0, self._pause_s(decision) - since))
+        return True
+
+    def _pause_s(self, decision: Decision) -> float:
+        config = self._coordinator.config
+        return pause_s(decision.fruitless, config.first_pause, config.longest_pause, self._rng)
 
     async def _one_life(self, entry: Entry) -> tuple[LifeEnd | None, Decision | None]:
         """How the life ended, unless it was cancelled, and the decision that told it to, if one did."""
@@ -158,7 +187,6 @@ class Supervisor:
     async def _after(self, end: LifeEnd) -> Decision:
         """Let it be decided while this replica recovers, and wait until it is time for the next life."""
         assert end.cause is not None
-        config = self._coordinator.config
         ended_at = anyio.current_time()
         self._coordinator.failed(Failure(end.cause, end.progress, epoch=end.epoch, ledger=end.ledger))
         decision: Decision | None = None
@@ -167,7 +195,7 @@ class Supervisor:
                 tasks.start_soon(self._recover_from, self._recover)
             decision = await self._coordinator.decision()
         assert decision is not None, "the group passes on no errors of its own"
-        pause = pause_s(decision.fruitless, config.first_pause, config.longest_pause, self._rng)
+        pause = self._pause_s(decision)
         _LOG.info(
             "restart_decided",
             run=self._coordinator.run,
@@ -190,8 +218,9 @@ class Supervisor:
 
 
 def _stopped(lives: int, end: LifeEnd | None) -> Supervised:
-    return Supervised("stopped", STOPPED_CODE, lives, None, end)
+    return Supervised("stopped", EXIT_CODES["stopped"], lives, None, end)
 
 
 def _told(decision: Decision, lives: int, end: LifeEnd | None) -> Supervised:
-    return Supervised(decision.action.value, EXIT_CODES[decision.action], lives, decision, end)
+    code = 0 if decision.action is Action.FINISHED else EXIT_CODES[decision.action]
+    return Supervised(decision.action.value, code, lives, decision, end)

@@ -23,6 +23,7 @@ __all__ = [
     "LateVerdict",
     "Ledger",
     "PastCycle",
+    "Suspect",
     "TaskId",
     "Verdict",
 ]
@@ -33,6 +34,9 @@ TEXT_MOST: Final = 500
 KINDS_MOST: Final = 50
 TASKS_MOST: Final = 200
 """Lines of a ledger, and tasks in one, that are kept."""
+
+IN_FLIGHT_MOST: Final = 1000
+"""Tasks in flight at the end of a cycle that are kept."""
 
 
 class Verdict(StrEnum):
@@ -120,12 +124,25 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """A summary of what failed: the failures by column and kind, the resources, the tasks that are poison."""
+    """A summary of what failed: the failures by column and kind, the resources, the tasks that are poison.
+
+    ``in_flight`` are the tasks that were at work when the cycle crashed or stalled. One of a group column is named by
+    the first row of its group.
+    """
 
     failures: tuple[FailureCount, ...] = ()
     resources: tuple[str, ...] = ()
     blocked: tuple[Blocked, ...] = ()
     poison: tuple[TaskId, ...] = ()
+    in_flight: tuple[TaskId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A task that was in flight at the end of so many ``cycles`` in a row, each time it crashed or stalled."""
+
+    task: TaskId
+    cycles: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +166,7 @@ class Failure:
             self.ledger.resources[:KINDS_MOST],
             self.ledger.blocked[:KINDS_MOST],
             self.ledger.poison[:TASKS_MOST],
+            self.ledger.in_flight[:IN_FLIGHT_MOST],
         )
         cause = replace(self.cause, message=self.cause.message[:TEXT_MOST])
         return replace(self, cause=cause, ledger=ledger)
@@ -156,11 +174,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class PastCycle:
-    """An earlier cycle: its number, its cause, and how many outcomes were committed in it."""
+    """An earlier cycle: its number, its cause, how many outcomes it committed, how many tasks were set aside then."""
 
     number: int
     cause: Cause
     progress: int
+    quarantined: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +187,7 @@ class Cycle:
     """One life of a run that ended badly, as sources are told of it. ``id`` is unique over all runs and stores.
 
     ``progress`` counts the outcomes that were committed in it, ``before`` holds earlier cycles, the last one at last.
+    ``suspects`` were in flight at its end and at that of the cycle before, or of more.
     """
 
     id: str
@@ -176,3 +196,4 @@ class Cycle:
     failure: Failure
     progress: int = 0
     before: tuple[PastCycle, ...] = ()
+    suspects: tuple[Suspect, ...] = ()

@@ -112,6 +112,12 @@ class FileStore:
             self._catch_up(run)
             return sqlite_records.read_learned(self._reading.connection(), run)
 
+    def count_outcomes(self, run: str) -> int:
+        """See :meth:`headgate.storage.ports.RunStore.count_outcomes`."""
+        with self._lock:
+            self._catch_up(run)
+            return sqlite_records.count_outcomes(self._reading.connection(), run)
+
     async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`. Runs beside all else, in a thread of its own."""
         rules.check_sweep(keep_s, statuses, spare, self._retention_s)

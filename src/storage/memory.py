@@ -97,6 +97,10 @@ class MemoryStore:
         self._kept(run)
         return self._learned.get(run)
 
+    def count_outcomes(self, run: str) -> int:
+        """See :meth:`headgate.storage.ports.RunStore.count_outcomes`."""
+        return self._kept(run).outcomes()
+
     async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`."""
         self._check_open()

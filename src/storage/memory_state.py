@@ -127,6 +127,10 @@ class RunState:
             self._add_usage(totals, row)
         return totals
 
+    def outcomes(self) -> int:
+        """How many cells have an outcome, those that were put aside included."""
+        return sum(map(len, self.cells.values())) + sum(len(cells) for cells, _ in self.aside.values())
+
     def check_whole(self) -> None:
         """Raise ResultExpired if rows were forgotten, or all of it."""
         self.check_kept()

@@ -321,6 +321,14 @@ class RunStore(Protocol):
         """
         ...
 
+    def count_outcomes(self, run: str) -> int:
+        """Return how many outcomes are on record, those that renewed columns put aside included. It blocks.
+
+        Who looks again sees by it whether the run has gained anything, in any process; it is cheap next to a read of
+        the rows. Raises as :meth:`read_info`.
+        """
+        ...
+
     async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """Drop the runs that ended with one of ``statuses`` ``keep_s`` seconds ago or earlier, and what crashes left.
 

@@ -141,6 +141,10 @@ class PostgresStore:
         """See :meth:`headgate.storage.ports.RunStore.read_learned`."""
         return self._read(run, lambda found: postgres_reads.read_learned(found, run))
 
+    def count_outcomes(self, run: str) -> int:
+        """See :meth:`headgate.storage.ports.RunStore.count_outcomes`."""
+        return self._read(run, lambda found: postgres_reads.count_outcomes(found, run))
+
     async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`. It uses a connection and a thread of its own."""
         rules.check_sweep(keep_s, statuses, spare, self._retention_s)

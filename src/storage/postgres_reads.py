@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "columns",
+    "count_outcomes",
     "find",
     "fingerprints",
     "learned",
@@ -44,6 +45,7 @@ _PLACES: Final = "SELECT name, id, number, fingerprint FROM run_column WHERE run
 _MADE_WITH: Final = """SELECT number FROM generation
     WHERE run = %s AND place = %s AND fingerprint = %s ORDER BY epoch DESC LIMIT 1"""
 _COUNT: Final = "SELECT count(*) FROM input_row WHERE run = %s"
+_OUTCOMES: Final = "SELECT count(*) FROM cell WHERE run = %s"
 _ROWS: Final = """SELECT position, row_id, digest, checksum, data FROM input_row
     WHERE run = %s AND position >= %s AND position < %s ORDER BY position LIMIT %s"""
 _CELLS: Final = """SELECT position, col, status, reason, message, attempts, http_status, input_tokens,
@@ -162,6 +164,13 @@ def read_learned(connection: Connection[Any], run: str) -> bytes | None:
     with _at_one_moment(connection):
         found = connection.execute(_OWN_LEARNED, (_run(connection, run)[0],)).fetchone()
     return _intact(found)
+
+
+def count_outcomes(connection: Connection[Any], run: str) -> int:
+    """Return how many cells have an outcome, in any generation. Raises UnknownRun, ResultExpired."""
+    found = connection.execute(_OUTCOMES, (_run(connection, run)[0],)).fetchone()
+    assert found is not None
+    return int(found[0])
 
 
 def size(connection: Connection[Any]) -> int:

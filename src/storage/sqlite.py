@@ -133,6 +133,11 @@ class SqliteStore:
         with self._of(run) as connection:
             return sqlite_records.read_learned(connection, run)
 
+    def count_outcomes(self, run: str) -> int:
+        """See :meth:`headgate.storage.ports.RunStore.count_outcomes`."""
+        with self._of(run) as connection:
+            return sqlite_records.count_outcomes(connection, run)
+
     async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`. The file gets no smaller: what is free is used again."""
         rules.check_sweep(keep_s, statuses, spare, self._retention_s)

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from . import rules
-from .sqlite_schema import GENERATIONS_SINCE
+from .sqlite_schema import GENERATIONS_SINCE, SWEPT
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Mapping
 
-__all__ = ["Column", "columns", "columns_as_if", "forget", "open_columns", "spent_query"]
+__all__ = ["Column", "columns", "columns_as_if", "forget", "number_of", "open_columns", "spent_query"]
 
 _NOW: Final = """SELECT c.name, c.id, coalesce(g.id, c.id), coalesce(g.fingerprint, c.fingerprint)
     FROM run_column AS c LEFT JOIN (
@@ -132,3 +132,13 @@ def _has_generations(connection: sqlite3.Connection) -> bool:
     """Whether the file has the table: an older one that is only read has not been brought up to date."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return bool(version >= GENERATIONS_SINCE)
+
+
+def number_of(connection: sqlite3.Connection, run: str) -> int:
+    """Return the number of a run. Raises UnknownRun, ResultExpired."""
+    number, status = connection.execute("SELECT id, status FROM run WHERE name = ?", (run,)).fetchone() or (None, "")
+    if number is None:
+        raise rules.unknown_run(run)
+    if status == SWEPT:
+        raise rules.swept(run)
+    return int(number)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Opened",
+    "count_outcomes",
     "find",
     "finish",
     "learn",
@@ -98,7 +99,7 @@ def open_run(
     insert = "INSERT INTO run (name, epoch, status, created_at) VALUES (?, 0, ?, ?) ON CONFLICT DO NOTHING"
     connection.execute(insert, (run, RUNNING, now))
     _begin_anew(connection, run, now)
-    number = _number(connection, run)
+    number = sqlite_columns.number_of(connection, run)
     update = "UPDATE run SET epoch = coalesce(?, epoch + 1), status = ?, finished_at = NULL WHERE id = ?"
     connection.execute(update, (epoch, RUNNING, number))
     (now_is,) = connection.execute("SELECT epoch FROM run WHERE id = ?", (number,)).fetchone()
@@ -108,7 +109,7 @@ def open_run(
 
 def opened(connection: sqlite3.Connection, run: str, durability: Durability) -> Opened:
     """Return the latest opening of the run. Raises UnknownRun."""
-    number = _number(connection, run)
+    number = sqlite_columns.number_of(connection, run)
     columns = {name: column.number for name, column in sqlite_columns.columns(connection, number).items()}
     return Opened(number, columns, read_info(connection, run, durability), _read_learned(connection, number))
 
@@ -147,7 +148,7 @@ def own_learned(connection: sqlite3.Connection, number: int) -> bytes | None:
 
 def find(connection: sqlite3.Connection, run: str, row_ids: Sequence[str]) -> dict[str, int]:
     """Return the positions of the known ids. Raises UnknownRun, ResultExpired."""
-    number = _number(connection, run)
+    number = sqlite_columns.number_of(connection, run)
     query = "SELECT row_id, position FROM input_row WHERE run = ? AND row_id = ?"
     return dict(row for row_id in row_ids for row in connection.execute(query, (number, row_id)))
 
@@ -165,7 +166,7 @@ def load(
 
     Raises UnknownRun, ResultExpired, ResultCorrupt.
     """
-    number = _number(connection, run)
+    number = sqlite_columns.number_of(connection, run)
     records = [
         RowRecord(position, row_id, digest, _checked(data, checksum, run, position, "the input row"))
         for position, row_id, digest, checksum, data in connection.execute(_SELECT_ROWS, (number, first, last, most))
@@ -217,7 +218,7 @@ def unreferenced(connection: sqlite3.Connection, number: int, files: Iterable[tu
 
 def read_info(connection: sqlite3.Connection, run: str, durability: Durability) -> RunInfo:
     """Return the run as it is now. Raises UnknownRun, ResultExpired."""
-    number = _number(connection, run)
+    number = sqlite_columns.number_of(connection, run)
     query = "SELECT epoch, status, created_at, finished_at FROM run WHERE id = ?"
     epoch, status, created_at, finished_at = connection.execute(query, (number,)).fetchone()
     (rows,) = connection.execute("SELECT count(*) FROM input_row WHERE run = ?", (number,)).fetchone()
@@ -233,22 +234,19 @@ def read_runs(connection: sqlite3.Connection) -> tuple[str, ...]:
 
 def read_spent(connection: sqlite3.Connection, run: str) -> dict[str, Usage]:
     """Return the tokens on record per column. Raises UnknownRun, ResultExpired."""
-    sums = connection.execute(sqlite_columns.spent_query(connection), (_number(connection, run),))
+    sums = connection.execute(sqlite_columns.spent_query(connection), (sqlite_columns.number_of(connection, run),))
     return {name: Usage(tokens_in, tokens_out) for name, tokens_in, tokens_out in sums}
 
 
 def read_learned(connection: sqlite3.Connection, run: str) -> bytes | None:
     """Return what the run itself learned last, if it is intact. Raises UnknownRun, ResultExpired."""
-    return own_learned(connection, _number(connection, run))
+    return own_learned(connection, sqlite_columns.number_of(connection, run))
 
 
-def _number(connection: sqlite3.Connection, run: str) -> int:
-    number, status = connection.execute("SELECT id, status FROM run WHERE name = ?", (run,)).fetchone() or (None, "")
-    if number is None:
-        raise rules.unknown_run(run)
-    if status == SWEPT:
-        raise rules.swept(run)
-    return int(number)
+def count_outcomes(connection: sqlite3.Connection, run: str) -> int:
+    """Return how many cells have an outcome, in any generation. Raises UnknownRun, ResultExpired."""
+    found = connection.execute("SELECT count(*) FROM cell WHERE run = ?", (sqlite_columns.number_of(connection, run),))
+    return int(found.fetchone()[0])
 
 
 def _begin_anew(connection: sqlite3.Connection, run: str, now: float) -> None:

@@ -316,6 +316,10 @@ class WitnessStore:
         """See :meth:`headgate.storage.ports.RunStore.read_learned`."""
         return self._inner.read_learned(run)
 
+    def count_outcomes(self, run: str) -> int:
+        """See :meth:`headgate.storage.ports.RunStore.count_outcomes`."""
+        return self._inner.count_outcomes(run)
+
     async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`."""
         return await self._inner.sweep(keep_s=keep_s, statuses=statuses, spare=spare)

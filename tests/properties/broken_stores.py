@@ -61,6 +61,9 @@ class SharedStore:
     def read_learned(self, run: str) -> Any:
         return self.kept.read_learned(run)
 
+    def count_outcomes(self, run: str) -> int:
+        return self.kept.count_outcomes(run)
+
     async def sweep(
         self,
         *,

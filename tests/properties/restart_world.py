@@ -74,6 +74,7 @@ class World:
         self.versions: list[RunRecord] = []
         self.decisions: dict[int, Decision] = {}
         self.leaders: dict[int, set[int]] = {}
+        self.led_since: dict[int, float] = {}
         self.seen: dict[int, list[Decision]] = {}
         self.orphans: list[Swap] = []
         self.replicas: list[Replica] = []
@@ -146,11 +147,14 @@ class World:
         """One write: what stands in the record may become, and what may not."""
         if after.lease is not None:
             self.leaders.setdefault(after.cycle, set()).add(after.lease.token)
+            self.led_since.setdefault(after.lease.token, self.now)
         for decision in after.decisions:
             known = self.decisions.setdefault(decision.cycle, decision)
             assert known == decision, "R1: a decided cycle is immutable"
         if before is None:
             return
+        if len(after.decisions) > len(before.decisions) and before.lease is not None:
+            self.check_patience(after.decisions[-1], before.lease.token)
         assert after.lineage == before.lineage
         assert after.fence >= before.fence
         assert before.cycle <= after.cycle <= before.cycle + 1
@@ -158,6 +162,13 @@ class World:
             assert after.decisions == before.decisions, "R5: a finished run is never stopped"
         if before.closed:
             assert after.decisions == before.decisions
+
+    def check_patience(self, decision: Decision, token: int) -> None:
+        """Who follows a leader, be it one who led before, does not give up on anybody before a lease has passed."""
+        gives_up = any(one.heard is Heard.NOTHING for one in decision.answers)
+        if gives_up and token > min(self.leaders[decision.cycle]):
+            least_s = min(self.options.lease_s, self.options.timeout_s)
+            assert self.now >= self.led_since[token] + least_s, "decided on less than it could have heard"
 
     def note(self, core: CoordinatorCore) -> None:
         decision = core.decision

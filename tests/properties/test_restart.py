@@ -158,6 +158,26 @@ class RestartMachine(RuleBasedStateMachine):
             assert core.cycle is not None or core.refusal is not None or record.finished
 
 
+def test_who_leads_again_listens_as_long_as_a_new_leader() -> None:
+    """The one that led before may have slept while the others asked: it has a lease's time to hear what is known."""
+    options = CoreOptions(timeout_s=10.0, recovery_timeout_s=100.0, lease_s=6.0, poll_s=1.0, budget=3)
+    world = World(2, [Source("slow", True, [Script("hangs")])], options)
+    world.run_for(1.0)
+    first, second = world.replicas
+    world.fail(first)
+    world.run_for(1.0)
+    world.fail(second)
+    first.paused = True
+    world.run_for(7.0)  # the second leads, and stays away too
+    second.paused = True
+    first.paused = False
+    world.run_for(options.timeout_s + 2 * options.lease_s)
+    assert world.leaders[1] == {1, 2, 3}
+    decision = world.decisions[1]
+    assert (decision.basis, decision.replica) == (Basis.TIMEOUT, first.core.replica)
+    assert decision.at == world.led_since[3] + options.lease_s
+
+
 TestRestart = RestartMachine.TestCase
 TestRestart.settings = settings(max_examples=max(100, settings().max_examples), stateful_step_count=40)
 

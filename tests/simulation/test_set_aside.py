@@ -74,10 +74,17 @@ def test_what_is_done_is_not_set_aside() -> None:
     assert (report.done, report.failed) == (3, 0)
 
 
-@pytest.mark.parametrize(
-    ("cell", "said"), [((0, "colour"), "no column 'colour'"), ((0, "together"), "works on row groups")]
-)
-def test_what_cannot_be_set_aside_is_said_before_anything_is_spent(cell: tuple[int, str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        run(MemoryStore(), set_aside=[cell])
+def test_a_group_is_set_aside_as_a_whole() -> None:
+    """By any row that is in it; other groups of the column are not touched."""
+    report = run(MemoryStore(), set_aside=[(1, "together")], group_size=2)
+    assert report.failure_counts == {("together", "set_aside"): 2}
+    assert (report.done, report.failed) == (1, 2)
+    assert run(MemoryStore(), set_aside=[(1, "together"), (1, "question")]).failure_counts == {
+        ("question", "set_aside"): 1
+    }, "a row that has failed is in no group any more"
+
+
+def test_what_cannot_be_set_aside_is_said_before_anything_is_spent() -> None:
+    with pytest.raises(ConfigError, match="no column 'colour'"):
+        run(MemoryStore(), set_aside=[(0, "colour")])
     assert calls == []

@@ -178,6 +178,53 @@ def test_a_stalled_run_is_a_bad_end_and_poison_is_set_aside(tmp_path: Path) -> N
     assert (tmp_path / "out.jsonl").read_text().count("\n") == 19
 
 
+def test_a_task_that_stalls_each_life_is_named_by_the_engine_itself() -> None:
+    """No source but the rules: it was at work at the end of three lives. Its whole group goes, if it works on one."""
+
+    async def body() -> None:
+        world = World()
+        world.slow = {7}
+
+        @world.pipeline.column(scope="group")
+        async def sums(double: list[int]) -> list[int]:
+            await anyio.sleep(1e6 if 2 * 15 in double else 0.1)
+            return double
+
+        ended = await headgate.asupervise(
+            world.pipeline, ROWS, store=world.store, restart={**RESTART, "budget": 20}, stall_timeout=60.0, grace=1.0,
+            group_size=4,
+        )  # fmt: skip
+        assert (ended.status, ended.exit_code, ended.supervised.lives) == ("completed_with_failures", 3, 4)
+        assert {(task.row, task.column) for task in ended.record.quarantined} == {(7, "double"), (12, "sums")}
+        assert ended.report is not None
+        assert ended.report.failure_counts == {("double", "set_aside"): 1, ("sums", "set_aside"): 4}
+        assert ended.report.done == 15
+
+    play(body)
+
+
+def test_failures_that_fail_again_are_no_progress() -> None:
+    """With ``retry_failed`` each life tries them again: if that counted, a crash loop would have no end."""
+
+    async def body() -> None:
+        world = World()
+        failing = headgate.Pipeline("tickets")
+
+        @failing.column()
+        async def double(n: int) -> int:
+            await anyio.sleep(1e6 if n == 19 else 0.1)
+            raise ValueError(n)
+
+        ended = await headgate.asupervise(
+            failing, ROWS, store=world.store, restart={**RESTART, "budget": 3, "rules": False}, stall_timeout=60.0,
+            grace=1.0, retry_failed=True,
+        )  # fmt: skip
+        assert (ended.status, ended.supervised.lives) == ("budget_exhausted", 5)
+        assert [one.progress for one in ended.record.decisions] == [19, 0, 0, 0, 0]
+
+    play(body)
+
+
 def test_held_rows_are_resumed_by_another_life_until_the_deadline() -> None:
     async def body() -> None:
         pipeline = headgate.Pipeline("tickets")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ from headgate.restart import (
 from headgate.restart.lives import pause_s
 from headgate.storage import MemoryStore
 from headgate.testing import run_virtual
+from headgate.values import EXIT_CODES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -302,6 +304,52 @@ def test_a_recovery_that_fails_or_hangs_delays_nobody_for_ever() -> None:
     play(body)
 
 
+def test_who_is_begun_again_in_a_pause_waits_for_the_rest_of_it() -> None:
+    """Killed between two lives: the pause and the count of lives in vain are those that are on record."""
+
+    async def body() -> None:
+        store, config = MemoryStore(), RestartConfig(first_pause=100.0, longest_pause=400.0, budget=2)
+        lives = Lives([CRASHED])
+
+        async def supervise_for(seconds: float) -> Supervised | None:
+            with anyio.move_on_after(seconds):
+                replica = RestartCoordinator("tickets", store, config=config, clock=anyio.current_time)
+                async with replica as coordinator:
+                    return await Supervisor(coordinator, lives.live, rng=Random(1)).run()
+            return None
+
+        for _ in range(8):
+            assert await supervise_for(20.0) is None
+        assert len(lives.began) == 2
+        assert lives.began[1] >= 75.0
+        ended = await supervise_for(1e6)
+        assert ended is not None
+        assert (ended.status, len(lives.began)) == ("budget_exhausted", 3)
+        assert lives.began[2] - lives.began[1] >= 150.0, "the pause doubles over supervisors"
+
+    play(body)
+
+
+def _wall_time(day: int) -> float:
+    return anyio.current_time() + 1e5 * day
+
+
+def test_who_is_begun_on_another_day_waits_for_nothing() -> None:
+    async def body() -> None:
+        store, config = MemoryStore(), RestartConfig(first_pause=100.0, longest_pause=400.0)
+        lives = Lives([CRASHED, DONE])
+        for day in range(2):
+            wall = partial(_wall_time, day)
+            replica = RestartCoordinator("tickets", store, config=config, clock=wall)
+            async with replica as coordinator:
+                with anyio.move_on_after(20.0):
+                    await Supervisor(coordinator, lives.live, rng=Random(1)).run()
+        assert len(lives.began) == 2
+        assert lives.began[1] < 25.0
+
+    play(body)
+
+
 def test_pauses_double_while_nothing_is_gained_and_are_spread() -> None:
     middle = [pause_s(n, 1.0, 60.0, Random(1)) / Random(1).uniform(0.75, 1.25) for n in (0, 1, 2, 3, 7, 900)]
     assert middle == pytest.approx([1.0, 1.0, 2.0, 4.0, 60.0, 60.0])
@@ -311,7 +359,5 @@ def test_pauses_double_while_nothing_is_gained_and_are_spread() -> None:
 
 
 def test_actions_that_end_a_run_have_exit_codes_of_their_own() -> None:
-    from headgate.restart.lives import EXIT_CODES
-
-    assert set(EXIT_CODES) == {action for action in Action if not action.goes_on}
+    assert {action for action in Action if not action.goes_on} - set(EXIT_CODES) == {Action.FINISHED}
     assert len(set(EXIT_CODES.values())) == len(EXIT_CODES)

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 import headgate
+from headgate import values
 from headgate.cli.app import app
 from headgate.cli.durations import seconds
 from headgate.cli.exit_codes import EXIT_CODES
@@ -285,7 +286,7 @@ def commands() -> list[str]:
 
 
 def test_every_command_has_help_with_examples_that_name_it() -> None:
-    assert commands() == ["plan", "run", "resume", "status", "report", "export", "sweep", "demo"]
+    assert commands() == ["plan", "run", "resume", "supervise", "status", "report", "export", "sweep", "demo"]
     for command in commands():
         told = headgate_says(command, "--help")
         assert told.code == 0
@@ -312,7 +313,8 @@ def test_examples_of_the_help_are_taken() -> None:
 
 def test_exit_codes_are_those_of_the_page_and_of_the_help() -> None:
     statuses = {status.exit_code for status in headgate.RunStatus}
-    assert statuses | {1, 2} == EXIT_CODES.keys()
+    assert statuses | {1, 2, 7} == EXIT_CODES.keys()
+    assert set(values.EXIT_CODES.values()) | {2} == EXIT_CODES.keys()
     page = (ROOT / "architecture" / "cli.md").read_text(encoding="utf-8")
     (table,) = re.findall(r"^\| exit code \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", page, re.MULTILINE)
     shown = {int(code): meaning for code, meaning in re.findall(r"^\| (\d+) \| (.*) \|$", table, re.MULTILINE)}

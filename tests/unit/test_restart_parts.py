@@ -24,6 +24,7 @@ from headgate.restart import (
     Rules,
     RulesSource,
     SourceAnswer,
+    Suspect,
     TaskId,
     Verdict,
     read_record,
@@ -74,6 +75,69 @@ def test_rules_say_what_the_facts_say(given: Cycle, verdict: Verdict) -> None:
     assert answer.verdict is verdict
     assert answer.reason
     assert answer.tasks == ((POISON,) if verdict is Verdict.QUARANTINE else ())
+
+
+def in_flight(*rows: int) -> Ledger:
+    return Ledger(in_flight=tuple(TaskId(row, "summary") for row in rows))
+
+
+def crashed(record: RunRecord, ledger: Ledger, verdict: Verdict = Verdict.RESTART) -> RunRecord:
+    """The open cycle has crashed, and it was decided."""
+    failed = record.triggered(Trigger("r", 0.0, Failure(CRASH, ledger=ledger)))
+    given = failed.cycle_of(failed.triggers[0].failure)
+    answer = judge_by_rules(given, Rules()) if verdict is Verdict.RESTART else Answer(verdict, (POISON,))
+    action = Action.QUARANTINE if answer.verdict is Verdict.QUARANTINE else Action(answer.verdict.value)
+    return failed.with_decision(
+        Decision(failed.cycle, action, Basis.ANSWERS, answer.verdict, answer.tasks, cause=CRASH, fruitless=1)
+    )
+
+
+def test_a_task_that_is_at_work_whenever_it_crashes_is_poison() -> None:
+    """In flight at three crashed cycles in a row; what only stood beside it once or twice is not."""
+    record = RunRecord("tickets", "l")
+    for rows in ((3, 4, 5), (3, 5, 6), (3, 6, 7)):
+        assert not record.quarantined
+        record = crashed(record, in_flight(*rows))
+    assert record.quarantined == (POISON,)
+    assert [one.action for one in record.decisions] == [Action.RESTART, Action.RESTART, Action.QUARANTINE]
+
+
+def test_a_task_that_was_not_at_work_once_is_counted_anew() -> None:
+    record = RunRecord("tickets", "l")
+    for rows in ((3, 4), (3, 4), (4,)):
+        record = crashed(record, in_flight(*rows))
+    assert record.quarantined == (TaskId(4, "summary"),)
+    assert [(one.task.row, one.cycles) for one in record.suspects] == [(4, 3)]
+
+
+def test_what_was_set_aside_may_have_been_the_cause_so_cycles_count_anew() -> None:
+    """Three crashes, a quarantine, two more crashes with others at work: no STOP before the third."""
+    given = cycle(past(2), replace(past(3), quarantined=1), past(4))
+    assert judge_by_rules(given, Rules()).verdict is Verdict.RESTART
+    assert judge_by_rules(cycle(past(3), past(4)), Rules()).verdict is Verdict.STOP
+
+
+def test_of_many_tasks_that_were_at_work_each_time_none_is_named() -> None:
+    """Most of them are innocent: STOP says how many there were."""
+    many = tuple(Suspect(TaskId(row, "summary"), 3) for row in range(9))
+    answer = judge_by_rules(replace(cycle(past(3), past(4)), suspects=many), Rules())
+    assert answer.verdict is Verdict.STOP
+    assert "9 tasks were in flight each time, too many to say which is poison" in answer.reason
+    fewer = judge_by_rules(replace(cycle(past(3), past(4)), suspects=many[:8]), Rules())
+    assert (fewer.verdict, len(fewer.tasks)) == (Verdict.QUARANTINE, 8)
+    never = replace(cycle(past(3), past(4)), suspects=many[:1])
+    assert judge_by_rules(never, Rules(poison_cycles=0)).verdict is Verdict.STOP
+
+
+def test_sources_are_told_who_is_suspected_and_only_so_many() -> None:
+    record = crashed(RunRecord("tickets", "l"), in_flight(*range(300)))
+    told = record.cycle_of(Failure(CRASH, ledger=in_flight(*range(1, 300))).bounded())
+    assert len(told.suspects) == 200
+    assert set(told.suspects) <= {Suspect(TaskId(row, "summary"), 2) for row in range(1, 300)}
+    assert decode(encode(record)) == record
+    assert not record.with_end("completed").reopened().suspects
+    flood = Failure(CRASH, ledger=in_flight(*range(5000))).bounded()
+    assert len(flood.ledger.in_flight) == 1000
 
 
 def test_how_often_is_enough_can_be_said() -> None:
@@ -166,6 +230,7 @@ def test_everything_about_a_decision_can_be_printed() -> None:
         "cycle 1: quarantine, on the basis of answers",
         "  ended by crash in summary",
         "  progress: 3 outcomes",
+        "  sets aside: row 3 of summary",
         "  triggered by a#1 at 1970-01-01 00:00:01.500",
         "  rules: quarantine 1 tasks, at 1970-01-01 00:00:05.500: ü b",
         "  decided by a#1 at 1970-01-01 00:00:02.500",
@@ -181,7 +246,7 @@ def test_everything_about_a_decision_can_be_printed() -> None:
     )
     decision = Decision(2, Action.RESTART, Basis.EVIDENCE, Verdict.STOP, dry_run=True, fruitless=1, answers=answers)
     decided = record.with_decision(decision)
-    assert render(decided).splitlines()[8:12] == [
+    assert render(decided).splitlines()[9:13] == [
         "cycle 2: restart (dry run: would be stop), on the basis of evidence",
         "  progress: 0 outcomes, 1 cycles without",
         "  slow: stop, said late of cycle 1, at 1970-01-01 00:00:09.000",

@@ -280,7 +280,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert store.read_runs() == tuple(sorted(name for name, one in self.model.runs.items() if not one.swept))
         model = self.model.runs[run]
         if model.swept:
-            for read in (store.read_rows, store.read_info, store.read_spent, store.read_learned):
+            readers = (store.read_rows, store.read_info, store.read_spent, store.count_outcomes, store.read_learned)
+            for read in readers:
                 with pytest.raises(ResultExpired):
                     read(run)
             return
@@ -291,6 +292,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert (info.finished_at is None) == (model.status == RUNNING)
         assert store.read_spent(run) == model.usage()
         assert store.read_learned(run) == self.model.learned.get(run)
+        assert store.count_outcomes(run) >= len(model.cells)
         column, fingerprint = next(reversed(model.aside), next(iter(model.fingerprints.items()), ("none", "")))
         for renewed in ({column: fingerprint}, {column: "never had"}):
             assert list(store.read_rows(run, renewed=renewed)) == model.as_if(renewed).stored()

@@ -8,7 +8,7 @@ from anyio.lowlevel import checkpoint
 
 from ...errors import StoreError, UnknownRun
 from ...storage.ports import Batch
-from .records import done, held, row, rows
+from .records import done, failed, held, row, rows
 from .stage import RUN, Stage, StoreMaker, staged
 
 __all__ = ["ReadingContract"]
@@ -70,13 +70,10 @@ class ReadingContract(StoreMaker):
     async def test_a_run_that_nobody_opened_is_unknown(self, stage: Stage) -> None:
         """Said at once, not when the first row is asked for; and asking makes nothing."""
         await stage.begin(rows(0))
+        other = stage.other
         for _ in range(2):
-            for read in (
-                stage.other.read_rows,
-                stage.other.read_info,
-                stage.other.read_spent,
-                stage.other.read_learned,
-            ):
+            readers = (other.read_rows, other.read_info, other.read_spent, other.count_outcomes, other.read_learned)
+            for read in readers:
                 with pytest.raises(UnknownRun):
                     read("nobody's")
 
@@ -112,6 +109,26 @@ class ReadingContract(StoreMaker):
         assert [one.cells for one in back] == [one.cells for one in before]
         assert [one.cells for one in await stage.rows(renewed={"a": "3"})] == [before[0].cells[1:], ()]
         assert [one.cells[0].payload for one in (await stage.rows())[:1]] == [b"3"]
+
+    @staged
+    async def test_what_a_run_has_gained_is_counted(self, stage: Stage) -> None:
+        """T51: by outcomes on record, and by nothing else. Renewing a column is no loss, trying again is no gain."""
+        handle = await stage.store.open_run(RUN, {"a": "1", "b": "1"})
+        assert await stage.outcomes() == 0
+        await handle.commit(Batch(rows=rows(0, 1).rows, held=(held(1, "a"),), learned=b"1"))
+        assert await stage.outcomes() == 0
+        batch = Batch(cells=(done(0, "a"), failed(0, "b")))
+        for _ in range(2):
+            await handle.commit(batch)
+            assert await stage.outcomes() == 2
+        again = await stage.store.open_run(RUN, {"a": "2", "b": "1"}, renewed=("a",))
+        assert await stage.outcomes() == 2
+        await again.commit(Batch(cells=(done(0, "a", b"2"),)))
+        assert await stage.outcomes() == 3
+        await again.commit(Batch(reopened=((0, "b"),)))
+        assert await stage.outcomes() == 2
+        await again.commit(Batch(cells=(failed(0, "b"),)))
+        assert await stage.outcomes() == 3
 
     @staged
     async def test_an_empty_place_has_no_runs(self, stage: Stage) -> None:

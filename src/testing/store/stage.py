@@ -123,6 +123,10 @@ class Stage:
         """What the run learned last as the other store sees it."""
         return await to_thread.run_sync(self.other.read_learned, run)
 
+    async def outcomes(self, run: str = RUN) -> int:
+        """How many outcomes are on record as the other store sees it."""
+        return await to_thread.run_sync(self.other.count_outcomes, run)
+
     async def payloads(self, run: str = RUN) -> dict[tuple[int, str], bytes | None]:
         """The payloads that the other store reads, by row and column."""
         return {(cell.row, cell.column): cell.payload for row in await self.rows(run) for cell in row.cells}

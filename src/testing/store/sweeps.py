@@ -30,7 +30,8 @@ class SweepContract(StoreMaker):
         assert (await stage.other.sweep(keep_s=0.0)).runs == ()
         await stage.reopen()
         for store in (stage.store, stage.other):
-            for read in (store.read_rows, store.read_info, store.read_spent, store.read_learned):
+            readers = (store.read_rows, store.read_info, store.read_spent, store.count_outcomes, store.read_learned)
+            for read in readers:
                 with pytest.raises(ResultExpired):
                     read(RUN)
 

@@ -1,0 +1,117 @@
+"""``headgate supervise`` with real lives: a task that kills them, signals, a supervisor that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+from headgate.cli.app import app
+from headgate.storage import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROGRAM = Path(__file__).with_name("supervised_program.py")
+QUICK = """[restart]
+first_pause = 0.05
+longest_pause = 0.05
+poll = 0.05
+lease = 1.0
+timeout = 5.0
+poison_cycles = 2
+"""
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv("HEADGATE_STORE", raising=False)
+    Path("restart.toml").write_text(QUICK, encoding="utf-8")
+
+
+def headgate_says(*arguments: object) -> tuple[int, str, str]:
+    """In this process: only the lives are processes of their own."""
+    result = CliRunner().invoke(app, [str(one) for one in arguments], prog_name="headgate")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < until, "nothing comes of it"
+        time.sleep(0.02)
+
+
+def outcomes() -> int:
+    return SqliteStore("tickets.db").count_outcomes("tickets") if Path("pid").exists() else 0
+
+
+def test_a_task_that_kills_its_process_is_found_out_and_set_aside() -> None:
+    """Nobody names it but the engine: it was at work each time. What it stands beside is done."""
+    Path("poison").touch()
+    code, out, err = headgate_says(
+        *("supervise", PROGRAM, f"{PROGRAM}:rows", "--restart", "restart.toml", "--json", "--no-progress"),
+        *("--set", "local_workers=1", "--set", "thread_workers=1", "--out", "out.jsonl"),
+    )
+    assert code == 3, err
+    told: dict[str, Any] = json.loads(out)
+    assert (told["status"], told["exit_code"], told["lives"]) == ("completed_with_failures", 3, 3)
+    assert told["told_by"] is None
+    assert told["report"]["failure_counts"] == [{"column": "double", "reason": "set_aside", "count": 1}]
+    restarts = told["restarts"]
+    assert restarts["quarantined"] == [{"row": 7, "column": "double"}]
+    assert [one["action"] for one in restarts["decisions"]] == ["restart", "quarantine"]
+    assert [one["progress"] for one in restarts["decisions"]] == [7, 0]
+    assert {one["cause"]["where"] for one in restarts["decisions"]} == {"SIGKILL"}
+    assert "in flight at the end of 2 cycles running" in restarts["decisions"][1]["answers"][0]["reason"]
+    assert Path("out.jsonl").read_text(encoding="utf-8").count("\n") == 39
+    code, shown, _ = headgate_says("status", "tickets.db", "--decisions")
+    assert code == 0
+    assert "sets aside: row 7 of double" in shown
+
+
+def test_signals_are_passed_on_and_nobody_outlives_a_supervisor_that_is_killed() -> None:
+    """SIGTERM ends the life in good order. After kill -9 the life ends by itself, and another supervisor goes on."""
+    Path("slow").touch()
+    command = [
+        *(sys.executable, "-m", "headgate", "supervise", str(PROGRAM), f"{PROGRAM}:rows", "--restart", "restart.toml"),
+        *("--set", "local_workers=1", "--no-progress"),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as killed:
+        wait_for(lambda: outcomes() >= 3)
+        killed.kill()
+        killed.communicate()
+    life = int(Path("pid").read_text(encoding="utf-8"))
+    wait_for(lambda: not _lives(life))
+    before = outcomes()
+    assert 3 <= before < 40
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ended:
+        wait_for(lambda: outcomes() > before)
+        ended.send_signal(signal.SIGTERM)
+        out, err = ended.communicate(timeout=60)
+    assert ended.returncode == 130, err
+    assert "run tickets: stopped" in out
+    assert "supervised: stopped after 1 life\n" in out
+    assert SqliteStore("tickets.db").read_info("tickets").status == "stopped"
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A child of a process that is gone is reaped by whoever adopts it, here perhaps by nobody.
+    status = Path(f"/proc/{pid}/stat")
+    return not (status.exists() and status.read_text(encoding="ascii").rpartition(")")[2].split()[0] == "Z")

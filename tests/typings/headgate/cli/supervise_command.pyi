@@ -1,0 +1,1 @@
+from src.cli.supervise_command import *

@@ -1,0 +1,1 @@
+from src.restart.child import *
