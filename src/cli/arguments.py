@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from math import inf
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from .durations import seconds
 
 __all__ = [
     "AsJson",
+    "LimitsOption",
     "OnChange",
     "OnChangeOption",
     "PipelineArgument",
@@ -63,6 +65,9 @@ def _value(text: str) -> Any:
         return text
 
 
+LimitsOption = Annotated[
+    Path | None, typer.Option("--limits", metavar="FILE", help="A TOML file of limits. [default: they are found out]")
+]
 PipelineArgument = Annotated[
     str,
     typer.Argument(

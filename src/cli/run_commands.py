@@ -16,6 +16,7 @@ from ..storage.opening import without_secrets
 from . import data, text
 from .arguments import (
     AsJson,
+    LimitsOption,
     OnChange,
     OnChangeOption,
     PipelineArgument,
@@ -71,9 +72,6 @@ Examples:
   headgate resume tickets.py rows.jsonl --store run.db --retry-failed
 """
 
-LimitsOption = Annotated[
-    Path | None, typer.Option("--limits", metavar="FILE", help="A TOML file of limits. [default: they are found out]")
-]
 OutOption = Annotated[
     Path | None,
     typer.Option(

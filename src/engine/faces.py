@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .rows import RowId, Rows
     from .runs import Run
 
-__all__ = ["MapKeywords", "PlanKeywords", "RunFaceKeywords", "amap", "arun", "block_on", "map", "plan", "run"]
+__all__ = ["MapKeywords", "PlanKeywords", "RunFaceKeywords", "amap", "arun", "block_on", "loop_is_running", "map", "plan", "run"]
 
 R = TypeVar("R")
 
@@ -155,7 +155,7 @@ def map(function: Callable[..., object], rows: Rows, **options: Unpack[MapKeywor
 def plan(pipeline: Pipeline, rows: Rows, **options: Unpack[PlanKeywords]) -> RunPlan:
     """:func:`aplan` for code that is not async; works inside a notebook too."""
     face = partial(aplan, pipeline, rows, **options)
-    if _loop_is_running():
+    if loop_is_running():
         with anyio.from_thread.start_blocking_portal() as portal:
             return portal.call(face)
     return anyio.run(face)
@@ -163,7 +163,7 @@ def plan(pipeline: Pipeline, rows: Rows, **options: Unpack[PlanKeywords]) -> Run
 
 def block_on(face: Face[R], options: dict[str, object]) -> R:
     """Await ``face(**options)`` from code that is not async, and end the program if Ctrl-C was pressed."""
-    if _loop_is_running():
+    if loop_is_running():
         # A notebook: its loop has this thread, so the run gets a loop and a thread of its own.
         with anyio.from_thread.start_blocking_portal() as portal:
             return portal.call(partial(face, **options))
@@ -176,7 +176,8 @@ def block_on(face: Face[R], options: dict[str, object]) -> R:
     return report
 
 
-def _loop_is_running() -> bool:
+def loop_is_running() -> bool:
+    """Whether this thread has a loop already, as in a notebook."""
     try:
         anyio.get_current_task()
     except Exception:
