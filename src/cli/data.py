@@ -71,9 +71,7 @@ def of_report(report: RunReport, export: Export | None = None) -> Data:
 
 def of_simulation(run: SimulatedRun) -> Data:
     """What ``headgate simulate`` forecasts."""
-    resources = [
-        {**asdict(one), "rejected_share": one.rejected_share, "limit": one.limit} for one in run.resources
-    ]
+    resources = [{**asdict(one), "rejected_share": one.rejected_share, "limit": one.limit} for one in run.resources]
     return {
         "seconds": run.seconds,
         "resources": resources,

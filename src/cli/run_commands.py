@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,11 +44,15 @@ _PLAN = """Say how many cells would run, before anything is spent.
 Reads the rows and the store, calls no function of the pipeline and changes nothing. Give it the same arguments as run
 or resume.
 
+With --sample N the first N rows are run for real first, and the rest is forecast from them: tokens, and the time, each
+with a range. What the sample yields is kept in the store, and the run that follows pays for none of it again.
+
 \b
 Examples:
   headgate plan tickets.py rows.jsonl
   headgate plan tickets:pipeline rows.csv --store run.db --retry-failed
   headgate plan tickets.py 1000 --on-change rerun --json
+  headgate plan tickets.py rows.jsonl --sample 50 --limits limits.toml
 """
 
 _RUN = """Run a pipeline over rows, and say what became of them.
@@ -120,9 +125,15 @@ def plan(
     on_change: OnChangeOption = OnChange.AUTO,
     retry_failed: RetryFailed = False,
     settings: SettingsOption = None,
+    sample: Annotated[
+        int, typer.Option("--sample", min=0, metavar="N", help="Run the first N rows for real and forecast the rest.")
+    ] = 0,
+    limits: LimitsOption = None,
     as_json: AsJson = False,
 ) -> None:
     """See ``_PLAN``."""
+    if limits is not None and not sample:
+        raise typer.BadParameter("limits matter only with --sample", param_hint="--limits")
     loaded = load_pipeline(pipeline)
     options: dict[str, Any] = {
         **settings_of(settings or []),
@@ -132,7 +143,10 @@ def plan(
     given = load_rows(rows)
     loaded.compile(given.fields)
     place = store or default_store(loaded)
-    found = plan_ahead(loaded, given.rows, store=place, run=name, row_id=row_id, **options)
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        found = plan_ahead(
+            loaded, given.rows, store=place, run=name, row_id=row_id, sample=sample, limits=limits, **options
+        )
     typer.echo(data.as_json(data.of_plan(found)) if as_json else str(found))
 
 

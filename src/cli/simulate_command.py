@@ -51,7 +51,8 @@ def simulate(
     pipeline: PipelineArgument,
     rows: RowsArgument,
     provider: Annotated[
-        Path, typer.Option("--provider", metavar="FILE", help="A TOML file of the provider's true limits and latencies.")
+        Path,
+        typer.Option("--provider", metavar="FILE", help="A TOML file of the provider's true limits and latencies."),
     ],
     limits: LimitsOption = None,
     knobs: Annotated[

@@ -17,7 +17,8 @@ from .engine import Engine, StoreSource
 from .interrupts import interruptible
 from .options import RunKeywords
 from .pipeline import Pipeline, one_column
-from .planning import aplan
+from .planning import plan_run
+from .sampling import asample
 
 if TYPE_CHECKING:
     import os
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..admission.limits import LimitsSource
     from ..salvage.classify import CustomClassifier
+    from .forecast import Price
     from .interrupts import Face
     from .listeners import EventsSource
     from .planned import RunPlan
@@ -32,13 +34,25 @@ if TYPE_CHECKING:
     from .rows import RowId, Rows
     from .runs import Run
 
-__all__ = ["MapKeywords", "PlanKeywords", "RunFaceKeywords", "amap", "arun", "block_on", "loop_is_running", "map", "plan", "run"]
+__all__ = [
+    "MapKeywords",
+    "PlanKeywords",
+    "RunFaceKeywords",
+    "amap",
+    "aplan",
+    "arun",
+    "block_on",
+    "loop_is_running",
+    "map",
+    "plan",
+    "run",
+]
 
 R = TypeVar("R")
 
 
 class Ended(Protocol):
-    """What a face returns: a report."""
+    """What a face returns: a report, or a plan."""
 
     @property
     def exit_code(self) -> int:
@@ -64,10 +78,15 @@ class RunFaceKeywords(RunKeywords, total=False):
 class PlanKeywords(RunKeywords, total=False):
     """What :func:`plan` takes by name: see :func:`aplan`."""
 
+    sample: int
     store: StoreSource
+    limits: LimitsSource
     run: str | None
     row_id: RowId
     argument: str | None
+    classify: CustomClassifier | None
+    seed: int | None
+    price: Price | None
 
 
 class MapKeywords(RunFaceKeywords, ColumnOptions, total=False):
@@ -152,13 +171,46 @@ def map(function: Callable[..., object], rows: Rows, **options: Unpack[MapKeywor
     return block_on(cast("Face[RunReport]", partial(amap, function, rows)), given)
 
 
+async def aplan(
+    pipeline: Pipeline,
+    rows: Rows,
+    *,
+    sample: int = 0,
+    store: StoreSource = None,
+    limits: LimitsSource = None,
+    run: str | None = None,
+    row_id: RowId = None,
+    argument: str | None = None,
+    classify: CustomClassifier | None = None,
+    seed: int | None = None,
+    price: Price | None = None,
+    started: Callable[[Run], object] | None = None,
+    **options: Unpack[RunKeywords],
+) -> RunPlan:
+    """Say what :func:`arun` would do with the same arguments: how many cells of each column would run.
+
+    Reads the store and all ``rows``, calls no function of a column or condition, and changes nothing: a run that goes
+    on in another process is not disturbed. Of the ``options``, ``on_change``, ``retry_failed``, ``finish_siblings`` and
+    ``group_size`` matter. The same is refused as by a run: PipelineError, InputError, ConfigError, FingerprintMismatch
+    and other StoreErrors.
+
+    With ``sample`` the first rows, so many of them, are run for real before, under ``limits`` and kept in ``store``,
+    which the run that follows resumes from: nothing that was paid for is paid again. Then ``forecast`` of the plan says
+    what the rest takes: tokens, cost if ``price`` knows it, and time. The first rows stand for all others: shuffle them
+    if they are sorted. The rows are read twice then, so they must not be an iterator.
+    """
+    if not sample:
+        return await plan_run(pipeline, rows, store=store, run=run, row_id=row_id, argument=argument, **options)
+    return await asample(
+        pipeline, rows, sample, store=store, run=run, limits=limits, row_id=row_id, argument=argument,
+        classify=classify, seed=seed, price=price, started=started, **options,
+    )  # fmt: skip
+
+
 def plan(pipeline: Pipeline, rows: Rows, **options: Unpack[PlanKeywords]) -> RunPlan:
-    """:func:`aplan` for code that is not async; works inside a notebook too."""
-    face = partial(aplan, pipeline, rows, **options)
-    if loop_is_running():
-        with anyio.from_thread.start_blocking_portal() as portal:
-            return portal.call(face)
-    return anyio.run(face)
+    """:func:`aplan` for code that is not async; works inside a notebook too. Ctrl-C as in :func:`run`."""
+    given = cast("dict[str, object]", options)
+    return block_on(cast("Face[RunPlan]", partial(aplan, pipeline, rows)), given)
 
 
 def block_on(face: Face[R], options: dict[str, object]) -> R:

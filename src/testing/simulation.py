@@ -175,9 +175,7 @@ class _Simulated:
         return SimulatedRun(report, resources, assumed_of, tuple(tried), time.monotonic() - began)
 
     def _once(self, assumed: Assumptions, limits: LimitsSource) -> tuple[StandIn, RunReport, ProviderStats]:
-        stand_in = StandIn(
-            self._pipeline, assumed, self._answers, self._call, made_up=self._made_up, seed=assumed.seed
-        )
+        stand_in = StandIn(self._pipeline, assumed, self._answers, self._call, made_up=self._made_up, seed=assumed.seed)
         report, stats = run_virtual(self._run, stand_in, assumed, limits)
         return stand_in, report, stats
 

@@ -197,4 +197,6 @@ def _made_up(column: Column) -> tuple[list[object], bool]:
 def _check_names(pipeline: Pipeline, named: frozenset[str] | set[str]) -> None:
     known = {column.name for column in pipeline.columns}
     for name in sorted(named - known):
-        raise ConfigError(f"there is no column {name!r} (columns: {', '.join(column.name for column in pipeline.columns)})")
+        raise ConfigError(
+            f"there is no column {name!r} (columns: {', '.join(column.name for column in pipeline.columns)})"
+        )

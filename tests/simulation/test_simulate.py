@@ -100,7 +100,8 @@ def test_a_knob_that_gains_is_named_with_what_it_gains() -> None:
     assert knob.seconds < 0.8 * found.seconds
     assert f"with acme/small concurrency 16 instead of 8: {span(knob.seconds)}" in str(found)
     assert "the limits that headgate is told" in [
-        knob.knob for knob in simulate(tickets(), ROWS[:20], provider, limits={"*": {"concurrency": 2}}, knobs=True).knobs
+        knob.knob
+        for knob in simulate(tickets(), ROWS[:20], provider, limits={"*": {"concurrency": 2}}, knobs=True).knobs
     ]
 
 
