@@ -102,6 +102,13 @@ Grace = Annotated[
 MaxAttempts = Annotated[
     int | None, typer.Option("--max-attempts", metavar="N", help="Failed attempts of one task. [default: 5]")
 ]
+Control = Annotated[bool, typer.Option("--control", help="Listen to headgate ctl while it runs.")]
+ControlAt = Annotated[
+    Path | None,
+    typer.Option(
+        "--control-at", metavar="PATH", help="The same, at a socket of this name, in a directory of yours alone."
+    ),
+]
 Progress = Annotated[
     bool | None,
     typer.Option("--progress/--no-progress", help="A live view on standard error. [default: if it is a terminal]"),
@@ -168,6 +175,8 @@ def _running(*, anew: bool) -> Callable[..., None]:
         grace: Grace = None,
         max_attempts: MaxAttempts = None,
         settings: SettingsOption = None,
+        control: Control = False,
+        control_at: ControlAt = None,
         progress: Progress = None,
         as_json: AsJson = False,
     ) -> None:
@@ -192,6 +201,7 @@ def _running(*, anew: bool) -> Callable[..., None]:
                 "row_id": row_id,
                 "on_change": on_change.value,
                 "retry_failed": retry_failed,
+                "control": control_at or control,
             },
             words=(
                 *(pipeline, rows),

@@ -73,6 +73,7 @@ class RunFaceKeywords(RunKeywords, total=False):
     started: Callable[[Run], object] | None
     share: bool
     events: EventsSource
+    control: str | os.PathLike[str] | bool | None
 
 
 class PlanKeywords(RunKeywords, total=False):
@@ -108,6 +109,7 @@ async def arun(
     started: Callable[[Run], object] | None = None,
     share: bool = False,
     events: EventsSource = None,
+    control: str | os.PathLike[str] | bool | None = None,
     **options: Unpack[RunKeywords],
 ) -> RunReport:
     """Run ``pipeline`` over ``rows`` to its end and return the report.
@@ -120,13 +122,16 @@ async def arun(
     ``classify`` is asked first what an exception means. ``started`` is called with the run in progress, to watch or
     stop it. ``share`` lets several such calls, in any processes, work on one run: see
     :meth:`headgate.Engine.share`; ``started`` hears of each row group then. ``events`` is a JSON-lines file or a
-    function that is told what happens: see :mod:`headgate.events`. ``options`` are those of RunOptions:
+    function that is told what happens: see :mod:`headgate.events`. ``control`` opens a local socket for
+    ``headgate ctl``: a path, or True for one in the usual directory. ``options`` are those of RunOptions:
     ``patience``, ``deadline``, ``max_attempts``, ``group_size``, ...
 
     A failed row never raises (unless ``on_failure="raise"``); a broken pipeline, input, store or configuration does.
     """
     path = None if out is None else output_path(out)
-    async with Engine(limits=limits, store=store, classify=classify, seed=seed, events=events) as engine:
+    async with Engine(
+        limits=limits, store=store, classify=classify, seed=seed, events=events, control=control
+    ) as engine:
         if share:
             report = await engine.share(
                 pipeline, rows, run=run, row_id=row_id, argument=argument, started=started, **options

@@ -163,7 +163,7 @@ class RunLoop:
                 await self._conclude()
             else:
                 await self._committer.conclude()
-                await self._handle.finish(status_of(self.stopping.status, self.core.tally).value)
+                await self._handle.finish(status_of(self._stopped, self.core.tally).value)
         except BaseException as error:
             self.error = self.error or cause_of(error, anyio.get_cancelled_exc_class())
             if not isinstance(error, Exception):
@@ -267,7 +267,7 @@ class RunLoop:
             return False
         if self.stopping.status is not None:
             return True
-        if core.pending or self._intake.pulling:
+        if core.pending or (self._intake.pulling and not self._intake.drained):
             return False
         return self._intake.ended or (self._intake.room() <= 0 and not core.finished)
 
@@ -277,8 +277,9 @@ class RunLoop:
             if self.stopping.cuts(now):
                 self.flight.cancel_all()
             return
-        if self.core.finished or (self._intake.pulling and not self.core.pending and not self.flight.jobs):
-            self._stall.progress(now)  # it waits for its consumer, or for its source
+        waits = self._intake.pulling and not self.core.pending and not self.flight.jobs
+        if self.core.finished or waits or self.controller.paused:
+            self._stall.progress(now)  # it waits for its consumer, for its source, or for who paused it
         verdict = self._stall.verdict(now)
         if verdict == "stalled":
             self.halt(RunStatus.STALLED, 0.0)
@@ -296,10 +297,26 @@ class RunLoop:
         self._feeder.stop()
         self._dispatch.bidder.wakeup.set()
 
+    def drain(self) -> None:
+        """Take no more rows in; what is open is finished."""
+        if self.stopping.status is None and self._intake.drain():
+            self._feeder.stop()
+            self._dispatch.bidder.wakeup.set()
+
+    @property
+    def draining(self) -> bool:
+        """Whether rows were left for a later run on purpose."""
+        return self._intake.drained
+
     def _break(self, error: Exception, grace: float | None = None) -> None:
         """End with ``error``, once what was paid for is in and committed."""
         self.error = self.error or error
         self.halt(RunStatus.STOPPED, grace)
+
+    @property
+    def _stopped(self) -> RunStatus | None:
+        """How the run ends by somebody's will, None if it has done all it could."""
+        return self.stopping.status or (RunStatus.STOPPED if self._intake.drained else None)
 
     # Jobs
 
@@ -384,7 +401,7 @@ class RunLoop:
         await self._committer.conclude()
         for _ in self.core.leave_open():
             await anyio.lowlevel.checkpoint()
-        now, status = anyio.current_time(), status_of(self.stopping.status, self.core.tally)
+        now, status = anyio.current_time(), status_of(self._stopped, self.core.tally)
         self._paces.read(now)
         await self._handle.finish(status.value)
         self.report = summarize(

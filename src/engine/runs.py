@@ -93,6 +93,12 @@ class Run:
         """
         self._loop.halt(RunStatus.STOPPED, grace)
 
+    def drain(self) -> None:
+        """Take no more rows in. Those that are open are finished, then the run ends: ``stopped`` if rows were left, which
+        a later run of the same name goes on with. Without effect once all rows are in, or the run was stopped.
+        """
+        self._loop.drain()
+
     def statistics(self) -> RunStatistics:
         """One look at the run as it is now."""
         loop = self._loop
@@ -111,6 +117,11 @@ class Run:
     def stopping(self) -> bool:
         """Whether nothing more is started: it was stopped, or a limit on its time passed."""
         return self._loop.stopping.status is not None
+
+    @property
+    def draining(self) -> bool:
+        """Whether rows were left for a later run by :meth:`drain`."""
+        return self._loop.draining
 
     @property
     def core(self) -> RunCore:
