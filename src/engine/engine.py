@@ -197,7 +197,7 @@ class Engine:
         begin_with(self.admission, handle.learned, self._wall_clock())
         loop = self._loop(name, pipeline, graph, source, handle, settings, notices, part=False)
         assert self._tasks is not None
-        started = Run(loop)
+        started = Run(loop, self._tasks)
         self._runs[name] = started
         self._tasks.start_soon(loop.main)
         return started
@@ -240,7 +240,8 @@ class Engine:
             return self._loop(name, pipeline, graph, source, ClaimedRun(shared, claim), settings, notices, part=True)
 
         def begun(loop: RunLoop) -> None:
-            going = self._runs[name] = Run(loop)
+            assert self._tasks is not None
+            going = self._runs[name] = Run(loop, self._tasks)
             if started is not None:
                 started(going)
 

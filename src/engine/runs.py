@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVarTuple, Unpack
 
 import anyio
 
@@ -12,7 +12,9 @@ from .report import RunReport, RunStatus
 from .statistics import RunStatistics, look
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from anyio.abc import TaskGroup
 
     from .core import RunCore
     from .loop import RunLoop
@@ -21,12 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
+Ts = TypeVarTuple("Ts")
+
 
 class Run:
     """A run in progress. Made by :meth:`headgate.Engine.start`; see :meth:`rows`, :meth:`wait` and :meth:`stop`."""
 
-    def __init__(self, loop: RunLoop) -> None:
+    def __init__(self, loop: RunLoop, tasks: TaskGroup) -> None:
         self._loop = loop
+        self._tasks = tasks
         self._reader: _Reader | None = None
         self._waits = 0
 
@@ -98,6 +103,12 @@ class Run:
         a later run of the same name goes on with. Without effect once all rows are in, or the run was stopped.
         """
         self._loop.drain()
+
+    def attend(self, function: Callable[[Unpack[Ts]], Awaitable[object]], *arguments: Unpack[Ts]) -> None:
+        """Await ``function(*arguments)`` beside the run: a view of it, say. It must not raise, and is cancelled when the
+        engine is left.
+        """
+        self._tasks.start_soon(function, *arguments)
 
     def statistics(self) -> RunStatistics:
         """One look at the run as it is now."""
