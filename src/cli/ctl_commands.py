@@ -18,11 +18,10 @@ __all__ = ["add_to"]
 _CTL = """Control a run that goes on: pause and resume, change limits, drain, stop.
 
 For runs that were started with --control (in a program: control=True). Their socket is a file that only you may open,
-in a directory that only you may enter; of several that go on, --socket says which.
+in a directory that only you may enter; of several that go on, --socket says which. Each command takes --json.
 
 \b
 Examples:
-  headgate run tickets.py rows.jsonl --control
   headgate ctl status
   headgate ctl pause openai/gpt-x
   headgate ctl limits openai/gpt-x concurrency=16 requests_per_minute=500
@@ -96,7 +95,7 @@ def limits(
 
 
 def drain(run: OneRun = None, socket: SocketOption = None, as_json: AsJson = False) -> None:
-    """Take no more rows in. Rows that are open are finished, then the run ends; headgate resume goes on with the rest."""
+    """Take no more rows in. Open rows are finished, then the run ends; headgate resume goes on with the rest."""
     _tell(socket, Drain(run), "no more rows are taken in", as_json=as_json)
 
 

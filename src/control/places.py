@@ -1,7 +1,7 @@
 """Where control sockets are: files that only their user may open, in a directory that only their user may enter.
 
-A socket outlives the process that made it, if that was killed. Nobody answers at it any more, so it is replaced: under a
-lock on the directory, so that of two processes one gets the place and the other one is told who has it.
+A socket outlives the process that made it, if that was killed. Nobody answers at it any more, so it is replaced: under
+a lock on the directory, so that of two processes one gets the place and the other one is told who has it.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def private_directory(path: Path) -> Path:
         raise ConfigError(f"control: {path} is no directory of its own: name another one")
     if found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise ConfigError(
-            f"control: others may enter {path}: name a directory for the socket that is yours alone (chmod 700), or one "
-            "that is not there yet"
+            f"control: others may enter {path}: name a directory for the socket that is yours alone (chmod 700), or "
+            "one that is not there yet"
         )
     return path
 

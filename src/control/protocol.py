@@ -12,12 +12,13 @@ Pure.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, assert_never, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .ports import Controlled
 
 __all__ = [

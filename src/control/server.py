@@ -5,14 +5,12 @@ A peer that hangs, sends rubbish or goes away costs a task for a few seconds at 
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
-from anyio.abc import SocketAttribute
 from pydantic_core import to_json
 
 from ..errors import ConfigError, HeadgateError
@@ -20,6 +18,7 @@ from .places import bound
 from .protocol import LINE_MOST, VERSION, Misunderstood, perform, read_command
 
 if TYPE_CHECKING:
+    import os
     import socket
 
     from anyio.abc import ByteStream

@@ -1,8 +1,8 @@
 """What the rest of a run will take, from the part of it that is done: tokens, cost and time, each with a range.
 
-Pure: samples in, ranges out. Tokens and cost are resampled from the rows that are done (a bootstrap of the mean, widened
-by what the rows to come scatter themselves); the time is what the slots and rates of the busiest limit need for the
-work that is left. A limit that nothing has shown yet makes the range wide: that is what is known.
+Pure: samples in, ranges out. Tokens and cost are resampled from the rows that are done (a bootstrap of the mean,
+widened by what the rows to come scatter themselves); the time is what the slots and rates of the busiest limit need for
+the work that is left. A limit that nothing has shown yet makes the range wide: that is what is known.
 
 Prior art: Efron's bootstrap; the operational laws of queueing networks (the bottleneck's demand bounds the time).
 """
@@ -127,7 +127,7 @@ class Forecast:
 
 
 def forecast_usage(work: Sequence[WorkLeft], *, rng: Rng, price: Price | None = None) -> Forecast:
-    """Tokens and cost of what is left, from at least one sampled row. All columns have the same rows as their sample."""
+    """Tokens and cost of what is left, from at least one sampled row. All columns have the same sampled rows."""
     rows = len(work[0].sample) if work else 0
     assert rows or not work
     assert all(len(one.sample) == rows for one in work)

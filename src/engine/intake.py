@@ -206,6 +206,7 @@ class Intake:
         if self.ended:
             return False
         self.drained = True
+        self.pulling = False  # nobody waits for what the source may yet have
         self._end()
         return True
 

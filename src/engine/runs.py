@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack
 
 import anyio
 
@@ -12,7 +12,7 @@ from .report import RunReport, RunStatus
 from .statistics import RunStatistics, look
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Callable, Coroutine
 
     from anyio.abc import TaskGroup
 
@@ -99,14 +99,15 @@ class Run:
         self._loop.halt(RunStatus.STOPPED, grace)
 
     def drain(self) -> None:
-        """Take no more rows in. Those that are open are finished, then the run ends: ``stopped`` if rows were left, which
-        a later run of the same name goes on with. Without effect once all rows are in, or the run was stopped.
+        """Take no more rows in. Those that are open are finished, then the run ends: ``stopped`` if rows were left,
+        which a later run of the same name goes on with. Without effect once all rows are in, or the run was stopped.
         """
-        self._loop.drain()
+        if self._loop.feeder.drain():
+            self._loop.offer_room()  # it may have waited for nothing else
 
-    def attend(self, function: Callable[[Unpack[Ts]], Awaitable[object]], *arguments: Unpack[Ts]) -> None:
-        """Await ``function(*arguments)`` beside the run: a view of it, say. It must not raise, and is cancelled when the
-        engine is left.
+    def attend(self, function: Callable[[Unpack[Ts]], Coroutine[Any, Any, object]], *arguments: *Ts) -> None:
+        """Await ``function(*arguments)`` beside the run: a view of it, say. It must not raise, and is cancelled when
+        the engine is left.
         """
         self._tasks.start_soon(function, *arguments)
 
@@ -132,7 +133,7 @@ class Run:
     @property
     def draining(self) -> bool:
         """Whether rows were left for a later run by :meth:`drain`."""
-        return self._loop.draining
+        return self._loop.stopping.drained
 
     @property
     def core(self) -> RunCore:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf, sqrt
-from typing import TYPE_CHECKING, Unpack, cast
+from typing import TYPE_CHECKING, Unpack
 
 import anyio.to_thread
 
@@ -69,7 +69,7 @@ async def asample(
         raise ConfigError(f"a sample has one row or more, not {sample!r}")
     if isinstance(rows, AsyncIterable | Iterator):
         raise ConfigError("with a sample the rows are read twice: give them as a list, a count, or a file")
-    first: Rows = min(sample, rows) if isinstance(rows, int) else list(islice(cast("Iterable[object]", rows), sample))
+    first: Rows = min(sample, rows) if isinstance(rows, int) else list(islice(rows, sample))
     before = await plan_run(pipeline, first, store=store, run=run, row_id=row_id, argument=argument, **options)
     async with Engine(limits=limits, store=store, classify=classify, seed=seed) as engine:
         going = await engine.start(pipeline, first, run=run, row_id=row_id, argument=argument, **options)

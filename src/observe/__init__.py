@@ -1,4 +1,4 @@
-"""Watching a run: the live view. It reads, and changes nothing."""
+"""Watching a run: the live view, and events as a log. It reads, and changes nothing."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ..engine.statistics import RunStatistics
 
-__all__ = ["Eta", "Rates", "ResourceRates"]
+__all__ = ["LOOKS", "LOOK_EVERY_S", "Eta", "Rates", "ResourceRates"]
 
 LOOK_EVERY_S: Final = 2.0
 LOOKS: Final = 60

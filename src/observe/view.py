@@ -50,7 +50,7 @@ def progress_line(now: RunStatistics, total: int | None = None, rates: Rates | N
 
 
 def view_lines(now: RunStatistics, total: int | None, rates: Rates, *, width: int, height: int) -> list[Line]:
-    """The view of one run: no line is wider than ``width``, and there are no more than ``height`` if that is 12 or more."""
+    """The view of one run: no line is wider than ``width``, and there are at most ``height`` of them, or 12."""
     room = max(4, height - FRAME_LINES)
     resources = _most(len(now.resources), max(room // 2, room - len(now.columns)))
     columns = _most(len(now.columns), room - resources)

@@ -1,10 +1,10 @@
 """Test your pipelines, and ours, without a provider: virtual time, a virtual provider, every promise checked.
 
-:func:`simulate` forecasts a run of your pipeline under limits that you name. :func:`check_pipeline` simulates it with the
-faults, stops and restarts that you ask for, and checks every promise of the engine on the way. Both go on in virtual time;
-:class:`VirtualProvider` and :func:`run_virtual` are their parts, and :class:`ProviderProcess` serves the same provider over
-HTTP. :mod:`headgate.testing.strategies` makes up cases for hypothesis, which it needs; trio and aiohttp are needed only
-where they are asked for.
+:func:`simulate` forecasts a run of your pipeline under limits that you name. :func:`check_pipeline` simulates it with
+the faults, stops and restarts that you ask for, and checks every promise of the engine on the way. Both go on in
+virtual time; :class:`VirtualProvider` and :func:`run_virtual` are their parts.
+:class:`ProviderProcess` serves the same provider over HTTP. :mod:`headgate.testing.strategies` makes up cases for
+hypothesis, which it needs; trio and aiohttp are needed only where they are asked for.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping  # noqa: TC003 - pydantic resolves annotations at run time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +39,7 @@ class ModelAssumption(ModelSpec):
     ``input_tokens`` are those of one request where its column has no estimate of its own (``tokens=``).
     """
 
-    latency: Latency
+    latency: Latency = Field(...)
     output_tokens: OutputTokens = OutputTokens(mean=200, sigma=0.5)
     input_tokens: Annotated[int, Field(ge=0)] = 500
 

@@ -17,7 +17,6 @@ from ..admission.limits import LimitsSource, load_limits
 from ..engine.engine import Engine
 from ..engine.faces import loop_is_running
 from ..engine.options import RunKeywords, RunOptions
-from ..engine.report import RunReport
 from ..engine.rows import COUNT_FIELD, RowId, Rows
 from ..engine.spans import span
 from ..errors import ConfigError
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from ..engine.pipeline import Pipeline
+    from ..engine.report import RunReport
     from .assumed import Assumptions
     from .provider.values import ModelStats, ProviderStats
 
@@ -71,7 +71,7 @@ class SimulatedResource:
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """What turning one knob would gain: the run takes ``seconds`` then. One that gains less than a fiftieth is not listed."""
+    """What turning one knob would gain: the run takes ``seconds`` then. One that gains under a fiftieth is left out."""
 
     knob: str
     before: str

@@ -1,8 +1,8 @@
-"""A pipeline that behaves as somebody's own would, and calls nothing of it: functions become latency and made-up values.
+"""A pipeline that behaves as somebody's own would, and calls nothing of it: latency and made-up values instead.
 
 Each model column asks the virtual provider through the same leases as a real client would, and returns a value that
-fits its return type. Conditions (``when=``) and token estimates (``tokens=``) are plain functions of values, so they are
-asked where everything that they look at is known: input fields, and columns whose answer was given.
+fits its return type. Conditions (``when=``) and token estimates (``tokens=``) are plain functions of values, so they
+are asked where everything that they look at is known: input fields, and columns whose answer was given.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import from_json
 
 from ..engine.jobs import Job
-from ..engine.requests import current_lease, request, requester
+from ..engine.requests import request, requester
 from ..errors import ConfigError
 from ..scheduler.graph import Scope
 from .assumed import ColumnAssumption
@@ -138,13 +138,21 @@ class StandIn:
                 "say share=, or give the answers"
             )
         rng, part = self._rng, share
-        return lambda **_: rng.random() < part
+
+        def drawn(**_: object) -> bool:
+            return rng.random() < part
+
+        return drawn
 
     def _estimate(self, column: Column) -> int | Callable[..., int] | None:
         if column.spec.resource is None or not callable(column.tokens):
             return column.tokens
         model = self.models[str(column.spec.resource)]
-        return lambda **arguments: self._tokens(column, model, arguments)
+
+        def estimate(**arguments: object) -> int:
+            return self._tokens(column, model, arguments)
+
+        return estimate
 
     def _tokens(self, column: Column, model: ModelAssumption, arguments: Mapping[str, object]) -> int:
         """The user's estimate, or the assumed tokens where it makes nothing of values that are made up."""

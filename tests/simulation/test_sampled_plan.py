@@ -1,4 +1,4 @@
-"""A plan with a sample: the first rows are run and kept, the rest is forecast, and the run that follows pays the rest."""
+"""A plan with a sample: the first rows are run and kept, and what is forecast of the rest is what it then takes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Tickets:
             await self._ask("question", 1.0, Usage(100, 50))
             return "?"
 
-        @self.pipeline.column(model="acme/large", when=lambda row: row % 4 == 0)
+        @self.pipeline.column(model="acme/large", when=_fourth)
         async def verdict(row: int, question: str) -> str:
             await self._ask("verdict", 3.0, Usage(1000, 10))
             return "!"
@@ -43,17 +43,25 @@ class Tickets:
         lease.report(usage=usage)
 
     def plan(self, sample: int, **options: Any) -> RunPlan:
+        given: dict[str, Any] = {"limits": LIMITS, **options}
+
         async def planned() -> RunPlan:
-            return await headgate.aplan(
-                self.pipeline, ROWS, sample=sample, store=self.store, **{"limits": LIMITS, **options}
-            )
+            return await headgate.aplan(self.pipeline, ROWS, sample=sample, store=self.store, **given)
 
         return run_virtual(planned)
 
 
+def _fourth(row: int) -> bool:
+    return row % 4 == 0
+
+
+def _price(model: str, usage: Usage) -> float:
+    return usage.input_tokens / 1000 if model == "acme/large" else 0.0
+
+
 def test_a_forecast_is_what_the_run_then_takes() -> None:
     tickets = Tickets()
-    plan = tickets.plan(40, price=lambda model, usage: usage.input_tokens / 1000 if model == "acme/large" else 0.0)
+    plan = tickets.plan(40, price=_price)
     assert tickets.calls == {"question": 40, "verdict": 10}
     forecast = plan.forecast
     assert forecast is not None
@@ -108,6 +116,7 @@ def test_a_limit_that_nothing_has_shown_makes_the_time_uncertain_and_is_named() 
 )
 def test_a_sample_that_cannot_be_meant_is_refused(rows: Any, options: dict[str, Any], said: str) -> None:
     tickets = Tickets()
+    given: dict[str, Any] = {"sample": 5, "store": tickets.store, **options}
     with pytest.raises(ConfigError, match=said):
-        headgate.plan(tickets.pipeline, rows, **{"sample": 5, "store": tickets.store, **options})
+        headgate.plan(tickets.pipeline, rows, **given)
     assert tickets.calls["question"] == 0

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator  # noqa: TC003 - read by pydantic
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
+import anyio.lowlevel
 import pytest
 from pydantic import BaseModel, Field, field_validator
 
@@ -29,6 +30,22 @@ class Verdict(BaseModel):
     why: str
 
 
+def _asks(question: str) -> bool:
+    return "?" in question
+
+
+def _words(text: Any) -> int:
+    return len(text.words)
+
+
+def _long(length: int) -> bool:
+    return length > 5
+
+
+def _seventh(text: str) -> str:
+    return "why?" if text.endswith("7") else "no"
+
+
 def tickets() -> headgate.Pipeline:
     """Whose functions must not be called."""
     pipeline = headgate.Pipeline("tickets")
@@ -37,7 +54,7 @@ def tickets() -> headgate.Pipeline:
     async def question(text: str) -> str:
         raise SystemExit("called")
 
-    @pipeline.column(model="acme/large", when=lambda question: "?" in question)
+    @pipeline.column(model="acme/large", when=_asks)
     def verdict(question: str) -> Verdict:
         raise SystemExit("called")
 
@@ -106,7 +123,7 @@ def test_a_knob_that_gains_is_named_with_what_it_gains() -> None:
 
 
 def test_answers_decide_conditions_and_shares_stand_in_for_them() -> None:
-    answered = forecast(answers={"question": lambda text: "why?" if text.endswith("7") else "no"})
+    answered = forecast(answers={"question": _seventh})
     assert answered.report.columns[1].done == 10
     provider = {"models": {"*": STEADY}, "columns": {"verdict": {"share": 0.25}, "question": {"requests": 3}}}
     shared = simulate(tickets(), ROWS, provider)
@@ -132,7 +149,7 @@ def test_a_type_that_cannot_be_made_up_goes_unchecked_and_is_named() -> None:
 
     pipeline = headgate.Pipeline("odd")
 
-    @pipeline.column(model="acme/small", tokens=lambda text: len(text.words))
+    @pipeline.column(model="acme/small", tokens=_words)
     async def even(text: str) -> Even:
         raise SystemExit("called")
 
@@ -150,7 +167,7 @@ def test_a_local_column_is_called_if_that_is_asked() -> None:
     def length(text: str) -> int:
         return len(text)
 
-    @pipeline.column(model="acme/small", when=lambda length: length > 5)
+    @pipeline.column(model="acme/small", when=_long)
     async def more(text: str) -> str:
         raise SystemExit("called")
 
@@ -163,7 +180,7 @@ def test_a_local_column_is_called_if_that_is_asked() -> None:
 async def test_it_can_be_asked_where_a_loop_goes_on() -> None:
     """As in a notebook."""
     assert forecast(rows=ROWS[:3]).report.done == 3
-    await anyio.sleep(0)
+    await anyio.lowlevel.checkpoint()
 
 
 async def _rows() -> AsyncIterator[object]:

@@ -66,6 +66,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delenv("HEADGATE_STORE", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # no command reaches a run that goes on here
     write_program()
     Path("rows.jsonl").write_text('{"text": "a"}\n{"text": "bbb"}\n{"text": "bad"}\n', encoding="utf-8")
     yield
@@ -285,7 +286,7 @@ def commands() -> list[str]:
 
 
 def test_every_command_has_help_with_examples_that_name_it() -> None:
-    assert commands() == ["plan", "run", "resume", "status", "report", "export", "sweep", "demo"]
+    assert commands() == ["plan", "run", "resume", "simulate", "status", "report", "export", "sweep", "ctl", "demo"]
     for command in commands():
         told = headgate_says(command, "--help")
         assert told.code == 0

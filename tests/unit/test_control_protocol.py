@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,7 +28,7 @@ from headgate.control.protocol import (
 from headgate.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
 names = st.text('ab/:é\n"\\', max_size=6)
 commands: st.SearchStrategy[Command] = st.one_of(
@@ -87,8 +86,8 @@ def test_what_is_wrong_with_a_command_is_said(stated: dict[str, Any], said: str)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "own" / "run.sock"
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "own" / "run.sock"
 
 
 def test_a_socket_is_its_users_alone(place: Path) -> None:

@@ -52,6 +52,7 @@ def test_the_view_fits_its_screen(
     done: int, columns: int, resources: int, name: str, total: int | None, width: int, height: int
 ) -> None:
     rates = Rates(total)
+    now = statistics()
     for seconds in range(0, 60, 3):
         now = statistics(seconds, done * seconds // 60, columns, resources, name)
         rates.look(now)
@@ -63,9 +64,10 @@ def test_the_view_fits_its_screen(
 
 
 def test_what_a_view_says() -> None:
-    rates = Rates(100)
+    rates, now = Rates(100), statistics()
     for second in range(11):
-        rates.look(now := statistics(float(second), second, 2, 3))
+        now = statistics(float(second), second, 2, 3)
+        rates.look(now)
     wide = [line.text for line in view_lines(now, 100, rates, width=140, height=40)]
     assert wide[0] == "tickets: 10 of 100 rows done, 0 failed, 6 held back"
     assert wide[1].endswith("  10 %  10.0 s, 1 min 29 s to go") or "to go" in wide[1]
@@ -95,13 +97,15 @@ def test_a_steady_run_ends_when_it_says() -> None:
 
 def test_a_run_that_stands_still_has_no_end_and_one_without_a_total_tells_none() -> None:
     for total, said in ((50, ", nothing gets done"), (None, "")):
-        rates = Rates(total)
+        rates, now = Rates(total), statistics()
         for second in range(0, 20, 2):
-            rates.look(now := statistics(float(second), 3))
+            now = statistics(float(second), 3)
+            rates.look(now)
         assert progress_line(now, total, rates).endswith(f"after 18.0 s{said}; in flight: acme/m0 3/-")
-    rates = Rates(3)
+    rates, now = Rates(3), statistics()
     for second in range(0, 20, 2):
-        rates.look(now := statistics(float(second), 3))
+        now = statistics(float(second), 3)
+        rates.look(now)
     assert "to go" not in progress_line(now, 3, rates)
 
 
@@ -169,7 +173,7 @@ def test_where_there_is_no_terminal_plain_lines_come_ever_more_rarely() -> None:
 
 def test_a_notebook_without_widgets_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     console, file = screen(terminal=False)
-    monkeypatch.setattr("headgate.observe.progress.find_spec", lambda name: None)
+    monkeypatch.setattr("headgate.observe.progress.find_spec", _nothing_found)
 
     async def main() -> None:
         async with headgate.Engine() as engine:
@@ -179,6 +183,10 @@ def test_a_notebook_without_widgets_gets_plain_lines(monkeypatch: pytest.MonkeyP
 
     run_virtual(main)
     assert file.getvalue().startswith("p: ")
+
+
+def _nothing_found(name: str) -> None:
+    assert name == "ipywidgets"
 
 
 async def _watch_as_in_a_notebook(run: headgate.Run, console: Console) -> None:
