@@ -26,12 +26,12 @@ from .scope_limits import scope_limits
 from .values import Denied, DenyReason, Effect, Expire, Grant, Lease, Refuse, ReleaseResult, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Set
     from types import TracebackType
 
     from anyio.abc import TaskGroup
 
-    from .scope import ScopeLimits
+    from .scope import Scope, ScopeLimits
 
 __all__ = ["AdmissionController", "Bidder"]
 
@@ -100,6 +100,7 @@ class AdmissionController:
         self._home: Home | None = None
         self._timeouts: dict[str, float] = {}  # the book's, by resource in use
         self._tasks: TaskGroup | None = None
+        self._paused: set[str] = set()
 
     async def __aenter__(self) -> Self:
         self._now = loop_clock()
@@ -146,15 +147,40 @@ class AdmissionController:
         Raises ConfigError for limits that cannot be meant and for a scope that no resource in use has.
         """
         stated = limits if isinstance(limits, Limits) else parse_limits(scope, limits)
-        found = self._gate.scopes().get(scope)
-        if found is None:
-            known = ", ".join(sorted(self._gate.scopes())) or "none yet"
-            raise ConfigError(f"no resource in use has the scope {scope!r} (in use: {known})")
+        found = self._scope(scope)
         self.book = self.book.replaced(scope, stated)
         merged = self.book.for_scope(scope, leaf=found.leaf) or stated
         self._timeouts.clear()
         self._gate.set_limits(scope, scope_limits(merged), anyio.current_time())
         self._perform()
+
+    def change_limits(self, scope: str, changes: Mapping[str, object]) -> None:
+        """Change these limits of ``scope`` and leave its others as they are; None takes one away.
+
+        Raises ConfigError as :meth:`set_limits` does.
+        """
+        stated = self.book.entries.get(scope)
+        before: dict[str, object] = {} if stated is None else stated.model_dump(exclude_unset=True)
+        changed = {**before, **changes}
+        self.set_limits(scope, {name: value for name, value in changed.items() if value is not None})
+
+    def pause(self, scope: str) -> None:
+        """Let nothing out in ``scope`` until it is resumed. Raises ConfigError for one that no resource in use has."""
+        self._scope(scope)
+        self._paused.add(scope)
+        self.block(scope, inf)
+
+    def resume(self, scope: str) -> None:
+        """End a pause; a cooldown that the provider asked for stays. Raises ConfigError as :meth:`pause` does."""
+        self._scope(scope)
+        if scope in self._paused:
+            self._paused.discard(scope)
+            self.unblock(scope)
+
+    @property
+    def paused(self) -> Set[str]:
+        """The scopes that are paused. To be read only."""
+        return self._paused
 
     def pressure(self, resource: ResourceKey) -> Pressure:
         """One look at ``resource``. Raises AdmissionDenied when it is unknown."""
@@ -328,6 +354,13 @@ class AdmissionController:
             self._perform()
 
     # Words
+
+    def _scope(self, scope: str) -> Scope:
+        found = self._gate.scopes().get(scope)
+        if found is None:
+            known = ", ".join(sorted(self._gate.scopes())) or "none yet"
+            raise ConfigError(f"no resource in use has the scope {scope!r} (in use: {known})")
+        return found
 
     def _limits_of(self, resource: ResourceKey) -> dict[str, ScopeLimits]:
         scopes = resource.scopes()

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import HeadgateError
-from . import demo_command, run_commands, store_commands, supervise_command
+from . import ctl_commands, demo_command, run_commands, simulate_command, store_commands, supervise_command
 from .exit_codes import epilog
 
 if TYPE_CHECKING:
@@ -79,5 +79,7 @@ def _words(error: BaseException) -> Sequence[str]:
 
 run_commands.add_to(app)
 supervise_command.add_to(app)
+simulate_command.add_to(app)
 store_commands.add_to(app)
+ctl_commands.add_to(app)
 demo_command.add_to(app)

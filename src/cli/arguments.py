@@ -72,6 +72,9 @@ def _value(text: str) -> Any:
         return text
 
 
+LimitsOption = Annotated[
+    Path | None, typer.Option("--limits", metavar="FILE", help="A TOML file of limits. [default: they are found out]")
+]
 PipelineArgument = Annotated[
     str,
     typer.Argument(
@@ -125,9 +128,6 @@ SettingsOption = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, and nothing else there.")]
-LimitsOption = Annotated[
-    Path | None, typer.Option("--limits", metavar="FILE", help="A TOML file of limits. [default: they are found out]")
-]
 OutOption = Annotated[
     Path | None,
     typer.Option(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..restart import Supervised
     from ..storage.overview import RunOverview
     from ..storage.ports import RunInfo, Swept
+    from ..testing.simulation import SimulatedRun
 
 __all__ = [
     "as_json",
@@ -27,6 +28,7 @@ __all__ = [
     "of_page",
     "of_plan",
     "of_report",
+    "of_simulation",
     "of_status",
     "of_supervised",
     "of_swept",
@@ -67,6 +69,19 @@ def of_report(report: RunReport, export: Export | None = None) -> Data:
         "resume": report.resume_hint.removeprefix("resume: "),
         "export": None if export is None else of_export(export),
     }  # fmt: skip
+
+
+def of_simulation(run: SimulatedRun) -> Data:
+    """What ``headgate simulate`` forecasts."""
+    resources = [{**asdict(one), "rejected_share": one.rejected_share, "limit": one.limit} for one in run.resources]
+    return {
+        "seconds": run.seconds,
+        "resources": resources,
+        "knobs": [asdict(knob) for knob in run.knobs],
+        "assumed": list(run.assumed),
+        "took_s": run.took_s,
+        "report": of_report(run.report),
+    }
 
 
 def of_export(export: Export) -> Data:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,11 +53,15 @@ _PLAN = """Say how many cells would run, before anything is spent.
 Reads the rows and the store, calls no function of the pipeline and changes nothing. Give it the same arguments as run
 or resume.
 
+With --sample N the first N rows are run for real first, and the rest is forecast from them: tokens, and the time, each
+with a range. What the sample yields is kept in the store, and the run that follows pays for none of it again.
+
 \b
 Examples:
   headgate plan tickets.py rows.jsonl
   headgate plan tickets:pipeline rows.csv --store run.db --retry-failed
   headgate plan tickets.py 1000 --on-change rerun --json
+  headgate plan tickets.py rows.jsonl --sample 50 --limits limits.toml
 """
 
 _RUN = """Run a pipeline over rows, and say what became of them.
@@ -87,6 +91,13 @@ Examples:
 Life = Annotated[
     Path | None, typer.Option("--life", hidden=True, help="The directory of a life that a supervisor has begun.")
 ]
+Control = Annotated[bool, typer.Option("--control", help="Listen to headgate ctl while it runs.")]
+ControlAt = Annotated[
+    Path | None,
+    typer.Option(
+        "--control-at", metavar="PATH", help="The same, at a socket of this name, in a directory of yours alone."
+    ),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -106,9 +117,15 @@ def plan(
     on_change: OnChangeOption = OnChange.AUTO,
     retry_failed: RetryFailed = False,
     settings: SettingsOption = None,
+    sample: Annotated[
+        int, typer.Option("--sample", min=0, metavar="N", help="Run the first N rows for real and forecast the rest.")
+    ] = 0,
+    limits: LimitsOption = None,
     as_json: AsJson = False,
 ) -> None:
     """See ``_PLAN``."""
+    if limits is not None and not sample:
+        raise typer.BadParameter("limits matter only with --sample", param_hint="--limits")
     loaded = load_pipeline(pipeline)
     options: dict[str, Any] = {
         **settings_of(settings or []),
@@ -118,7 +135,10 @@ def plan(
     given = load_rows(rows)
     loaded.compile(given.fields)
     place = store or default_store(loaded)
-    found = plan_ahead(loaded, given.rows, store=place, run=name, row_id=row_id, **options)
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        found = plan_ahead(
+            loaded, given.rows, store=place, run=name, row_id=row_id, sample=sample, limits=limits, **options
+        )
     typer.echo(data.as_json(data.of_plan(found)) if as_json else str(found))
 
 
@@ -140,6 +160,8 @@ def _running(*, anew: bool) -> Callable[..., None]:
         grace: Grace = None,
         max_attempts: MaxAttempts = None,
         settings: SettingsOption = None,
+        control: Control = False,
+        control_at: ControlAt = None,
         progress: Progress = None,
         reopen: Reopen = False,
         life: Life = None,
@@ -166,6 +188,7 @@ def _running(*, anew: bool) -> Callable[..., None]:
                 "row_id": row_id,
                 "on_change": on_change.value,
                 "retry_failed": retry_failed,
+                "control": control_at or control,
             },
             words=(
                 *(pipeline, rows),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from contextlib import nullcontext, redirect_stdout, suppress
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import anyio
 
 from ..engine.faces import arun
 from ..engine.interrupts import interruptible
-from ..observe import watch
+from ..observe import live
 from ..storage.opening import without_secrets
 
 if TYPE_CHECKING:
@@ -61,38 +61,17 @@ def resume_line(errand: Errand) -> str:
 
 
 async def _face(errand: Errand, notes: LifeNotes | None, *, progress: bool, started: Any) -> RunReport:
-    report: RunReport | None = None
     options: dict[str, Any] = errand.options
     if notes is not None and notes.set_aside:
         own: list[Any] = list(options.get("set_aside", ()))
         options = {**options, "set_aside": [*own, *notes.set_aside]}
-    broken: Exception | None = None
-    async with anyio.create_task_group() as tasks:
+    view = live(total=errand.rows.total)
 
-        def begun(run: Run) -> None:
-            if notes is not None:
-                notes.begun(run)
-            if progress:
-                tasks.start_soon(_watch, run, errand.rows.total)
-            started(run)
+    def begun(run: Run) -> None:
+        if notes is not None:
+            notes.begun(run)
+        if progress:
+            view(run)
+        started(run)
 
-        try:
-            report = await arun(
-                errand.pipeline,
-                errand.rows.rows,
-                store=errand.store,
-                run=errand.run,
-                started=begun,
-                **options,
-            )
-        except Exception as error:
-            broken = error  # kept from the task group, which would wrap it in a group of one
-    if broken is not None:
-        raise broken
-    assert report is not None
-    return report
-
-
-async def _watch(run: Run, total: int | None) -> None:
-    with suppress(Exception):  # a terminal that went away must not take the run along
-        await watch(run, total=total)
+    return await arun(errand.pipeline, errand.rows.rows, store=errand.store, run=errand.run, started=begun, **options)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..engine.spans import span
 from ..reports.wording import moment, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ..export import Export
     from ..storage.overview import ColumnOverview, RunOverview
     from ..storage.ports import RunInfo, Swept
 
-__all__ = ["of_export", "of_overview", "of_runs", "of_status", "of_swept", "table"]
+__all__ = ["of_engine", "of_export", "of_overview", "of_runs", "of_status", "of_swept", "table"]
 
 _SHOWN = 5
 
@@ -28,6 +29,24 @@ def table(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
         ).rstrip()
         for row in rows
     ]
+
+
+def of_engine(found: Mapping[str, Any]) -> str:
+    """What an engine says of itself."""
+    lines = [f"process {found['pid']}"]
+    for run in found["runs"]:
+        how = " (stopping)" if run["stopping"] else " (draining)" if run["draining"] else ""
+        lines.append(
+            f"run {run['run']}{how}: {run['done']} rows done, {run['failed']} failed, {run['open_rows']} open after "
+            f"{span(run['seconds'])}"
+        )
+    rows = [("scope", "in flight", "limit", "")]
+    for scope in found["scopes"]:
+        blocked = scope["blocked_s"]
+        state = "paused" if scope["paused"] else f"closed for {span(blocked)}" if blocked else ""
+        limit = "-" if scope["limit"] is None else f"{scope['limit']:.0f}"
+        rows.append((scope["scope"], str(scope["in_flight"]), limit, state))
+    return "\n".join([*lines, *_indented(table(rows))])
 
 
 def of_export(export: Export) -> str:

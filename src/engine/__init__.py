@@ -6,11 +6,11 @@ Most of this is offered by :mod:`headgate` itself.
 from __future__ import annotations
 
 from .engine import Engine, StoreSource
-from .faces import amap, arun, map, run
+from .faces import amap, aplan, arun, map, run
+from .forecast import ColumnForecast, Forecast, Range
 from .options import RunOptions
 from .pipeline import Column, Pipeline
 from .planned import PlannedColumn, RunPlan
-from .planning import aplan
 from .report import ColumnReport, ResourceReport, RunReport, RunStatus
 from .requests import ActiveLease, current_lease, request
 from .runs import Run
@@ -21,11 +21,14 @@ from .values import FinishedRow
 __all__ = [
     "ActiveLease",
     "Column",
+    "ColumnForecast",
     "ColumnReport",
     "Engine",
     "FinishedRow",
+    "Forecast",
     "Pipeline",
     "PlannedColumn",
+    "Range",
     "ResourceReport",
     "ResourceStatistics",
     "Run",

@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 
 from ..admission.controller import AdmissionController
+from ..control import open_control
 from ..errors import ConfigError, HeadgateError
 from ..export import RunResults
 from ..salvage.classify import Classifier, CustomClassifier
@@ -23,6 +24,7 @@ from ..scheduler.window import HORIZON_FACTOR
 from ..storage.memory import MemoryRun
 from ..storage.opening import open_store
 from ..storage.ports import RunStore
+from .controls import Controls
 from .core import RunCore
 from .intake import Intake
 from .jobs import ThreadRunner, worker_threads
@@ -52,11 +54,13 @@ from .telling import RunTeller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from anyio.abc import TaskGroup
 
     from ..admission.limits import LimitsSource
+    from ..control import ControlSocket
     from ..scheduler.graph import Graph
     from ..storage.ports import RunHandle
     from ..storage.sharing import Claim
@@ -81,6 +85,8 @@ class Engine:
 
     ``limits`` and ``store`` are as for :func:`headgate.run`. ``classify`` is asked first about every exception of a
     column body. ``seed`` makes jitter repeatable; ``threads`` runs blocking functions (default: worker threads).
+    ``control`` is the path of a local socket at which ``headgate ctl`` reaches it, True for one in the usual directory;
+    ``controls`` are the same for its own program.
     Leaving the context stops the runs that are still going.
     """
 
@@ -94,6 +100,7 @@ class Engine:
         threads: ThreadRunner | None = None,
         events: EventsSource = None,
         wall_clock: Callable[[], float] = time.time,
+        control: str | os.PathLike[str] | bool | None = None,
     ) -> None:
         self.admission = AdmissionController(limits, seed=seed, wall_clock=wall_clock)
         self.store: RunStore = open_store(store)
@@ -110,17 +117,26 @@ class Engine:
         check_source(events)
         self._events = events
         self._listeners: Listeners | None = None
+        self.controls = Controls(self.admission, self._runs, self._shared)
+        self._control_place = control or None
+        self._control: ControlSocket | None = None
 
     async def __aenter__(self) -> Self:
         try:
             await self.store.probe()
+            if self._control_place is not None:
+                self._control = open_control(self._control_place)
             self._listeners = open_listeners(self._events, self._wall_clock)
         except BaseException:
+            if self._control is not None:
+                self._control.close()
             await self._close_store()  # nobody will leave a context that was never entered
             raise
         await self.admission.__aenter__()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
+        if self._control is not None:
+            self._tasks.start_soon(self._control.serve, self.controls)
         self._around = requester.get()
         requester.set(Outside(Sender(self.admission, self._classifier, Meter(anyio.current_time()), "engine")))
         return self
@@ -139,6 +155,8 @@ class Engine:
                 self._tasks.cancel_scope.cancel()
                 await self._tasks.__aexit__(None, None, None)
             finally:
+                if self._control is not None:
+                    self._control.close()
                 try:
                     await self.admission.__aexit__(None, None, None)
                 finally:
@@ -146,6 +164,11 @@ class Engine:
                     if self._listeners is not None and self._listeners.blocking:
                         with anyio.CancelScope(shield=True):
                             await anyio.to_thread.run_sync(self._listeners.close)
+
+    @property
+    def control_path(self) -> Path | None:
+        """Where ``headgate ctl`` reaches it, while it is entered."""
+        return None if self._control is None else self._control.path
 
     async def start(
         self,
@@ -174,7 +197,7 @@ class Engine:
         begin_with(self.admission, handle.learned, self._wall_clock())
         loop = self._loop(name, pipeline, graph, source, handle, settings, notices, part=False)
         assert self._tasks is not None
-        started = Run(loop)
+        started = Run(loop, self._tasks)
         self._runs[name] = started
         self._tasks.start_soon(loop.main)
         return started
@@ -217,7 +240,8 @@ class Engine:
             return self._loop(name, pipeline, graph, source, ClaimedRun(shared, claim), settings, notices, part=True)
 
         def begun(loop: RunLoop) -> None:
-            going = self._runs[name] = Run(loop)
+            assert self._tasks is not None
+            going = self._runs[name] = Run(loop, self._tasks)
             if started is not None:
                 started(going)
 

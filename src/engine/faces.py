@@ -17,7 +17,8 @@ from .engine import Engine, StoreSource
 from .interrupts import interruptible
 from .options import RunKeywords
 from .pipeline import Pipeline, one_column
-from .planning import aplan
+from .planning import plan_run
+from .sampling import asample
 
 if TYPE_CHECKING:
     import os
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..admission.limits import LimitsSource
     from ..salvage.classify import CustomClassifier
+    from .forecast import Price
     from .interrupts import Face
     from .listeners import EventsSource
     from .planned import RunPlan
@@ -32,13 +34,25 @@ if TYPE_CHECKING:
     from .rows import RowId, Rows
     from .runs import Run
 
-__all__ = ["MapKeywords", "PlanKeywords", "RunFaceKeywords", "amap", "arun", "block_on", "map", "plan", "run"]
+__all__ = [
+    "MapKeywords",
+    "PlanKeywords",
+    "RunFaceKeywords",
+    "amap",
+    "aplan",
+    "arun",
+    "block_on",
+    "loop_is_running",
+    "map",
+    "plan",
+    "run",
+]
 
 R = TypeVar("R")
 
 
 class Ended(Protocol):
-    """What a face returns: a report."""
+    """What a face returns: a report, or a plan."""
 
     @property
     def exit_code(self) -> int:
@@ -59,15 +73,21 @@ class RunFaceKeywords(RunKeywords, total=False):
     started: Callable[[Run], object] | None
     share: bool
     events: EventsSource
+    control: str | os.PathLike[str] | bool | None
 
 
 class PlanKeywords(RunKeywords, total=False):
     """What :func:`plan` takes by name: see :func:`aplan`."""
 
+    sample: int
     store: StoreSource
+    limits: LimitsSource
     run: str | None
     row_id: RowId
     argument: str | None
+    classify: CustomClassifier | None
+    seed: int | None
+    price: Price | None
 
 
 class MapKeywords(RunFaceKeywords, ColumnOptions, total=False):
@@ -89,6 +109,7 @@ async def arun(
     started: Callable[[Run], object] | None = None,
     share: bool = False,
     events: EventsSource = None,
+    control: str | os.PathLike[str] | bool | None = None,
     **options: Unpack[RunKeywords],
 ) -> RunReport:
     """Run ``pipeline`` over ``rows`` to its end and return the report.
@@ -101,13 +122,16 @@ async def arun(
     ``classify`` is asked first what an exception means. ``started`` is called with the run in progress, to watch or
     stop it. ``share`` lets several such calls, in any processes, work on one run: see
     :meth:`headgate.Engine.share`; ``started`` hears of each row group then. ``events`` is a JSON-lines file or a
-    function that is told what happens: see :mod:`headgate.events`. ``options`` are those of RunOptions:
+    function that is told what happens: see :mod:`headgate.events`. ``control`` opens a local socket for
+    ``headgate ctl``: a path, or True for one in the usual directory. ``options`` are those of RunOptions:
     ``patience``, ``deadline``, ``max_attempts``, ``group_size``, ...
 
     A failed row never raises (unless ``on_failure="raise"``); a broken pipeline, input, store or configuration does.
     """
     path = None if out is None else output_path(out)
-    async with Engine(limits=limits, store=store, classify=classify, seed=seed, events=events) as engine:
+    async with Engine(
+        limits=limits, store=store, classify=classify, seed=seed, events=events, control=control
+    ) as engine:
         if share:
             report = await engine.share(
                 pipeline, rows, run=run, row_id=row_id, argument=argument, started=started, **options
@@ -152,18 +176,51 @@ def map(function: Callable[..., object], rows: Rows, **options: Unpack[MapKeywor
     return block_on(cast("Face[RunReport]", partial(amap, function, rows)), given)
 
 
+async def aplan(
+    pipeline: Pipeline,
+    rows: Rows,
+    *,
+    sample: int = 0,
+    store: StoreSource = None,
+    limits: LimitsSource = None,
+    run: str | None = None,
+    row_id: RowId = None,
+    argument: str | None = None,
+    classify: CustomClassifier | None = None,
+    seed: int | None = None,
+    price: Price | None = None,
+    started: Callable[[Run], object] | None = None,
+    **options: Unpack[RunKeywords],
+) -> RunPlan:
+    """Say what :func:`arun` would do with the same arguments: how many cells of each column would run.
+
+    Reads the store and all ``rows``, calls no function of a column or condition, and changes nothing: a run that goes
+    on in another process is not disturbed. Of the ``options``, ``on_change``, ``retry_failed``, ``finish_siblings`` and
+    ``group_size`` matter. The same is refused as by a run: PipelineError, InputError, ConfigError, FingerprintMismatch
+    and other StoreErrors.
+
+    With ``sample`` the first rows, so many of them, are run for real before, under ``limits`` and kept in ``store``,
+    which the run that follows resumes from: nothing that was paid for is paid again. Then ``forecast`` of the plan says
+    what the rest takes: tokens, cost if ``price`` knows it, and time. The first rows stand for all others: shuffle them
+    if they are sorted. The rows are read twice then, so they must not be an iterator.
+    """
+    if not sample:
+        return await plan_run(pipeline, rows, store=store, run=run, row_id=row_id, argument=argument, **options)
+    return await asample(
+        pipeline, rows, sample, store=store, run=run, limits=limits, row_id=row_id, argument=argument,
+        classify=classify, seed=seed, price=price, started=started, **options,
+    )  # fmt: skip
+
+
 def plan(pipeline: Pipeline, rows: Rows, **options: Unpack[PlanKeywords]) -> RunPlan:
-    """:func:`aplan` for code that is not async; works inside a notebook too."""
-    face = partial(aplan, pipeline, rows, **options)
-    if _loop_is_running():
-        with anyio.from_thread.start_blocking_portal() as portal:
-            return portal.call(face)
-    return anyio.run(face)
+    """:func:`aplan` for code that is not async; works inside a notebook too. Ctrl-C as in :func:`run`."""
+    given = cast("dict[str, object]", options)
+    return block_on(cast("Face[RunPlan]", partial(aplan, pipeline, rows)), given)
 
 
 def block_on(face: Face[R], options: dict[str, object]) -> R:
     """Await ``face(**options)`` from code that is not async, and end the program if Ctrl-C was pressed."""
-    if _loop_is_running():
+    if loop_is_running():
         # A notebook: its loop has this thread, so the run gets a loop and a thread of its own.
         with anyio.from_thread.start_blocking_portal() as portal:
             return portal.call(partial(face, **options))
@@ -176,7 +233,8 @@ def block_on(face: Face[R], options: dict[str, object]) -> R:
     return report
 
 
-def _loop_is_running() -> bool:
+def loop_is_running() -> bool:
+    """Whether this thread has a loop already, as in a notebook."""
     try:
         anyio.get_current_task()
     except Exception:

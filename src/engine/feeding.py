@@ -95,6 +95,14 @@ class Feeder:
         if self.waits and self._intake.room() > 0:
             self._room.set()
 
+    def drain(self) -> bool:
+        """No more rows are wanted; those that came are. False if there are no more anyway."""
+        left = self._stopping.status is None and self._intake.drain()
+        if left:
+            self._stopping.drained = True
+            self.stop()
+        return left
+
     def stop(self) -> None:
         """No more rows are wanted."""
         self.more = False

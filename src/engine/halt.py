@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
 
 from ..errors import HeadgateError, only_error
-
-if TYPE_CHECKING:
-    from .report import RunStatus
+from .report import RunStatus
 
 __all__ = ["Halt", "cause_of"]
 
 
 class Halt:
-    """Not begun, in its grace time, or past it. ``status`` is how the run will end, None while it goes on."""
+    """Not begun, in its grace time, or past it. ``status`` is how the run will end, None while it goes on; ``drained``
+    whether rows were left for a later run on purpose.
+    """
 
-    __slots__ = ("_by", "_cut", "status")
+    __slots__ = ("_by", "_cut", "drained", "status")
 
     def __init__(self) -> None:
         self.status: RunStatus | None = None
+        self.drained = False
         self._by = inf
         self._cut = False
 
@@ -30,6 +30,11 @@ class Halt:
             self.status = status
         self._by = min(self._by, by)
         return first
+
+    @property
+    def ends_as(self) -> RunStatus | None:
+        """How the run ends by somebody's will; None if it has done all it could."""
+        return self.status or (RunStatus.STOPPED if self.drained else None)
 
     def cuts(self, now: float) -> bool:
         """Whether the grace time is over; True once."""

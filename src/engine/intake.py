@@ -61,6 +61,8 @@ class Intake:
         self._teller = teller
         self.ended = False
         self.pulling = False
+        self.drained = False
+        """Whether rows were left because nobody wanted them any more."""
         self.resources: dict[str, ResourceKey] = {
             plan.lane: plan.resource for plan in core.plans if plan.resource is not None
         }
@@ -107,6 +109,8 @@ class Intake:
             stored: Mapping[int, StoredRow] = await self._stored(rows) if rows and self._resumed else {}
         finally:
             self.pulling = False
+        if self.drained:
+            return 0
         self._take(rows, stored, self._clock())
         return len(rows)
 
@@ -196,6 +200,15 @@ class Intake:
                 self._teller.row_came(row, restored, self._core.groups.number)
         if not rows:
             self._end()
+
+    def drain(self) -> bool:
+        """No more rows are wanted; those that are in are to be finished. False if all of them had come."""
+        if self.ended:
+            return False
+        self.drained = True
+        self.pulling = False  # nobody waits for what the source may yet have
+        self._end()
+        return True
 
     def _end(self) -> None:
         self.ended = True

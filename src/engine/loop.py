@@ -132,7 +132,7 @@ class RunLoop:
         self.streaming = False
         self.dropped_rows = False
         self.stopping = Halt()
-        self._feeder = Feeder(intake, self.stopping, came=self._rows_came, broke=self._break)
+        self.feeder = Feeder(intake, self.stopping, came=self._rows_came, broke=self._break)
         self.error: BaseException | None = None
         self.report: RunReport | None = None
         self.done = anyio.Event()
@@ -155,7 +155,7 @@ class RunLoop:
                 self.flight.open(tasks, most)
                 tasks.start_soon(self._committer.run)
                 if not self._intake.immediate:
-                    tasks.start_soon(self._feeder.run)
+                    tasks.start_soon(self.feeder.run)
                 await self._loop()
                 await self.flight.dismiss()
                 tasks.cancel_scope.cancel()
@@ -163,7 +163,7 @@ class RunLoop:
                 await self._conclude()
             else:
                 await self._committer.conclude()
-                await self._handle.finish(status_of(self.stopping.status, self.core.tally).value)
+                await self._handle.finish(status_of(self.stopping.ends_as, self.core.tally).value)
         except BaseException as error:
             self.error = self.error or cause_of(error, anyio.get_cancelled_exc_class())
             if not isinstance(error, Exception):
@@ -184,7 +184,7 @@ class RunLoop:
             self._step(self._clock(), True)
             if self._over():
                 return
-            if self._dispatch.unfinished or self._feeder.more or self.flight.condemned or self.core.unfinished:
+            if self._dispatch.unfinished or self.feeder.more or self.flight.condemned or self.core.unfinished:
                 await anyio.lowlevel.checkpoint()
                 continue
             self._armed = self._next_tick()
@@ -216,7 +216,7 @@ class RunLoop:
         if core.effects:
             self._performer.perform(core.drain_effects())
         if self.stopping.status is None:
-            self._feeder.take_now(now, alone=alone)
+            self.feeder.take_now(now, alone=alone)
             self._dispatch.step(now, STARTS_PER_STEP if alone else self._starts_per_job)
             if alone:
                 self._starts_per_job = 1 if self._dispatch.unfinished else STARTS_PER_JOB
@@ -228,8 +228,8 @@ class RunLoop:
             self._break(RowFailed(f"row {entry.row}, {entry.column}: {entry.kind.value}: {entry.message}"), 0.0)
         if core.journal.waiting and not self._committer.wakeup.pending:
             self._committer.wakeup.set()
-        if self._feeder.waits:
-            self._feeder.look()
+        if self.feeder.waits:
+            self.feeder.look()
         if now >= self._paces.due_at:
             self._paces.read(now)
 
@@ -246,7 +246,7 @@ class RunLoop:
         if dispatch.bidder.wakeup.pending:
             return
         over = not self.flight.jobs and self._over()
-        if over or dispatch.unfinished or self._feeder.more or self._next_event() < self._armed:
+        if over or dispatch.unfinished or self.feeder.more or self._next_event() < self._armed:
             dispatch.bidder.wakeup.set()
 
     def _next_event(self) -> float:
@@ -277,8 +277,9 @@ class RunLoop:
             if self.stopping.cuts(now):
                 self.flight.cancel_all()
             return
-        if self.core.finished or (self._intake.pulling and not self.core.pending and not self.flight.jobs):
-            self._stall.progress(now)  # it waits for its consumer, or for its source
+        idle = not (self.core.pending or self.flight.jobs)
+        if self.core.finished or self.controller.paused or (self._intake.pulling and idle):
+            self._stall.progress(now)  # it waits for its consumer, for its source, or for who paused it
         verdict = self._stall.verdict(now)
         if verdict == "stalled":
             self.halt(RunStatus.STALLED, 0.0)
@@ -293,7 +294,7 @@ class RunLoop:
                 self._teller.stopping(status, grace)
             for task in self._dispatch.close(now):
                 self.core.cancelled(task, now)
-        self._feeder.stop()
+        self.feeder.stop()
         self._dispatch.bidder.wakeup.set()
 
     def _break(self, error: Exception, grace: float | None = None) -> None:
@@ -363,8 +364,8 @@ class RunLoop:
         intake, wakeup = self._intake, self._dispatch.bidder.wakeup
         if wakeup.pending:
             return  # the loop looks for itself
-        if self._feeder.waits:
-            self._feeder.look()
+        if self.feeder.waits:
+            self.feeder.look()
         elif intake.immediate and not intake.ended and intake.room() > 0:
             wakeup.set()
         if not self.core.finished and self._over():
@@ -377,7 +378,7 @@ class RunLoop:
         await self._committer.conclude()
         for _ in self.core.leave_open():
             await anyio.lowlevel.checkpoint()
-        now, status = anyio.current_time(), status_of(self.stopping.status, self.core.tally)
+        now, status = anyio.current_time(), status_of(self.stopping.ends_as, self.core.tally)
         self._paces.read(now)
         await self._handle.finish(status.value)
         self.report = summarize(

@@ -90,8 +90,12 @@ class Pipeline:
         For tracing and testing around functions: the new one is called by name with the column's parameters, and is
         a coroutine function exactly if ``column.is_async``.
         """
+        return self.remade(lambda column: replace(column, fn=body(column)))
+
+    def remade(self, make: Callable[[Column], Column]) -> Pipeline:
+        """Return this pipeline with ``make(column)`` in the place of each column, under the same names and needs."""
         copy = Pipeline(self.name)
-        copy._columns = {column.name: replace(column, fn=body(column)) for column in self.columns}
+        copy._columns = {column.name: make(column) for column in self.columns}
         return copy
 
     def compile(self, input_fields: Iterable[str] | None = None) -> Graph:

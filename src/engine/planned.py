@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ..scheduler.frontier import CellState, Frontier
+from .forecast_text import forecast_lines
 from .grouping import Grouping
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..scheduler.graph import Graph
+    from .forecast import Forecast
     from .restore import Restored
     from .values import ColumnPlan
 
@@ -57,7 +59,8 @@ class RunPlan:
     """What a run would do now, before anything is spent: see :func:`headgate.plan`. ``str(plan)`` is a table.
 
     ``known`` says whether the store has the run, ``notices`` what there is to say about columns that have changed and
-    about rows. A call of a function makes one request or several, or none; that is not counted here.
+    about rows. A call of a function makes one request or several, or none; that is not counted here. ``forecast`` is
+    there if a sample was run.
     """
 
     run: str
@@ -65,6 +68,7 @@ class RunPlan:
     rows: int
     columns: tuple[PlannedColumn, ...]
     notices: tuple[str, ...] = field(default=())
+    forecast: Forecast | None = None
 
     @property
     def to_run(self) -> int:
@@ -75,6 +79,11 @@ class RunPlan:
     def model_cells(self) -> int:
         """Those of them that are under a model: what costs something."""
         return sum(column.to_run for column in self.columns if column.model is not None)
+
+    @property
+    def exit_code(self) -> int:
+        """What a program ends with that was interrupted while it sampled."""
+        return 130
 
     def __str__(self) -> str:
         return _rendered(self)
@@ -198,6 +207,8 @@ def _rendered(plan: RunPlan) -> str:
     if perhaps:
         lines.append(f"  fewer, if conditions spare some: up to {', '.join(perhaps)}")
     lines.extend(f"  notice: {notice}" for notice in plan.notices)
+    if plan.forecast is not None:
+        lines.extend(f"  {line}" for line in forecast_lines(plan.forecast))
     return "\n".join(lines)
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .rows import RowId, Rows
     from .values import ColumnPlan, OpenRow
 
-__all__ = ["aplan"]
+__all__ = ["plan_run"]
 
 _AT_ONCE = 500
 """Rows that are pulled, and then looked up, before others get their turn."""
@@ -37,7 +37,7 @@ _AT_ONCE = 500
 _NOTHING_CHANGED = Plan({}, {})
 
 
-async def aplan(
+async def plan_run(
     pipeline: Pipeline,
     rows: Rows,
     *,

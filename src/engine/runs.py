@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack
 
 import anyio
 
@@ -12,7 +12,9 @@ from .report import RunReport, RunStatus
 from .statistics import RunStatistics, look
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable, Coroutine
+
+    from anyio.abc import TaskGroup
 
     from .core import RunCore
     from .flight import Witness
@@ -22,12 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
+Ts = TypeVarTuple("Ts")
+
 
 class Run:
     """A run in progress. Made by :meth:`headgate.Engine.start`; see :meth:`rows`, :meth:`wait` and :meth:`stop`."""
 
-    def __init__(self, loop: RunLoop) -> None:
+    def __init__(self, loop: RunLoop, tasks: TaskGroup) -> None:
         self._loop = loop
+        self._tasks = tasks
         self._reader: _Reader | None = None
         self._waits = 0
 
@@ -94,6 +99,19 @@ class Run:
         """
         self._loop.halt(RunStatus.STOPPED, grace)
 
+    def drain(self) -> None:
+        """Take no more rows in. Those that are open are finished, then the run ends: ``stopped`` if rows were left,
+        which a later run of the same name goes on with. Without effect once all rows are in, or the run was stopped.
+        """
+        if self._loop.feeder.drain():
+            self._loop.offer_room()  # it may have waited for nothing else
+
+    def attend(self, function: Callable[[Unpack[Ts]], Coroutine[Any, Any, object]], *arguments: *Ts) -> None:
+        """Await ``function(*arguments)`` beside the run: a view of it, say. It must not raise, and is cancelled when
+        the engine is left.
+        """
+        self._tasks.start_soon(function, *arguments)
+
     def statistics(self) -> RunStatistics:
         """One look at the run as it is now."""
         loop = self._loop
@@ -112,6 +130,11 @@ class Run:
     def stopping(self) -> bool:
         """Whether nothing more is started: it was stopped, or a limit on its time passed."""
         return self._loop.stopping.status is not None
+
+    @property
+    def draining(self) -> bool:
+        """Whether rows were left for a later run by :meth:`drain`."""
+        return self._loop.stopping.drained
 
     @property
     def core(self) -> RunCore:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..values import Usage
 from .report import ColumnReport
 
 if TYPE_CHECKING:
@@ -15,12 +16,16 @@ if TYPE_CHECKING:
     from .core import RunCore
     from .meter import Meter
 
+_NO_TOKENS = Usage()
+
 __all__ = ["ResourceStatistics", "RunStatistics", "look"]
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceStatistics:
-    """One resource now. ``pace`` says what sets its speed, ``blocked_s`` is what is left of a cooldown."""
+    """One resource now. ``pace`` says what sets its speed, ``blocked_s`` is what is left of a cooldown, ``inf`` of a
+    pause. ``usage`` are the tokens of all attempts that came to an end.
+    """
 
     resource: str
     in_flight: int
@@ -31,11 +36,14 @@ class ResourceStatistics:
     rate_limited: int
     blocked_s: float
     pace: str
+    usage: Usage = _NO_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
 class RunStatistics:
-    """A run now. Rows and cells are counted once they are committed; ``open_rows`` are on their way."""
+    """A run now. Rows and cells are counted once they are committed; ``open_rows`` are on their way. The cells that a
+    column has ``held`` are those that wait for their time now, and those that are left for a later run.
+    """
 
     run: str
     seconds: float
@@ -69,7 +77,8 @@ def look(
         restored=tally.restored,
         open_rows=len(core.rows),
         columns=tuple(
-            ColumnReport(name, one.done, one.failed, one.held, one.skipped) for name, one in tally.columns.items()
+            ColumnReport(name, one.done, one.failed, one.held + held, one.skipped)
+            for (name, one), held in zip(tally.columns.items(), core.frontier.held_cells, strict=True)
         ),
         resources=tuple(_resource(lane, key, core, meter, controller) for lane, key in resources.items()),
     )
@@ -90,4 +99,5 @@ def _resource(
         rate_limited=pressure.rate_limited,
         blocked_s=pressure.blocked_s,
         pace=mine.pace.value,
+        usage=mine.usage,
     )

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .event_log import event_log
-from .progress import progress_line, watch
+from .progress import live, progress_line, watch
 
-__all__ = ["event_log", "progress_line", "watch"]
+__all__ = ["event_log", "live", "progress_line", "watch"]

@@ -1,27 +1,38 @@
-"""A live view of a run: per resource what is in flight and why it is not faster, per column what is done.
+"""A live view of a run: per model what is in flight and why it is not faster, per column what is done, and the end.
 
-On a terminal a table that stays in place, elsewhere a plain line now and then. Needs the extra ``progress`` (rich).
-It reads the run a few times a second and changes nothing.
+On a terminal, and in a notebook that has ipywidgets, a table that stays in place; elsewhere a plain line now and then.
+A screen shows one such table at a time: who watches another run on it meanwhile gets lines above the table. Needs the
+extra ``progress`` (rich). It reads the run twice a second and changes nothing.
 """
 
 from __future__ import annotations
 
-from math import inf
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from .rates import Rates
+from .view import progress_line, view_lines
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
     from rich.console import Console
-    from rich.table import Table
 
     from ..engine.runs import Run
-    from ..engine.statistics import RunStatistics
 
-__all__ = ["progress_line", "watch"]
+__all__ = ["live", "progress_line", "watch"]
 
-REFRESH_S = 0.25
-PLAIN_LINE_EVERY_S = 2.0
+REFRESH_S: Final = 0.5
+"""Drawing takes some 2 ms: this keeps it below a hundredth of a core."""
+
+NOTEBOOK_REFRESH_S: Final = 1.0
+PLAIN_LINE_EVERY_S: Final = 2.0
+PLAIN_LINES_QUICK: Final = 5
+PLAIN_LINE_SLOW_S: Final = 30.0
+"""The first few lines come quickly, then ever more rarely: a log of a long run is not to be full of them."""
 
 
 async def watch(run: Run, *, total: int | None = None, console: Console | None = None) -> None:
@@ -31,53 +42,96 @@ async def watch(run: Run, *, total: int | None = None, console: Console | None =
     """
     try:
         from rich.console import Console
-        from rich.live import Live
     except ImportError as error:
         raise ImportError("the live view needs rich: pip install 'headgate[progress]'") from error
     screen = console or Console(stderr=True)
-    if not screen.is_terminal:
+    if not (screen.is_terminal or (screen.is_jupyter and find_spec("ipywidgets") is not None)):
         await _plain(run, total, screen)
         return
-    with Live(_table(run.statistics(), total), console=screen, auto_refresh=False) as live:
-        while not run.done:
-            await anyio.sleep(REFRESH_S)
-            live.update(_table(run.statistics(), total), refresh=True)
+    with _taken(screen) as taken_by:
+        if taken_by is None:
+            await _table(run, total, screen)
+        else:
+            await _plain(run, total, taken_by)
 
 
-def progress_line(now: RunStatistics, total: int | None = None) -> str:
-    """One line about a run, for logs."""
-    of = f" of {total}" if total is not None else ""
-    held = sum(resource.held for resource in now.resources)
-    flight = ", ".join(f"{r.resource} {r.in_flight}/{_limit(r.limit)}" for r in now.resources)
-    return (
-        f"{now.run}: {now.done}{of} rows done, {now.failed} failed, {held} held back after {now.seconds:.1f} s; "
-        f"in flight: {flight}"
-    )
+def live(*, total: int | None = None, console: Console | None = None) -> Callable[[Run], None]:
+    """A view for ``started=``: ``headgate.run(pipeline, rows, started=headgate.observe.live(total=len(rows)))``.
+
+    The run goes on without it when it cannot be shown any more, a terminal that went away say.
+    """
+
+    def begin(run: Run) -> None:
+        run.attend(_unharmed, run, total, console)
+
+    return begin
+
+
+async def _unharmed(run: Run, total: int | None, console: Console | None) -> None:
+    with suppress(Exception):
+        await watch(run, total=total, console=console)
+
+
+async def _table(run: Run, total: int | None, screen: Console) -> None:
+    from rich.live import Live
+    from rich.text import Text
+
+    rates = Rates(total)
+
+    def view() -> Text:
+        now = run.statistics()
+        rates.look(now)
+        lines = view_lines(now, total, rates, width=screen.width, height=screen.height)
+        ended = ((f"{line.text}\n", line.style) for line in lines[:-1])
+        return Text.assemble(*ended, lines[-1], no_wrap=True, overflow="crop")
+
+    with Live(view(), console=screen, auto_refresh=False) as shown:
+        try:
+            while not run.done:
+                with anyio.move_on_after(NOTEBOOK_REFRESH_S if screen.is_jupyter else REFRESH_S):
+                    await run.ended()
+                shown.update(view(), refresh=True)
+        finally:
+            shown.update(view(), refresh=True)
 
 
 async def _plain(run: Run, total: int | None, console: Console) -> None:
-    while not run.done:
-        with anyio.move_on_after(PLAIN_LINE_EVERY_S):
-            await run.ended()
-        console.print(progress_line(run.statistics(), total), highlight=False, markup=False, soft_wrap=True)
+    rates, lines = Rates(total), 0
+
+    def say() -> None:
+        now = run.statistics()
+        rates.look(now)
+        console.print(progress_line(now, total, rates), highlight=False, markup=False, soft_wrap=True)
+
+    try:
+        while not run.done:
+            with anyio.move_on_after(_pause_s(lines)):
+                await run.ended()
+                break
+            say()
+            lines += 1
+    finally:  # also when the engine is left first: the last line says how it ended
+        say()
 
 
-def _table(now: RunStatistics, total: int | None) -> Table:
-    from rich.table import Table
-
-    table = Table(title=progress_line(now, total).split(";")[0], title_justify="left", expand=False)
-    for heading in ("resource", "in flight", "limit", "ready", "held", "requests", "429", "pace"):
-        table.add_column(heading, justify="left" if heading in ("resource", "pace") else "right")
-    for one in now.resources:
-        pace = f"{one.pace} ({one.blocked_s:.0f} s)" if one.blocked_s else one.pace
-        counts = (one.in_flight, _limit(one.limit), one.ready, one.held, one.requests, one.rate_limited)
-        table.add_row(one.resource, *(str(count) for count in counts), pace)
-    table.add_section()
-    for column in now.columns:
-        cells = f"{column.done} done, {column.failed} failed, {column.skipped} skipped"
-        table.add_row(column.column, "", "", "", "", "", "", cells)
-    return table
+def _pause_s(lines: int) -> float:
+    return PLAIN_LINE_EVERY_S if lines < PLAIN_LINES_QUICK else min(lines * PLAIN_LINE_EVERY_S, PLAIN_LINE_SLOW_S)
 
 
-def _limit(limit: float) -> str:
-    return "-" if limit == inf else f"{limit:.0f}"
+_TABLES: dict[int, Console] = {}
+"""Who draws a table on which file. A terminal is one for the whole process, however many engines there are in it."""
+
+
+@contextmanager
+def _taken(screen: Console) -> Generator[Console | None]:
+    """Take the screen until the end of the block; or who has taken it, through whom all else has to be said."""
+    place = id(screen.file)
+    other = _TABLES.get(place)
+    if other is not None:
+        yield other
+        return
+    _TABLES[place] = screen
+    try:
+        yield None
+    finally:
+        del _TABLES[place]

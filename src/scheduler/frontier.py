@@ -68,7 +68,8 @@ class Frontier:
         self._added = 0
         self._open_rows = 0
         self._ready_cells = 0
-        self._held_cells = 0
+        self.held_cells = [0] * len(graph)
+        """Cells that are held by column, those of group columns apart: they are in ``groups``. To be read only."""
         self._closed = [0] * len(CellState)
 
     # Rows and groups come and go.
@@ -180,7 +181,7 @@ class Frontier:
     def counts(self) -> Counts:
         """Return all counts at this moment."""
         groups, idle_rows = self.groups, self._open_rows - self.busy_rows
-        ready, held = self._ready_cells + groups.ready, self._held_cells + groups.held
+        ready, held = self._ready_cells + groups.ready, sum(self.held_cells) + groups.held
         return Counts(self._added, self._open_rows, idle_rows, ready, held, *self._closed[DONE:])
 
     def live_rows(self, task: Task, among: Sequence[int] | None = None) -> list[int]:
@@ -212,7 +213,8 @@ class Frontier:
             row.check(self._slots)
         self.groups.check(rows)
         assert self._ready_cells == sum(row.ready for row in rows)
-        assert self._held_cells == sum(row.states.count(HELD) for row in rows)
+        for column, held in enumerate(self.held_cells):
+            assert held == sum(row.states[column] == HELD for row in rows)
         assert self.busy_rows == sum(row.ready > 0 for row in rows)
         assert self._open_rows == sum(row.open > 0 for row in rows)
         assert self._added * len(self._blank) == sum(self._closed) + sum(row.open for row in rows)
@@ -264,7 +266,7 @@ class Frontier:
             row.ready -= 1
             self.busy_rows -= not row.ready
         elif before == HELD:
-            self._held_cells -= 1
+            self.held_cells[column] -= 1
 
     def _arrive(self, row: OpenRow, column: int, progress: Progress) -> None:
         """``column`` is done: whoever needs it misses one less."""
@@ -340,7 +342,7 @@ class Frontier:
             return True
         change = 1 if after == READY else -1
         self._ready_cells += change
-        self._held_cells -= change
+        self.held_cells[task.column] -= change
         row = self._rows[task.unit]
         row.states[task.column] = after
         busy = row.ready > 0

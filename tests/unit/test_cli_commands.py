@@ -67,6 +67,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delenv("HEADGATE_STORE", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # no command reaches a run that goes on here
     write_program()
     Path("rows.jsonl").write_text('{"text": "a"}\n{"text": "bbb"}\n{"text": "bad"}\n', encoding="utf-8")
     yield
@@ -286,7 +287,8 @@ def commands() -> list[str]:
 
 
 def test_every_command_has_help_with_examples_that_name_it() -> None:
-    assert commands() == ["plan", "run", "resume", "supervise", "status", "report", "export", "sweep", "demo"]
+    names = ["plan", "run", "resume", "supervise", "simulate", "status", "report", "export", "sweep", "ctl", "demo"]
+    assert commands() == names
     for command in commands():
         told = headgate_says(command, "--help")
         assert told.code == 0

@@ -29,12 +29,15 @@ MACHINES = {
     "cli/exit_codes.py",
     "cli/text.py",
     "clients/bodies.py",
+    "control/protocol.py",
     "clients/naming.py",
     "engine/changes.py",
     "engine/conditions.py",
     "engine/core.py",
     "engine/deadlines.py",
     "engine/effects.py",
+    "engine/forecast.py",
+    "engine/forecast_text.py",
     "engine/group_ends.py",
     "engine/grouping.py",
     "engine/halt.py",
@@ -47,6 +50,7 @@ MACHINES = {
     "engine/outcomes.py",
     "engine/planned.py",
     "engine/report.py",
+    "engine/spans.py",
     "engine/tally.py",
     "engine/usage.py",
     "engine/values.py",
@@ -72,6 +76,7 @@ SHELLS = {
     "cli/app.py": "is the command line",
     "cli/arguments.py": "describes arguments to typer",
     "cli/data.py": "serialises with pydantic",
+    "cli/ctl_commands.py": "is the command line",
     "cli/demo.py": "runs the loop of a program",
     "cli/demo_command.py": "is the command line",
     "cli/life.py": "looks after the process",
@@ -79,6 +84,7 @@ SHELLS = {
     "cli/row_files.py": "reads files",
     "cli/run_commands.py": "is the command line",
     "cli/running.py": "runs the loop of a program",
+    "cli/simulate_command.py": "is the command line",
     "cli/store_commands.py": "is the command line",
     "cli/supervise_command.py": "is the command line",
     "cli/targets.py": "imports the user's modules",
@@ -88,8 +94,12 @@ SHELLS = {
     "clients/attaching.py": "changes clients",
     "clients/attempts.py": "waits for leases",
     "clients/httpx_clients.py": "stands in the way of requests",
+    "control/client.py": "talks to engines",
+    "control/places.py": "works on files and sockets",
+    "control/server.py": "serves a socket",
     "engine/column.py": "validates with pydantic",
     "engine/committer.py": "waits for the store",
+    "engine/controls.py": "is called by commands from outside",
     "engine/dispatch.py": "asks the controller for leases",
     "engine/event_lines.py": "writes files in a thread of its own",
     "engine/engine.py": "owns the task group and the clocks",
@@ -119,6 +129,7 @@ SHELLS = {
     "engine/rows.py": "pulls rows from async iterables",
     "engine/runs.py": "waits for the run's end",
     "engine/sharing.py": "joins runs, is awaited",
+    "engine/sampling.py": "runs an engine, reads stores and rows",
     "engine/signatures.py": "builds pydantic validators",
     "engine/statistics.py": "asks the controller for its numbers",
     "engine/supervised.py": "runs engines, one after another",
@@ -194,7 +205,7 @@ SHELLS = {
 }
 
 # Protocols that shells await, and the values that cross them. A machine may import those values.
-PORTS = {"outbox/ports.py", "restart/ports.py", "storage/ports.py", "storage/sharing.py"}
+PORTS = {"control/ports.py", "outbox/ports.py", "restart/ports.py", "storage/ports.py", "storage/sharing.py"}
 
 FORBIDDEN = {
     *("anyio", "asyncio", "trio", "concurrent", "multiprocessing", "subprocess", "threading"),

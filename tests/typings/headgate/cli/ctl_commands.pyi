@@ -1,0 +1,1 @@
+from src.cli.ctl_commands import *

@@ -1,0 +1,1 @@
+from src.cli.simulate_command import *

@@ -1,0 +1,1 @@
+from src.testing.stand_in import *

@@ -1,0 +1,234 @@
+"""The live view: lines that fit, an end that is told with a range, one table on a screen at a time."""
+
+from __future__ import annotations
+
+import io
+import random
+from math import inf, isclose
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+import headgate
+from headgate.engine import ColumnReport, ResourceStatistics, RunStatistics
+from headgate.observe import live, watch
+from headgate.observe.rates import LOOK_EVERY_S, LOOKS, Rates
+from headgate.observe.view import progress_line, view_lines
+from headgate.testing import run_virtual
+from headgate.values import Usage
+
+
+def statistics(
+    seconds: float = 1.0, done: int = 0, columns: int = 1, resources: int = 1, name: str = "m"
+) -> RunStatistics:
+    return RunStatistics(
+        run="tickets",
+        seconds=seconds,
+        accepted=done + 5,
+        done=done,
+        failed=0,
+        skipped=0,
+        restored=0,
+        open_rows=5,
+        columns=tuple(ColumnReport(f"{name}{number}", done, number % 2, 0, 0) for number in range(columns)),
+        resources=tuple(
+            ResourceStatistics(
+                f"acme/{name}{number}", 3, (inf, 8.0)[number % 2], 4, 2, 10 * done, done,
+                (0.0, 3.0, inf)[number % 3], "concurrency limit", Usage(100 * done, 0),
+            )
+            for number in range(resources)
+        ),
+    )  # fmt: skip
+
+
+@given(
+    st.integers(0, 10**9), st.integers(1, 80), st.integers(0, 30), st.text("abc/-", min_size=1, max_size=60),
+    st.none() | st.integers(0, 10**9), st.integers(48, 200), st.integers(12, 60),
+)  # fmt: skip
+def test_the_view_fits_its_screen(
+    done: int, columns: int, resources: int, name: str, total: int | None, width: int, height: int
+) -> None:
+    rates = Rates(total)
+    now = statistics()
+    for seconds in range(0, 60, 3):
+        now = statistics(seconds, done * seconds // 60, columns, resources, name)
+        rates.look(now)
+    lines = view_lines(now, total, rates, width=width, height=height)
+    assert len(lines) <= height
+    assert max(len(line.text) for line in lines) <= width
+    left_out = columns + resources - sum(line.text.startswith("and ") for line in lines)
+    assert len(lines) >= min(left_out, height - 8)
+
+
+def test_what_a_view_says() -> None:
+    rates, now = Rates(100), statistics()
+    for second in range(11):
+        now = statistics(float(second), second, 2, 3)
+        rates.look(now)
+    wide = [line.text for line in view_lines(now, 100, rates, width=140, height=40)]
+    assert wide[0] == "tickets: 10 of 100 rows done, 0 failed, 6 held back"
+    assert wide[1].endswith("  10 %  10.0 s, 1 min 29 s to go") or "to go" in wide[1]
+    assert wide[3].split() == [
+        "model", "in", "flight", "limit", "req/s", "429s", "held", "ready", "requests", "tokens/min", "pace",
+    ]  # fmt: skip
+    assert wide[4].split() == ["acme/m0", "3", "-", "10.0", "10", "2", "4", "100", "6000", "concurrency", "limit"]
+    assert wide[5].endswith("concurrency limit 3.0 s")
+    assert wide[6].endswith("paused")
+    narrow = [line.text for line in view_lines(now, None, rates, width=60, height=40)]
+    assert narrow[1].startswith("10.0 s")
+    assert narrow[3].split() == ["model", "in", "flight", "limit", "req/s", "429s"]
+
+
+def test_a_steady_run_ends_when_it_says() -> None:
+    rates = Rates(1000)
+    assert rates.eta(2) is None
+    for second in range(0, 40, 2):
+        rates.look(statistics(float(second), 5 * second, columns=2))
+    found = rates.eta(2)
+    assert found is not None
+    left = (2 * 1000 - 2 * 190 - 1) / 10
+    assert isclose(found.likely_s, left)
+    assert isclose(found.low_s, left)
+    assert isclose(found.high_s, left)
+
+
+def test_a_run_that_stands_still_has_no_end_and_one_without_a_total_tells_none() -> None:
+    for total, said in ((50, ", nothing gets done"), (None, "")):
+        rates, now = Rates(total), statistics()
+        for second in range(0, 20, 2):
+            now = statistics(float(second), 3)
+            rates.look(now)
+        assert progress_line(now, total, rates).endswith(f"after 18.0 s{said}; in flight: acme/m0 3/-")
+    rates, now = Rates(3), statistics()
+    for second in range(0, 20, 2):
+        now = statistics(float(second), 3)
+        rates.look(now)
+    assert "to go" not in progress_line(now, 3, rates)
+
+
+@pytest.mark.parametrize("total", [400, 4000])
+def test_the_range_holds_the_end_about_as_often_as_it_says(total: int) -> None:
+    """Rows that end as a Poisson process would have it, a minute of them seen."""
+    held = 0
+    for seed in range(60):
+        rng, rates, done, at = random.Random(seed), Rates(total), 0, 0.0
+        ends: list[float] = []
+        while len(ends) < total:
+            at += rng.expovariate(3.0)
+            ends.append(at)
+        for look in range(0, 60, 2):
+            while done < total and ends[done] <= look:
+                done += 1
+            rates.look(statistics(float(look), done))
+        found = rates.eta(1)
+        assert found is not None
+        held += found.low_s <= ends[-1] - 58 <= found.high_s
+    assert 45 <= held <= 60
+
+
+def test_only_so_many_looks_are_kept() -> None:
+    rates = Rates(10**9)
+    for look in range(10 * LOOKS):
+        rates.look(statistics(look * LOOK_EVERY_S / 4, look))
+    assert rates.of("acme/m0").requests_per_s == pytest.approx(10 * 4 / LOOK_EVERY_S)
+    assert rates.of("unknown").requests_per_s == 0
+
+
+# On a screen
+
+
+def pipeline(name: str) -> headgate.Pipeline:
+    made = headgate.Pipeline(name)
+
+    @made.column
+    async def wait(row: int) -> int:
+        await anyio.sleep(1)
+        return row
+
+    return made
+
+
+def screen(*, terminal: bool, jupyter: bool = False) -> tuple[Console, io.StringIO]:
+    file = io.StringIO()
+    return Console(file=file, force_terminal=terminal, force_jupyter=jupyter, width=100, height=30), file
+
+
+def test_where_there_is_no_terminal_plain_lines_come_ever_more_rarely() -> None:
+    console, file = screen(terminal=False)
+
+    async def main() -> None:
+        await headgate.arun(
+            pipeline("p"), 120, local_workers=1, started=live(total=120, console=console), min_open_rows=1
+        )
+
+    run_virtual(main)
+    lines = file.getvalue().splitlines()
+    assert lines[0] == "p: 1 of 120 rows done, 0 failed, 0 held back after 2.0 s"
+    assert lines[-1].startswith("p: 120 of 120 rows done, 0 failed, 0 held back after 2 min")
+    assert 8 <= len(lines) <= 16
+
+
+def test_a_notebook_without_widgets_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    console, file = screen(terminal=False)
+    monkeypatch.setattr("headgate.observe.progress.find_spec", _nothing_found)
+
+    async def main() -> None:
+        async with headgate.Engine() as engine:
+            run = await engine.start(pipeline("p"), 3)
+            run.attend(_watch_as_in_a_notebook, run, console)
+            await run.wait()
+
+    run_virtual(main)
+    assert file.getvalue().startswith("p: ")
+
+
+def _nothing_found(name: str) -> None:
+    assert name == "ipywidgets"
+
+
+async def _watch_as_in_a_notebook(run: headgate.Run, console: Console) -> None:
+    class Notebook:
+        """What asks first whether it is one; rich itself would need what is not there."""
+
+        is_terminal, is_jupyter = False, True
+        print = console.print
+
+    await watch(run, console=Notebook())  # type: ignore[arg-type]
+
+
+def test_a_screen_has_one_table_at_a_time_and_others_speak_above_it() -> None:
+    """The second run's lines come through the console that draws; both ends are shown."""
+    console, file = screen(terminal=True)
+    other = Console(file=file, force_terminal=True, width=100)
+
+    async def main() -> None:
+        async with headgate.Engine() as engine:
+            for name, rows, shown in (("one", 300, console), ("two", 200, other)):
+                run = await engine.start(pipeline(name), rows)
+                live(total=rows, console=shown)(run)
+                await anyio.sleep(0.1)
+            await run.wait()
+            await anyio.sleep(60)
+
+    run_virtual(main)
+    told = file.getvalue()
+    assert "\x1b[1mone: 300 of 300 rows done, 0 failed, 0 held back" in told
+    assert "two: 200 of 200 rows done, 0 failed, 0 held back after" in told
+    assert "\x1b[1mtwo" not in told, "two tables on one screen"
+    assert told.count("\x1b[?25l") == told.count("\x1b[?25h") == 1, "the cursor is hidden once and shown again"
+
+
+def test_a_view_that_breaks_does_not_harm_the_run() -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError("the terminal went away")
+
+    console = Console(file=Broken(), force_terminal=True)
+
+    async def main() -> headgate.RunReport:
+        return await headgate.arun(pipeline("p"), 3, started=live(console=console))
+
+    assert run_virtual(main).done == 3
