@@ -121,7 +121,20 @@ def test_the_command_line_takes_every_command_that_is_shown() -> None:
                     pytest.fail(f"{name_of(page)} shows a command that nobody tests: {other}")
 
 
-# What pages name
+# What pages and examples show
+
+
+def test_every_client_that_we_show_does_not_retry() -> None:
+    """The SDK's own retries are the user's to turn off: wherever we make a client, we do."""
+    shown = [*PAGES, *(ROOT / "examples").iterdir()]
+    texts = {file.name: file.read_text(encoding="utf-8") for file in shown if file.is_file()}
+    made = [
+        (name, options)
+        for name, text in texts.items()
+        for options in re.findall(r"\b(?:Async)?(?:OpenAI|Anthropic)\(([^)]*)\)", text)
+    ]
+    assert len(made) > 10
+    assert [one for one in made if "max_retries=0" not in one[1]] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
