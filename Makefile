@@ -127,9 +127,9 @@ pins:
 	@mv build/pins.txt constraints.txt && rm -rf build/pins build/pins.log
 
 clean:
-	@rm -rf build dist quickstart-out bench-out .coverage .coverage.* \
+	@rm -rf build dist __pycache__ quickstart-out bench-out .coverage .coverage.* \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	@find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	@find src tests benchmarks examples docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean
 	@rm -rf $(VENV) headgate.egg-info

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import griffe
 
 if TYPE_CHECKING:
-    from griffe import Object
+    from griffe import Module, Object
 
 ROLE = re.compile(r":(?:class|func|meth|mod|attr|exc):`(~?)([\w.]+)`")
 EXAMPLE = re.compile(r"(?:^>>> .*\n?(?:^(?!>>> )\S.*\n?|^\.\.\. ?.*\n?|^>>> .*\n?)*)", re.MULTILINE)
@@ -16,12 +16,16 @@ SKIPPED = re.compile(r"  # doctest: \+\w+")
 
 
 class AsMarkdown(griffe.Extension):
-    """Changes each docstring once, as it is loaded."""
+    """Changes each docstring once, when everything is loaded."""
 
     def on_object(self, *, obj: Object, **kwargs: Any) -> None:
-        """Called by griffe for each module, class, function and attribute."""
+        """Called by griffe for each module, class, function and attribute below the package."""
         if obj.docstring is not None:
             obj.docstring.value = as_markdown(obj.docstring.value)
+
+    def on_package(self, *, pkg: Module, **kwargs: Any) -> None:
+        """Called by griffe for the package itself."""
+        self.on_object(obj=pkg)
 
 
 def as_markdown(text: str) -> str:

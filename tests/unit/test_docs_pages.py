@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 import typer.main
 
+import headgate
 from headgate.cli.app import app
 from headgate.testing.provider import ProviderSpec
 
@@ -72,7 +73,7 @@ def test_the_code_of_a_page_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.syspath_prepend(pytester.path)
+    pytester.syspathinsert()
     curtain = Curtain("meta-llama/Llama-3.1-8B-Instruct")
     scope: dict[str, Any] = {"__name__": "docs"}
     for block in blocks(page):
@@ -120,7 +121,20 @@ def test_the_command_line_takes_every_command_that_is_shown() -> None:
                     pytest.fail(f"{name_of(page)} shows a command that nobody tests: {other}")
 
 
-# What pages name
+# What pages and examples show
+
+
+def test_every_client_that_we_show_does_not_retry() -> None:
+    """The SDK's own retries are the user's to turn off: wherever we make a client, we do."""
+    shown = [*PAGES, *(ROOT / "examples").iterdir()]
+    texts = {file.name: file.read_text(encoding="utf-8") for file in shown if file.is_file()}
+    made = [
+        (name, options)
+        for name, text in texts.items()
+        for options in re.findall(r"\b(?:Async)?(?:OpenAI|Anthropic)\(([^)]*)\)", text)
+    ]
+    assert len(made) > 10
+    assert [one for one in made if "max_retries=0" not in one[1]] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -128,6 +142,17 @@ def test_a_page_names_only_files_that_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     named = re.findall(r"`((?:src|tests|architecture|examples|benchmarks|docs)/[\w./-]*)`", text)
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_reference_has_every_public_name() -> None:
+    page = (DOCS / "reference" / "headgate.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^::: headgate\.(\w+)$", page, re.MULTILINE)
+    assert sorted(listed) == sorted(set(vars(headgate)["__all__"]) - {"__version__"})
+
+
+def test_every_page_is_in_the_contents() -> None:
+    contents = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("nav:")[1].split("\n\n")[0]
+    assert sorted(re.findall(r"[\w/-]+\.md", contents)) == [name_of(page) for page in PAGES]
 
 
 def test_the_table_of_results_is_that_of_the_benchmark() -> None:
