@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -13,6 +14,14 @@ settings.register_profile(
 )
 settings.register_profile("deep", max_examples=1500, stateful_step_count=120, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+
+
+def pytest_collection_finish() -> None:
+    """What is there for good, all tests and the libraries they import, is left out of garbage collections: a full one
+    takes half a second otherwise, and some tests ask for dozens.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -97,6 +97,8 @@ def run_child(path: Path, *, at_statement: int = 0, after: int = 0) -> tuple[boo
             kill_at_statement(at_statement)
         durability = Durability.PROCESS if at_statement else Durability.HOST
         anyio.run(commit_all, path, durability, writing, backend=("asyncio", "trio")[(at_statement + after) % 2])
+        if after:
+            signal.pause()  # whoever is to kill it may be slow
         os._exit(0)
     os.close(writing)
     acknowledged: set[int] = set()

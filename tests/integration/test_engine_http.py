@@ -11,13 +11,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
+from anyio import to_thread
 from openai import AsyncOpenAI
 
 import headgate
 from headgate.testing.provider import (
     Capacity,
-    Change,
     Dialect,
     Faults,
     Latency,
@@ -30,7 +31,7 @@ from headgate.testing.provider import (
 from tests.integration.warm_servers import WarmProvider
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
 QUICK = Latency(mean_s=0.02)
@@ -65,6 +66,29 @@ class Asking:
 async def asking(base_url: str) -> AsyncGenerator[Asking]:
     async with AsyncOpenAI(base_url=base_url, api_key="unused", max_retries=0, timeout=30) as client:
         yield Asking(client)
+
+
+@asynccontextmanager
+async def trouble(provider: WarmProvider, status: int, *, seconds: float, after: int = 0) -> AsyncGenerator[None]:
+    """The provider answers ``status`` to everything, for ``seconds`` from the first of it on.
+
+    It begins once so many requests were answered, not at a time: on a slow machine a run begins late.
+    """
+
+    async def see(counted: Callable[[ModelStats], int], wanted: int) -> None:
+        while counted((await to_thread.run_sync(provider.stats)).models["m"]) < wanted:  # noqa: ASYNC110  (it is in another process)
+            await anyio.sleep(0.005)
+
+    async def pass_by() -> None:
+        await see(lambda stats: stats.answered, after)
+        await to_thread.run_sync(provider.control, "m", Capacity(reject=status))
+        await see(lambda stats: stats.statuses.get(str(status), 0), 1)
+        await anyio.sleep(seconds)
+        await to_thread.run_sync(provider.control, "m", Capacity(reject=None))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pass_by)
+        yield
 
 
 def spec(**models: ModelSpec) -> ProviderSpec:
@@ -156,12 +180,12 @@ async def test_hundreds_of_ready_tasks_behind_four_slots_time_nobody_out() -> No
 )
 async def test_v1_pressure_alone_fails_no_row(retry_after: RetryAfter, hint_s: float | None, rows: int) -> None:
     """V1: the provider answers 429 to everything for a while, in the middle of the run, and recovers."""
-    script = (
-        Change(at_s=0.15, reject=429, retry_after=retry_after, retry_after_s=hint_s),
-        Change(at_s=1.5, reject=None),
-    )
-    served = ModelSpec(concurrency=32, latency=QUICK, output_tokens=TEN, script=script)
-    async with WarmProvider(spec(m=served)) as provider, asking(provider.base_url) as ask:
+    served = ModelSpec(concurrency=32, latency=QUICK, output_tokens=TEN, retry_after=retry_after, retry_after_s=hint_s)
+    async with (
+        WarmProvider(spec(m=served)) as provider,
+        asking(provider.base_url) as ask,
+        trouble(provider, 429, seconds=1.3, after=1),
+    ):
         report = await headgate.arun(chain(ask), rows, limits={"openai/m": {"concurrency": "1-4-8"}}, seed=1)
         assert all_done(report, rows)
         stats = provider.stats().models["m"]
@@ -180,9 +204,12 @@ async def test_v1_a_provider_that_begins_with_429_to_everything() -> None:
         reject=429,
         retry_after=RetryAfter.SECONDS,
         retry_after_s=1.0,
-        script=(Change(at_s=1.5, reject=None),),
     )
-    async with WarmProvider(spec(m=served)) as provider, asking(provider.base_url) as ask:
+    async with (
+        WarmProvider(spec(m=served)) as provider,
+        asking(provider.base_url) as ask,
+        trouble(provider, 429, seconds=1.3),
+    ):
         report = await headgate.arun(one_column(ask), rows, seed=1)
         assert all_done(report, rows)
         stats = provider.stats().models["m"]
@@ -194,9 +221,12 @@ async def test_v1_a_provider_that_begins_with_429_to_everything() -> None:
 async def test_t33_half_a_second_of_500s(seconds: float) -> None:
     """T33: elsewhere 40 of 40 rows were dropped within 0.16 s of fast 500s."""
     rows = 120
-    script = (Change(at_s=0.2, reject=500), Change(at_s=0.2 + seconds, reject=None))
-    served = ModelSpec(latency=QUICK, output_tokens=TEN, script=script)
-    async with WarmProvider(spec(m=served)) as provider, asking(provider.base_url) as ask:
+    served = ModelSpec(latency=QUICK, output_tokens=TEN)
+    async with (
+        WarmProvider(spec(m=served)) as provider,
+        asking(provider.base_url) as ask,
+        trouble(provider, 500, seconds=seconds, after=16),
+    ):
         report = await headgate.arun(
             chain(ask), rows, limits={"openai/m": {"concurrency": 16}}, min_open_rows=120, seed=1
         )

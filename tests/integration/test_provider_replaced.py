@@ -25,11 +25,11 @@ async def ask(client: AsyncOpenAI, model: str) -> None:
 
 
 async def test_another_specification_starts_with_a_new_clock_and_empty_books() -> None:
-    refusing = ModelSpec(concurrency=1, script=(Change(at_s=0.2, concurrency=0),), latency=Latency(mean_s=0.01))
+    refusing = ModelSpec(concurrency=1, script=(Change(at_s=2.0, concurrency=0),), latency=Latency(mean_s=0.01))
     async with WarmProvider(spec(m=refusing)) as provider:
         async with AsyncOpenAI(base_url=provider.base_url, api_key="unused", max_retries=0) as client:
             await ask(client, "m")
-            await anyio.sleep(0.25)
+            await anyio.sleep(2.05)
             with pytest.raises(RateLimitError):
                 await ask(client, "m")
             assert sum(one.rejected for one in provider.timeline("m")) == 1

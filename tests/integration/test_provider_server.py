@@ -28,6 +28,7 @@ from headgate.testing.provider import (
     ProviderStartError,
     RetryAfter,
 )
+from tests.integration.warm_children import run_warm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -351,6 +352,6 @@ def _is_running(pid: int) -> bool:
 @pytest.mark.parametrize("given", ["{}", "/no/such/file", '{"models": {"m": {"concurency": 3}}}'])
 def test_the_command_line_refuses_what_it_cannot_read(given: str) -> None:
     command = [sys.executable, "-m", "headgate.testing.provider", "--spec", given]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    done = run_warm(command, timeout=30)
     assert done.returncode == 2
     assert "--spec" in done.stderr

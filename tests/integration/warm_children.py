@@ -174,7 +174,7 @@ class WarmChild:
                 late.start()
             rest = [readers.submit(pipe.read) if pipe else None for pipe in (self.stdout, self.stderr)]
             out, err = (one.result() if one else "" for one in rest)
-        self.wait(timeout)
+        self.wait()
         if late is not None:
             late.cancel()
         for pipe in (self.stdout, self.stderr):

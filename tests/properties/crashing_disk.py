@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from random import Random
 
 ROOT = Path("/disk")
+DEPTH = len(ROOT.parts)
 
 
 class PowerLoss(BaseException):
@@ -205,7 +206,7 @@ class CrashingDisk:
 
     def _thing(self, path: Path) -> File | Directory:
         thing: File | Directory | None = self.root
-        for part in path.relative_to(ROOT).parts:
+        for part in path.parts[DEPTH:]:
             thing = thing.names.get(part) if isinstance(thing, Directory) else None
             if thing is None:
                 raise FileNotFoundError(errno.ENOENT, "not there", str(path))

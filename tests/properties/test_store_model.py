@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headgate.storage import Durability, FileStore, MemoryStore, RunStore, SqliteStore
+from headgate.storage.disk import LocalDisk
 from headgate.testing.store import MAX_PAYLOAD, StoreSuite
 
 if TYPE_CHECKING:
@@ -47,8 +48,18 @@ class TestFileStore(StoreSuite):
         return FileStore(place / "store", retention_s=retention_s)
 
 
+class Unsynced(LocalDisk):
+    """Nothing is made to last: the suite loses processes, and no power."""
+
+    def sync(self, file: int) -> None:
+        pass
+
+    def sync_dir(self, path: Path) -> None:
+        pass
+
+
 class TestFileStoreThatPacksOften(StoreSuite):
     share = 1 / 3
 
     def open_store(self, place: Path) -> RunStore:
-        return FileStore(place / "store", max_payload=MAX_PAYLOAD, pack_after=2)
+        return FileStore(place / "store", max_payload=MAX_PAYLOAD, pack_after=2, disk=Unsynced())

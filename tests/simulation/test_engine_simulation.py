@@ -17,10 +17,13 @@ from tests.simulation.simulated import check_scenario
 if TYPE_CHECKING:
     from headgate.testing import Scenario
 
-# trio turns some four times slower under its clock, and shuffles anyway.
-ON_TRIO = max(1, settings.default.max_examples // 3) if settings.default is not None else 20
+# Half a second each, and each is all promises at once. trio turns some four times slower under its clock, and shuffles
+# anyway.
+EXAMPLES = settings().max_examples
+ON_ASYNCIO, ON_TRIO = (EXAMPLES, EXAMPLES // 3) if EXAMPLES > 100 else (EXAMPLES // 2, EXAMPLES // 6)
 
 
+@settings(max_examples=ON_ASYNCIO)
 @given(scenarios())
 def test_every_promise_holds_on_asyncio(scenario: Scenario) -> None:
     """A1, S1, S2, S3, S4, S6, S7, S8, V1, V3, V5, D1: see headgate.testing.harness for how each is checked."""

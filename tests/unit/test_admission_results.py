@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from benchmarks.admission.simulation import new_record
 from benchmarks.admission.svg import compact
 from benchmarks.admission.table import LATE, REACH, REFUSED, UTILISATION, WASTED, table
 from benchmarks.result import CaseResult, Goal, Judge, MetricResult, Result, ScenarioResult
+from tests.integration.warm_children import run_warm
 
 ROOT = Path(__file__).resolve().parents[2]
 BYTES_MAX = 150_000
@@ -103,7 +103,7 @@ def test_one_case_by_command_in_two_processes_with_its_picture(tmp_path: Path) -
     arguments += ["--minutes", "0.5", "--seeds", "2", "--jobs", "2", "--pictures", str(tmp_path / "drawn")]
     arguments += ["--json", str(tmp_path / "out.json"), "--markdown", str(tmp_path / "out.md")]
     command = [sys.executable, "-m", "benchmarks", *arguments]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    ran = run_warm(command, cwd=ROOT, imports=["benchmarks.scenarios"])
     assert ran.returncode == 0, ran.stderr
     result = Result.model_validate_json((tmp_path / "out.json").read_text(encoding="utf-8"), strict=True)
     (scenario,) = result.scenarios

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from benchmarks.result import FORMAT, Better, CaseResult, Goal, MetricResult, Pr
 from benchmarks.runner import run_scenario
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.writer import as_json, as_markdown, result_line
+from tests.integration.warm_children import run_warm
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,7 +46,7 @@ def test_the_command_writes_the_same_result_in_three_places(tmp_path: Path) -> N
     files = [tmp_path / "new" / "out.json", tmp_path / "out.md"]
     command = [sys.executable, "-m", "benchmarks", "--scenario", "history", "--smoke", "--runs", "2", "--seed", "7"]
     command += ["--json", str(files[0]), "--markdown", str(files[1])]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    ran = run_warm(command, cwd=ROOT, imports=["benchmarks.scenarios"])
     assert ran.returncode == 0, ran.stderr
     (line,) = ran.stdout.splitlines()
     result = Result.model_validate_json(files[0].read_text(encoding="utf-8"), strict=True)
@@ -135,7 +135,7 @@ def test_the_table_shows_median_spread_and_goal() -> None:
 )
 def test_arguments_that_cannot_be_meant(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "benchmarks", *arguments]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    ran = run_warm(command, cwd=ROOT, imports=["benchmarks.scenarios"])
     assert ran.returncode == 2
     assert arguments[-1].lstrip("-") in ran.stderr or arguments[0] in ran.stderr
     assert ran.stdout == ""

@@ -223,6 +223,13 @@ def test_core_imports_without_extras() -> None:
     assert import_without_extras(*core, "headgate.observe") == ""
 
 
+def test_an_import_of_headgate_brings_no_extra() -> None:
+    """Also where they are installed: whoever does not use them does not wait for them."""
+    script = f"import sys, headgate; print(*sorted({set(EXTRAS)} & sys.modules.keys()))"
+    brought = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert set(brought.split()) <= {"rich"}, "rich comes with structlog, where it is installed"
+
+
 def test_extras_are_really_blocked() -> None:
     assert "blocked: aiohttp" in import_without_extras("headgate", "aiohttp")
 

@@ -107,7 +107,9 @@ class AnalysisServer:
 
 async def serve(spec: str) -> None:
     """Serve on a free port of the loopback, say which, and end when standard input closes."""
-    runner = web.AppRunner(AnalysisServer(AnalysisSpec.model_validate_json(spec)).app(), access_log=None)
+    runner = web.AppRunner(
+        AnalysisServer(AnalysisSpec.model_validate_json(spec)).app(), access_log=None, shutdown_timeout=0.1
+    )
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
