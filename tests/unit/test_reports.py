@@ -8,14 +8,16 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, cast
 
+import anyio
 import pytest
 
 from headgate.errors import ConfigError
-from headgate.reports import StoredReport, as_html, as_json, as_markdown
+from headgate.reports import StoredReport, as_html, as_json, as_markdown, read_report
 from headgate.reports import page as page_module
 from headgate.reports.reading import LEDGER_MAX
 from headgate.reports.sections import body
 from headgate.reports.wording import duration, shortened
+from headgate.storage import Batch, CellRecord, CellStatus, MemoryStore, RowRecord
 from tests.unit.made_reports import HOSTILE, hostile_report, made_figures, made_overview, made_report
 
 if TYPE_CHECKING:
@@ -90,6 +92,8 @@ def test_the_data_of_the_charts_survives_the_page() -> None:
     told = page.split('id="charts">', 1)[1].split("</script>", 1)[0]
     drawn: list[Chart] = []
     body(report, drawn)
+    assert "<" not in told, "no element of the page ends or begins in it"
+    assert "<extra>" in json.dumps(json.loads(told))
     assert len(json.loads(told)) == len(drawn)
     assert set(re.findall(r'data-chart="(\d+)"', page)) == {str(place) for place in range(len(drawn))}
 
@@ -121,6 +125,21 @@ def test_a_ledger_is_bounded_and_says_so() -> None:
     assert "The first 100 of 1\u202f005" in markdown
     assert (data["failed_cells"], len(data["failures"])) == (LEDGER_MAX + 5, LEDGER_MAX)
     assert "The first" not in body(made_report(2, 7), [])
+
+
+def test_a_ledger_is_read_up_to_its_bound() -> None:
+    """However many cells failed: memory holds the first, and all are counted."""
+    store, most = MemoryStore(), LEDGER_MAX + 5
+
+    async def fail() -> None:
+        handle = await store.open_run("r", {"a": "1"})
+        rows = tuple(RowRecord(row, f"id{row}", b"d", b"{}") for row in range(most))
+        cells = tuple(CellRecord(row, "a", CellStatus.FAILED, None, "bug", "no") for row in range(most))
+        await handle.commit(Batch(rows=rows, cells=cells))
+
+    anyio.run(fail)
+    report = read_report(store, "r")
+    assert (report.failed_cells, len(report.overview.failures)) == (most, LEDGER_MAX)
 
 
 def test_costs_have_a_column_where_they_are_known() -> None:
