@@ -134,8 +134,10 @@ def editable(editable_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    """Every module of src and the marker of types, below one name, and the plugin; what was deleted stays deleted."""
-    in_src = {file.relative_to(ROOT / "src").as_posix() for file in (ROOT / "src").rglob("*.py")}
+    """Every module of src, the parts of the page and the marker of types, below one name, and the plugin; what was
+    deleted stays deleted."""
+    endings = {".py", ".css", ".js"}
+    in_src = {file.relative_to(ROOT / "src").as_posix() for file in (ROOT / "src").rglob("*") if file.suffix in endings}
     expected = {f"headgate/{name}" for name in in_src | {"py.typed"}} | {"_headgate_pytest.py"}
     names = zipfile.ZipFile(wheel).namelist()
     assert {name for name in names if not name.startswith(f"{DIST_INFO}/")} == expected

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import pytest
 
+from headgate.engine.meter import Pace
 from headgate.errors import ConfigError
-from headgate.reports import StoredReport, as_html, as_json, as_markdown, read_report
+from headgate.reports import StoredReport, as_html, as_json, as_markdown, charts, read_report
 from headgate.reports import page as page_module
 from headgate.reports.reading import LEDGER_MAX
 from headgate.reports.sections import body
@@ -107,6 +108,18 @@ def test_every_size_of_a_run_has_a_page(resources: int, points: int) -> None:
     assert page.count("<details") == resources
     assert page.count("<details open") == min(resources, 4)
     assert ("Too short to be drawn." in page) == (points < 2)
+
+
+def test_what_set_the_pace_adds_up_whatever_it_is_called() -> None:
+    """Each reason that there is has a colour of its own; one of a later version is drawn too."""
+    figures = made_figures(1)
+    (name, one), *_ = figures.resources.items()
+    seconds = {**{pace.value: 1.0 for pace in Pace}, "something new": 1.0}
+    chart = charts.pace(figures.model_copy(update={"resources": {name: one.model_copy(update={"seconds": seconds})}}))
+    assert chart is not None
+    assert sum(trace["x"][0] for trace in chart["data"]) == pytest.approx(100)
+    colours = {trace["name"]: trace["marker"]["color"] for trace in chart["data"]}
+    assert len({colours[pace.value] for pace in Pace}) == len(Pace)
 
 
 def test_a_run_without_figures_says_so() -> None:
