@@ -38,6 +38,7 @@ _PACES: Final[Mapping[str, str]] = {
     "held back": "@4",
     "store": "@6",
     "workers": "@7",
+    "budget": "@8",
     "no ready work": "@faint",
 }
 
@@ -101,10 +102,11 @@ def held_back(figures: RunFigures) -> Chart | None:
 def pace(figures: RunFigures) -> Chart | None:
     """What set the pace of each resource, in shares of the time; None if that is not known of any."""
     known = [(name, one) for name, one in by_requests(figures) if sum(one.seconds.values()) > 0]
-    seen = [reason for reason in _PACES if any(one.seconds.get(reason) for _, one in known)]
+    reasons = dict.fromkeys((*_PACES, *(reason for _, one in known for reason in one.seconds)))
+    seen = [reason for reason in reasons if any(one.seconds.get(reason) for _, one in known)]
     data = [
         _bar(reason, [100 * one.seconds.get(reason, 0) / sum(one.seconds.values()) for _, one in known],
-             _PACES[reason], "%{x:.1f} %")
+             _PACES.get(reason, "@8"), "%{x:.1f} %")
         for reason in seen
     ]  # fmt: skip
     axis = {"ticksuffix": " %", "range": [0, 100]}

@@ -14,6 +14,7 @@ import pytest
 
 import headgate
 from headgate.errors import ConfigError, FingerprintMismatch, StoreUnsupported
+from headgate.reports import read_report
 from headgate.storage import PostgresStore, SqliteStore
 from tests.integration.engine_share_child import RUN, SLOTS, pipeline
 from tests.integration.postgres_server import Server, shared_server
@@ -95,6 +96,7 @@ class Place:
         assert [row.record.row for row in rows] == list(range(ROWS))
         assert all([cell.column for cell in row.cells] == ["answer", "length"] for row in rows)
         assert store.read_info(RUN).status == "completed"
+        assert read_report(store, RUN).figures is None, "each engine would replace those of the others"
         anyio.run(store.aclose)
         return [row.cells[0].payload for row in rows]
 

@@ -124,6 +124,12 @@ def test_a_resumed_run_goes_on_where_it_was() -> None:
         assert after.resources[name].requests == of[0].requests + of[1].requests
         assert after.resources[name].peak == max(one.peak_in_flight for one in of)
     assert sum(after.resources["acme/m"].seconds.values()) == pytest.approx(after.seconds)
+    idle = run_virtual(lambda: world.run(400))
+    last = world.read()
+    assert sum(one.requests for one in idle.resources) == 0
+    assert [(one.peak, one.outcomes) for one in last.resources.values()] == [
+        (one.peak, one.outcomes) for one in after.resources.values()
+    ], "a life that does nothing takes nothing away"
 
 
 def test_a_run_that_is_killed_leaves_what_it_kept_last() -> None:

@@ -8,14 +8,17 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, cast
 
+import anyio
 import pytest
 
+from headgate.engine.meter import Pace
 from headgate.errors import ConfigError
-from headgate.reports import StoredReport, as_html, as_json, as_markdown
+from headgate.reports import StoredReport, as_html, as_json, as_markdown, charts, read_report
 from headgate.reports import page as page_module
 from headgate.reports.reading import LEDGER_MAX
 from headgate.reports.sections import body
 from headgate.reports.wording import duration, shortened
+from headgate.storage import Batch, CellRecord, CellStatus, MemoryStore, RowRecord
 from tests.unit.made_reports import HOSTILE, hostile_report, made_figures, made_overview, made_report
 
 if TYPE_CHECKING:
@@ -90,6 +93,8 @@ def test_the_data_of_the_charts_survives_the_page() -> None:
     told = page.split('id="charts">', 1)[1].split("</script>", 1)[0]
     drawn: list[Chart] = []
     body(report, drawn)
+    assert "<" not in told, "no element of the page ends or begins in it"
+    assert "<extra>" in json.dumps(json.loads(told))
     assert len(json.loads(told)) == len(drawn)
     assert set(re.findall(r'data-chart="(\d+)"', page)) == {str(place) for place in range(len(drawn))}
 
@@ -103,6 +108,18 @@ def test_every_size_of_a_run_has_a_page(resources: int, points: int) -> None:
     assert page.count("<details") == resources
     assert page.count("<details open") == min(resources, 4)
     assert ("Too short to be drawn." in page) == (points < 2)
+
+
+def test_what_set_the_pace_adds_up_whatever_it_is_called() -> None:
+    """Each reason that there is has a colour of its own; one of a later version is drawn too."""
+    figures = made_figures(1)
+    (name, one), *_ = figures.resources.items()
+    seconds = {**{pace.value: 1.0 for pace in Pace}, "something new": 1.0}
+    chart = charts.pace(figures.model_copy(update={"resources": {name: one.model_copy(update={"seconds": seconds})}}))
+    assert chart is not None
+    assert sum(trace["x"][0] for trace in chart["data"]) == pytest.approx(100)
+    colours = {trace["name"]: trace["marker"]["color"] for trace in chart["data"]}
+    assert len({colours[pace.value] for pace in Pace}) == len(Pace)
 
 
 def test_a_run_without_figures_says_so() -> None:
@@ -121,6 +138,21 @@ def test_a_ledger_is_bounded_and_says_so() -> None:
     assert "The first 100 of 1\u202f005" in markdown
     assert (data["failed_cells"], len(data["failures"])) == (LEDGER_MAX + 5, LEDGER_MAX)
     assert "The first" not in body(made_report(2, 7), [])
+
+
+def test_a_ledger_is_read_up_to_its_bound() -> None:
+    """However many cells failed: memory holds the first, and all are counted."""
+    store, most = MemoryStore(), LEDGER_MAX + 5
+
+    async def fail() -> None:
+        handle = await store.open_run("r", {"a": "1"})
+        rows = tuple(RowRecord(row, f"id{row}", b"d", b"{}") for row in range(most))
+        cells = tuple(CellRecord(row, "a", CellStatus.FAILED, None, "bug", "no") for row in range(most))
+        await handle.commit(Batch(rows=rows, cells=cells))
+
+    anyio.run(fail)
+    report = read_report(store, "r")
+    assert (report.failed_cells, len(report.overview.failures)) == (most, LEDGER_MAX)
 
 
 def test_costs_have_a_column_where_they_are_known() -> None:
