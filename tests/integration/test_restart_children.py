@@ -174,6 +174,7 @@ def test_a_stop_is_passed_on_and_ends_with_the_status_of_the_child(tmp_path: Pat
 def test_whoever_is_killed_takes_no_budget_with_him(tmp_path: Path) -> None:
     """The cycles without progress are counted in the store: a supervisor that is begun anew goes on counting."""
     job = Job(tmp_path, "[ -e stop ] && sleep 60; kill -9 $$")
+    before = 0
     for _ in range(2):
         before = _decisions_then_dies(job, 2)
         (tmp_path / "stop").unlink()
