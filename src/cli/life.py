@@ -82,7 +82,7 @@ def life_in(folder: Path, pipeline: Pipeline) -> Generator[LifeNotes]:
 
 def _end_with_supervisor() -> None:
     """Standard input ends when the supervisor does: then so does this process, in good order if it can."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, AttributeError):
         while os.read(sys.stdin.fileno(), 4096):
             pass
     os.kill(os.getpid(), signal.SIGINT)

@@ -39,7 +39,16 @@ if TYPE_CHECKING:
     from .supervisor import Life
     from .values import Cause
 
-__all__ = ["ChildStart", "ProcessLives", "at_work_file", "read_orders", "say_end"]
+__all__ = [
+    "CGROUP",
+    "CGROUPS",
+    "ChildStart",
+    "ProcessLives",
+    "at_work_file",
+    "own_memory_kills",
+    "read_orders",
+    "say_end",
+]
 
 _LOG = structlog.get_logger("headgate")
 
@@ -50,8 +59,8 @@ _END_FILE: Final = "end.json"
 _COUNT_S: Final = 10.0
 """How long the store may take to say what is committed, where a life waits for it."""
 
-_CGROUP: Final = Path("/proc/self/cgroup")
-_CGROUPS: Final = Path("/sys/fs/cgroup")
+CGROUP: Final = Path("/proc/self/cgroup")
+CGROUPS: Final = Path("/sys/fs/cgroup")
 
 
 class ChildStart(NamedTuple):
@@ -86,6 +95,8 @@ class ProcessLives:
     ) -> None:
         if not stall_timeout_s > 0:
             raise ConfigError("stall_timeout must be more than zero seconds: a cell takes time")
+        if os.name != "posix":
+            raise ConfigError("lives as processes need POSIX, for process groups: supervise in process instead")
         self._command = command
         self._committed = committed
         self._stall_timeout_s = stall_timeout_s
@@ -107,7 +118,7 @@ class ProcessLives:
     async def _live(self, life: Life, folder: Path) -> LifeEnd:
         self.said = None
         (folder / _ORDERS_FILE).write_bytes(_ORDERS.dump_json(life.entry.quarantined))
-        before, kills = await self._count(), _memory_kills()
+        before, kills = await self._count(), own_memory_kills()
         command = self._command(ChildStart(folder, max(0.0, self._ends_at - anyio.current_time())))
         process = await anyio.open_process(
             list(command), stdin=PIPE, stdout=self._stdout, stderr=None, env=self._env, start_new_session=True
@@ -119,7 +130,7 @@ class ProcessLives:
             _kill(process)
             with anyio.CancelScope(shield=True):
                 await process.aclose()
-        after, killed = await self._count(), _memory_kills()
+        after, killed = await self._count(), own_memory_kills()
         self.said = said = _read_end(folder / _END_FILE)
         code = process.returncode
         assert code is not None, "it is gone"
@@ -228,11 +239,11 @@ def _kill(process: Process) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _memory_kills() -> int | None:
+def own_memory_kills() -> int | None:
     """How many processes of this control group were killed for want of memory; None where that cannot be read."""
     try:
-        groups = _CGROUP.read_text(encoding="ascii").splitlines()
+        groups = CGROUP.read_text(encoding="ascii").splitlines()
         path = next(line.removeprefix("0::") for line in groups if line.startswith("0::"))
-        return memory_kills((_CGROUPS / path.lstrip("/") / "memory.events").read_text(encoding="ascii"))
+        return memory_kills((CGROUPS / path.lstrip("/") / "memory.events").read_text(encoding="ascii"))
     except (OSError, StopIteration, UnicodeDecodeError):
         return None

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.errors import ConfigError
-from headgate.restart import Cause, ChildReport, LifeEnd, Rules, TaskId
+from headgate.restart import Cause, ChildReport, LifeEnd, Rules, TaskId, process
 from headgate.restart.child import ChildEnd, ChildWatch, Push, memory_kills
 from headgate.restart.in_flight import SLOTS, InFlightFile, read_in_flight
 from headgate.restart.values import Ledger
@@ -124,6 +124,31 @@ def test_what_was_at_work_goes_with_a_bad_end_only() -> None:
 )
 def test_memory_kills_of_a_control_group(text: str, kills: int | None) -> None:
     assert memory_kills(text) == kills
+
+
+@pytest.mark.parametrize(
+    ("groups", "kills"),
+    [("0::/jobs/one\n", 2), ("12:pids:/x\n0::/jobs/one\n", 2), ("0::/\n", None), ("12:memory:/x\n", None), ("", None)],
+)
+def test_memory_kills_are_those_of_the_own_control_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: str, kills: int | None
+) -> None:
+    (tmp_path / "jobs" / "one").mkdir(parents=True)
+    (tmp_path / "jobs" / "one" / "memory.events").write_text("oom_kill 2\n", encoding="ascii")
+    (tmp_path / "cgroup").write_text(groups, encoding="ascii")
+    monkeypatch.setattr(process, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(process, "CGROUPS", tmp_path)
+    assert process.own_memory_kills() == kills
+
+
+def test_a_change_of_what_is_committed_is_a_sign_of_life_in_either_direction() -> None:
+    """Failed cells that are tried again are taken back first."""
+    watch = ChildWatch(0.0, stall_timeout_s=10.0, grace_s=1.0)
+    for now, committed in ((0.0, 100), (9.0, 90), (18.0, 95), (27.0, 95)):
+        assert watch.push(now) is None
+        watch.counted(committed, now)
+    assert watch.push(27.9) is None
+    assert watch.push(28.0) is Push.INTERRUPT
 
 
 def test_tasks_at_work_are_known_when_their_process_is_gone(tmp_path: Path) -> None:

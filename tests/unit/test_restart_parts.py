@@ -130,7 +130,9 @@ def test_of_many_tasks_that_were_at_work_each_time_none_is_named() -> None:
 
 
 def test_sources_are_told_who_is_suspected_and_only_so_many() -> None:
-    record = crashed(RunRecord("tickets", "l"), in_flight(*range(300)))
+    first = RunRecord("tickets", "l")
+    assert first.cycle_of(Failure(CRASH, ledger=in_flight(1))).suspects == (), "once is no reason to suspect anybody"
+    record = crashed(first, in_flight(*range(300)))
     told = record.cycle_of(Failure(CRASH, ledger=in_flight(*range(1, 300))).bounded())
     assert len(told.suspects) == 200
     assert set(told.suspects) <= {Suspect(TaskId(row, "summary"), 2) for row in range(1, 300)}
