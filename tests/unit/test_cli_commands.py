@@ -287,7 +287,7 @@ def commands() -> list[str]:
 
 
 def test_every_command_has_help_with_examples_that_name_it() -> None:
-    names = ["plan", "run", "resume", "supervise", "simulate", "status", "report", "export", "sweep", "ctl", "demo"]
+    names = ["plan", "run", "resume", "supervise", "simulate", "status", "report", "export", "sweep", "demo", "ctl"]
     assert commands() == names
     for command in commands():
         told = headgate_says(command, "--help")
