@@ -28,6 +28,7 @@ import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, TypeVarTuple, Unpack
+from weakref import WeakSet
 
 import anyio
 
@@ -75,7 +76,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._virtual_s = 0.0
         self._turns = 0
-        self._threads_before = threading.active_count()
+        # Not how many: one of an earlier loop may end while this one works.
+        self._threads_before = WeakSet(threading.enumerate())
         super().__init__(_JumpingSelector(self))
         self._serials = itertools.count()
         self.set_task_factory(self._make_task)
@@ -104,7 +106,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def patience_s(self) -> float:
         """Real seconds to wait for a thread's wake-up when no timer is set: 0 unless threads were started."""
-        if self._next_timer() < math.inf or threading.active_count() <= self._threads_before:
+        if self._next_timer() < math.inf or self._threads_before.issuperset(threading.enumerate()):
             return 0.0
         return THREAD_PATIENCE_S
 

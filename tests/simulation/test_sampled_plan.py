@@ -98,6 +98,18 @@ def test_the_same_sample_again_costs_nothing_and_a_larger_one_its_own_rows() -> 
     assert tickets.calls["question"] == 16
 
 
+def test_cells_that_the_sample_had_to_leave_do_not_count_as_done() -> None:
+    """The sample has a deadline: a cell still takes a second of a slot, not what the time is over all of them."""
+    limits = {"acme/small": {"concurrency": 4}, "acme/large": {"concurrency": 50}}
+    plan = Tickets().plan(80, limits=limits, deadline=5.5)
+    left = plan.columns[0].to_run
+    assert 160 < left < 190
+    assert plan.forecast is not None
+    assert plan.forecast.seconds is not None
+    assert plan.forecast.pace == "acme/small: concurrency"
+    assert plan.forecast.seconds.likely == pytest.approx(left / 4, rel=0.02)
+
+
 def test_a_limit_that_nothing_has_shown_makes_the_time_uncertain_and_is_named() -> None:
     forecast = Tickets().plan(4, limits=None).forecast
     assert forecast is not None

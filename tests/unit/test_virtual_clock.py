@@ -227,3 +227,17 @@ def test_much_work_at_one_instant_is_no_livelock(backend: Backend, monkeypatch: 
         return anyio.current_time()
 
     assert run_virtual(work, backend=backend) == 4
+
+
+def test_a_thread_is_waited_for_though_one_of_an_earlier_loop_ends_meanwhile() -> None:
+    """As many threads as when the loop began, but not the same ones."""
+    leaves = threading.Event()
+    earlier = threading.Thread(target=leaves.wait)
+    earlier.start()
+
+    async def main() -> bool:
+        leaves.set()
+        earlier.join()
+        return await to_thread.run_sync(threading.Event().wait, 0.05)
+
+    assert run_virtual(main) is False
