@@ -87,9 +87,11 @@ async def join_run(
             ) from error
         info = await anyio.to_thread.run_sync(store.read_info, run)
     plan = decide(run, info.fingerprints, given, column_reads(columns), on_change)
-    if not plan:  # other columns than those who share it have: nobody goes on who has them
-        await (await store.open_run(run, given)).aclose()
-    handle = await store.join_run(run, given, group_rows=group_rows, renewed=plan.renewed, kept=plan.kept)
+    # All of its own are named by who may turn others away. The store looks once more whether there is a reason to: of
+    # two that begin a run anew, the second one finds that done and joins the first.
+    renewed = given.keys() - plan.kept.keys() if on_change == "rerun" else plan.renewed.keys()
+    kept = given.keys() - plan.renewed.keys() if on_change == "keep" else plan.kept.keys()
+    handle = await store.join_run(run, given, group_rows=group_rows, renewed=renewed, kept=kept)
     return handle, tell(run, plan)
 
 

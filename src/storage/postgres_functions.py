@@ -48,7 +48,8 @@ _OPEN_RUN: Final = """CREATE OR REPLACE FUNCTION open_run(
 -- Lets the next epoch begin, and returns no run if a column has changed that is neither renewed nor kept. With
 -- group_rows it is shared with those who came before under the same condition, and fences out the others; without it
 -- fences out everybody. So it does if a column changes, for there is one description at work at a time; and who shares
--- has the same columns as all others who do, or gets no run.
+-- has the same columns as all others who do, or gets no run, unless it says of each of its columns what becomes of it:
+-- then it fences out those with other columns.
 DECLARE
     known integer;
     taken boolean;
@@ -70,8 +71,11 @@ BEGIN
         SELECT FROM unnest(p_columns, p_fingerprints) AS given (name, fingerprint) JOIN run_column USING (name)
         WHERE run_column.run = o_run AND run_column.fingerprint <> given.fingerprint);
     IF NOT taken AND EXISTS (SELECT FROM opening WHERE run = o_run AND shared AND NOT fenced AND columns <> own) THEN
-        o_run := NULL;
-        RETURN;
+        IF NOT own <@ (p_renewed || p_kept) THEN
+            o_run := NULL;
+            RETURN;
+        END IF;
+        taken := true;
     END IF;
     SELECT count(*) INTO known FROM run_column WHERE run = o_run;
     INSERT INTO run_column (run, id, number, name, fingerprint)

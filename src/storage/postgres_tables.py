@@ -155,7 +155,17 @@ _REGISTERS: Final = (
     )""",
 )
 
-STEPS: Final = (_RECORDS, _SHARING, _GENERATIONS, _SPARING, _ONE_DESCRIPTION, _REGISTERS)
+_NEWER_FUNCTIONS: Final = ()
+
+STEPS: Final = (
+    _RECORDS,
+    _SHARING,
+    _GENERATIONS,
+    _SPARING,
+    _ONE_DESCRIPTION,
+    _REGISTERS,
+    _NEWER_FUNCTIONS,  # who shares a run may take it over from those with other columns
+)
 """What each version added to the one before it, the first being empty. A step once published never changes."""
 
 VERSION: Final = len(STEPS)

@@ -96,6 +96,7 @@ class SharingStore(RunStore, Protocol):
         The size of its groups is what the first one to join says. ``renewed`` and ``kept`` columns may have changed, as
         for ``open_run``; if one of them has, all who share the run are fenced out, and it begins to be shared anew:
         there are never two descriptions of a column at work. Who joins with the fingerprints that the run has by then
-        joins in peace. Raises as ``open_run``, and FingerprintMismatch if others share the run with other columns.
+        joins in peace. Raises as ``open_run``, and FingerprintMismatch if others share the run with other columns;
+        those are fenced out by whoever names all of its own in ``renewed`` and ``kept``.
         """
         ...

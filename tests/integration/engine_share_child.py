@@ -28,7 +28,7 @@ def say(*words: object) -> None:
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
-def pipeline(version: str) -> headgate.Pipeline:
+def pipeline(version: str, *, longer: bool = False) -> headgate.Pipeline:
     made = headgate.Pipeline(RUN)
 
     @made.column(model="test/m", version=version)
@@ -40,6 +40,12 @@ def pipeline(version: str) -> headgate.Pipeline:
     @made.column
     async def length(answer: str) -> int:
         return len(answer)
+
+    if longer:
+
+        @made.column
+        async def again(length: int) -> int:
+            return length
 
     return made
 

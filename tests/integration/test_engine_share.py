@@ -13,7 +13,8 @@ import anyio
 import pytest
 
 import headgate
-from headgate.errors import ConfigError, FingerprintMismatch, StoreUnsupported
+from headgate.engine.sharing import join_run
+from headgate.errors import ConfigError, FencedOut, FingerprintMismatch, StoreUnsupported
 from headgate.reports import read_report
 from headgate.storage import PostgresStore, SqliteStore
 from tests.integration.engine_share_child import RUN, SLOTS, pipeline
@@ -22,6 +23,10 @@ from tests.integration.warm_children import WarmChild
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    from headgate.engine.changes import OnChange
+    from headgate.storage.ports import RunInfo
+    from headgate.storage.sharing import SharedRun
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = 1_200
@@ -252,8 +257,42 @@ async def test_d7_who_shares_has_the_same_columns_as_the_others(place: Place) ->
     with pytest.raises(FingerprintMismatch, match="'a'"):
         await other.join_run(RUN, {"a": "2"}, group_rows=2)
     await a.complete(claims)
-    assert await other.open_run(RUN, {"a": "1", "b": "1"})
-    b = await other.join_run(RUN, {"a": "1", "b": "1"}, group_rows=2)
-    assert len(await b.claim(9, 30.0)) == 2, "what was complete has to get the new column"
+    with pytest.raises(FingerprintMismatch, match="not"):  # it does not say what becomes of both of its columns
+        await other.join_run(RUN, {"a": "1", "b": "1"}, group_rows=2, kept=["a"])
+    b = await other.join_run(RUN, {"a": "1", "b": "1"}, group_rows=2, kept=["a", "b"])
+    with pytest.raises(FencedOut):
+        await a.claim(9, 30.0)
+    c = await one.join_run(RUN, {"a": "1", "b": "1"}, group_rows=2, kept=["a", "b"])
+    assert len(await b.claim(1, 30.0)) == len(await c.claim(9, 30.0)) == 1, (
+        "what was complete has to get the new column"
+    )
     await one.aclose()
     await other.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("on_change", ["rerun", "keep"])
+@pytest.mark.parametrize("longer", [False, True])
+async def test_d7_of_two_that_change_a_run_at_once_the_second_joins_the_first(
+    place: Place, monkeypatch: pytest.MonkeyPatch, on_change: OnChange, longer: bool
+) -> None:
+    """The first one does so between the two looks of the second. ``longer``: it has one column more."""
+    before, after = pipeline("1").columns, pipeline("1" if longer else "2", longer=longer).columns
+    old, first, second = place.store(), place.store(), place.store()
+    await join_run(old, RUN, before, "auto", group_rows=2)
+    joined: list[SharedRun] = []
+    looks_up = second.read_info
+
+    def look_up(run: str) -> RunInfo:
+        async def join() -> None:
+            joined.append((await join_run(first, RUN, after, on_change, group_rows=2))[0])
+
+        anyio.from_thread.run(join)
+        return looks_up(run)
+
+    monkeypatch.setattr(second, "read_info", look_up)
+    joined.append((await join_run(second, RUN, after, on_change, group_rows=2))[0])
+    await joined[0].extend(4)
+    assert [len(await one.claim(1, 30.0)) for one in joined] == [1, 1], "one of them has turned the other away"
+    for store in (old, first, second):
+        await store.aclose()
