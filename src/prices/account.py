@@ -38,6 +38,6 @@ def account_from(plain: object, run: str, created_at: float) -> Account:
     money, tokens, columns = found.get("money"), found.get("tokens"), found.get("columns")
     if not isinstance(money, int) or not isinstance(tokens, int) or min(money, tokens) < 0:
         return NOTHING
-    by_column = cast("Mapping[object, object]", columns) if isinstance(columns, dict) else {}
+    by_column = cast("dict[object, object]", columns if isinstance(columns, dict) else {})
     told = {name: picos for name, picos in by_column.items() if isinstance(name, str) and isinstance(picos, int)}
     return Account(Amount(money, tokens), told)
