@@ -51,6 +51,7 @@ from .errors import (
     StoreError,
 )
 from .export import Export, aexport_run, export_run, write_jsonl, write_parquet
+from .prices import Budget, Price
 from .salvage import FailureKind
 from .storage import FileStore, MemoryStore, SqliteStore
 from .values import Outcome, Pressure, ResourceKey, Usage
@@ -62,6 +63,7 @@ __all__ = [
     "AdmissionController",
     "AdmissionDenied",
     "AdmissionTimeout",
+    "Budget",
     "ConfigError",
     "Engine",
     "Export",
@@ -79,6 +81,7 @@ __all__ = [
     "PipelineError",
     "PlannedColumn",
     "Pressure",
+    "Price",
     "ProviderTimeout",
     "ResourceKey",
     "RowFailed",

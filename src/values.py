@@ -131,13 +131,24 @@ class LimitKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that one attempt really used."""
+    """Tokens that one attempt really used.
+
+    What was read from the provider's cache matters to prices only, and is neither compared nor stored:
+    ``cached_input_tokens`` are among ``input_tokens``, ``cache_read_tokens`` come on top of them.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_input_tokens: int = field(default=0, compare=False)
+    cache_read_tokens: int = field(default=0, compare=False)
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_input_tokens + other.cached_input_tokens,
+            self.cache_read_tokens + other.cache_read_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ types by `python -m tests.events_page`.
 ```python
 import headgate.observe
 
-headgate.run(pipeline, rows, events="events.jsonl")       # one line of JSON per event, appended
-headgate.run(pipeline, rows, events=print)                # or any function that takes an event
-headgate.run(pipeline, rows, events=headgate.observe.event_log("warning"))   # or structlog
+headgate.run(pipeline, rows, events="events.jsonl")  # one line of JSON per event, appended
+headgate.run(pipeline, rows, events=print)  # or any function that takes an event
+headgate.run(pipeline, rows, events=headgate.observe.event_log("warning"))  # or structlog
 ```
 
 `events=` also takes a list of these, and `headgate.Engine(events=)` tells what happens in all its runs. A function is

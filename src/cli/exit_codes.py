@@ -18,7 +18,9 @@ EXIT_CODES: Final[dict[int, str]] = {
     _CODES["completed_with_failures"]: "the run ended, some rows failed",
     _CODES["held"]: "rows wait for a provider, or the deadline passed: resume later",
     _CODES["stalled"]: "nothing finished for longer than the stall timeout",
-    _CODES["budget_exhausted"]: "supervised: too many lives in a row gained nothing",
+    _CODES[
+        "budget_exhausted"
+    ]: "the budget has no room for more; supervised: or too many lives in a row gained nothing",
     _CODES["told_to_stop"]: "supervised: it was decided to stop; resume --reopen goes on",
     _CODES["stopped"]: "Ctrl-C: what was finished is kept, resume goes on",
 }

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, cast
 
-from ..engine.usage import token_counts
+from ..engine.usage import cached_counts, token_counts
 from ..values import Usage
 
 __all__ = ["BODY_BYTES_MAX", "LINE_BYTES_MAX", "BodyReader", "Decoder"]
@@ -43,7 +43,7 @@ Decoder = Callable[[bytes], bytes]
 class BodyReader:
     """Reads one body, part by part. ``usage`` and ``error`` are what it has said so far."""
 
-    __slots__ = ("_decode", "_events", "_failing", "_kept", "_read", "_size", "_written", "error")
+    __slots__ = ("_cached", "_decode", "_events", "_failing", "_kept", "_read", "_size", "_written", "error")
 
     def __init__(self, content_type: str = "", decode: Decoder | None = None, *, failing: bool = False) -> None:
         """``failing``: the answer's status says that it is an error."""
@@ -54,6 +54,7 @@ class BodyReader:
         self._size = 0
         self._read: int | None = None
         self._written: int | None = None
+        self._cached = (0, 0)
         self.error: Mapping[str, object] | None = None
         """The object that holds the field ``error``."""
 
@@ -62,7 +63,7 @@ class BodyReader:
         """The tokens stated last; None as long as none were."""
         if self._read is None and self._written is None:
             return None
-        return Usage(self._read or 0, self._written or 0)
+        return Usage(self._read or 0, self._written or 0, *self._cached)
 
     def feed(self, part: bytes) -> None:
         """Take in the next part of the body, as it came over the wire."""
@@ -106,7 +107,9 @@ class BodyReader:
 
     def _look(self, text: bytes) -> None:
         for place in USAGE.finditer(text):
-            read, written = token_counts(_object_at(text, place.end()))
+            stated = _object_at(text, place.end())
+            read, written = token_counts(stated)
+            self._cached = max(self._cached, cached_counts(stated))
             self._read = self._read if read is None else read
             self._written = self._written if written is None else written
         # Elsewhere an "error" may be part of an answer, or of a schema that the answer repeats.

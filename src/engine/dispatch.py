@@ -43,11 +43,12 @@ class _Served(Enum):
     NO_WORKER = auto()
     BLOCKED = auto()
     ENOUGH = auto()
+    POOR = auto()
 
 
 # Named once: they are asked for every task, and looking up an enum's member is slow.
 _EMPTY, _BID, _NO_WORKER = _Served.EMPTY, _Served.BID, _Served.NO_WORKER
-_BLOCKED, _ENOUGH = _Served.BLOCKED, _Served.ENOUGH
+_BLOCKED, _ENOUGH, _POOR = _Served.BLOCKED, _Served.ENOUGH, _Served.POOR
 
 
 class _Workers:
@@ -102,6 +103,10 @@ class Dispatch:
         self._request_of = starts.request_of
         self._refused = starts.refused
         self._denied = starts.denied
+        self._afford = starts.afford
+        self._withdrawn = starts.withdrawn
+        self.poor: dict[str, None] = {}
+        """Lanes whose next task the budget has no room for, until something ends. To be read only."""
         self._hungry: dict[str, None] = {}
         self._bids: dict[int, _Lane] = {}  # the lanes with a standing bid, by its number
         self._blocked: Timers[str] = Timers()
@@ -122,6 +127,11 @@ class Dispatch:
         """Whether a lane has yet to be looked at: ``step`` had started enough, or its bid was taken back since."""
         return bool(self._hungry)
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether only the budget keeps what is ready from its start, and no bid may change that."""
+        return bool(self.poor) and not self._bids and not self._hungry
+
     def step(self, now: float, most: int = STARTS_PER_STEP) -> None:
         """Place what can be placed now, up to ``most`` tasks."""
         self._left = most
@@ -137,7 +147,7 @@ class Dispatch:
                 return
             lane = next(iter(self._hungry))
             place = self._lanes[lane]
-            served = self._serve(place, now)
+            served = _POOR if lane in self.poor else self._serve(place, now)
             if served is _ENOUGH:
                 return
             del self._hungry[lane]
@@ -157,6 +167,9 @@ class Dispatch:
         workers.running -= 1
         if workers.starved:
             self._feed(workers.starved)
+        if self.poor:
+            self._hungry.update(self.poor)
+            self.poor.clear()
 
     def block_local(self, lane: str, until: float) -> None:
         """Start nothing on a local lane before ``until``; ``inf`` for good."""
@@ -177,6 +190,8 @@ class Dispatch:
         if bid is None or place.task != task:
             return False
         place.task = None
+        if self._afford is not None:
+            self._unspent(task)
         if self._controller.withdraw(bid):  # else its grant is on the way, and will be given back
             del self._bids[bid]
             place.bid = None
@@ -193,7 +208,14 @@ class Dispatch:
         self._hungry.clear()
         for workers in (self._models, self._local):
             workers.starved.clear()
+        self.poor.clear()
         return tasks
+
+    def _unspent(self, task: Task) -> None:
+        """``task`` does not start: others may, for what was reserved for it."""
+        self._withdrawn(task)
+        self._hungry.update(self.poor)
+        self.poor.clear()
 
     def _feed(self, starved: dict[str, None]) -> None:
         """A worker may be free: one lane that found none gets its chance, so they take turns."""
@@ -207,7 +229,7 @@ class Dispatch:
         lane, workers = place.name, place.workers
         if workers is self._local and now < self._blocked.at(lane) < inf:
             return _BLOCKED
-        refused, request_of, start = self._refused, self._request_of, self._start
+        refused, request_of, start, afford = self._refused, self._request_of, self._start, self._afford
         while self._left > 0 and not self._closed:
             # A standing bid keeps no worker from others: its lane may be blocked for ever (T26). Its grant starts all
             # the same, so that up to one task per lane may run beyond the bound.
@@ -219,6 +241,10 @@ class Dispatch:
             if refused(task, now) or self._closed:
                 self._left -= 1  # as much work as a start
                 continue
+            if afford is not None and not afford(task):
+                self._dispatcher.push(task, task.unit, True)
+                self.poor[lane] = None
+                return _POOR
             lease: Lease | None = None
             request = request_of(task)
             if request is not None:
@@ -228,6 +254,8 @@ class Dispatch:
                     self._bids[answer] = place
                     return _BID
                 if isinstance(answer, Denied):
+                    if afford is not None:
+                        self._unspent(task)
                     self._denied(task, answer)
                     continue
                 lease = answer
@@ -244,10 +272,15 @@ class Dispatch:
             task = place.task
             place.bid = place.task = None
             self._hungry[place.name] = None
+            unspent = self._afford is not None and task is not None
             if isinstance(answer, Refuse):
+                if unspent and task is not None:
+                    self._unspent(task)
                 if task is not None:
                     self._denied(task, answer.denied)
             elif task is None or refused(task, now) or self._closed:
+                if unspent and task is not None:
+                    self._unspent(task)
                 self._controller.release(answer.lease, Outcome.CANCELLED, sent=False)
             else:
                 place.workers.running += 1

@@ -24,6 +24,7 @@ from ..scheduler.window import HORIZON_FACTOR
 from ..storage.memory import MemoryRun
 from ..storage.opening import open_store
 from ..storage.ports import RunStore
+from .accounts import check_prices, open_account
 from .controls import Controls
 from .core import RunCore
 from .intake import Intake
@@ -227,7 +228,7 @@ class Engine:
         """
         settings = RunOptions.of(options)
         name = self._free_name(run or pipeline.name)
-        store = check_shareable(self.store, rows, retry_failed=settings.retry_failed)
+        store = check_shareable(self.store, rows, settings)
         graph = self._prepare(pipeline, RowSource(rows, row_id=row_id, argument=argument), settings)
         group_rows = -(-GROUP_ROWS // settings.group_size) * settings.group_size
         shared, notices = await join_run(store, name, pipeline.columns, settings.on_change, group_rows=group_rows)
@@ -258,8 +259,9 @@ class Engine:
             capacity = partial(self._groups_at_once, plan_columns(pipeline, graph), group_rows, settings)
             results = RunResults(self.store, name, tuple(column.spec.name for column in pipeline.columns))
             empty = nothing_yet(name, notices, results)
-            report = await work_in_part(shared, loop_over, begun, empty=empty, at_once=capacity, lease_s=lease_s)
-            await finish_together(shared, store, report.status)
+            done = await work_in_part(shared, loop_over, begun, empty=empty, at_once=capacity, lease_s=lease_s)
+            report = done
+            await finish_together(shared, store, done.status)
         except BaseException as error:
             broken = error
             raise
@@ -268,8 +270,8 @@ class Engine:
             if teller is not None:
                 teller.over(report, broken)
             await shared.aclose()
-        report.check()
-        return lasted(report, anyio.current_time() - began)
+        done.check()
+        return lasted(done, anyio.current_time() - began)
 
     def _groups_at_once(self, plans: Sequence[ColumnPlan], group_rows: int, settings: RunOptions) -> int:
         """How many groups keep the resources busy, as things stand: the others are left for other engines."""
@@ -295,6 +297,7 @@ class Engine:
         for plan in plans:
             if plan.resource is not None:
                 self.admission.register(plan.resource)
+        check_prices(settings, plans)
         return graph
 
     def _loop(
@@ -347,6 +350,7 @@ class Engine:
             in_part=isinstance(handle, ClaimedRun),
             forget=handle.forget if self._store_source is None and isinstance(handle, MemoryRun) else None,
             teller=teller,
+            spending=open_account(settings, plans, handle),
         )
 
     def _teller(self, run: str, plans: Sequence[ColumnPlan], *, part: bool = False) -> RunTeller | None:

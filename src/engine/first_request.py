@@ -42,6 +42,11 @@ class FirstRequests:
             core, column = self._core, self._core.plans[task.column].column
             self._estimates[task] = column.estimate(core.inputs(task)[1])
 
+    def input_tokens(self, task: Task) -> int | None:
+        """How many input tokens ``task``, which was estimated, needs; None where nobody says."""
+        tokens = self._core.plans[task.column].column.tokens
+        return self._estimates.get(task) if callable(tokens) else tokens
+
     def of(self, task: Task) -> Request | None:
         """The request of ``task``, which was estimated; None for local work."""
         request = self._requests[task.column]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..scheduler.tasks import Task
     from .core import RunCore
     from .meter import Meter
+    from .spending import Spending
     from .telling import RunTeller
     from .values import CellResult
 
@@ -80,13 +81,18 @@ class Flight:
         wall_clock: Callable[[], float],
         ended: Callable[[Job, list[CellResult] | None, Failure | None, Outcome, float], None],
         teller: RunTeller | None = None,
+        spending: Spending | None = None,
     ) -> None:
         self._teller = teller
+        self.spending = spending
+        """The account of the run, if one is kept. To be read only."""
         self._core = core
         self._controller = controller
         self._classifier = classifier
         # By column: how the requests of its bodies go out, and the meter of its model, if it has one.
-        self._senders = [Sender(controller, classifier, meter, flow_of(run, plan.name), teller) for plan in core.plans]
+        self._senders = [
+            Sender(controller, classifier, meter, flow_of(run, plan.name), teller, spending) for plan in core.plans
+        ]
         self._meters = [None if plan.resource is None else meter.of(plan.lane) for plan in core.plans]
         self._threads = threads
         self._clock = clock
@@ -244,6 +250,8 @@ class Flight:
         job.over = True
         if job.attempts:
             job.end_attempts()
+        if self.spending is not None:
+            self.spending.ended(task, results is not None)
         ended(job, results, failure, outcome, now)
 
     def _cancel(self, job: Job) -> None:

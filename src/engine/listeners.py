@@ -59,7 +59,7 @@ def open_listeners(source: EventsSource, wall_clock: Callable[[], float]) -> Lis
     try:
         for one in _each(source):
             if isinstance(one, (str, os.PathLike)):
-                owned.append(EventLines(one, wall_clock=wall_clock))
+                owned.append(EventLines(os.fspath(one), wall_clock=wall_clock))
                 sinks.append(owned[-1])
             else:
                 sinks.append(one)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .intake import Intake
     from .jobs import Job, ThreadRunner
     from .options import RunOptions
+    from .spending import Spending
     from .telling import RunTeller
     from .values import CellResult
 
@@ -72,6 +73,7 @@ class RunLoop:
         forget: Callable[[int], None] | None = None,
         in_part: bool = False,
         teller: RunTeller | None = None,
+        spending: Spending | None = None,
     ) -> None:
         self.name = name
         self._teller = teller
@@ -100,12 +102,13 @@ class RunLoop:
             wall_clock=wall_clock,
             ended=self._job_ended,
             teller=teller,
+            spending=spending,
         )
         requests = FirstRequests(core, name)
         self._dispatch = Dispatch(
             core.dispatcher,
             controller,
-            Starts(core, requests, self.flight, clock=self._clock, halt=self.halt, teller=teller),
+            Starts(core, requests, self.flight, clock=self._clock, halt=self.halt, teller=teller, spending=spending),
             model_workers=options.max_workers,
             local_workers=options.local_workers,
         )
@@ -122,12 +125,11 @@ class RunLoop:
         )
         course = (handle, core, self.meter, controller, intake.resources, wall_clock())
         recorder = None if in_part else recorder_of(*course)
-        keeper = Keeper(controller, wall_clock, now, recorder)
+        keeper = Keeper(controller, wall_clock, now, recorder, run=handle.info, spending=spending)
         self._committer = Committer(handle, core.journal, keeper, self._committed, teller)
         self._armed = inf
         self._starts_per_job = STARTS_PER_JOB
-        dispatch = self._dispatch
-        self._paces = PaceReader(intake.resources, core, dispatch, controller, self.meter, recorder, teller)
+        self._paces = PaceReader(intake.resources, core, self._dispatch, controller, self.meter, recorder, teller)
         self.rows_ready = Wakeup()
         self.streaming = False
         self.dropped_rows = False
@@ -182,6 +184,8 @@ class RunLoop:
     async def _loop(self) -> None:
         while True:
             self._step(self._clock(), True)
+            if self._dispatch.poor and self._dispatch.exhausted and not self.flight.jobs:
+                self.halt(RunStatus.BUDGET_EXHAUSTED)
             if self._over():
                 return
             if self._dispatch.unfinished or self.feeder.more or self.flight.condemned or self.core.unfinished:
@@ -245,7 +249,7 @@ class RunLoop:
         dispatch = self._dispatch
         if dispatch.bidder.wakeup.pending:
             return
-        over = not self.flight.jobs and self._over()
+        over = not self.flight.jobs and ((dispatch.poor and dispatch.exhausted) or self._over())
         if over or dispatch.unfinished or self.feeder.more or self._next_event() < self._armed:
             dispatch.bidder.wakeup.set()
 
@@ -390,5 +394,6 @@ class RunLoop:
             notices=(*self._notices, *self._performer.notices),
             resume_hint=self._resume_hint,
             results=self._results,
+            spending=self.flight.spending,
         )
         self.report.check()

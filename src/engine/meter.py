@@ -32,6 +32,7 @@ class Pace(StrEnum):
     HELD_BACK = "held back"
     STORE = "store"
     WORKERS = "workers"
+    BUDGET = "budget"
     NO_READY_WORK = "no ready work"
 
 

@@ -7,10 +7,13 @@ from math import inf, isnan
 from typing import TYPE_CHECKING, Literal, TypedDict, get_args
 
 from ..errors import ConfigError
+from ..prices.budget import budget_of
 from .changes import OnChange
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+    from ..prices import BudgetSource, PricesSource
 
 __all__ = ["OnFailure", "RunKeywords", "RunOptions"]
 
@@ -34,6 +37,10 @@ class RunOptions:
     them those that were skipped on their account; what is done stays. The cells in ``set_aside``, each a row from 0 and
     a column, are not tried: they fail as ``set_aside``, unless they are done; of a group column the group that the row
     is in, as a whole.
+
+    ``budget`` is the most that the run may spend in all its lives: US dollars, or a :class:`~headgate.Budget` in money,
+    tokens or both. A task begins only if it fits under it with all that is under way. ``prices`` says what models cost:
+    ``"genai-prices"`` for what that library knows, or a mapping or TOML file of one's own prices, which go first.
     """
 
     patience: float = 3600.0
@@ -54,6 +61,8 @@ class RunOptions:
     local_workers: int = 64
     thread_workers: int = 32
     set_aside: Collection[tuple[int, str]] = ()
+    budget: BudgetSource | None = None
+    prices: PricesSource | None = None
 
     def __post_init__(self) -> None:
         for name in ("patience", "deadline", "stall_timeout", "grace"):
@@ -69,6 +78,8 @@ class RunOptions:
             count: object = getattr(self, name)
             if not isinstance(count, int) or isinstance(count, bool) or count < 1:
                 raise ConfigError(f"{name} must be a whole number from 1 on, not {count!r}")
+        if self.budget is not None:
+            budget_of(self.budget)
         if self.on_failure not in get_args(OnFailure):
             raise ConfigError(f'on_failure must be "continue" or "raise", not {self.on_failure!r}')
         if self.on_change not in get_args(OnChange):
@@ -110,3 +121,5 @@ class RunKeywords(TypedDict, total=False):
     local_workers: int
     thread_workers: int
     set_aside: Collection[tuple[int, str]]
+    budget: BudgetSource | None
+    prices: PricesSource | None

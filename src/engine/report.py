@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..export import Export, RunResults
     from ..salvage.ledger import FailureEntry
+    from .spending import Spent
 
 __all__ = ["ColumnReport", "ResourceReport", "RunReport", "RunStatus"]
 
@@ -37,13 +38,16 @@ class RunStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ColumnReport:
-    """The cells of one column by outcome; they add up to the accepted rows."""
+    """The cells of one column by outcome; they add up to the accepted rows. ``cost`` is what the requests of its bodies
+    cost in this life of the run, in US dollars; None where no prices were asked for.
+    """
 
     column: str
     done: int
     failed: int
     held: int
     skipped: int
+    cost: float | None = None
 
     @property
     def total(self) -> int:
@@ -56,7 +60,8 @@ class ResourceReport:
     """One resource of the run. Times in seconds; ``seconds`` says what set the pace and adds up to the run's time.
 
     ``wasted`` counts attempts that went out and gained nothing. ``bound_s`` is the time that the provider's work
-    takes when its mean concurrency limit is always full: no schedule is faster.
+    takes when its mean concurrency limit is always full: no schedule is faster. ``cost`` is in US dollars, None where
+    no prices were asked for.
     """
 
     resource: str
@@ -70,6 +75,7 @@ class ResourceReport:
     wasted: int
     seconds: Mapping[str, float]
     bound_s: float | None
+    cost: float | None = None
 
     @property
     def rate_limited(self) -> int:
@@ -83,7 +89,8 @@ class RunReport:
 
     ``restored`` rows had been finished by an earlier run and cost nothing now; they are counted as what they are.
     ``advice`` names the one knob that would help most, or is empty. ``failures`` is bounded; ``failure_counts``, by
-    column and kind, is exact. ``str(report)`` is the whole thing for people.
+    column and kind, is exact. ``spent`` is what the run has spent in all its lives, where prices or a budget were
+    given. ``str(report)`` is the whole thing for people.
     """
 
     run: str
@@ -103,6 +110,7 @@ class RunReport:
     notices: tuple[str, ...] = ()
     resume_hint: str = ""
     _results: RunResults | None = field(default=None, repr=False, compare=False)
+    spent: Spent | None = None
 
     @property
     def exit_code(self) -> int:
@@ -114,6 +122,12 @@ class RunReport:
         """The lower bound of the run's time that its busiest resource sets, in seconds."""
         bounds = [resource.bound_s for resource in self.resources if resource.bound_s is not None]
         return max(bounds) if bounds else None
+
+    @property
+    def cost(self) -> float | None:
+        """What this life of the run cost in US dollars; None where no prices were asked for."""
+        costs = [resource.cost for resource in self.resources if resource.cost is not None]
+        return sum(costs) if costs else None
 
     @property
     def wasted(self) -> int:
@@ -189,11 +203,14 @@ def render(report: RunReport) -> str:
         f"{report.skipped} skipped" + (f" ({report.restored} restored)" if report.restored else ""),
     ]
     lines.extend(
-        f"  {one.column}: {one.done} done, {one.failed} failed, {one.held} held, {one.skipped} skipped"
+        f"  {one.column}: {one.done} done, {one.failed} failed, {one.held} held, {one.skipped} skipped{_cost(one.cost)}"
         for one in report.columns
     )
     for resource in report.resources:
         lines.extend(_resource_lines(resource, report.seconds))
+    if report.spent is not None:
+        money = "" if report.spent.money is None else f"${report.spent.money:.6g}, "
+        lines.append(f"  spent in all lives of the run: {money}{report.spent.tokens} tokens")
     if report.bound_s is not None:
         ratio = f", {report.seconds / report.bound_s:.2f} x" if report.bound_s > 0 else ""
         lines.append(f"  bound by the providers' work and limits: {report.bound_s:.2f} s{ratio}")
@@ -210,6 +227,10 @@ def render(report: RunReport) -> str:
     if report.resume_hint:
         lines.append(f"  {report.resume_hint}")
     return "\n".join(lines)
+
+
+def _cost(cost: float | None) -> str:
+    return "" if cost is None else f", ${cost:.6g}"
 
 
 def _resource_lines(resource: ResourceReport, seconds: float) -> Iterator[str]:

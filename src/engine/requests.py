@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..salvage.classify import Classifier, Failure
     from ..scheduler.tasks import Task
     from .meter import Meter
+    from .spending import Spending
     from .telling import RunTeller
 
 __all__ = [
@@ -51,6 +52,7 @@ class Sender:
     meter: Meter
     flow: str
     teller: RunTeller | None = None
+    spending: Spending | None = None
 
 
 class OpenAttempt(Protocol):
@@ -155,6 +157,9 @@ class ActiveLease:
         self._feedback = feedback or self._feedback
         if counted is not None:
             self._owner.spent(counted)
+            spending, task = self._owner.sender.spending, self._owner.task
+            if spending is not None and task is not None:
+                spending.note(task, str(self._lease.request.resource), counted)
 
     def outcome(self, failure: Failure | None) -> tuple[Outcome, Feedback | None]:
         """What the gate should learn from the end of the attempt, ``failure`` being how it ended if not well."""
@@ -170,6 +175,9 @@ class RequestContext:
     __slots__ = ("_active", "_lease", "_owner", "_request")
 
     def __init__(self, owner: Requester, request: Request) -> None:
+        spending = owner.sender.spending
+        if spending is not None:
+            spending.check_price(str(request.resource))
         self._owner = owner
         self._request = request
         self._lease: Lease | None = None

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .changes import OnChange
     from .column import Column
     from .loop import RunLoop
+    from .options import RunOptions
 
 __all__ = [
     "GROUP_ROWS",
@@ -52,14 +53,16 @@ _FAILURES = 1_000
 """Failures that the report of a part names."""
 
 
-def check_shareable(store: RunStore, rows: object, *, retry_failed: bool) -> SharingStore:
+def check_shareable(store: RunStore, rows: object, options: RunOptions) -> SharingStore:
     """The store, if a run over ``rows`` can be shared on it. Raises StoreUnsupported, ConfigError."""
     if not hasattr(store, "join_run"):
         raise StoreUnsupported(
             f"{type(store).__name__} hands out no row groups, so one engine at a time has a run there; several share "
             "one in a PostgresStore"
         )
-    if retry_failed:
+    if options.budget is not None:
+        raise ConfigError("budget= is for one engine that has the run alone: nobody sees what the others spend")
+    if options.retry_failed:
         raise ConfigError(
             "retry_failed=True is for one engine that has the run alone: groups that are complete stay so"
         )
@@ -227,6 +230,7 @@ def _column(one: ColumnReport | None, other: ColumnReport) -> ColumnReport:
         one.failed + other.failed,
         one.held + other.held,
         one.skipped + other.skipped,
+        one.cost if other.cost is None else other.cost + (one.cost or 0.0),
     )
 
 
@@ -245,5 +249,6 @@ def _resource(one: ResourceReport | None, other: ResourceReport) -> ResourceRepo
         queued_s=one.queued_s + other.queued_s,
         wasted=one.wasted + other.wasted,
         seconds={pace: one.seconds.get(pace, 0.0) + other.seconds.get(pace, 0.0) for pace in paces},
+        cost=one.cost if other.cost is None else other.cost + (one.cost or 0.0),
         bound_s=one.bound_s if other.bound_s is None else other.bound_s + (one.bound_s or 0.0),
     )

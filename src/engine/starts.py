@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .core import RunCore
     from .first_request import FirstRequests
     from .flight import Flight
+    from .spending import Spending
     from .telling import RunTeller
 
 __all__ = ["Starts"]
@@ -28,7 +29,19 @@ __all__ = ["Starts"]
 class Starts:
     """The starts of one run. ``halt`` ends it, with so many seconds of grace."""
 
-    __slots__ = ("_clock", "_core", "_estimated", "_flight", "_halt", "_requests", "_teller", "request_of", "start")
+    __slots__ = (
+        "_clock",
+        "_core",
+        "_estimated",
+        "_flight",
+        "_halt",
+        "_requests",
+        "_spending",
+        "_teller",
+        "afford",
+        "request_of",
+        "start",
+    )
 
     def __init__(
         self,
@@ -39,8 +52,12 @@ class Starts:
         clock: Callable[[], float],
         halt: Callable[[RunStatus, float], None],
         teller: RunTeller | None = None,
+        spending: Spending | None = None,
     ) -> None:
         self._teller = teller
+        self._spending = spending
+        self.afford: Callable[[Task], bool] | None = None if spending is None or spending.gate is None else self._afford
+        """Whether the budget has room for a task that is not refused; it is reserved then. None without a budget."""
         self._core = core
         self._requests = requests
         self._estimated = requests.estimated
@@ -67,6 +84,11 @@ class Starts:
                 return True
         return False
 
+    def withdrawn(self, task: Task) -> None:
+        """``task``, for which there was room in the budget, does not start."""
+        assert self._spending is not None
+        self._spending.withdrawn(task)
+
     def denied(self, task: Task, denied: Denied) -> None:
         """Admission refused ``task`` for good."""
         core = self._core
@@ -75,6 +97,10 @@ class Starts:
             self._halt(RunStatus.STOPPED, 0.0)
             return
         self._failed(task, self._requests.denial(task, denied), self._clock())
+
+    def _afford(self, task: Task) -> bool:
+        assert self._spending is not None
+        return self._spending.afford(task, self._requests.input_tokens(task))
 
     def _failed(self, task: Task, failure: Failure, now: float) -> None:
         """``task`` has failed before it was started."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ..export import RunResults
     from .core import RunCore
+    from .spending import Spending
     from .tally import Tally
 
 __all__ = ["summarize"]
@@ -28,6 +29,7 @@ _ADVICE: Mapping[Pace, str] = {
     Pace.HELD_BACK: "{resource} had only held-back tasks most of the time: see the failures and the provider's state",
     Pace.STORE: "the store set the pace: put it on a faster disk",
     Pace.WORKERS: "max_workers set the pace of {resource}: raise it",
+    Pace.BUDGET: "the budget had no room for more calls of {resource} at once: raise it, or state less per call",
     Pace.NO_READY_WORK: "{resource} had nothing to do most of the time: rows come too slowly, or another column does",
 }
 
@@ -42,10 +44,14 @@ def summarize(
     notices: tuple[str, ...],
     resume_hint: str,
     results: RunResults,
+    spending: Spending | None = None,
 ) -> RunReport:
     """The report; its counts have yet to be checked."""
     tally = core.tally
-    resources = tuple(_resource(lane, one) for lane, one in meter.resources.items())
+    resources = tuple(_resource(lane, one, spending) for lane, one in meter.resources.items())
+    unpriced = () if spending is None or spending.price_of is None else tuple(spending.unpriced)
+    if unpriced:
+        notices = (*notices, f"the price of {', '.join(unpriced)} is not known: it counts as free; give it in prices=")
     return RunReport(
         run=run,
         status=status,
@@ -57,14 +63,16 @@ def summarize(
         restored=tally.restored,
         seconds=seconds,
         columns=tuple(
-            ColumnReport(name, one.done, one.failed, one.held, one.skipped) for name, one in tally.columns.items()
+            ColumnReport(name, one.done, one.failed, one.held, one.skipped, _cost(spending, column=index))
+            for index, (name, one) in enumerate(tally.columns.items())
         ),
         resources=resources,
         failures=tuple(core.ledger),
         failure_counts={(column, kind.value): count for (column, kind), count in core.ledger.counts().items()},
-        advice="" if notices else _advice(resources),
+        advice="" if notices and not unpriced else _advice(resources),
         notices=notices,
         resume_hint=resume_hint if status in _RESUMABLE else "",
+        spent=None if spending is None else spending.spent(),
         _results=results,
     )
 
@@ -81,7 +89,7 @@ def status_of(stopped: RunStatus | None, tally: Tally) -> RunStatus:
 _RESUMABLE = frozenset({RunStatus.HELD, RunStatus.STALLED, RunStatus.STOPPED, RunStatus.BUDGET_EXHAUSTED})
 
 
-def _resource(lane: str, meter: ResourceMeter) -> ResourceReport:
+def _resource(lane: str, meter: ResourceMeter, spending: Spending | None) -> ResourceReport:
     wasted = sum(n for outcome, n in meter.outcomes.items() if outcome not in _USEFUL | _NEVER_SENT)
     limit = meter.mean_limit
     return ResourceReport(
@@ -96,7 +104,12 @@ def _resource(lane: str, meter: ResourceMeter) -> ResourceReport:
         wasted=wasted,
         seconds={pace.value: spent for pace, spent in meter.seconds.items()},
         bound_s=meter.busy_s / limit if limit else None,
+        cost=_cost(spending, resource=lane),
     )
+
+
+def _cost(spending: Spending | None, *, column: int | None = None, resource: str | None = None) -> float | None:
+    return None if spending is None else spending.cost(column=column, resource=resource)
 
 
 def _advice(resources: tuple[ResourceReport, ...]) -> str:

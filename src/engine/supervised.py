@@ -202,7 +202,11 @@ class _Lives:
         assert self.report is not None
         status = self.report.status
         finished = status in (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES)
-        of_its_own = finished or status is RunStatus.STOPPED or anyio.current_time() >= self._ends_at
+        of_its_own = (
+            finished
+            or status in (RunStatus.STOPPED, RunStatus.BUDGET_EXHAUSTED)
+            or anyio.current_time() >= self._ends_at
+        )
         cause = None if of_its_own else Cause(status.value, message=self.report.advice)
         return LifeEnd(status.value, status.exit_code, cause, finished, progress, epoch, ledger)
 

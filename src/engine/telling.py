@@ -143,7 +143,7 @@ class RunTeller:
             if self._begun and one.status is not CellStatus.SKIPPED:
                 self._find_group(one, over)
         for task, outcome in over.items():
-            self._end_group(task, outcome)
+            self._end_group(task, outcome, at)
         for row in islice(finished, known, None):
             self._groups.pop(row.record.row, None)
             self.say(RowFinished(at, run, row.record.row, row.record.row_id, row.status(), False))
@@ -154,7 +154,7 @@ class RunTeller:
             for column, _ in () if record.finished else core.frontier.unfinished(row):
                 self.say(CellEnded(at, run, self._plans[column].name, row, "held", "", "", 0, 0, 0))
         for task in tuple(self._begun):
-            self._end_group(task, "skipped" if core.frontier.task_state(task) >= DONE else "held")
+            self._end_group(task, "skipped" if core.frontier.task_state(task) >= DONE else "held", at)
 
     # Tasks
 
@@ -253,8 +253,8 @@ class RunTeller:
                 over.setdefault(task, self._unsaid.get(task, cell.status.value))
                 return
 
-    def _end_group(self, task: Task, outcome: str) -> None:
+    def _end_group(self, task: Task, outcome: str, at: float) -> None:
         rows = self._begun.pop(task)
         self._unsaid.pop(task, None)
         assert outcome in ("done", "failed", "skipped", "held")
-        self.say(GroupEnded(self.at, self.run, self._plans[task.column].name, task.unit, outcome, rows))
+        self.say(GroupEnded(at, self.run, self._plans[task.column].name, task.unit, outcome, rows))

@@ -7,13 +7,14 @@ from typing import cast
 
 from ..values import Usage
 
-__all__ = ["UsageLike", "token_counts", "usage_of"]
+__all__ = ["UsageLike", "cached_counts", "token_counts", "usage_of"]
 
 UsageLike = object
 """A :class:`~headgate.values.Usage`, an object or a mapping with token counts, or None."""
 
 _INPUT = ("input_tokens", "prompt_tokens")
 _OUTPUT = ("output_tokens", "completion_tokens")
+_DETAILS = ("input_tokens_details", "prompt_tokens_details")
 
 
 def usage_of(usage: UsageLike) -> Usage | None:
@@ -23,7 +24,7 @@ def usage_of(usage: UsageLike) -> Usage | None:
     read, written = token_counts(usage)
     if read is None and written is None:
         return None
-    return Usage(read or 0, written or 0)
+    return Usage(read or 0, written or 0, *cached_counts(usage))
 
 
 def token_counts(usage: object) -> tuple[int | None, int | None]:
@@ -31,12 +32,24 @@ def token_counts(usage: object) -> tuple[int | None, int | None]:
     return _first(usage, _INPUT), _first(usage, _OUTPUT)
 
 
+def cached_counts(usage: object) -> tuple[int, int]:
+    """Input tokens that were read from a cache: those among the input tokens, and those that are counted apart."""
+    for name in _DETAILS:
+        details = _get(usage, name)
+        if details is not None:
+            return _first(details, ("cached_tokens",)) or 0, 0
+    return 0, _first(usage, ("cache_read_input_tokens",)) or 0
+
+
 def _first(usage: object, names: tuple[str, ...]) -> int | None:
     for name in names:
-        if isinstance(usage, Mapping):
-            value = cast("Mapping[str, object]", usage).get(name)
-        else:
-            value = getattr(usage, name, None)
+        value = _get(usage, name)
         if isinstance(value, int) and value >= 0:
             return value
     return None
+
+
+def _get(usage: object, name: str) -> object:
+    if isinstance(usage, Mapping):
+        return cast("Mapping[str, object]", usage).get(name)
+    return getattr(usage, name, None)

@@ -6,8 +6,11 @@ Both come from the store alone, so a report of a run that was killed, or goes on
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
+from ..prices.account import account_from
+from ..prices.table import PICO
+from ..storage.codec import decode
 from ..storage.overview import RunOverview, read_overview
 from .figures import RunFigures, read_figures
 
@@ -46,4 +49,15 @@ def read_report(store: RunStore, run: str) -> StoredReport:
     Raises UnknownRun, ResultExpired, ResultCorrupt, StoreUnavailable.
     """
     overview = read_overview(store, run, examples=LEDGER_MAX)
-    return StoredReport(overview, read_figures(store.read_learned(run), run, overview.info.created_at))
+    learned, created_at = store.read_learned(run), overview.info.created_at
+    return StoredReport(overview, read_figures(learned, run, created_at), _costs(learned, run, created_at))
+
+
+def _costs(learned: bytes | None, run: str, created_at: float) -> dict[str, float]:
+    """Dollars by column, in all lives."""
+    try:
+        record: object = {} if learned is None else decode(learned)
+    except ValueError:
+        return {}
+    spent = cast("Mapping[str, object]", record).get("spent") if isinstance(record, dict) else None
+    return {name: picos / PICO for name, picos in account_from(spent, run, created_at).columns.items()}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SRC = Path(__file__).resolve().parents[2] / "src"
 LINES_MAX = 400
 
-MACHINE_FOLDERS = ("admission/", "scheduler/", "salvage/", "outbox/", "reports/", "restart/")
+MACHINE_FOLDERS = ("admission/", "scheduler/", "salvage/", "outbox/", "prices/", "reports/", "restart/")
 SHELL_FOLDERS = ("observe/", "testing/")
 
 # Machines in folders that hold both.
@@ -51,6 +51,7 @@ MACHINES = {
     "engine/planned.py",
     "engine/report.py",
     "engine/spans.py",
+    "engine/spending.py",
     "engine/tally.py",
     "engine/usage.py",
     "engine/values.py",
@@ -97,6 +98,7 @@ SHELLS = {
     "control/client.py": "talks to engines",
     "control/places.py": "works on files and sockets",
     "control/server.py": "serves a socket",
+    "engine/accounts.py": "reads price tables",
     "engine/column.py": "validates with pydantic",
     "engine/committer.py": "waits for the store",
     "engine/controls.py": "is called by commands from outside",
@@ -148,6 +150,7 @@ SHELLS = {
     "outbox/memory.py": "is awaited",
     "outbox/outbox.py": "owns the tasks of deliveries",
     "outbox/sqlite.py": "is awaited, reads the clock",
+    "prices/lookup.py": "reads files, asks genai-prices",
     "reports/data.py": "serialises with pydantic",
     "reports/figures.py": "validates with pydantic",
     "reports/page.py": "reads the files that it puts together",

@@ -1,0 +1,199 @@
+"""What one run spends, by column and resource, and whether a task may still begin under its budget.
+
+The cost of a task is expected from what its column states (``tokens``, ``max_output_tokens``) and from what its earlier
+tasks cost in all their requests, whichever is more. A column of which neither is known begins with one task, and goes
+on when that has ended; local work of which nothing is known begins whatever was spent. A task that reports no usage
+counts with what was reserved for it. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..admission.moments import Moments
+from ..errors import ConfigError
+from ..prices.account import Account
+from ..prices.budget import BudgetGate
+from ..prices.table import FREE, Amount, Price
+from ..values import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..prices.budget import Budget
+    from ..scheduler.tasks import Task
+    from .values import ColumnPlan
+
+__all__ = ["Spending", "Spent"]
+
+KEPT_SHARE = 0.01
+"""Of the budget: what a crash may make a run forget. So there are a hundred records more at most."""
+
+_UNKNOWN = Amount(1, 1)
+"""What a task with a model is expected to cost of which nothing is known: it counts, as little as possible."""
+
+
+class Spent(NamedTuple):
+    """What a run has spent in all its lives: ``money`` in US dollars, None where no prices were asked for; ``tokens``
+    read and written together.
+    """
+
+    money: float | None
+    tokens: int
+
+
+class _Learned:
+    """What the tasks of one column came to, in picos and tokens; ``trying``: the first one is under way."""
+
+    __slots__ = ("known", "money", "tokens", "trying")
+
+    def __init__(self) -> None:
+        self.money = Moments()
+        self.tokens = Moments()
+        self.known = False
+        self.trying: Task | None = None
+
+
+class Spending:
+    """The account of one run. ``price_of`` looks a resource up, None where prices are not asked for; ``before`` is what
+    earlier lives of the run spent.
+    """
+
+    def __init__(
+        self,
+        plans: Sequence[ColumnPlan],
+        budget: Budget | None,
+        price_of: Callable[[str], Price | None] | None,
+        before: Account,
+    ) -> None:
+        self._plans = plans
+        self.price_of = price_of
+        self._must_be_priced = budget is not None and budget.money is not None
+        self._used: dict[tuple[int, str], Usage] = {}
+        self._tasks: dict[Task, Amount] = {}  # under way, and what they have reported
+        self._learned = [_Learned() for _ in plans]
+        self.gate: BudgetGate[Task] | None = None if budget is None else BudgetGate(budget, before.total)
+        self._total = self._kept = before.total
+        self._columns = dict(before.columns)
+        self.unpriced: dict[str, None] = {}
+        """Resources that were used and whose price nobody knows. To be read only."""
+
+    @property
+    def account(self) -> Account:
+        """What was spent in all lives."""
+        return Account(self._total, self._columns)
+
+    @property
+    def unkept(self) -> bool:
+        """Whether so much of the budget was spent since ``kept`` that it should be on record."""
+        return self.gate is not None and self.gate.share(self._kept, self._total) >= KEPT_SHARE
+
+    def kept(self) -> None:
+        """What was spent is on record."""
+        self._kept = self._total
+
+    # Usage
+
+    def check_price(self, resource: str) -> None:
+        """Raise ConfigError if a request to ``resource`` may not go out: it is to be paid for, and has no price."""
+        if self._must_be_priced and self.price_of is not None and self.price_of(resource) is None:
+            raise ConfigError(
+                f"a budget in money needs the price of {resource}, which is not known: give it in prices=, or a budget "
+                "in tokens"
+            )
+
+    def note(self, task: Task, resource: str, usage: Usage) -> None:
+        """A request of ``task`` used ``usage``."""
+        key = (task.column, resource)
+        self._used[key] = self._used.get(key, Usage()) + usage
+        amount = Amount(
+            self._money(resource, usage), usage.input_tokens + usage.output_tokens + usage.cache_read_tokens
+        )
+        self._total = self._total.plus(amount)
+        if self.price_of is not None:
+            name = self._plans[task.column].name
+            self._columns[name] = self._columns.get(name, 0) + amount.money
+        self._tasks[task] = self._tasks.get(task, Amount()).plus(amount)
+        if self.gate is not None:
+            self.gate.spend(task, amount)
+
+    # Tasks, where there is a budget
+
+    def afford(self, task: Task, input_tokens: int | None) -> bool:
+        """Whether ``task`` may begin; what it is expected to cost is reserved then."""
+        assert self.gate is not None
+        learned = self._learned[task.column]
+        expected = self._expected(task.column, input_tokens)
+        if expected is None:
+            if learned.trying not in (None, task):
+                return False
+            if not self.gate.reserve(task, Amount() if self._plans[task.column].resource is None else _UNKNOWN):
+                return False
+            learned.trying = task
+            return True
+        return self.gate.reserve(task, expected)
+
+    def withdrawn(self, task: Task) -> None:
+        """``task`` does not begin."""
+        if self.gate is not None:
+            self.gate.release(task)
+            learned = self._learned[task.column]
+            if learned.trying == task:
+                learned.trying = None
+
+    def ended(self, task: Task, succeeded: bool) -> None:
+        """``task``, which had begun, is over."""
+        spent = self._tasks.pop(task, None)
+        if self.gate is None:
+            return
+        left = self.gate.release(task)
+        learned = self._learned[task.column]
+        if learned.trying == task:
+            learned.trying = None
+        if spent is not None:
+            learned.known = True
+            learned.money.add(float(spent.money))
+            learned.tokens.add(float(spent.tokens))
+        elif succeeded:
+            learned.known = True
+            if left not in (Amount(), _UNKNOWN):
+                self.gate.spend(None, left)
+                self._total = self._total.plus(left)
+
+    # The report
+
+    def cost(self, *, column: int | None = None, resource: str | None = None) -> float | None:
+        """Dollars that a column, or a resource, took in this life; None without prices."""
+        if self.price_of is None:
+            return None
+        picos = sum(
+            self._money(at, usage)
+            for (of, at), usage in self._used.items()
+            if (column is None or of == column) and (resource is None or at == resource)
+        )
+        return Amount(picos).dollars
+
+    def spent(self) -> Spent:
+        """What was spent in all lives, at the end of this one."""
+        assert self.gate is None or not self.gate.holds, "somebody still holds a part of the budget"
+        return Spent(None if self.price_of is None else self._total.dollars, self._total.tokens)
+
+    def _money(self, resource: str, usage: Usage) -> int:
+        if self.price_of is None:
+            return 0
+        price = self.price_of(resource)
+        if price is None:
+            self.unpriced[resource] = None
+        return (price or FREE).of(usage)
+
+    def _expected(self, column: int, input_tokens: int | None) -> Amount | None:
+        """What a task of ``column`` will cost, as far as that can be said; None if nothing is known."""
+        plan, learned = self._plans[column], self._learned[column]
+        output_tokens = plan.column.max_output_tokens
+        stated = Amount()
+        if plan.resource is not None and (input_tokens or output_tokens):
+            usage = Usage(input_tokens or 0, output_tokens or 0)
+            stated = Amount(self._money(plan.lane, usage), usage.input_tokens + usage.output_tokens)
+        if not learned.known:
+            return stated if input_tokens and output_tokens else None
+        return Amount(max(stated.money, round(learned.money.usual)), max(stated.tokens, round(learned.tokens.usual)))

@@ -1,0 +1,21 @@
+"""What calls cost, and how much a run may spend: price tables, and the machine that keeps a budget."""
+
+from __future__ import annotations
+
+from .budget import Budget, BudgetGate, BudgetSource, budget_of
+from .lookup import PriceBook, PricesSource, price_book
+from .table import MICRO, PICO, Amount, Price
+
+__all__ = [
+    "MICRO",
+    "PICO",
+    "Amount",
+    "Budget",
+    "BudgetGate",
+    "BudgetSource",
+    "Price",
+    "PriceBook",
+    "PricesSource",
+    "budget_of",
+    "price_book",
+]

@@ -1,0 +1,1 @@
+from src.observe.conventions import *
