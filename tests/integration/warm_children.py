@@ -253,6 +253,8 @@ def serve(line: socket.socket) -> Request | None:
                 continue
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # What a shell runs in the background ignores Ctrl-C, and so would the children of its children.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             selector.close()
             for end in (line, woken, wakes):
                 end.close()
