@@ -101,6 +101,7 @@ class AdmissionController:
         self._timeouts: dict[str, float] = {}  # the book's, by resource in use
         self._tasks: TaskGroup | None = None
         self._paused: set[str] = set()
+        self._pause_ended = -inf
 
     async def __aenter__(self) -> Self:
         self._now = loop_clock()
@@ -167,20 +168,25 @@ class AdmissionController:
     def pause(self, scope: str) -> None:
         """Let nothing out in ``scope`` until it is resumed. Raises ConfigError for one that no resource in use has."""
         self._scope(scope)
-        self._paused.add(scope)
         self.block(scope, inf)
+        self._paused.add(scope)
 
     def resume(self, scope: str) -> None:
         """End a pause; a cooldown that the provider asked for stays. Raises ConfigError as :meth:`pause` does."""
         self._scope(scope)
         if scope in self._paused:
             self._paused.discard(scope)
+            self._pause_ended = anyio.current_time()
             self.unblock(scope)
 
     @property
     def paused(self) -> Set[str]:
         """The scopes that are paused. To be read only."""
         return self._paused
+
+    def paused_at(self, now: float) -> float:
+        """When a scope was last paused: ``now`` while one is, ``-inf`` if none ever was."""
+        return now if self._paused else self._pause_ended
 
     def pressure(self, resource: ResourceKey) -> Pressure:
         """One look at ``resource``. Raises AdmissionDenied when it is unknown."""
@@ -299,13 +305,15 @@ class AdmissionController:
 
     def block(self, scope: str, until: float) -> None:
         """Close ``scope`` until ``until`` (seconds, ``anyio.current_time``; ``inf`` for until ``unblock``)."""
-        self._gate.block(scope, until, anyio.current_time())
-        self._perform()
+        if scope not in self._paused:  # else it is closed already, until somebody resumes it
+            self._gate.block(scope, until, anyio.current_time())
+            self._perform()
 
     def unblock(self, scope: str) -> None:
-        """End a ``block``."""
-        self._gate.unblock(scope, anyio.current_time())
-        self._perform()
+        """End a ``block``, not a pause."""
+        if scope not in self._paused:
+            self._gate.unblock(scope, anyio.current_time())
+            self._perform()
 
     # The clock
 

@@ -101,6 +101,7 @@ class Feeder:
         if left:
             self._stopping.drained = True
             self.stop()
+            self._came()  # the last row group is whole now, and its tasks may be ready
         return left
 
     def stop(self) -> None:

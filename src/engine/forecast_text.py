@@ -16,6 +16,9 @@ __all__ = ["forecast_lines"]
 
 def forecast_lines(forecast: Forecast) -> Iterator[str]:
     """Tokens, cost and time of what is left, each with the range that holds in nine cases of ten."""
+    if not forecast.sampled and forecast.notices:
+        yield from forecast.notices
+        return
     yield f"forecast of the rest, from {forecast.sampled} rows:"
     for column in forecast.columns:
         cost = "" if column.cost is None else f", cost {_told(column.cost, _money)}"

@@ -282,8 +282,8 @@ class RunLoop:
                 self.flight.cancel_all()
             return
         idle = not (self.core.pending or self.flight.jobs)
-        if self.core.finished or self.controller.paused or (self._intake.pulling and idle):
-            self._stall.progress(now)  # it waits for its consumer, for its source, or for who paused it
+        waits = self.core.finished or (self._intake.pulling and idle)  # for its consumer, for its source
+        self._stall.progress(now if waits else self.controller.paused_at(now))
         verdict = self._stall.verdict(now)
         if verdict == "stalled":
             self.halt(RunStatus.STALLED, 0.0)

@@ -129,6 +129,9 @@ def _work(plan: RunPlan, used: _Used) -> Iterator[WorkLeft]:
 
 def _timed(forecast: Forecast, before: RunPlan, report: RunReport, admission: AdmissionController) -> Forecast:
     notices = tuple(_notices(forecast, report))
+    if not forecast.sampled and any(column.model is not None and column.to_run for column in before.columns):
+        told = "no cell of the sample has ended, so nothing is known of the rest: see headgate report"
+        return replace(forecast, cost=None, notices=(*notices, told))
     ended = {column.column: column.to_run for column in before.columns}
     for column in report.columns:
         ended[column.column] -= column.held

@@ -6,6 +6,7 @@ import json
 import socket
 from contextlib import contextmanager
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
@@ -20,6 +21,7 @@ from headgate.control import server as serving
 from headgate.control.protocol import Drain, Look, Pause, Resume, SetLimits
 from headgate.errors import ConfigError, HeadgateError
 from headgate.testing import run_virtual
+from headgate.values import ResourceKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -269,6 +271,71 @@ def test_a_drain_does_not_wait_for_rows_that_may_never_come() -> None:
     report, _ = drained(rows(), 5.5)
     assert (report.status, report.done) == ("stopped", 5)
     assert report.seconds < 100
+
+
+def test_a_drain_while_the_source_is_silent_finishes_the_last_row_group_at_once() -> None:
+    pipeline = headgate.Pipeline("p")
+
+    @pipeline.column(scope="group", timeout=5000)
+    async def places(row: list[int]) -> list[int]:
+        return row
+
+    async def rows() -> Any:
+        for row in range(5):
+            yield {"row": row}
+        await anyio.sleep(10_000)
+
+    async def main() -> headgate.RunReport:
+        async with headgate.Engine() as running:
+            run = await running.start(pipeline, rows())
+            await anyio.sleep(50)
+            run.drain()
+            return await run.wait()
+
+    report = run_virtual(main)
+    assert (report.status, report.done) == ("stopped", 5)
+    assert report.seconds < 60
+
+
+def test_the_time_of_a_pause_is_none_in_which_a_run_stalls() -> None:
+    """Nobody looks at a run while it is paused, so the end of the pause counts, not the last look."""
+    pipeline = headgate.Pipeline("p")
+
+    @pipeline.column(model="acme/small")
+    async def only(row: int) -> int:
+        await anyio.sleep(30)
+        return row
+
+    async def main() -> headgate.RunReport:
+        async with headgate.Engine(limits=LIMITS) as running:
+            run = await running.start(pipeline, 10, stall_timeout=60)
+            await anyio.sleep(1)
+            running.controls.pause("acme/small")
+            await anyio.sleep(145)
+            running.controls.resume("acme/small")
+            return await run.wait()
+
+    report = run_virtual(main)
+    assert (report.status, report.done) == ("completed", 10)
+
+
+def test_what_a_run_finds_out_does_not_end_a_pause() -> None:
+    async def main() -> list[float]:
+        async with headgate.Engine(limits=LIMITS) as running:
+            running.admission.register(ResourceKey.parse("acme/small"))
+            running.controls.pause("acme/small")
+            scope = running.admission.gate.scopes()["acme/small"]
+            seen: list[float] = []
+            running.admission.unblock("acme/small")
+            seen.append(scope.cooldown.blocked_until)
+            running.admission.block("acme/small", 7.0)
+            seen.append(scope.cooldown.blocked_until)
+            running.controls.resume("acme/small")
+            return [*seen, scope.cooldown.blocked_until]
+
+    paused, still, resumed = run_virtual(main)
+    assert paused == still == inf
+    assert resumed < 1
 
 
 def test_a_pause_is_no_stall_and_ends_when_it_is_resumed() -> None:

@@ -174,7 +174,7 @@ def test_no_other_top_level_name_is_taken(
 ) -> None:
     environment: Environment = request.getfixturevalue(kind)
     ours = {file.stem for file in (tree / "src").iterdir() if file.suffix in {"", ".py"}}
-    names = sorted(ours - {"__init__", "__main__"} | {"src", "tests"})
+    names = sorted(ours - {"__init__", "__main__", "__pycache__"} | {"src", "tests"})
     assert "admission" in names
     find = f"from importlib.util import find_spec; print([name for name in {names} if find_spec(name)])"
     assert environment.python("-c", find, folder=tmp_path).strip() == "[]"

@@ -59,6 +59,25 @@ def _price(model: str, usage: Usage) -> float:
     return usage.input_tokens / 1000 if model == "acme/large" else 0.0
 
 
+def test_a_sample_of_which_nothing_ended_forecasts_nothing() -> None:
+    pipeline = headgate.Pipeline("away")
+
+    @pipeline.column(model="acme/small")
+    async def question(row: int) -> str:
+        raise ConnectionError("nobody there")
+
+    async def planned() -> RunPlan:
+        return await headgate.aplan(
+            pipeline, ROWS, sample=5, store=MemoryStore(), limits=LIMITS, patience=5.0, price=_price
+        )
+
+    plan = run_virtual(planned)
+    assert plan.forecast is not None
+    assert (plan.forecast.seconds, plan.forecast.cost) == (None, None)
+    assert "nothing is known of the rest" in str(plan)
+    assert "time" not in str(plan).split("nothing is known")[0].splitlines()[-1]
+
+
 def test_a_forecast_is_what_the_run_then_takes() -> None:
     tickets = Tickets()
     plan = tickets.plan(40, price=_price)

@@ -66,6 +66,8 @@ def headgate_says(*arguments: object) -> Told:
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    # A program that is edited within a second to the same length would still be the one that was compiled before.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.delenv("HEADGATE_STORE", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # no command reaches a run that goes on here
     write_program()

@@ -26,6 +26,7 @@ class Started:
     """What a run does with a task: here nothing but noting it down."""
 
     leases: dict[Task, Lease] = field(default_factory=dict["Task", "Lease"])
+    afford: None = None
 
     def start(self, task: Task, lease: Lease | None, now: float) -> None:
         assert lease is not None
@@ -36,6 +37,9 @@ class Started:
 
     def refused(self, task: Task, now: float) -> bool:
         return False
+
+    def withdrawn(self, task: Task) -> None:
+        """Nothing was reserved for it."""
 
     def denied(self, task: Task, denied: Denied) -> None:
         raise AssertionError(f"{task} was denied: {denied}")
