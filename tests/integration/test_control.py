@@ -24,7 +24,7 @@ from headgate.testing import run_virtual
 from headgate.values import ResourceKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import AsyncIterator, Callable, Generator
     from pathlib import Path
 
     from headgate import Engine, Run
@@ -280,7 +280,7 @@ def test_a_drain_while_the_source_is_silent_finishes_the_last_row_group_at_once(
     async def places(row: list[int]) -> list[int]:
         return row
 
-    async def rows() -> Any:
+    async def rows() -> AsyncIterator[dict[str, int]]:
         for row in range(5):
             yield {"row": row}
         await anyio.sleep(10_000)
