@@ -8,9 +8,10 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import anyio
+import structlog
 from pydantic_core import to_json
 
 from ..errors import ConfigError, HeadgateError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import socket
 
     from anyio.abc import ByteStream
+    from structlog.typing import FilteringBoundLogger
 
     from .ports import Controlled
 
@@ -79,6 +81,8 @@ class ControlSocket:
                         line = await _line(peer)
                         if line:
                             await peer.send(_answer(line, engine))
+        except Exception as error:  # it would end every run of the engine
+            _logger().error("control_peer_failed", error=f"{type(error).__name__}: {ascii(str(error))}")
         finally:
             self._peers -= 1
 
@@ -90,6 +94,13 @@ def _answer(line: bytes, engine: Controlled) -> bytes:
         told = {"ok": False, "error": str(error)}
     except Exception as error:  # a fault of ours, and none of the run's
         told = {"ok": False, "error": f"{type(error).__name__}: {error}"}
+    try:
+        return _written(told)
+    except Exception as error:  # text that is not Unicode, say: a command may name anything
+        return _written({"ok": False, "error": f"the answer cannot be written: {ascii(str(error))}"})
+
+
+def _written(told: dict[str, object]) -> bytes:
     return to_json({"headgate": VERSION, **told}, inf_nan_mode="null", fallback=str) + b"\n"
 
 
@@ -102,6 +113,12 @@ async def _line(peer: ByteStream) -> bytes:
         except anyio.EndOfStream:
             break
     return line.partition(b"\n")[0]
+
+
+def _logger() -> FilteringBoundLogger:
+    if structlog.is_configured():
+        return cast("FilteringBoundLogger", structlog.get_logger("headgate"))
+    return cast("FilteringBoundLogger", structlog.wrap_logger(structlog.PrintLogger(file=sys.stderr)))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -159,6 +159,31 @@ async def test_peers_that_hang_or_talk_rubbish_cost_nothing(place: Path, monkeyp
         assert (await run.wait()).done == 8
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("fails", ["the answer", "the connection"])
+async def test_no_command_ends_the_runs(place: Path, fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow()
+    async with engine(place) as running:
+        run = await running.start(slow.pipeline, 8)
+        await slow.underway()
+
+        def said() -> bytes:
+            with peers(place, 1) as (peer,):
+                return says(peer, b'{"headgate": 1, "do": "limits", "scope": "\\udcff", "limits": {"x": 1}}\n')
+
+        if fails == "the answer":
+            answer = json.loads(await anyio.to_thread.run_sync(said))
+            assert not answer["ok"]
+            assert answer["error"].startswith("the answer cannot be written: ")
+        else:
+            with monkeypatch.context() as patched:
+                patched.setattr(serving, "_answer", lambda *_: 1 / 0)
+                assert await anyio.to_thread.run_sync(said) == b""
+        assert (await told(place, Look()))["pid"], "others are heard after it"
+        slow.go.set()
+        assert (await run.wait()).done == 8
+
+
 def _busy(place: Path) -> bool:
     """Whether no more peers are let in."""
     with peers(place, 1) as (peer,):
