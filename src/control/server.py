@@ -27,13 +27,16 @@ if TYPE_CHECKING:
 
     from .ports import Controlled
 
-__all__ = ["PEERS_MOST", "PEER_PATIENCE_S", "ControlSocket", "open_control"]
+__all__ = ["ACCEPT_PAUSE_S", "PEERS_MOST", "PEER_PATIENCE_S", "ControlSocket", "open_control"]
 
 PEERS_MOST: Final = 8
 """Connections at once. Any more are closed as they come."""
 
 PEER_PATIENCE_S: Final = 5.0
 """What a peer has for its command, and for taking the answer."""
+
+ACCEPT_PAUSE_S: Final = 1.0
+"""After a connection that could not be accepted."""
 
 
 def open_control(place: str | os.PathLike[str] | bool) -> ControlSocket:
@@ -55,12 +58,12 @@ class ControlSocket:
     async def serve(self, engine: Controlled) -> None:
         """Take commands for ``engine`` until cancelled."""
         listener = await anyio.abc.SocketListener.from_socket(self._listener)
-        async with listener:
-
-            async def received(peer: ByteStream) -> None:
-                await self._received(peer, engine)
-
-            await listener.serve(received)
+        async with listener, anyio.create_task_group() as peers:
+            while True:
+                try:
+                    peers.start_soon(self._received, await listener.accept(), engine)
+                except anyio.BrokenResourceError:  # no descriptor is free; the runs go on without being heard
+                    await anyio.sleep(ACCEPT_PAUSE_S)
 
     def close(self) -> None:
         """Nobody is listened to any more. The path is removed unless it is somebody else's by now."""
@@ -82,7 +85,7 @@ class ControlSocket:
                         if line:
                             await peer.send(_answer(line, engine))
         except Exception as error:  # it would end every run of the engine
-            _logger().error("control_peer_failed", error=f"{type(error).__name__}: {ascii(str(error))}")
+            _logger().error("control_peer_failed", error=f"{type(error).__name__}: {str(error)!a}")
         finally:
             self._peers -= 1
 
@@ -97,7 +100,7 @@ def _answer(line: bytes, engine: Controlled) -> bytes:
     try:
         return _written(told)
     except Exception as error:  # text that is not Unicode, say: a command may name anything
-        return _written({"ok": False, "error": f"the answer cannot be written: {ascii(str(error))}"})
+        return _written({"ok": False, "error": f"the answer cannot be written: {str(error)!a}"})
 
 
 def _written(told: dict[str, object]) -> bytes:

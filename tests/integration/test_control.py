@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from contextlib import contextmanager
 from functools import partial
@@ -180,6 +181,39 @@ async def test_no_command_ends_the_runs(place: Path, fails: str, monkeypatch: py
                 patched.setattr(serving, "_answer", lambda *_: 1 / 0)
                 assert await anyio.to_thread.run_sync(said) == b""
         assert (await told(place, Look()))["pid"], "others are heard after it"
+        slow.go.set()
+        assert (await run.wait()).done == 8
+
+
+@contextmanager
+def no_descriptors() -> Generator[None]:
+    """None can be opened; those that are open stay."""
+    import resource  # not on Windows, which has no such sockets
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_without_a_free_descriptor_the_runs_go_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "ACCEPT_PAUSE_S", 0.01)
+    slow = Slow()
+    async with engine(place) as running:
+        run = await running.start(slow.pipeline, 8)
+        await slow.underway()
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.settimeout(10)
+            with no_descriptors():
+                peer.connect(str(place))
+                for _ in range(5):
+                    await anyio.sleep(0.01)
+            answer = await anyio.to_thread.run_sync(says, peer, b'{"headgate": 1, "do": "status"}\n')
+        assert json.loads(answer)["ok"], "it is heard once there is a descriptor"
         slow.go.set()
         assert (await run.wait()).done == 8
 
