@@ -247,7 +247,8 @@ async def test_the_commands_speak_to_the_only_run_that_listens(tmp_path: Path, m
             "acme/small: concurrency=3, queue_timeout=5\n"
         )
         assert (await said("limits", "acme/small", "concurrency=null")).code == 0
-        assert running.admission.book.entries["acme/small"].model_dump(exclude_unset=True) == {"queue_timeout": 5}
+        stated = running.admission.book.entries["acme/small"]
+        assert stated.model_dump(exclude_unset=True) == {"concurrency": None, "queue_timeout": 5}
         wrong = await said("limits", "acme/small", "concurency=3")
         assert (wrong.code, wrong.err) == (
             1,
