@@ -124,9 +124,10 @@ def _logger() -> FilteringBoundLogger:
     return cast("FilteringBoundLogger", structlog.wrap_logger(structlog.PrintLogger(file=sys.stderr)))
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """Tells a file from others, also from a later one of the same number: numbers are used again."""
     try:
         found = path.lstat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return found.st_dev, found.st_ino, found.st_ctime_ns

@@ -277,6 +277,26 @@ async def test_an_engine_that_cannot_listen_does_not_begin(place: Path) -> None:
         await told(place, Look())
 
 
+def test_a_socket_that_took_the_place_of_another_stays(place: Path) -> None:
+    first = serving.open_control(place)
+    place.rename(place.with_name("aside"))
+    second = serving.open_control(place)
+    first.close()
+    assert place.is_socket()
+    second.close()
+    assert not place.exists()
+
+
+def test_a_socket_with_the_file_number_of_another_stays(place: Path) -> None:
+    """File systems give the number of a file that is gone to the next one: the change time tells the two apart."""
+    first = serving.open_control(place)
+    bound_at = place.stat().st_ctime_ns
+    while place.stat().st_ctime_ns == bound_at:
+        place.chmod(0o600)  # the time is another one, as after binding again
+    first.close()
+    assert place.is_socket()
+
+
 # Draining and pausing as such
 
 
