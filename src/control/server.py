@@ -8,9 +8,10 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import anyio
+import structlog
 from pydantic_core import to_json
 
 from ..errors import ConfigError, HeadgateError
@@ -22,16 +23,20 @@ if TYPE_CHECKING:
     import socket
 
     from anyio.abc import ByteStream
+    from structlog.typing import FilteringBoundLogger
 
     from .ports import Controlled
 
-__all__ = ["PEERS_MOST", "PEER_PATIENCE_S", "ControlSocket", "open_control"]
+__all__ = ["ACCEPT_PAUSE_S", "PEERS_MOST", "PEER_PATIENCE_S", "ControlSocket", "open_control"]
 
 PEERS_MOST: Final = 8
 """Connections at once. Any more are closed as they come."""
 
 PEER_PATIENCE_S: Final = 5.0
 """What a peer has for its command, and for taking the answer."""
+
+ACCEPT_PAUSE_S: Final = 1.0
+"""After a connection that could not be accepted."""
 
 
 def open_control(place: str | os.PathLike[str] | bool) -> ControlSocket:
@@ -53,12 +58,12 @@ class ControlSocket:
     async def serve(self, engine: Controlled) -> None:
         """Take commands for ``engine`` until cancelled."""
         listener = await anyio.abc.SocketListener.from_socket(self._listener)
-        async with listener:
-
-            async def received(peer: ByteStream) -> None:
-                await self._received(peer, engine)
-
-            await listener.serve(received)
+        async with listener, anyio.create_task_group() as peers:
+            while True:
+                try:
+                    peers.start_soon(self._received, await listener.accept(), engine)
+                except anyio.BrokenResourceError:  # no descriptor is free; the runs go on without being heard
+                    await anyio.sleep(ACCEPT_PAUSE_S)
 
     def close(self) -> None:
         """Nobody is listened to any more. The path is removed unless it is somebody else's by now."""
@@ -79,6 +84,8 @@ class ControlSocket:
                         line = await _line(peer)
                         if line:
                             await peer.send(_answer(line, engine))
+        except Exception as error:  # it would end every run of the engine
+            _logger().error("control_peer_failed", error=f"{type(error).__name__}: {str(error)!a}")
         finally:
             self._peers -= 1
 
@@ -90,6 +97,13 @@ def _answer(line: bytes, engine: Controlled) -> bytes:
         told = {"ok": False, "error": str(error)}
     except Exception as error:  # a fault of ours, and none of the run's
         told = {"ok": False, "error": f"{type(error).__name__}: {error}"}
+    try:
+        return _written(told)
+    except Exception as error:  # text that is not Unicode, say: a command may name anything
+        return _written({"ok": False, "error": f"the answer cannot be written: {str(error)!a}"})
+
+
+def _written(told: dict[str, object]) -> bytes:
     return to_json({"headgate": VERSION, **told}, inf_nan_mode="null", fallback=str) + b"\n"
 
 
@@ -104,9 +118,16 @@ async def _line(peer: ByteStream) -> bytes:
     return line.partition(b"\n")[0]
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _logger() -> FilteringBoundLogger:
+    if structlog.is_configured():
+        return cast("FilteringBoundLogger", structlog.get_logger("headgate"))
+    return cast("FilteringBoundLogger", structlog.wrap_logger(structlog.PrintLogger(file=sys.stderr)))
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """Tells a file from others, also from a later one of the same number: numbers are used again."""
     try:
         found = path.lstat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return found.st_dev, found.st_ino, found.st_ctime_ns

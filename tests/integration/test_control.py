@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from contextlib import contextmanager
 from functools import partial
@@ -161,6 +162,64 @@ async def test_peers_that_hang_or_talk_rubbish_cost_nothing(place: Path, monkeyp
         assert (await run.wait()).done == 8
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("fails", ["the answer", "the connection"])
+async def test_no_command_ends_the_runs(place: Path, fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow()
+    async with engine(place) as running:
+        run = await running.start(slow.pipeline, 8)
+        await slow.underway()
+
+        def said() -> bytes:
+            with peers(place, 1) as (peer,):
+                return says(peer, b'{"headgate": 1, "do": "limits", "scope": "\\udcff", "limits": {"x": 1}}\n')
+
+        if fails == "the answer":
+            answer = json.loads(await anyio.to_thread.run_sync(said))
+            assert not answer["ok"]
+            assert answer["error"].startswith("the answer cannot be written: ")
+        else:
+            with monkeypatch.context() as patched:
+                patched.setattr(serving, "_answer", lambda *_: 1 / 0)
+                assert await anyio.to_thread.run_sync(said) == b""
+        assert (await told(place, Look()))["pid"], "others are heard after it"
+        slow.go.set()
+        assert (await run.wait()).done == 8
+
+
+@contextmanager
+def no_descriptors() -> Generator[None]:
+    """None can be opened; those that are open stay."""
+    import resource  # not on Windows, which has no such sockets
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_without_a_free_descriptor_the_runs_go_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "ACCEPT_PAUSE_S", 0.01)
+    slow = Slow()
+    async with engine(place) as running:
+        run = await running.start(slow.pipeline, 8)
+        await slow.underway()
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.settimeout(10)
+            with no_descriptors():
+                peer.connect(str(place))
+                for _ in range(5):
+                    await anyio.sleep(0.01)
+            answer = await anyio.to_thread.run_sync(says, peer, b'{"headgate": 1, "do": "status"}\n')
+        assert json.loads(answer)["ok"], "it is heard once there is a descriptor"
+        slow.go.set()
+        assert (await run.wait()).done == 8
+
+
 def _busy(place: Path) -> bool:
     """Whether no more peers are let in."""
     with peers(place, 1) as (peer,):
@@ -190,7 +249,8 @@ async def test_the_commands_speak_to_the_only_run_that_listens(tmp_path: Path, m
             "acme/small: concurrency=3, queue_timeout=5\n"
         )
         assert (await said("limits", "acme/small", "concurrency=null")).code == 0
-        assert running.admission.book.entries["acme/small"].model_dump(exclude_unset=True) == {"queue_timeout": 5}
+        stated = running.admission.book.entries["acme/small"]
+        assert stated.model_dump(exclude_unset=True) == {"concurrency": None, "queue_timeout": 5}
         wrong = await said("limits", "acme/small", "concurency=3")
         assert (wrong.code, wrong.err) == (
             1,
@@ -217,6 +277,26 @@ async def test_an_engine_that_cannot_listen_does_not_begin(place: Path) -> None:
     await anyio.Path(place).touch()
     with pytest.raises(ConfigError, match="is no socket"):
         await told(place, Look())
+
+
+def test_a_socket_that_took_the_place_of_another_stays(place: Path) -> None:
+    first = serving.open_control(place)
+    place.rename(place.with_name("aside"))
+    second = serving.open_control(place)
+    first.close()
+    assert place.is_socket()
+    second.close()
+    assert not place.exists()
+
+
+def test_a_socket_with_the_file_number_of_another_stays(place: Path) -> None:
+    """File systems give the number of a file that is gone to the next one: the change time tells the two apart."""
+    first = serving.open_control(place)
+    bound_at = place.stat().st_ctime_ns
+    while place.stat().st_ctime_ns == bound_at:
+        place.chmod(0o600)  # the time is another one, as after binding again
+    first.close()
+    assert place.is_socket()
 
 
 # Draining and pausing as such

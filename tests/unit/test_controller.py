@@ -304,6 +304,35 @@ def test_set_limits_while_others_wait(backend: Backend) -> None:
     under(backend, body)
 
 
+def test_a_limit_that_every_model_has_is_taken_away_from_one(backend: Backend) -> None:
+    every: Stated = {"*": {"requests_per_minute": 1, "queue_timeout": 600.0}}
+
+    async def body(controller: AdmissionController) -> None:
+        controller.register(MODEL)
+        controller.register(OTHER)
+
+        async def two(model: ResourceKey) -> float:
+            began = anyio.current_time()
+            for _ in range(2):
+                await hold(controller, 0.0, Request(model))
+            return anyio.current_time() - began
+
+        assert await two(MODEL) >= 55
+        controller.change_limits("openai/gpt-x", {"requests_per_minute": None, "queue_timeout": None})
+        assert await two(MODEL) < 1
+        controller.change_limits("openai/gpt-x", {"queue_timeout": 5.0})
+        assert await two(MODEL) < 1, "another change brought it back"
+        controller.change_limits("openai/gpt-x", {"queue_timeout": None})
+        stated = controller.book.for_scope("openai/gpt-x", leaf=True)
+        assert stated is not None
+        assert stated.queue_timeout == 600.0
+        assert await two(OTHER) >= 55, "it was taken away from one model"
+        with pytest.raises(ConfigError, match="unknown key"):
+            controller.change_limits("openai/gpt-x", {"requests_per_minut": None})
+
+    under(backend, body, every)
+
+
 def test_try_acquire_says_why_not_and_never_overtakes(backend: Backend) -> None:
     """A4: with somebody waiting, one that does not wait is told so even when a slot is about to be free."""
 
