@@ -151,7 +151,7 @@ class ChildEnd:
             return self._bad("crashed", Cause("exited", f"exit code {self.code}", "it did not say why"), progress)
         if said.error is not None:
             return self._bad("crashed", said.error, progress)
-        if said.status == "stopped" or self.deadline_is_over:
+        if said.status in ("stopped", "budget_exhausted") or self.deadline_is_over:
             return LifeEnd(said.status, said.exit_code, finished=False, progress=progress, ledger=said.ledger)
         return self._bad(said.status, Cause(said.status), progress)
 

@@ -144,6 +144,15 @@ def test_a_child_that_only_says_that_it_gains_exhausts_the_budget(tmp_path: Path
     assert causes(record) == [("exited", "exit code 0")]
 
 
+def test_a_child_whose_money_is_spent_ends_the_run_and_leaves_it_open(tmp_path: Path) -> None:
+    """Another life could spend nothing either; with a larger budget the run goes on."""
+    spent = """printf '{"status":"budget_exhausted","exit_code":6}' > "$LIFE/end.json"; exit 6"""
+    ended, record = Job(tmp_path, spent).run(config={"budget": 3})
+    assert (ended.status, ended.exit_code, ended.lives) == ("budget_exhausted", 6, 1)
+    assert record.is_open
+    assert not record.decisions
+
+
 def test_a_child_that_stalls_is_killed_with_all_that_it_has_begun(tmp_path: Path) -> None:
     """It does not listen to the interrupt, and has a child of its own. While it commits it is left alone."""
     script = (

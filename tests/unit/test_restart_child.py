@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FINISHED = ChildReport("completed", 0)
 HELD = ChildReport("held", 4)
+SPENT = ChildReport("budget_exhausted", 6)
 BROKEN = ChildReport("crashed", 1, Cause("StoreFull", message="no room"))
 AT_WORK = (TaskId(7, "double"),)
 
@@ -80,6 +81,8 @@ CAUSES: list[tuple[ChildEnd, LifeEnd]] = [
     (ChildEnd(4, HELD, deadline_is_over=True), LifeEnd("held", 4, None, False)),
     (ChildEnd(1, BROKEN), LifeEnd("crashed", 1, BROKEN.error, False)),
     (ChildEnd(130, ChildReport("stopped", 130)), LifeEnd("stopped", 130, None, False)),
+    (ChildEnd(6, SPENT), LifeEnd("budget_exhausted", 6, None, False)),  # another life could spend no more
+    (ChildEnd(-9, SPENT), LifeEnd("killed", 6, Cause("killed", "SIGKILL"), False)),
     (ChildEnd(130), LifeEnd("stopped", 130, None, False)),
     (ChildEnd(-9, stopped=True), LifeEnd("stopped", 130, None, False)),
     (ChildEnd(130, ChildReport("stopped", 130), stalled=True), LifeEnd("stalled", 130, Cause("stalled"), False)),
