@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..admission.values import Lease
     from ..scheduler.dispatcher import Dispatcher
     from ..scheduler.frontier import Task
+    from .core import RunCore
     from .starts import Starts
 
 __all__ = ["STARTS_PER_JOB", "STARTS_PER_STEP", "Dispatch"]
@@ -127,10 +128,13 @@ class Dispatch:
         """Whether a lane has yet to be looked at: ``step`` had started enough, or its bid was taken back since."""
         return bool(self._hungry)
 
-    @property
-    def exhausted(self) -> bool:
-        """Whether only the budget keeps what is ready from its start, and no bid may change that."""
-        return bool(self.poor) and not self._bids and not self._hungry
+    def exhausted(self, core: RunCore) -> bool:
+        """Whether only the budget keeps what is ready from its start, and time changes nothing about that: no bid
+        stands, and no other lane opens or gets a task back. To be asked while no job runs."""
+        if not self.poor or self._bids or self._hungry or core.unfinished or self._blocked.earliest < _FOR_GOOD:
+            return False
+        salvage, others = core.salvage, self._lanes.keys() - self.poor.keys()
+        return not (salvage.waiting and any(salvage.held_on(lane) for lane in others))
 
     def step(self, now: float, most: int = STARTS_PER_STEP) -> None:
         """Place what can be placed now, up to ``most`` tasks."""

@@ -184,7 +184,7 @@ class RunLoop:
     async def _loop(self) -> None:
         while True:
             self._step(self._clock(), True)
-            if self._dispatch.poor and self._dispatch.exhausted and not self.flight.jobs:
+            if not (self.flight.jobs or self.feeder.more) and self._dispatch.exhausted(self.core):
                 self.halt(RunStatus.BUDGET_EXHAUSTED)
             if self._over():
                 return
@@ -249,7 +249,7 @@ class RunLoop:
         dispatch = self._dispatch
         if dispatch.bidder.wakeup.pending:
             return
-        over = not self.flight.jobs and ((dispatch.poor and dispatch.exhausted) or self._over())
+        over = not self.flight.jobs and ((dispatch.poor and dispatch.exhausted(self.core)) or self._over())
         if over or dispatch.unfinished or self.feeder.more or self._next_event() < self._armed:
             dispatch.bidder.wakeup.set()
 

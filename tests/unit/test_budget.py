@@ -227,6 +227,34 @@ def test_failed_attempts_are_paid_for_too() -> None:
     assert report.status is headgate.RunStatus.BUDGET_EXHAUSTED
 
 
+def test_a_retry_that_fits_is_waited_for_where_another_lane_is_out_of_budget() -> None:
+    pipeline = headgate.Pipeline("lanes")
+    seen: set[int] = set()
+
+    @pipeline.column(model="acme/big", tokens=500, max_output_tokens=500)
+    async def big(row: int) -> int:
+        headgate.current_lease().report(usage={"input_tokens": 500, "output_tokens": 500})
+        return row
+
+    @pipeline.column(model="acme/small", tokens=1, max_output_tokens=1)
+    async def small(row: int) -> int:
+        if row not in seen:
+            seen.add(row)
+            raise ConnectionError
+        headgate.current_lease().report(usage={"input_tokens": 1, "output_tokens": 1})
+        return row
+
+    async def main() -> headgate.RunReport:
+        async with headgate.Engine(seed=1) as engine:
+            return await (await engine.start(pipeline, 3, budget=headgate.Budget(tokens=2100))).wait()
+
+    report = run_virtual(main)
+    assert report.status is headgate.RunStatus.BUDGET_EXHAUSTED
+    assert {one.column: one.done for one in report.columns} == {"big": 2, "small": 3}
+    assert report.spent is not None
+    assert report.spent.tokens == 2006
+
+
 # Prices
 
 
