@@ -161,11 +161,7 @@ class AdmissionController:
         A concurrency or a rate that is taken away is not filled in from ``"*"`` either. What always has a value, like
         ``queue_timeout``, is as if the scope did not state it. Raises ConfigError as :meth:`set_limits` does.
         """
-        stated = self.book.entries.get(scope)
-        before: dict[str, object] = {} if stated is None else stated.model_dump(exclude_unset=True)
-        changed = {**before, **changes}
-        kept = {name: value for name, value in changed.items() if value is not None or _may_be_none(name)}
-        self.set_limits(scope, kept)
+        self.set_limits(scope, self.book.changed(scope, changes))
 
     def pause(self, scope: str) -> None:
         """Let nothing out in ``scope`` until it is resumed. Raises ConfigError for one that no resource in use has."""
@@ -396,9 +392,3 @@ class AdmissionController:
         if denied.reason is DenyReason.UNKNOWN_RESOURCE:
             return unknown(resource, self.book.suggest(str(resource)))
         return refused(denied, request, waited_s, self._gate.pressure(resource, self._now()))
-
-
-def _may_be_none(name: str) -> bool:
-    """Whether to state None means something of its own. A name that there is not is left for the check to refuse."""
-    field = Limits.model_fields.get(name)
-    return field is None or field.default is None

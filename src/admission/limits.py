@@ -219,6 +219,12 @@ class LimitsBook:
         name = _scope_name(scope)
         return _checked({**self.entries, name: limits}, closed=self.closed)
 
+    def changed(self, scope: str, changes: Mapping[str, object]) -> dict[str, object]:
+        """What ``scope`` states after these changes, yet to be checked. None takes a limit away."""
+        stated = self.entries.get(scope)
+        before: dict[str, object] = {} if stated is None else stated.model_dump(exclude_unset=True)
+        return {name: value for name, value in {**before, **changes}.items() if value is not None or _may_be_none(name)}
+
     def _stated(self, scope: str) -> set[str]:
         entry = self.entries.get(scope)
         return set() if entry is None else entry.model_fields_set
@@ -342,3 +348,9 @@ def _not_a_table(scope: str, value: object) -> str:
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _may_be_none(name: str) -> bool:
+    """Whether to state None means something of its own. A name that there is not is left for the check to refuse."""
+    field = Limits.model_fields.get(name)
+    return field is None or field.default is None
