@@ -154,6 +154,14 @@ def test_a_change_of_what_is_committed_is_a_sign_of_life_in_either_direction() -
     assert watch.push(28.0) is Push.INTERRUPT
 
 
+def test_what_was_on_record_first_is_what_gains_are_counted_from() -> None:
+    watch = ChildWatch(0.0, stall_timeout_s=10.0, grace_s=1.0)
+    assert watch.first is None
+    for committed in (None, 0, None, 7):
+        watch.counted(committed, 1.0)
+    assert watch.first == 0
+
+
 def test_tasks_at_work_are_known_when_their_process_is_gone(tmp_path: Path) -> None:
     """Killed with SIGKILL, which nobody can do anything about; what had ended by then is not among them."""
     path = tmp_path / "at work"
