@@ -58,6 +58,8 @@ from .running import default_store
 from .targets import load_pipeline, load_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..restart import DecisionStore, RestartConfig, RunRecord
     from ..restart.process import ChildStart
 
@@ -137,11 +139,12 @@ def supervise(
 ) -> None:
     """See ``_SUPERVISE``."""
     config = load_restart(restart, budget=budget, dry_run=dry_run)
-    times = {"patience": patience, "grace": grace, "max_attempts": max_attempts}
     # What is wrong is told before there is a store, as run does; each life finds it in order.
-    settings_of(settings or [])
+    others = settings_of(settings or [])
+    stalls_after = _set_s(others, "stall_timeout") if stall_timeout is None else stall_timeout
+    own_grace = _set_s(others, "grace") if grace is None else grace
+    times = {"patience": patience, "grace": own_grace, "max_attempts": max_attempts}
     RunOptions.of({option: value for option, value in times.items() if value is not None})
-    stalls_after = RunOptions().stall_timeout if stall_timeout is None else stall_timeout
     if not stalls_after > 0:
         raise ConfigError("--stall-timeout must be more than zero seconds: a cell takes time")
     if limits is not None:
@@ -159,6 +162,7 @@ def supervise(
         *_option("--patience", _seconds(patience)),
         *_option("--grace", _seconds(grace)),
         *_option("--max-attempts", max_attempts),
+        *("--set", f"stall_timeout={stalls_after:f}"),  # else a life halts by the default, however long is asked for
         *(word for one in settings or [] for word in ("--set", one)),
         *(("--retry-failed",) if retry_failed else ()),
         "--progress" if shown else "--no-progress",
@@ -169,7 +173,7 @@ def supervise(
         words=words,
         config=config,
         stall_timeout_s=stalls_after,
-        grace_s=(RunOptions().grace if grace is None else grace) + _KILL_AFTER_S,
+        grace_s=own_grace + _KILL_AFTER_S,
         deadline_s=inf if deadline is None else deadline,
         reopen=reopen,
         quiet=as_json,
@@ -233,6 +237,14 @@ def _command(errand: _Errand, start: ChildStart) -> tuple[str, ...]:
     program = (sys.executable, "-m", __name__.partition(".")[0])
     deadline = _option("--deadline", _seconds(None if start.deadline_s == inf else start.deadline_s))
     return (*program, *errand.words, *deadline, "--life", str(start.folder))
+
+
+def _set_s(others: Mapping[str, Any], name: str) -> float:
+    """The option ``name`` as ``--set`` gives it, or its default, in seconds."""
+    value: object = others.get(name, getattr(RunOptions(), name))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"--set {name} must be a number of seconds, not {value!r}")
+    return float(value)
 
 
 def _option(option: str, value: object) -> tuple[str, ...]:

@@ -66,6 +66,7 @@ class ChildWatch:
         "_grace_s",
         "_kill_at",
         "_stall_timeout_s",
+        "first",
         "look_at",
         "stalled",
         "stopped",
@@ -77,6 +78,8 @@ class ChildWatch:
         self._committed: int | None = None
         self._gained_at = now
         self._kill_at = inf
+        self.first: int | None = None
+        """What was on record when that was first told; None if it never was."""
         self.look_at = now
         """When what is committed is to be looked up next."""
         self.stalled = False
@@ -87,6 +90,8 @@ class ChildWatch:
         """So many outcomes are on record; None if the store did not say. Whatever changes there is a sign of life."""
         every = min(max(self._stall_timeout_s / _LOOKS, _LOOK_LEAST_S), _LOOK_MOST_S)
         self.look_at = now + every
+        if self.first is None:
+            self.first = committed
         if committed is not None and committed != self._committed:
             self._committed, self._gained_at = committed, now
 

@@ -29,17 +29,23 @@ _HEAD: Final = struct.Struct("<q")  # bytes of the names that follow the slots
 
 
 class InFlightFile:
-    """The tasks at work of one process, by column names that are known from the beginning. For one thread."""
+    """The tasks at work of one process, by column names that are known from the beginning. For one thread.
+
+    Raises OSError if there is no room for the file; from then on nothing that is noted needs more.
+    """
 
     def __init__(self, path: str | PathLike[str], columns: Sequence[str]) -> None:
         names = json.dumps(list(columns)).encode()
         size = _HEAD.size + SLOTS * _SLOT.size
-        with Path(path).open("w+b") as file:
-            file.truncate(size)
-            file.seek(size)
-            file.write(names)
-            file.flush()
-            self._map = mmap.mmap(file.fileno(), size)
+        try:
+            with Path(path).open("w+b") as file:
+                # Zeros, not a hole: where a hole finds no room when it is written to, the process gets SIGBUS.
+                file.write(bytes(size) + names)
+                file.flush()
+                self._map = mmap.mmap(file.fileno(), size)
+        except OSError as error:
+            said = f"what is at work cannot be noted here: {error.strerror}"
+            raise OSError(error.errno, said, str(path)) from error
         _HEAD.pack_into(self._map, 0, len(names))
         self._columns = {name: place for place, name in enumerate(columns)}
         self._free = list(range(_HEAD.size, size, _SLOT.size))

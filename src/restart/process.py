@@ -130,6 +130,7 @@ class ProcessLives:
             _kill(process)
             with anyio.CancelScope(shield=True):
                 await process.aclose()
+        before = watch.first if before is None else before  # a store that came late: less is known, but not nothing
         after, killed = await self._count(), own_memory_kills()
         self.said = said = _read_end(folder / _END_FILE)
         code = process.returncode

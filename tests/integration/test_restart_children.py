@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from headgate.errors import ConfigError, FencedOut, HeadgateError
+from headgate.errors import ConfigError, FencedOut, HeadgateError, StoreUnavailable
 from headgate.restart import (
     Action,
     ChildStart,
@@ -131,6 +131,27 @@ def test_a_crash_loop_with_progress_goes_on_beyond_the_budget(tmp_path: Path) ->
     assert (ended.status, ended.exit_code, ended.lives) == ("completed", 0, 8)
     assert [one.progress for one in record.decisions] == [1] * 7
     assert record.finished == "completed"
+
+
+def test_what_a_child_gains_counts_also_if_the_store_was_away_when_it_began(tmp_path: Path) -> None:
+    """It is away once; the child gains when it is back, dies, and may go on: with no gain that would be the end."""
+    gains = "until [ -e back ]; do sleep 0.02; done; echo . >> gained; kill -9 $$"
+    job = Job(tmp_path, f"if [ -s gained ]; then {FINISHED}; else {gains}; fi")
+    asked = 0
+
+    def committed() -> int:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise StoreUnavailable("away")
+        if asked == 3:  # by now it is known what the second one has found
+            (tmp_path / "back").touch()
+        return Job.committed(job)
+
+    job.committed = committed  # type: ignore[method-assign]
+    ended, record = job.run(config={"budget": 0}, rules=False, stall_timeout_s=10.0)
+    assert (ended.status, ended.lives) == ("completed", 2)
+    assert [one.progress for one in record.decisions] == [1]
 
 
 def test_a_child_that_only_says_that_it_gains_exhausts_the_budget(tmp_path: Path) -> None:

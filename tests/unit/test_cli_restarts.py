@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
+from headgate.cli import supervise_command
+from headgate.cli.arguments import settings_of
 from headgate.restart import (
     Answer,
     CallableSource,
     Cause,
+    ChildStart,
     Cycle,
     Failure,
+    LifeEnd,
     RestartConfig,
     RestartCoordinator,
     Verdict,
@@ -23,7 +29,7 @@ from headgate.storage import SqliteStore
 from tests.unit.test_cli_commands import PROGRAM, headgate_says
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +88,9 @@ def test_a_run_that_was_told_to_stop_goes_on_when_it_is_reopened_and_not_before(
         (("--restart", "wrong.toml"), "wrong.toml [restart]: budgett: unknown, did you mean 'budget'?"),
         (("--budget", "-1"), "budget = -1"),
         (("--stall-timeout", "0"), "--stall-timeout must be more than zero seconds"),
+        (("--set", "stall_timeout=0"), "--stall-timeout must be more than zero seconds"),
+        (("--set", "grace=10s"), "--set grace must be a number of seconds, not '10s'"),
+        (("--set", "grace=-1"), "grace must be zero or more seconds"),
         (("--max-attempts", "0"), "max_attempts must be a whole number from 1 on"),
         (("--limits", "none.toml"), "none.toml"),
         (("--out", "out.txt"), "out.txt"),
@@ -96,6 +105,44 @@ def test_a_mistake_is_told_before_a_life_begins(arguments: tuple[str, ...], said
     assert told.out == ""
     assert len(told.err.splitlines()) == 1
     assert not Path("tickets.db").exists()
+
+
+class Lives:
+    """In place of processes: what they would have been begun with. The first has finished at once."""
+
+    said = None
+    stall_timeout_s = grace_s = 0.0
+    words: Sequence[str] = ()
+
+    def __init__(self, command: Callable[[ChildStart], Sequence[str]], *_: object, **times: Any) -> None:
+        Lives.words = command(ChildStart(Path("life"), inf))
+        Lives.stall_timeout_s, Lives.grace_s = times["stall_timeout_s"], times["grace_s"]
+
+    async def live(self, _: object) -> LifeEnd:
+        return LifeEnd("completed")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stall_timeout_s", "grace_s"),
+    [
+        ((), 7200.0, 10.0),
+        (("--stall-timeout", "5h", "--grace", "60s"), 18000.0, 60.0),
+        (("--set", "stall_timeout=18000", "--set", "grace=60"), 18000.0, 60.0),
+        (("--set", "grace=60", "--grace", "20s", "--stall-timeout", "1m"), 60.0, 20.0),
+        (("--stall-timeout", "inf"), inf, 10.0),
+    ],
+)
+def test_a_supervisor_and_its_lives_have_the_same_times(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], stall_timeout_s: float, grace_s: float
+) -> None:
+    """Neither halts the life before the other would; it is killed when its own grace is over, not within it."""
+    monkeypatch.setattr(supervise_command, "ProcessLives", Lives)
+    assert headgate_says("supervise", "program_cli.py", "rows.jsonl", *arguments).code == 0
+    assert (Lives.stall_timeout_s, Lives.grace_s) == (stall_timeout_s, grace_s + 5.0)
+    values = dict(pairwise(Lives.words))
+    sets = settings_of([value for option, value in pairwise(Lives.words) if option == "--set"])
+    assert sets["stall_timeout"] == stall_timeout_s
+    assert float(values["--grace"] if "--grace" in values else sets.get("grace", 10.0)) == grace_s
 
 
 def test_only_a_supervisor_begins_lives() -> None:

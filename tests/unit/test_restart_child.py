@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
 import sys
 from math import inf
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,9 +19,6 @@ from headgate.restart import Cause, ChildReport, LifeEnd, Rules, TaskId, process
 from headgate.restart.child import ChildEnd, ChildWatch, Push, memory_kills
 from headgate.restart.in_flight import SLOTS, InFlightFile, read_in_flight
 from headgate.restart.values import Ledger
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FINISHED = ChildReport("completed", 0)
 HELD = ChildReport("held", 4)
@@ -154,6 +152,14 @@ def test_a_change_of_what_is_committed_is_a_sign_of_life_in_either_direction() -
     assert watch.push(28.0) is Push.INTERRUPT
 
 
+def test_what_was_on_record_first_is_what_gains_are_counted_from() -> None:
+    watch = ChildWatch(0.0, stall_timeout_s=10.0, grace_s=1.0)
+    assert watch.first is None
+    for committed in (None, 0, None, 7):
+        watch.counted(committed, 1.0)
+    assert watch.first == 0
+
+
 def test_tasks_at_work_are_known_when_their_process_is_gone(tmp_path: Path) -> None:
     """Killed with SIGKILL, which nobody can do anything about; what had ended by then is not among them."""
     path = tmp_path / "at work"
@@ -184,6 +190,23 @@ def test_more_tasks_than_can_be_noted_do_no_harm(tmp_path: Path) -> None:
         assert read_in_flight(path) == ()
         file.began("one", 1, "x")
     assert read_in_flight(path) == (TaskId(1, "x"),)
+
+
+def test_a_note_needs_no_more_room(tmp_path: Path) -> None:
+    """A mapping over a hole takes room at the first note in a page: on a full disk that is SIGBUS, and no error."""
+    path = tmp_path / "at work"
+    with InFlightFile(path, ["x"]) as file:
+        before = path.stat().st_blocks
+        for row in range(SLOTS):
+            file.began(row, row, "x")
+        assert path.stat().st_blocks <= before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is of Linux")
+def test_no_room_is_told_at_the_start() -> None:
+    with pytest.raises(OSError, match="cannot be noted here: No space left") as told:
+        InFlightFile("/dev/full", ["x"])
+    assert (told.value.errno, told.value.filename) == (errno.ENOSPC, "/dev/full")
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 20, b"\0" * 100_000, json.dumps(["x"]).encode(), b"\xff" * 70_000])
