@@ -110,7 +110,7 @@ class Spending:
             self._money(resource, usage), usage.input_tokens + usage.output_tokens + usage.cache_read_tokens
         )
         self._total = self._total.plus(amount)
-        if self.price_of is not None:
+        if self.price_of is not None and self.price_of(resource) is not None:
             name = self._plans[task.column].name
             self._columns[name] = self._columns.get(name, 0) + amount.money
         self._tasks[task] = self._tasks.get(task, Amount()).plus(amount)

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 import headgate
 from headgate.engine.usage import usage_of
 from headgate.prices import PICO, Amount, BudgetGate, price_book
+from headgate.reports import read_report
 from headgate.testing import run_virtual
 
 if TYPE_CHECKING:
@@ -287,6 +288,23 @@ def test_a_price_that_nobody_knows_is_noticed() -> None:
     report = Shop().run(rows=2, prices={"acme/other": {"input": 1.0}})
     assert report.cost == 0.0
     assert report.notices == ("the price of acme/m is not known: it counts as free; give it in prices=",)
+
+
+def test_a_stored_report_has_no_cost_of_a_column_without_a_price() -> None:
+    pipeline, store = headgate.Pipeline("shop"), headgate.MemoryStore()
+
+    @pipeline.column(model="acme/m")
+    async def a(row: int) -> int:
+        headgate.current_lease().report(usage=EACH)
+        return row
+
+    @pipeline.column(model="acme/other")
+    async def b(a: int) -> int:
+        headgate.current_lease().report(usage=EACH)
+        return a
+
+    assert headgate.run(pipeline, 2, store=store, prices=PRICES).done == 2
+    assert read_report(store, "shop").costs == pytest.approx({"a": 2 * DOLLARS})
 
 
 def test_prices_of_genai_prices_are_those_it_states() -> None:
