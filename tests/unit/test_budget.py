@@ -200,6 +200,15 @@ def test_a_task_that_reports_no_usage_counts_with_its_estimate() -> None:
     assert report.spent.tokens == 900
 
 
+def test_an_estimate_that_counts_is_in_every_sum() -> None:
+    shop = Shop(uses={}, **STATED)
+    report = shop.run(rows=3, prices=PRICES, budget=1.0)
+    assert report.spent is not None
+    assert report.spent.money == pytest.approx(3 * DOLLARS)
+    sums = (report.cost, report.columns[0].cost, report.resources[0].cost, read_report(shop.store, "shop").costs["a"])
+    assert sums == (report.spent.money,) * 4
+
+
 def test_local_work_goes_on_when_the_budget_is_used_up() -> None:
     shop = Shop(**STATED)
 
@@ -234,7 +243,8 @@ def test_a_retry_that_fits_is_waited_for_where_another_lane_is_out_of_budget() -
 
     @pipeline.column(model="acme/big", tokens=500, max_output_tokens=500)
     async def big(row: int) -> int:
-        headgate.current_lease().report(usage={"input_tokens": 500, "output_tokens": 500})
+        async with headgate.request("acme/big") as lease:
+            lease.report(usage={"input_tokens": 500, "output_tokens": 500})
         return row
 
     @pipeline.column(model="acme/small", tokens=1, max_output_tokens=1)
@@ -242,7 +252,8 @@ def test_a_retry_that_fits_is_waited_for_where_another_lane_is_out_of_budget() -
         if row not in seen:
             seen.add(row)
             raise ConnectionError
-        headgate.current_lease().report(usage={"input_tokens": 1, "output_tokens": 1})
+        async with headgate.request("acme/small") as lease:
+            lease.report(usage={"input_tokens": 1, "output_tokens": 1})
         return row
 
     async def main() -> headgate.RunReport:
@@ -295,12 +306,14 @@ def test_a_stored_report_has_no_cost_of_a_column_without_a_price() -> None:
 
     @pipeline.column(model="acme/m")
     async def a(row: int) -> int:
-        headgate.current_lease().report(usage=EACH)
+        async with headgate.request("acme/m") as lease:
+            lease.report(usage=EACH)
         return row
 
     @pipeline.column(model="acme/other")
     async def b(a: int) -> int:
-        headgate.current_lease().report(usage=EACH)
+        async with headgate.request("acme/other") as lease:
+            lease.report(usage=EACH)
         return a
 
     assert headgate.run(pipeline, 2, store=store, prices=PRICES).done == 2
