@@ -185,6 +185,12 @@ def test_a_column_that_states_nothing_begins_with_one_task_and_learns() -> None:
     assert shop.most_at_once == 8
 
 
+def test_the_advice_for_a_column_that_tries_its_first_call_is_to_state_its_tokens() -> None:
+    report = Shop().run(rows=2, budget=headgate.Budget(tokens=1600))
+    assert report.status is headgate.RunStatus.COMPLETED
+    assert "state both: it began with one call" in report.advice
+
+
 def test_several_requests_of_one_task_are_learned_together() -> None:
     shop = Shop(requests=3)
     shop.run(budget=headgate.Budget(tokens=3000))
