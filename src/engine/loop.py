@@ -125,7 +125,7 @@ class RunLoop:
         )
         course = (handle, core, self.meter, controller, intake.resources, wall_clock())
         recorder = None if in_part else recorder_of(*course)
-        keeper = Keeper(controller, wall_clock, now, recorder, run=handle.info, spending=spending)
+        keeper = Keeper(controller, wall_clock, now, recorder, run=handle.info, spending=None if in_part else spending)
         self._committer = Committer(handle, core.journal, keeper, self._committed, teller)
         self._armed = inf
         self._starts_per_job = STARTS_PER_JOB

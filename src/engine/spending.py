@@ -72,6 +72,7 @@ class Spending:
         self._used: dict[tuple[int, str], Usage] = {}
         self._tasks: dict[Task, Amount] = {}  # under way, and what they have reported
         self._learned = [_Learned() for _ in plans]
+        self._assumed = [0] * len(plans)  # picos of tasks that reported no usage, by column
         self.gate: BudgetGate[Task] | None = None if budget is None else BudgetGate(budget, before.total)
         self._total = self._kept = before.total
         self._columns = dict(before.columns)
@@ -110,7 +111,7 @@ class Spending:
             self._money(resource, usage), usage.input_tokens + usage.output_tokens + usage.cache_read_tokens
         )
         self._total = self._total.plus(amount)
-        if self.price_of is not None:
+        if self.price_of is not None and self.price_of(resource) is not None:
             name = self._plans[task.column].name
             self._columns[name] = self._columns.get(name, 0) + amount.money
         self._tasks[task] = self._tasks.get(task, Amount()).plus(amount)
@@ -159,6 +160,10 @@ class Spending:
             if left not in (Amount(), _UNKNOWN):
                 self.gate.spend(None, left)
                 self._total = self._total.plus(left)
+                if left.money:
+                    name = self._plans[task.column].name
+                    self._columns[name] = self._columns.get(name, 0) + left.money
+                    self._assumed[task.column] += left.money
 
     # The report
 
@@ -170,6 +175,11 @@ class Spending:
             self._money(at, usage)
             for (of, at), usage in self._used.items()
             if (column is None or of == column) and (resource is None or at == resource)
+        )
+        picos += sum(
+            assumed
+            for plan, assumed in zip(self._plans, self._assumed, strict=True)
+            if (column is None or plan.index == column) and (resource is None or plan.lane == resource)
         )
         return Amount(picos).dollars
 

@@ -29,7 +29,8 @@ _ADVICE: Mapping[Pace, str] = {
     Pace.HELD_BACK: "{resource} had only held-back tasks most of the time: see the failures and the provider's state",
     Pace.STORE: "the store set the pace: put it on a faster disk",
     Pace.WORKERS: "max_workers set the pace of {resource}: raise it",
-    Pace.BUDGET: "the budget had no room for more calls of {resource} at once: raise it, or state less per call",
+    Pace.BUDGET: "the budget had no room for more calls of {resource} at once: raise it; where a column states no "
+    "tokens and max_output_tokens, state both: it began with one call",
     Pace.NO_READY_WORK: "{resource} had nothing to do most of the time: rows come too slowly, or another column does",
 }
 

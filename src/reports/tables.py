@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..values import Usage
 from .histogram import quantile_s
 from .wording import count, duration, share
 
@@ -42,7 +43,7 @@ def columns(report: StoredReport) -> Table:
             one.usage.output_tokens,
         )
         cost = report.costs.get(one.column)
-        told = () if not priced else ("unknown" if cost is None else f"{cost:,.4g}",)
+        told = () if not priced else (_cost(cost, one.usage),)
         rows.append((one.column, models.get(one.column) or "\u2013", *map(count, numbers), *told))
     return Table((*headings, f"cost, {report.currency}") if priced else headings, rows, names=2)
 
@@ -85,6 +86,13 @@ def ledger(report: StoredReport) -> Table:
     """Failed cells, the first of them."""
     headings = ("row", "column", "reason", "message", "attempts", "status")
     return Table(headings, [_failure(cell) for cell in report.overview.failures], names=4)
+
+
+def _cost(cost: float | None, usage: Usage) -> str:
+    """A column that used nothing has no cost; of one that did and has none, nobody knows the price."""
+    if cost is None:
+        return "unknown" if usage != Usage() else "\u2013"
+    return f"{cost:,.4g}"
 
 
 def _failure(cell: FailedCell) -> Sequence[str]:

@@ -226,6 +226,26 @@ async def test_held_cells_end_the_part_and_the_next_one_finishes_them(place: Pla
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_costs_are_in_the_report_of_a_part_and_not_in_the_store(place: Place) -> None:
+    """Each group would replace those of the others."""
+    made = headgate.Pipeline("priced")
+
+    @made.column(model="test/m")
+    async def answer(row: int) -> int:
+        async with headgate.request("test/m") as lease:
+            lease.report(usage={"input_tokens": 100, "output_tokens": 0})
+        return row
+
+    store = place.store()
+    async with headgate.Engine(limits={"*": {"concurrency": SLOTS}}, store=store) as engine:
+        report = await engine.share(made, 40, prices={"test/m": {"input": 10.0}})
+    assert report.cost == pytest.approx(40 * 0.001)
+    assert report.spent is None
+    assert read_report(store, "priced").costs == {}
+    await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_failures_and_texts_as_rows(place: Place) -> None:
     """By the short way in, with group columns, rows with ids, and a bug in some of them."""
 

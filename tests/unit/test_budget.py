@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 import headgate
 from headgate.engine.usage import usage_of
 from headgate.prices import PICO, Amount, BudgetGate, price_book
+from headgate.reports import read_report
 from headgate.testing import run_virtual
 
 if TYPE_CHECKING:
@@ -184,6 +185,12 @@ def test_a_column_that_states_nothing_begins_with_one_task_and_learns() -> None:
     assert shop.most_at_once == 8
 
 
+def test_the_advice_for_a_column_that_tries_its_first_call_is_to_state_its_tokens() -> None:
+    report = Shop().run(rows=2, budget=headgate.Budget(tokens=1600))
+    assert report.status is headgate.RunStatus.COMPLETED
+    assert "state both: it began with one call" in report.advice
+
+
 def test_several_requests_of_one_task_are_learned_together() -> None:
     shop = Shop(requests=3)
     shop.run(budget=headgate.Budget(tokens=3000))
@@ -197,6 +204,15 @@ def test_a_task_that_reports_no_usage_counts_with_its_estimate() -> None:
     assert (report.status, shop.bought) == (headgate.RunStatus.BUDGET_EXHAUSTED, 6)
     assert report.spent is not None
     assert report.spent.tokens == 900
+
+
+def test_an_estimate_that_counts_is_in_every_sum() -> None:
+    shop = Shop(uses={}, **STATED)
+    report = shop.run(rows=3, prices=PRICES, budget=1.0)
+    assert report.spent is not None
+    assert report.spent.money == pytest.approx(3 * DOLLARS)
+    sums = (report.cost, report.columns[0].cost, report.resources[0].cost, read_report(shop.store, "shop").costs["a"])
+    assert sums == (report.spent.money,) * 4
 
 
 def test_local_work_goes_on_when_the_budget_is_used_up() -> None:
@@ -233,7 +249,8 @@ def test_a_retry_that_fits_is_waited_for_where_another_lane_is_out_of_budget() -
 
     @pipeline.column(model="acme/big", tokens=500, max_output_tokens=500)
     async def big(row: int) -> int:
-        headgate.current_lease().report(usage={"input_tokens": 500, "output_tokens": 500})
+        async with headgate.request("acme/big") as lease:
+            lease.report(usage={"input_tokens": 500, "output_tokens": 500})
         return row
 
     @pipeline.column(model="acme/small", tokens=1, max_output_tokens=1)
@@ -241,7 +258,8 @@ def test_a_retry_that_fits_is_waited_for_where_another_lane_is_out_of_budget() -
         if row not in seen:
             seen.add(row)
             raise ConnectionError
-        headgate.current_lease().report(usage={"input_tokens": 1, "output_tokens": 1})
+        async with headgate.request("acme/small") as lease:
+            lease.report(usage={"input_tokens": 1, "output_tokens": 1})
         return row
 
     async def main() -> headgate.RunReport:
@@ -287,6 +305,25 @@ def test_a_price_that_nobody_knows_is_noticed() -> None:
     report = Shop().run(rows=2, prices={"acme/other": {"input": 1.0}})
     assert report.cost == 0.0
     assert report.notices == ("the price of acme/m is not known: it counts as free; give it in prices=",)
+
+
+def test_a_stored_report_has_no_cost_of_a_column_without_a_price() -> None:
+    pipeline, store = headgate.Pipeline("shop"), headgate.MemoryStore()
+
+    @pipeline.column(model="acme/m")
+    async def a(row: int) -> int:
+        async with headgate.request("acme/m") as lease:
+            lease.report(usage=EACH)
+        return row
+
+    @pipeline.column(model="acme/other")
+    async def b(a: int) -> int:
+        async with headgate.request("acme/other") as lease:
+            lease.report(usage=EACH)
+        return a
+
+    assert headgate.run(pipeline, 2, store=store, prices=PRICES).done == 2
+    assert read_report(store, "shop").costs == pytest.approx({"a": 2 * DOLLARS})
 
 
 def test_prices_of_genai_prices_are_those_it_states() -> None:

@@ -17,6 +17,7 @@ from headgate.reports import StoredReport, as_html, as_json, as_markdown, charts
 from headgate.reports import page as page_module
 from headgate.reports.reading import LEDGER_MAX
 from headgate.reports.sections import body
+from headgate.reports.tables import columns
 from headgate.reports.wording import duration, shortened
 from headgate.storage import Batch, CellRecord, CellStatus, MemoryStore, RowRecord
 from tests.unit.made_reports import HOSTILE, hostile_report, made_figures, made_overview, made_report
@@ -161,6 +162,8 @@ def test_costs_have_a_column_where_they_are_known() -> None:
     assert "cost, USD" in page
     assert "1.25 <small>USD</small>" in page
     assert "| unknown |" in markdown
+    told = [row[-1] for row in columns(replace(made_report(3), costs={"column 1": 1.25})).rows]
+    assert told == ["\u2013", "1.25", "unknown"]
     assert [one["cost"] for one in json.loads(as_json(report))["columns"]] == [1.25, None]
     assert "cost" not in as_markdown(made_report(2)).lower()
 
