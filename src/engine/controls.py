@@ -11,7 +11,7 @@ import anyio
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from ..admission.controller import AdmissionController
     from .runs import Run
@@ -22,7 +22,9 @@ __all__ = ["Controls"]
 class Controls:
     """Live control of one engine, from its program or through its control socket. Call it on the engine's loop."""
 
-    def __init__(self, admission: AdmissionController, runs: Mapping[str, Run], shared: Collection[str]) -> None:
+    def __init__(
+        self, admission: AdmissionController, runs: Mapping[str, Sequence[Run]], shared: Collection[str]
+    ) -> None:
         self._admission = admission
         self._runs = runs
         self._shared = shared
@@ -54,14 +56,16 @@ class Controls:
             if name in self._shared:
                 raise ConfigError(f"run {name!r} is shared with other engines and cannot be drained: stop it")
         for name in names:
-            self._runs[name].drain()
+            for part in self._parts(name):
+                part.drain()
         return names
 
     def stop(self, run: str | None = None, *, grace: float | None = None) -> tuple[str, ...]:
         """Start nothing more; what is in flight gets ``grace`` seconds. As for :meth:`drain` else."""
         names = tuple(self._going(run))
         for name in names:
-            self._runs[name].stop(grace=grace)
+            for part in self._parts(name):
+                part.stop(grace=grace)
         return names
 
     def look(self) -> dict[str, object]:
@@ -79,15 +83,19 @@ class Controls:
         ]
         runs = [
             {**asdict(run.statistics()), "stopping": run.stopping, "draining": run.draining}
-            for run in self._runs.values()
-            if not run.done
+            for name in self._runs
+            for run in self._parts(name)
         ]
         return {"pid": os.getpid(), "scopes": scopes, "runs": runs}
 
     def _going(self, run: str | None) -> Iterator[str]:
-        going = [name for name, one in self._runs.items() if not one.done]
+        going = [name for name in self._runs if self._parts(name)]
         if run is not None and run not in going:
             raise ConfigError(f"no run {run!r} goes on here (there: {', '.join(going) or 'none'})")
         if not going:
             raise ConfigError("no run goes on here")
         return iter(going if run is None else [run])
+
+    def _parts(self, name: str) -> list[Run]:
+        """What goes on of it: a shared run is worked on in several parts at once."""
+        return [part for part in self._runs[name] if not part.done]

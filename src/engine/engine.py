@@ -112,7 +112,7 @@ class Engine:
         self._wall_clock = wall_clock
         self._threads = threads
         self._tasks: TaskGroup | None = None
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[str, list[Run]] = {}  # of a shared run there is one for each row group
         self._around: Requester | None = None
         self._shared: set[str] = set()  # runs of which a part is being done here
         check_source(events)
@@ -199,7 +199,7 @@ class Engine:
         loop = self._loop(name, pipeline, graph, source, handle, settings, notices, part=False)
         assert self._tasks is not None
         started = Run(loop, self._tasks)
-        self._runs[name] = started
+        self._runs[name] = [started]
         self._tasks.start_soon(loop.main)
         return started
 
@@ -242,7 +242,8 @@ class Engine:
 
         def begun(loop: RunLoop) -> None:
             assert self._tasks is not None
-            going = self._runs[name] = Run(loop, self._tasks)
+            going = Run(loop, self._tasks)
+            self._runs[name] = [*(one for one in self._runs.get(name, ()) if not one.done), going]
             if started is not None:
                 started(going)
 
@@ -284,7 +285,7 @@ class Engine:
     def _free_name(self, name: str) -> str:
         if self._tasks is None:
             raise HeadgateError("enter the engine first: async with headgate.Engine(...) as engine")
-        if name in self._shared or (name in self._runs and not self._runs[name].done):
+        if name in self._shared or any(not one.done for one in self._runs.get(name, ())):
             raise ConfigError(f"a run named {name!r} is going on in this engine: give this one another name")
         return name
 
@@ -363,7 +364,7 @@ class Engine:
                 await self.store.aclose()
 
     async def _finish_runs(self) -> None:
-        for run in self._runs.values():
+        for run in [one for parts in self._runs.values() for one in parts]:
             if not run.done:
                 run.stop()
             await run.ended()

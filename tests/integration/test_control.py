@@ -174,13 +174,16 @@ async def test_no_command_ends_the_runs(place: Path, fails: str, monkeypatch: py
             with peers(place, 1) as (peer,):
                 return says(peer, b'{"headgate": 1, "do": "limits", "scope": "\\udcff", "limits": {"x": 1}}\n')
 
+        def broken(*_: object) -> bytes:
+            raise ZeroDivisionError
+
         if fails == "the answer":
             answer = json.loads(await anyio.to_thread.run_sync(said))
             assert not answer["ok"]
             assert answer["error"].startswith("the answer cannot be written: ")
         else:
             with monkeypatch.context() as patched:
-                patched.setattr(serving, "_answer", lambda *_: 1 / 0)
+                patched.setattr(serving, "_answer", broken)
                 assert await anyio.to_thread.run_sync(said) == b""
         assert (await told(place, Look()))["pid"], "others are heard after it"
         slow.go.set()

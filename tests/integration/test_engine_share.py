@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import pytest
@@ -242,6 +242,44 @@ async def test_costs_are_in_the_report_of_a_part_and_not_in_the_store(place: Pla
     assert report.cost == pytest.approx(40 * 0.001)
     assert report.spent is None
     assert read_report(store, "priced").costs == {}
+    await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("newest_is_over", [False, True])
+async def test_all_groups_of_the_part_are_stopped(place: Place, newest_is_over: bool) -> None:
+    made = headgate.Pipeline("halted")
+
+    @made.column(model="test/m")
+    async def answer(row: int) -> int:
+        await anyio.sleep_forever()
+        return row
+
+    store = place.store()
+    parts: list[headgate.Run] = []
+    reports: list[headgate.RunReport] = []
+    async with (
+        headgate.Engine(limits={"*": {"concurrency": SLOTS}}, store=store) as engine,
+        anyio.create_task_group() as tasks,
+    ):
+
+        async def share() -> None:
+            reports.append(await engine.share(made, 300, started=parts.append))
+
+        tasks.start_soon(share)
+        while len(parts) < 2:  # noqa: ASYNC110 - nobody announces it
+            await anyio.sleep(0.005)
+        going = len(parts)
+        if newest_is_over:
+            parts[-1].stop(grace=0)
+            await parts[-1].ended()
+            going = sum(not part.done for part in parts)
+        runs = engine.controls.look()["runs"]
+        assert isinstance(runs, list)
+        assert len(cast("list[object]", runs)) == going
+        assert engine.controls.stop(grace=0) == ("halted",)
+        assert all(part.stopping for part in parts)
+    assert [report.status.value for report in reports] == ["stopped"]
     await store.aclose()
 
 
