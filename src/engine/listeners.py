@@ -44,6 +44,8 @@ class Listeners:
             try:
                 sink(event)
             except Exception:
+                if sink not in self._sinks:
+                    continue  # it was told of something else meanwhile, by what it did itself, and raised there too
                 self._sinks.remove(sink)
                 logger(event.run).exception("event sink let go", sink=repr(sink), event_kind=event.kind)
 

@@ -34,6 +34,7 @@ from headgate.events import (
     RowOpened,
     RunEnded,
     RunStarted,
+    RunStopping,
     as_dict,
 )
 from headgate.observe import event_log
@@ -237,6 +238,30 @@ def test_a_sink_that_raises_is_let_go_and_breaks_nothing() -> None:
     assert report.done == 3
     assert len(calls) == 1
     assert kinds(heard)["run_ended"] == 1
+    assert [entry["event"] for entry in logs] == ["event sink let go"]
+
+
+def test_a_sink_that_stops_the_run_and_raises_both_times_is_let_go_once() -> None:
+    pipeline = headgate.Pipeline("run")
+    running: list[headgate.Run] = []
+
+    @pipeline.column
+    async def a(row: int) -> int:
+        return row
+
+    def broken(event: Event) -> None:
+        if isinstance(event, CellEnded):
+            running[0].stop(grace=0.0)  # tells this very sink that the run is stopping
+        if isinstance(event, (CellEnded, RunStopping)):
+            raise RuntimeError("no room")
+
+    async def main() -> headgate.RunReport:
+        async with headgate.Engine(events=broken) as engine:
+            running.append(await engine.start(pipeline, 3))
+            return await running[0].wait()
+
+    with structlog.testing.capture_logs() as logs:
+        assert run_virtual(main).done == 3
     assert [entry["event"] for entry in logs] == ["event sink let go"]
 
 
