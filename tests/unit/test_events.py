@@ -286,6 +286,16 @@ def test_events_are_appended_to_a_file(tmp_path: Path) -> None:
     assert threading.active_count() == len([one for one in threading.enumerate() if one.name != "headgate-events"])
 
 
+def test_the_file_is_closed_also_when_the_store_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_: object) -> None:
+        raise headgate.StoreError("the disk is gone")
+
+    monkeypatch.setattr(headgate.MemoryStore, "aclose", broken)
+    with pytest.raises(headgate.StoreError, match="the disk is gone"):
+        headgate.map(same, 3, name="a", events=tmp_path / "events.jsonl")
+    assert "headgate-events" not in {one.name for one in threading.enumerate()}
+
+
 def test_a_slow_disk_loses_events_and_says_how_many(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     begun, gate = threading.Event(), threading.Event()
