@@ -29,7 +29,9 @@ headgate.run(pipeline, rows, events=headgate.observe.event_log("warning"))  # or
 `events=` also takes a list of these, and `headgate.Engine(events=)` tells what happens in all its runs. A function is
 called on the loop of the run, as things happen, and must not block. One that raises is let go, with an entry in the
 log, and the run goes on. The file is written by a thread of its own: when 16,384 events wait for the disk, further ones
-are dropped, counted, and said as `events_dropped`; whatever waits at the end is written before the engine is left.
+of level debug are dropped, counted, and said as `events_dropped`; whatever waits at the end is written before the
+engine is left. The cells that a run leaves for a later one are told in turns of the loop, as fast as the disk takes
+them; a disk that takes nothing for seconds loses them too, but no `run_ended`.
 
 While nobody listens, no event is built: the parts of a run ask whether there is a `RunTeller`
 (`src/engine/telling.py`), and there is none.

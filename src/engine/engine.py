@@ -161,10 +161,10 @@ class Engine:
                 try:
                     await self.admission.__aexit__(None, None, None)
                 finally:
-                    await self._close_store()
-                    if self._listeners is not None and self._listeners.blocking:
-                        with anyio.CancelScope(shield=True):
-                            await anyio.to_thread.run_sync(self._listeners.close)
+                    try:
+                        await self._close_store()
+                    finally:
+                        await self._close_listeners()
 
     @property
     def control_path(self) -> Path | None:
@@ -362,6 +362,11 @@ class Engine:
         if self._owns_store:
             with anyio.CancelScope(shield=True):
                 await self.store.aclose()
+
+    async def _close_listeners(self) -> None:
+        if self._listeners is not None and self._listeners.blocking:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._listeners.close)
 
     async def _finish_runs(self) -> None:
         for run in [one for parts in self._runs.values() for one in parts]:

@@ -1,7 +1,7 @@
 """Events as JSON lines in a file, written by a thread of its own: the loop of a run never waits for a disk.
 
-Bounded: what comes while ``most`` events wait is dropped, counted, and said in the file where it would have stood, at
-the latest at its end.
+Bounded: what is of level debug and comes while ``most`` events wait is dropped, counted, and said in the file where it
+would have stood, at the latest at its end. The rest is never dropped: there are few of it, and a run's end is among it.
 """
 
 from __future__ import annotations
@@ -60,10 +60,15 @@ class EventLines:
 
     def __call__(self, event: Event) -> None:
         """Have ``event`` written, or drop it."""
-        if self._broken or self._closed or self._waiting.qsize() >= self._most:
+        if self._broken or self._closed or (event.level == "debug" and self._waiting.qsize() >= self._most):
             self._refused += 1
         else:
             self._waiting.put(event)
+
+    @property
+    def behind(self) -> bool:
+        """Whether half of what may wait does, so that whoever has a lot to tell should tell it later."""
+        return not (self._broken or self._closed) and 2 * self._waiting.qsize() >= self._most
 
     @property
     def dropped(self) -> int:

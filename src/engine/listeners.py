@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import anyio
+
 from ..errors import ConfigError
 from ..events import Event, EventSink
 from .event_lines import EventLines
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
 EventsSource = str | os.PathLike[str] | EventSink | Sequence[str | os.PathLike[str] | EventSink] | None
 """Where events go: a path of a JSON-lines file, a function that takes each event, several of these, or None."""
+
+LOOK_S = 0.001
+MOST_LOOKS = 2_000
+"""How often, and how many times, room in a file is looked for: a dead disk must hold up no run for long."""
 
 
 class Listeners:
@@ -38,8 +44,18 @@ class Listeners:
             try:
                 sink(event)
             except Exception:
+                if sink not in self._sinks:
+                    continue  # it was told of something else meanwhile, by what it did itself, and raised there too
                 self._sinks.remove(sink)
                 logger(event.run).exception("event sink let go", sink=repr(sink), event_kind=event.kind)
+
+    async def room(self) -> bool:
+        """Let the files have written some of what waits: at once if they keep up. False if that takes seconds."""
+        for _ in range(MOST_LOOKS):
+            if not any(isinstance(sink, EventLines) and sink.behind for sink in self._sinks):
+                return True
+            await anyio.sleep(LOOK_S)
+        return False
 
     @property
     def blocking(self) -> bool:

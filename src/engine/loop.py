@@ -176,8 +176,9 @@ class RunLoop:
             self._performer.leave()
             with anyio.CancelScope(shield=True):
                 await self._handle.aclose()
-            if self._teller is not None:
-                self._teller.ended(self.core, None if self.report is None else self.report.status, self.error)
+                if self._teller is not None:
+                    status = None if self.report is None else self.report.status
+                    await self._teller.ended(self.core, status, self.error)
             self.done.set()
             self.rows_ready.set()
 

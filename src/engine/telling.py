@@ -12,6 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, assert_never
 
 import anyio
+import anyio.lowlevel
 
 from ..events import (
     BatchCommitted,
@@ -40,7 +41,7 @@ from ..storage.ports import CellStatus
 from .effects import Abandoned, Cancel, ColumnHalted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ..admission.values import Lease
     from ..events import Event
@@ -57,6 +58,9 @@ if TYPE_CHECKING:
     from .values import ColumnPlan, OpenRow
 
 __all__ = ["RunTeller"]
+
+LEFT_PER_TURN = 512
+"""Cells left open that are told in one turn of the loop."""
 
 
 class RunTeller:
@@ -95,9 +99,12 @@ class RunTeller:
         """Nothing more is started."""
         self.say(RunStopping(self.at, self.run, status.value, grace_s))
 
-    def ended(self, core: RunCore, status: RunStatus | None, error: BaseException | None) -> None:
-        """The run is over, or broken by ``error``. What is open is left for a later one."""
-        self._left(core)
+    async def ended(self, core: RunCore, status: RunStatus | None, error: BaseException | None) -> None:
+        """The run is over, or broken by ``error``. What is open is left for a later one, and told in turns."""
+        taken = await self._listeners.room()
+        for _ in self._left(core):
+            await anyio.lowlevel.checkpoint()
+            taken = taken and await self._listeners.room()
         if not self._part:
             tally = core.tally
             self._over(status, tally.accepted, tally.done, tally.failed, tally.skipped, error)
@@ -148,11 +155,14 @@ class RunTeller:
             self._groups.pop(row.record.row, None)
             self.say(RowFinished(at, run, row.record.row, row.record.row_id, row.status(), False))
 
-    def _left(self, core: RunCore) -> None:
-        at, run = self.at, self.run
-        for row, record in core.rows.items():
-            for column, _ in () if record.finished else core.frontier.unfinished(row):
+    def _left(self, core: RunCore) -> Iterator[None]:
+        at, run, said = self.at, self.run, 0
+        for row in [row for row, record in core.rows.items() if not record.finished]:
+            for column, _ in core.frontier.unfinished(row):
                 self.say(CellEnded(at, run, self._plans[column].name, row, "held", "", "", 0, 0, 0))
+                said += 1
+                if said % LEFT_PER_TURN == 0:
+                    yield
         for task in tuple(self._begun):
             self._end_group(task, "skipped" if core.frontier.task_state(task) >= DONE else "held", at)
 

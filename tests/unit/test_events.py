@@ -6,18 +6,23 @@ import dataclasses
 import json
 import tempfile
 import threading
+import time
 from collections import Counter
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 import structlog
 
 import headgate
+from headgate.engine import listeners as listening
 from headgate.engine import telling
 from headgate.engine.event_lines import EventLines
+from headgate.engine.listeners import Listeners
+from headgate.engine.report import RunStatus
 from headgate.errors import StoreUnavailable
 from headgate.events import (
     EVENTS,
@@ -26,8 +31,10 @@ from headgate.events import (
     Event,
     EventsDropped,
     RowFinished,
+    RowOpened,
     RunEnded,
     RunStarted,
+    RunStopping,
     as_dict,
 )
 from headgate.observe import event_log
@@ -141,7 +148,7 @@ def dropped() -> list[Event]:
     """From the file of a disk that takes nothing in time."""
     with tempfile.TemporaryDirectory() as folder:
         lines = EventLines(Path(folder, "events.jsonl"), most=0)
-        lines(RunStarted(0.0, "r", 1, ("a",)))
+        lines(RowOpened(0.0, "r", 0, "id", 0))
         lines.close()
         (said,) = [json.loads(line) for line in Path(folder, "events.jsonl").read_text(encoding="utf-8").splitlines()]
     assert said.pop("kind") == EventsDropped.kind
@@ -234,6 +241,30 @@ def test_a_sink_that_raises_is_let_go_and_breaks_nothing() -> None:
     assert [entry["event"] for entry in logs] == ["event sink let go"]
 
 
+def test_a_sink_that_stops_the_run_and_raises_both_times_is_let_go_once() -> None:
+    pipeline = headgate.Pipeline("run")
+    running: list[headgate.Run] = []
+
+    @pipeline.column
+    async def a(row: int) -> int:
+        return row
+
+    def broken(event: Event) -> None:
+        if isinstance(event, CellEnded):
+            running[0].stop(grace=0.0)  # tells this very sink that the run is stopping
+        if isinstance(event, (CellEnded, RunStopping)):
+            raise RuntimeError("no room")
+
+    async def main() -> headgate.RunReport:
+        async with headgate.Engine(events=broken) as engine:
+            running.append(await engine.start(pipeline, 3))
+            return await running[0].wait()
+
+    with structlog.testing.capture_logs() as logs:
+        assert run_virtual(main).done == 3
+    assert [entry["event"] for entry in logs] == ["event sink let go"]
+
+
 def test_nobody_listens_and_no_event_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     def built(*_: object, **__: object) -> None:
         raise AssertionError("an event for nobody")
@@ -255,6 +286,16 @@ def test_events_are_appended_to_a_file(tmp_path: Path) -> None:
     assert threading.active_count() == len([one for one in threading.enumerate() if one.name != "headgate-events"])
 
 
+def test_the_file_is_closed_also_when_the_store_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_: object) -> None:
+        raise headgate.StoreError("the disk is gone")
+
+    monkeypatch.setattr(headgate.MemoryStore, "aclose", broken)
+    with pytest.raises(headgate.StoreError, match="the disk is gone"):
+        headgate.map(same, 3, name="a", events=tmp_path / "events.jsonl")
+    assert "headgate-events" not in {one.name for one in threading.enumerate()}
+
+
 def test_a_slow_disk_loses_events_and_says_how_many(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     begun, gate = threading.Event(), threading.Event()
@@ -266,7 +307,7 @@ def test_a_slow_disk_loses_events_and_says_how_many(tmp_path: Path) -> None:
             super()._write(event)
 
     lines = Slow(path, most=2)
-    first = RunStarted(0.0, "r", 1, ("a",))
+    first = RowOpened(0.0, "r", 0, "id", 0)
     lines(first)
     assert begun.wait(60.0)
     for _ in range(7):  # returns at once, though the disk does not
@@ -277,8 +318,55 @@ def test_a_slow_disk_loses_events_and_says_how_many(tmp_path: Path) -> None:
     lines(first)
     assert lines.dropped == 6
     found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert Counter(line["kind"] for line in found) == {"run_started": 3, "events_dropped": 1}
+    assert Counter(line["kind"] for line in found) == {"row_opened": 3, "events_dropped": 1}
     assert sum(line.get("count", 0) for line in found) == 5
+
+
+class Stuck(EventLines):
+    """Its disk takes nothing until ``gate`` is set."""
+
+    def __init__(self, path: Path, most: int) -> None:
+        self.gate = threading.Event()
+        super().__init__(path, most=most)
+
+    def _write(self, event: Event) -> None:
+        assert self.gate.wait(60.0)
+        super()._write(event)
+
+
+def test_v6_thousands_of_cells_that_are_left_all_stand_in_the_file_and_so_does_the_end(tmp_path: Path) -> None:
+    cells, lines = 2_000, Stuck(tmp_path / "events.jsonl", 1_100)
+    plans: Any = [SimpleNamespace(name="a")]
+    core: Any = SimpleNamespace(
+        rows={row: SimpleNamespace(finished=False) for row in range(cells)},
+        frontier=SimpleNamespace(unfinished=lambda row: [(0, row)]),
+        tally=SimpleNamespace(accepted=cells, done=0, failed=0, skipped=0),
+    )
+
+    async def end() -> None:
+        teller = telling.RunTeller(Listeners([lines], [lines], time.time), "r", plans)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.to_thread.run_sync, lines.gate.set)  # the disk works again after some turns
+            await teller.ended(core, RunStatus.STOPPED, None)
+
+    anyio.run(end)
+    lines.close()
+    found = Counter(json.loads(line)["kind"] for line in (tmp_path / "events.jsonl").read_text("utf-8").splitlines())
+    assert found == {"cell_ended": cells, "run_ended": 1}
+
+
+def test_a_disk_that_takes_nothing_holds_nobody_up_and_still_gets_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "MOST_LOOKS", 3)
+    lines = Stuck(tmp_path / "events.jsonl", 0)
+    assert not anyio.run(Listeners([lines], [lines], time.time).room)
+    lines(RowOpened(0.0, "r", 0, "id", 0))
+    lines(RunEnded(0.0, "r", "stopped", 0.0, 0, 0, 0, 0, 0, ""))
+    lines.gate.set()
+    lines.close()
+    found = [json.loads(line)["kind"] for line in (tmp_path / "events.jsonl").read_text("utf-8").splitlines()]
+    assert found == ["events_dropped", "run_ended"]
 
 
 def test_a_full_disk_does_not_break_the_run() -> None:
