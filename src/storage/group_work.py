@@ -93,7 +93,7 @@ class _Work:
             self._tell()
             if self._left and not self._scopes:
                 return False
-        wait_s = _LONGEST_WAIT_S
+        wait_s, changed = _LONGEST_WAIT_S, self._changed  # what changes while the store is asked counts too
         if room > 0:
             _, progress = await _patiently(self._run.progress)
             if progress.complete == progress.groups:
@@ -101,7 +101,7 @@ class _Work:
             if progress.free_in_s is not None:
                 wait_s = min(max(progress.free_in_s, _SHORTEST_WAIT_S), wait_s)
         with anyio.move_on_after(wait_s):
-            await self._changed.wait()
+            await changed.wait()
         return True
 
     async def _work_on(self, claim: Claim) -> None:
