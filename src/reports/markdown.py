@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from . import tables
@@ -17,6 +18,8 @@ __all__ = ["as_markdown"]
 
 LISTED = 100
 """Failures in the Markdown: it is read from top to bottom."""
+
+_MARKUP = re.compile(r"[\\`*_\[\]|~]")
 
 
 def as_markdown(report: StoredReport) -> str:
@@ -69,5 +72,5 @@ def _line(cells: Sequence[str]) -> str:
 
 def _inline(said: str) -> str:
     """Text that ends no cell, begins no element, and means itself."""
-    told = one_line(said).replace("\\", "\\\\").replace("|", "\\|")
+    told = _MARKUP.sub(r"\\\g<0>", one_line(said))
     return told.replace("&", "&amp;").replace("<", "&lt;")

@@ -22,7 +22,6 @@ from headgate.engine import listeners as listening
 from headgate.engine import telling
 from headgate.engine.event_lines import EventLines
 from headgate.engine.listeners import Listeners
-from headgate.engine.report import RunStatus
 from headgate.errors import StoreUnavailable
 from headgate.events import (
     EVENTS,
@@ -337,9 +336,13 @@ class Stuck(EventLines):
 def test_v6_thousands_of_cells_that_are_left_all_stand_in_the_file_and_so_does_the_end(tmp_path: Path) -> None:
     cells, lines = 2_000, Stuck(tmp_path / "events.jsonl", 1_100)
     plans: Any = [SimpleNamespace(name="a")]
+
+    def unfinished(_: int) -> list[tuple[int, int]]:
+        return [(0, 0)]
+
     core: Any = SimpleNamespace(
         rows={row: SimpleNamespace(finished=False) for row in range(cells)},
-        frontier=SimpleNamespace(unfinished=lambda row: [(0, row)]),
+        frontier=SimpleNamespace(unfinished=unfinished),
         tally=SimpleNamespace(accepted=cells, done=0, failed=0, skipped=0),
     )
 
@@ -347,7 +350,7 @@ def test_v6_thousands_of_cells_that_are_left_all_stand_in_the_file_and_so_does_t
         teller = telling.RunTeller(Listeners([lines], [lines], time.time), "r", plans)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(anyio.to_thread.run_sync, lines.gate.set)  # the disk works again after some turns
-            await teller.ended(core, RunStatus.STOPPED, None)
+            await teller.ended(core, None, None)
 
     anyio.run(end)
     lines.close()

@@ -183,6 +183,14 @@ def test_markdown_and_data_hold_what_the_page_draws() -> None:
     assert figures["lives"][1]["began_s"] == 3240.0  # type: ignore[index]
 
 
+def test_nothing_from_outside_is_taken_for_markdown() -> None:
+    report = made_report(1)
+    said = r"*a* _b_ `c` [d](e) ~~f~~ <g> | \ &amp; #1"
+    info = replace(report.overview.info, run=said)
+    heading = as_markdown(replace(report, overview=replace(report.overview, info=info))).splitlines()[0]
+    assert heading.startswith(r"# Run \*a\* \_b\_ \`c\` \[d\](e) \~\~f\~\~ &lt;g> \| \\ &amp;amp; #1: ")
+
+
 def test_without_plotly_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> object:
         raise ImportError(name)
