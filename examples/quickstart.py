@@ -195,7 +195,8 @@ async def main() -> int:
     async with provider() as process:
         report = await run_once(rows)
         print(report)
-        print(f"\nresults: {OUT / 'stdlib.jsonl'}\n")
+        report.to_html(OUT / "report.html")
+        print(f"\nresults: {OUT / 'stdlib.jsonl'}\na page with charts, to open in a browser: {OUT / 'report.html'}\n")
         before = process.stats() if process else None
         again = await run_once(rows)
         print(f"a second run of the same call: {again.restored} of {again.accepted} rows restored from {OUT}/stdlib.db")

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..values import Outcome
-from .meter import Meter, Pace, ResourceMeter
+from .advice import advice_of
 from .report import ColumnReport, ResourceReport, RunReport, RunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ..export import RunResults
     from .core import RunCore
+    from .meter import Meter, ResourceMeter
     from .spending import Spending
     from .tally import Tally
 
@@ -20,19 +19,6 @@ __all__ = ["summarize"]
 
 _USEFUL = frozenset({Outcome.SUCCESS})
 _NEVER_SENT = frozenset({Outcome.CANCELLED})
-
-_ADVICE: Mapping[Pace, str] = {
-    Pace.CONCURRENCY_LIMIT: "{resource} was full most of the time: raise its concurrency if the provider allows more",
-    Pace.REQUEST_LIMIT: "{resource} waited for its request rate: raise requests_per_minute if your tier allows more",
-    Pace.TOKEN_LIMIT: "{resource} waited for its token rate: raise its tokens-per-minute limits, or send less",
-    Pace.COOLDOWN: "{resource} spent most of the time in cooldown: the provider allows less than was asked of it",
-    Pace.HELD_BACK: "{resource} had only held-back tasks most of the time: see the failures and the provider's state",
-    Pace.STORE: "the store set the pace: put it on a faster disk",
-    Pace.WORKERS: "max_workers set the pace of {resource}: raise it",
-    Pace.BUDGET: "the budget had no room for more calls of {resource} at once: raise it; where a column states no "
-    "tokens and max_output_tokens, state both: it began with one call",
-    Pace.NO_READY_WORK: "{resource} had nothing to do most of the time: rows come too slowly, or another column does",
-}
 
 
 def summarize(
@@ -70,7 +56,7 @@ def summarize(
         resources=resources,
         failures=tuple(core.ledger),
         failure_counts={(column, kind.value): count for (column, kind), count in core.ledger.counts().items()},
-        advice="" if notices and not unpriced else _advice(resources),
+        advice="" if notices and not unpriced else advice_of(resources),
         notices=notices,
         resume_hint=resume_hint if status in _RESUMABLE else "",
         spent=None if spending is None else spending.spent(),
@@ -111,16 +97,3 @@ def _resource(lane: str, meter: ResourceMeter, spending: Spending | None) -> Res
 
 def _cost(spending: Spending | None, *, column: int | None = None, resource: str | None = None) -> float | None:
     return None if spending is None else spending.cost(column=column, resource=resource)
-
-
-def _advice(resources: tuple[ResourceReport, ...]) -> str:
-    """Names the knob behind the largest share of the busiest resource's time; latency has none."""
-    if not resources:
-        return ""
-    busiest = max(resources, key=lambda resource: resource.busy_s)
-    total = sum(busiest.seconds.values())
-    if total <= 0:
-        return ""
-    reason, spent = max(busiest.seconds.items(), key=lambda item: item[1])
-    template = _ADVICE.get(Pace(reason))
-    return template.format(resource=busiest.resource) if template and spent >= total / 2 else ""

@@ -137,6 +137,7 @@ SHELLS = {
     "engine/supervised.py": "runs engines, one after another",
     "engine/starts.py": "calls the user's estimates, starts jobs",
     "engine/telling.py": "reads the clock",
+    "engine/advice.py": "words for numbers that a report holds",
     "engine/summary.py": "renders numbers that shells collected",
     "engine/turnstile.py": "waits for the next turn of the loop",
     "engine/workers.py": "owns tasks",
