@@ -84,6 +84,7 @@ class Flight:
         spending: Spending | None = None,
     ) -> None:
         self._teller = teller
+        self._around = teller if teller is not None and teller.surrounds else None
         self.spending = spending
         """The account of the run, if one is kept. To be read only."""
         self._core = core
@@ -194,7 +195,9 @@ class Flight:
         error: Exception | Failure | None = None
         try:
             column = job.plan.column
-            if column.is_async:
+            if self._around is not None:
+                returned = await self._within(self._around, job)
+            elif column.is_async:
                 returned = await column.fn(**job.arguments)
             else:
                 returned = await self._threads(partial(column.fn, **job.arguments))
@@ -230,6 +233,16 @@ class Flight:
                 self._finish(job, None, ended, TABLE[ended.kind].outcome)
             else:
                 self._finish(job, ended, None, _SUCCESS)
+
+    async def _within(self, around: RunTeller, job: Job) -> object:
+        """Call the body with whatever sinks of events want around it."""
+        column, entered = job.plan.column, around.enter_body(job)
+        try:
+            if column.is_async:
+                return await column.fn(**job.arguments)
+            return await self._threads(partial(column.fn, **job.arguments))
+        finally:
+            around.leave_body(entered)
 
     def _job_cancelled(self, job: Job) -> None:
         if not job.timed_out:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from .core import RunCore
     from .effects import CoreEffect
     from .jobs import Job
-    from .listeners import Listeners
+    from .listeners import Entered, Listeners
     from .meter import Pace
     from .report import RunReport, RunStatus
     from .restore import Restored
@@ -191,6 +191,20 @@ class RunTeller:
         name = self._plans[task.column].name
         reason = item.reason.value
         self.say(TaskHeld(self.at, self.run, name, row, group, reason, message, item.attempts, retry))
+
+    @property
+    def surrounds(self) -> bool:
+        """Whether a sink has something to do around the calls of bodies."""
+        return self._listeners.surrounds
+
+    def enter_body(self, job: Job) -> Entered:
+        """The body is called, in this task, until :meth:`leave_body` with what this returned."""
+        row, group = self._unit(job.task)
+        return self._listeners.enter_body(self.run, job.plan.name, row, group)
+
+    def leave_body(self, entered: Entered) -> None:
+        """It has returned, raised or was cancelled."""
+        self._listeners.leave_body(self.run, entered)
 
     # Requests
 

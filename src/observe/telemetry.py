@@ -2,13 +2,14 @@
 
 A trace is one run: row groups in it, cells in these, requests in these, with those of attached clients. Group tasks are
 cells of their row group. Spans carry the times of the events, and are kept only while what they are about is open.
+While a body is called its cell's span is the current one, so that spans which it makes itself are children of the cell.
 Needs the extra ``otel``; which exporters there are is the program's own business, through OpenTelemetry's SDK.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..events import (
     CellEnded,
@@ -27,6 +28,9 @@ from ..values import ResourceKey
 from . import conventions as names
 
 if TYPE_CHECKING:
+    from contextvars import Token
+
+    from opentelemetry.context import Context
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import Span, TracerProvider
 
@@ -40,9 +44,11 @@ _Unit = tuple[str, int | None, int | None]  # column, and the row or the group o
 
 @dataclass(slots=True)
 class _Trace:
-    """The open spans of one run. ``rows`` counts the open rows of each group, ``group_of`` says where a row belongs."""
+    """The open spans of one run. ``rows`` counts the open rows of each group, ``group_of`` says where a row belongs.
+    ``around`` is what was current where the run was started: baggage, say."""
 
     run: Span
+    around: Context
     groups: dict[int, Span] = field(default_factory=dict[int, "Span"])
     rows: dict[int, int] = field(default_factory=dict[int, int])
     group_of: dict[int, int] = field(default_factory=dict[int, int])
@@ -61,10 +67,11 @@ class Telemetry:
         self, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
     ) -> None:
         try:
-            from opentelemetry import metrics, trace
+            from opentelemetry import context, metrics, trace
         except ImportError as error:
             raise ImportError("telemetry needs OpenTelemetry: pip install 'headgate[otel]'") from error
         self._api = trace
+        self._context = context
         self._tracer = trace.get_tracer("headgate", tracer_provider=tracer_provider)
         meter = metrics.get_meter("headgate", meter_provider=meter_provider)
         self._meters: dict[str, Any] = {
@@ -79,7 +86,7 @@ class Telemetry:
         match event:
             case RunStarted():
                 span = self._span(names.RUN_SPAN, None, event.at, {names.RUN: event.run})
-                self._traces[event.run] = _Trace(span)
+                self._traces[event.run] = _Trace(span, self._context.get_current())
             case RequestStarted():
                 self._request_started(event)
             case RequestEnded():
@@ -98,6 +105,21 @@ class Telemetry:
                 self._trace(event)
             case _:
                 pass
+
+    # Bodies
+
+    def enter_body(self, run: str, column: str, row: int | None, group: int | None) -> object:
+        """A body is called in this task: make the span of its cell the current one. See :class:`BodySink`."""
+        trace = self._traces.get(run)
+        if trace is None:
+            return None
+        span = trace.cells.get((column, row, group), trace.run)
+        return self._context.attach(self._api.set_span_in_context(span, trace.around))
+
+    def leave_body(self, entered: object) -> None:
+        """It has returned, in the same task."""
+        if entered is not None:
+            self._context.detach(cast("Token[Context]", entered))
 
     # Traces
 

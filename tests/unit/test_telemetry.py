@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 import prometheus_client
 import pytest
+from opentelemetry import trace
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
@@ -24,6 +25,8 @@ from headgate.testing import run_virtual
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
+
+    from headgate.events import Event
 
 
 def pipeline() -> headgate.Pipeline:
@@ -110,6 +113,109 @@ def test_a_trace_is_a_run_with_row_groups_cells_and_requests() -> None:
         "gen_ai.usage.input_tokens": 7,
         "gen_ai.usage.output_tokens": 3,
     }
+
+
+# What bodies do themselves
+
+
+def bodies(tracers: TracerProvider) -> headgate.Pipeline:
+    """Columns whose bodies make spans: async, in a worker thread, for a group; some fail, or outlive their time."""
+    built, tracer, tried = headgate.Pipeline("own"), tracers.get_tracer("users"), set[int]()
+
+    @built.column(model="openai/gpt-x", timeout=5.0)
+    async def a(row: int) -> int:
+        with tracer.start_as_current_span(f"a {row}"):
+            await anyio.sleep(60.0 if row == 3 else 0.01)
+            if row == 2 and row not in tried:
+                tried.add(row)
+                raise ConnectionResetError
+        return row
+
+    @built.column
+    def b(a: int) -> int:
+        with tracer.start_as_current_span(f"b {a}"):
+            return a
+
+    @built.column(scope="group")
+    async def c(b: list[int]) -> list[int]:
+        with tracer.start_as_current_span("c"):
+            return b
+
+    return built
+
+
+@pytest.mark.parametrize("virtual", [True, False])
+def test_spans_of_a_body_are_children_of_its_cell(*, virtual: bool) -> None:
+    """In virtual time with a body that is cancelled, and in real time with threads. After a body nothing is current."""
+    exporter, tracers = InMemorySpanExporter(), TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    telemetry = Telemetry(tracer_provider=tracers, meter_provider=MeterProvider())
+    left: list[object] = []
+
+    def after(event: Event) -> None:
+        if event.kind in {"request_ended", "batch_committed"}:
+            left.append(trace.get_current_span())
+
+    async def main() -> headgate.RunReport:
+        async with headgate.Engine(seed=1, events=[telemetry, after]) as engine:
+            run = await engine.start(bodies(tracers), 4 if virtual else 2, group_size=2, patience=30.0)
+            return await run.wait()
+
+    with tracers.get_tracer("users").start_as_current_span("program") as program:
+        report = run_virtual(main) if virtual else anyio.run(main)
+    spans = exporter.get_finished_spans()
+    by_id, own = parents(spans), [span for span in spans if span.name.split()[0] in {"a", "b", "c"}]
+    for span in own:
+        assert span.parent is not None
+        cell = by_id[span.parent.span_id]
+        assert cell.name == "headgate.cell"
+        assert cell.attributes is not None
+        column, *row = span.name.split()
+        assert cell.attributes[conventions.COLUMN] == column
+        assert [str(cell.attributes[conventions.ROW])] == row if row else conventions.ROW not in cell.attributes
+    asked = Counter(span.name for span in own)
+    if virtual:
+        assert (report.done, report.held) == (2, 2), "one is never done, and its group with it"
+        assert asked["a 2"] == 2, "one cell, tried twice"
+        assert asked["a 3"] >= 1
+    else:
+        assert report.done == 2
+        assert asked == {"a 0": 1, "a 1": 1, "b 0": 1, "b 1": 1, "c": 1}
+    (run,) = named(spans, "headgate.run")
+    assert run.parent is not None
+    assert run.parent.span_id == program.get_span_context().span_id
+    assert left
+    assert set(left) == {program}
+
+
+def test_a_sink_that_breaks_around_a_body_is_let_go_and_the_body_runs() -> None:
+    heard: list[str] = []
+
+    class Breaks:
+        def __init__(self, where: str) -> None:
+            self.where = where
+
+        def __call__(self, event: Event) -> None:
+            heard.append(self.where)
+
+        def enter_body(self, run: str, column: str, row: int | None, group: int | None) -> object:
+            assert self.where != "enter"
+            return self
+
+        def leave_body(self, entered: object) -> None:
+            assert entered is self
+            assert self.where != "leave"
+
+    async def body(row: int) -> int:
+        heard.append("body")
+        return row
+
+    report = headgate.map(body, 3, events=[Breaks("enter"), Breaks("leave"), Breaks("never")])
+    assert report.done == 3
+    first = heard.index("body")
+    assert "enter" not in heard[first:]
+    assert heard.count("leave") < heard.count("never")
+    assert heard[-1] == "never"
 
 
 def test_metrics_are_read_over_http() -> None:
