@@ -99,6 +99,7 @@ SHELLS = {
     "control/places.py": "works on files and sockets",
     "control/server.py": "serves a socket",
     "engine/accounts.py": "reads price tables",
+    "engine/building.py": "reads prices through the account",
     "engine/column.py": "validates with pydantic",
     "engine/committer.py": "waits for the store",
     "engine/controls.py": "is called by commands from outside",
