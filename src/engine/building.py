@@ -16,14 +16,20 @@ from ..salvage.policy import SalvagePolicy
 from ..salvage.salvage import Salvage
 from ..scheduler.tasks import Task
 from ..storage.memory import MemoryRun
+from ..wakeup import loop_clock
 from .accounts import check_prices, open_account
 from .core import RunCore
 from .intake import Intake
 from .jobs import ThreadRunner, worker_threads
-from .loop import RunLoop
+from .keeping import Keeper
+from .main_loop import RunLoop
+from .meter import Meter
 from .open_rows import OpenRows
 from .plan import plan_columns, set_aside_tasks
+from .recording import recorder_of
 from .records import Records
+from .steps import Steps
+from .summary import Heading
 from .telling import RunTeller
 
 if TYPE_CHECKING:
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
     from .listeners import Listeners
     from .options import RunOptions
     from .pipeline import Pipeline
+    from .recording import Recorder
     from .rows import RowSource
     from .values import ColumnPlan
 
@@ -131,25 +138,36 @@ class RunBuilder:
             set_aside=blueprint.set_aside,
         )
         intake = Intake(source, core, handle, self._admission, options, wall_clock=self._wall_clock, teller=teller)
-        return RunLoop(
+        now = loop_clock()()
+        meter = Meter(now)
+        spending = open_account(options, plans, handle)
+        # Neither figures nor an account of a row group: the run that it belongs to has others beside it.
+        recorder = None if in_part else self._recorder(handle, core, meter, intake)
+        account = None if in_part else spending
+        keeper = Keeper(self._admission, self._wall_clock, now, recorder, run=handle.info, spending=account)
+        steps = Steps(
             name,
             core,
             intake,
+            meter,
             controller=self._admission,
             classifier=self._classifier,
             handle=handle,
+            keeper=keeper,
+            recorder=recorder,
             options=options,
             threads=self._threads or worker_threads(options.thread_workers),
             wall_clock=self._wall_clock,
-            results=self.results(blueprint),
-            resume_hint=self._resume_hint(name),
-            notices=notices,
-            in_part=in_part,
-            # Nobody named a store, so nobody asks it for rows that were handed out: a long run must not pile them up.
-            forget=handle.forget if self._store_source is None and isinstance(handle, MemoryRun) else None,
             teller=teller,
-            spending=open_account(options, plans, handle),
+            spending=spending,
         )
+        heading = Heading(name, notices, self._resume_hint(name), self.results(blueprint))
+        # Nobody named a store, so nobody asks it for rows that were handed out: a long run must not pile them up.
+        forget = handle.forget if self._store_source is None and isinstance(handle, MemoryRun) else None
+        return RunLoop(heading, steps, handle, options, forget=forget, teller=teller)
+
+    def _recorder(self, handle: RunHandle, core: RunCore, meter: Meter, intake: Intake) -> Recorder:
+        return recorder_of(handle, core, meter, self._admission, intake.resources, self._wall_clock())
 
     def teller(self, blueprint: Blueprint, *, in_part: bool = False) -> RunTeller | None:
         """Who tells what happens in a run; None if nobody listens."""

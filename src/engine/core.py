@@ -1,7 +1,7 @@
 """The decisions of one run: what each event means for rows, tasks, records and lanes.
 
 Composes the scheduler's frontier and dispatcher, the salvage machine and the journal, and does no I/O: the shell in
-:mod:`headgate.engine.loop` tells it what happened, takes tasks to start from the dispatcher, and performs the effects
+:mod:`headgate.engine.steps` tells it what happened, takes tasks to start from the dispatcher, and performs the effects
 that it drains after each step. Times are seconds on the run's monotonic clock.
 """
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from ..storage.sharing import Claim
     from .building import Blueprint
     from .jobs import ThreadRunner
-    from .loop import RunLoop
+    from .main_loop import RunLoop
     from .pipeline import Pipeline
     from .report import RunReport
 
