@@ -1,7 +1,7 @@
 """The decisions of one run: what each event means for rows, tasks, records and lanes.
 
 Composes the scheduler's frontier and dispatcher, the salvage machine and the journal, and does no I/O: the shell in
-:mod:`headgate.engine.loop` tells it what happened, takes tasks to start from the dispatcher, and performs the effects
+:mod:`headgate.engine.steps` tells it what happened, takes tasks to start from the dispatcher, and performs the effects
 that it drains after each step. Times are seconds on the run's monotonic clock.
 """
 
@@ -22,7 +22,7 @@ from .effects import Abandoned, Cancel, CoreEffect
 from .group_ends import GroupEnd, GroupEnds, GroupHold
 from .grouping import Grouping
 from .held_before import HeldBefore
-from .left_lanes import LeftLanes
+from .left_lanes import LEFT_PER_STEP, LeftLanes
 from .outcomes import Outcomes
 
 if TYPE_CHECKING:
@@ -35,16 +35,12 @@ if TYPE_CHECKING:
     from .restore import Restored
     from .values import CellResult, ColumnPlan, OpenRow
 
-__all__ = ["HELD_PER_JOB", "HELD_PER_STEP", "LEFT_PER_STEP", "RunCore"]
+__all__ = ["HELD_PER_JOB", "HELD_PER_STEP", "RunCore"]
 
 HELD_PER_STEP = 64
 HELD_PER_JOB = 2
 """Held tasks that one step, and one that the end of a job takes, brings back or gives up. Thousands may be due at one
 moment, the end of a cooldown or of patience (T25)."""
-
-LEFT_PER_STEP = 512
-"""Ready tasks of a lane that was given up, and open rows at the end of a run, that are left for a later run before the
-loop gets a turn."""
 
 
 class RunCore:
@@ -81,15 +77,11 @@ class RunCore:
         self._records = records
         self.groups = Grouping(group_size)
         self._ends = GroupEnds(self.frontier, self.journal, self._outcomes, records, self._follow, columns=len(plans))
-        # Lanes that were given up and have ready tasks yet.
-        self._emptying: dict[str, None] = {}
         self.unfinished = False  # whether go_on has more to do
-        self._left = LeftLanes(patience_s)
+        self._left = LeftLanes(patience_s, self.frontier, self.dispatcher, salvage)
         self._again: set[Task] = set()
         self._fresh: set[str] = set()
-        self._given_up: set[Task] = set()
         self._held_before = HeldBefore(plans, self.frontier, salvage)
-        self._spent = 0  # numbers the attempts that used tokens and failed
         self._now = -inf  # the time of the event that is being handled
         for plan in self.plans:
             weight, rank = plan.column.spec.weight, graph.path_length[plan.index]
@@ -174,8 +166,7 @@ class RunCore:
         assert item is not None
         rows = self.live_rows(task)
         if rows and usage != Usage():
-            self._spent += 1
-            self._records.spent(rows[0], task.column, self._spent, failure.kind.value, usage)
+            self._records.spent(rows[0], task.column, failure.kind.value, usage)
         self._hold(item, rows, now)
 
     def cancelled(self, task: Task, now: float) -> None:
@@ -189,7 +180,7 @@ class RunCore:
 
     def refused(self, task: Task, now: float) -> bool:
         """Whether ``task`` may not start: its lane was given up; or it fails, set aside or of a stopped column."""
-        if self.plans[task.column].lane in self._emptying:
+        if self.plans[task.column].lane in self._left.emptying:
             self.give_up(task)
             return True
         kind, why = FailureKind.COLUMN_STOPPED, self.stopped.get(task.column)
@@ -222,10 +213,9 @@ class RunCore:
             return
         self._fresh = fresh
         for item in salvage.expired(now, limit=most):
-            self._given_up.add(item.task)
             self._hold(item, self.live_rows(item.task), now)
-            if self._left.leave(item.lane, now):
-                self._leave_lane(item.lane)
+            if self._left.expired(item.task, item.lane, now):
+                self.unfinished = self.unfinished or bool(self._left.emptying)
                 self.effects.append(Abandoned(item.lane, f"{item.reason.value} {item.history['last_message']}".strip()))
         for task in salvage.due(now, fresh_work=fresh, limit=most):
             if self.frontier.resume(task):
@@ -236,13 +226,8 @@ class RunCore:
     def go_on(self) -> None:
         """Do one more part of what concerns too many tasks or rows for one step."""
         self._ends.go_on()
-        for lane in tuple(self._emptying):
-            tasks = self.dispatcher.clear(lane, LEFT_PER_STEP) if lane in self._left.lanes else []
-            for task in tasks:
-                self.give_up(task)
-            if len(tasks) < LEFT_PER_STEP:
-                del self._emptying[lane]
-        self.unfinished = bool(self._emptying) or len(self._ends) > 0
+        self._left.go_on(self._now)
+        self.unfinished = bool(self._left.emptying) or len(self._ends) > 0
 
     def drain_effects(self) -> list[CoreEffect]:
         """What the shell has to perform since the last call."""
@@ -282,7 +267,7 @@ class RunCore:
         self.frontier.check()
         self.dispatcher.check()
         self.salvage.check()
-        assert self.frontier.counts().held_tasks == self.salvage.held + len(self._given_up)
+        assert self.frontier.counts().held_tasks == self.salvage.held + len(self._left.tasks)
         self.open.check()
 
     # What follows
@@ -334,21 +319,13 @@ class RunCore:
 
     def give_up(self, task: Task) -> None:
         """``task``, which is ready, is left for a later run."""
-        if self.frontier.hold(task):
-            self._given_up.add(task)
-            self.salvage.dropped(task, self._now)
-
-    def _leave_lane(self, lane: str) -> None:
-        """What waits on ``lane``, and what would come to wait there, is left for a later run."""
-        if self.dispatcher.ready(lane):
-            self._emptying[lane] = None
-            self.unfinished = True
+        self._left.give_up(task, self._now)
 
     def _take_salvage_effects(self) -> None:
         for effect in self.salvage.drain_effects():
             if isinstance(effect, LaneParked):
                 self._left.park(effect.lane)
-                self._leave_lane(effect.lane)
+                self.unfinished = self.unfinished or bool(self._left.emptying)
             self.effects.append(effect)
 
     def _queue(self, task: Task, plan: ColumnPlan, *, again: bool = False) -> None:
@@ -358,7 +335,7 @@ class RunCore:
         self.dispatcher.push(task, task.unit, again)
 
     def _cancel(self, task: Task) -> None:
-        self._given_up.discard(task)
+        self._left.cancelled(task)
         if not self.dispatcher.discard(task):
             self.effects.append(Cancel(task))
 

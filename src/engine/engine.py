@@ -15,28 +15,16 @@ import anyio.to_thread
 from ..admission.controller import AdmissionController
 from ..control import open_control
 from ..errors import ConfigError, HeadgateError
-from ..export import RunResults
 from ..salvage.classify import Classifier, CustomClassifier
-from ..salvage.policy import SalvagePolicy
-from ..salvage.salvage import Salvage
-from ..scheduler.frontier import Task
 from ..scheduler.window import HORIZON_FACTOR
-from ..storage.memory import MemoryRun
 from ..storage.opening import open_store
 from ..storage.ports import RunStore
-from .accounts import check_prices, open_account
+from .building import RunBuilder, require_fields
 from .controls import Controls
-from .core import RunCore
-from .intake import Intake
-from .jobs import ThreadRunner, worker_threads
 from .keeping import begin_with
-from .listeners import EventsSource, Listeners, check_source, open_listeners
-from .loop import RunLoop
+from .listeners import EventsSource, check_source, open_listeners
 from .meter import Meter
-from .open_rows import OpenRows
 from .options import RunKeywords, RunOptions
-from .plan import plan_columns, set_aside_tasks
-from .records import Records
 from .requests import Outside, Requester, Sender, requester
 from .resuming import open_run
 from .rows import RowId, Rows, RowSource
@@ -51,7 +39,6 @@ from .sharing import (
     nothing_yet,
     work_in_part,
 )
-from .telling import RunTeller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,12 +49,12 @@ if TYPE_CHECKING:
 
     from ..admission.limits import LimitsSource
     from ..control import ControlSocket
-    from ..scheduler.graph import Graph
-    from ..storage.ports import RunHandle
     from ..storage.sharing import Claim
+    from .building import Blueprint
+    from .jobs import ThreadRunner
+    from .main_loop import RunLoop
     from .pipeline import Pipeline
     from .report import RunReport
-    from .values import ColumnPlan
 
 __all__ = ["Engine", "StoreSource"]
 
@@ -106,18 +93,23 @@ class Engine:
         self.admission = AdmissionController(limits, seed=seed, wall_clock=wall_clock)
         self.store: RunStore = open_store(store)
         self._owns_store = self.store is not store
-        self._store_source = store
         self._classifier = Classifier(classify)
-        self._rng = random.Random(seed)
         self._wall_clock = wall_clock
-        self._threads = threads
+        self._builder = RunBuilder(
+            self.admission,
+            self.store,
+            self._classifier,
+            rng=random.Random(seed),
+            threads=threads,
+            wall_clock=wall_clock,
+            store_source=store,
+        )
         self._tasks: TaskGroup | None = None
         self._runs: dict[str, list[Run]] = {}  # of a shared run there is one for each row group
         self._around: Requester | None = None
         self._shared: set[str] = set()  # runs of which a part is being done here
         check_source(events)
         self._events = events
-        self._listeners: Listeners | None = None
         self.controls = Controls(self.admission, self._runs, self._shared)
         self._control_place = control or None
         self._control: ControlSocket | None = None
@@ -127,7 +119,7 @@ class Engine:
             await self.store.probe()
             if self._control_place is not None:
                 self._control = open_control(self._control_place)
-            self._listeners = open_listeners(self._events, self._wall_clock)
+            self._builder.listeners = open_listeners(self._events, self._wall_clock)
         except BaseException:
             if self._control is not None:
                 self._control.close()
@@ -193,10 +185,10 @@ class Engine:
         settings = RunOptions.of(options)
         name = self._free_name(run or pipeline.name)
         source = RowSource(rows, row_id=row_id, argument=argument)
-        graph = self._prepare(pipeline, source, settings)
+        blueprint = self._builder.check(name, pipeline, source, settings)
         handle, notices = await open_run(self.store, name, pipeline.columns, settings.on_change)
         begin_with(self.admission, handle.learned, self._wall_clock())
-        loop = self._loop(name, pipeline, graph, source, handle, settings, notices, part=False)
+        loop = self._builder.build(blueprint, source, handle, notices)
         assert self._tasks is not None
         started = Run(loop, self._tasks)
         self._runs[name] = [started]
@@ -229,16 +221,16 @@ class Engine:
         settings = RunOptions.of(options)
         name = self._free_name(run or pipeline.name)
         store = check_shareable(self.store, rows, settings)
-        graph = self._prepare(pipeline, RowSource(rows, row_id=row_id, argument=argument), settings)
+        source = RowSource(rows, row_id=row_id, argument=argument)
+        blueprint = self._builder.check(name, pipeline, source, settings)
         group_rows = -(-GROUP_ROWS // settings.group_size) * settings.group_size
         shared, notices = await join_run(store, name, pipeline.columns, settings.on_change, group_rows=group_rows)
         begin_with(self.admission, shared.learned, self._wall_clock())
 
         def loop_over(claim: Claim) -> RunLoop:
-            span = (claim.first, claim.last)
-            source = RowSource(rows, row_id=row_id, argument=argument, span=span)
-            source.require(graph.input_fields, {c.spec.name: c.spec.required() for c in pipeline.columns})
-            return self._loop(name, pipeline, graph, source, ClaimedRun(shared, claim), settings, notices, part=True)
+            part = RowSource(rows, row_id=row_id, argument=argument, span=(claim.first, claim.last))
+            require_fields(part, pipeline, blueprint.graph)
+            return self._builder.build(blueprint, part, ClaimedRun(shared, claim), notices, in_part=True)
 
         def begun(loop: RunLoop) -> None:
             assert self._tasks is not None
@@ -249,7 +241,7 @@ class Engine:
 
         count = rows if isinstance(rows, int) else len(cast("Sequence[object]", rows))
         began = anyio.current_time()
-        teller = self._teller(name, plan_columns(pipeline, graph))
+        teller = self._builder.teller(blueprint)
         if teller is not None:
             teller.started(shared.info.epoch)
         report: RunReport | None = None
@@ -257,9 +249,8 @@ class Engine:
         self._shared.add(name)
         try:
             await shared.extend(count)
-            capacity = partial(self._groups_at_once, plan_columns(pipeline, graph), group_rows, settings)
-            results = RunResults(self.store, name, tuple(column.spec.name for column in pipeline.columns))
-            empty = nothing_yet(name, notices, results)
+            capacity = partial(self._groups_at_once, blueprint, group_rows)
+            empty = nothing_yet(name, notices, self._builder.results(blueprint))
             done = await work_in_part(shared, loop_over, begun, empty=empty, at_once=capacity, lease_s=lease_s)
             report = done
             await finish_together(shared, store, done.status)
@@ -274,8 +265,9 @@ class Engine:
         done.check()
         return lasted(done, anyio.current_time() - began)
 
-    def _groups_at_once(self, plans: Sequence[ColumnPlan], group_rows: int, settings: RunOptions) -> int:
+    def _groups_at_once(self, blueprint: Blueprint, group_rows: int) -> int:
         """How many groups keep the resources busy, as things stand: the others are left for other engines."""
+        plans, settings = blueprint.plans, blueprint.options
         resources = {plan.resource for plan in plans if plan.resource is not None}
         capacity = sum(min(settings.max_workers, self.admission.gate.capacity(one)) for one in resources)
         capacity += settings.local_workers if any(plan.resource is None for plan in plans) else 0
@@ -289,95 +281,18 @@ class Engine:
             raise ConfigError(f"a run named {name!r} is going on in this engine: give this one another name")
         return name
 
-    def _prepare(self, pipeline: Pipeline, source: RowSource, settings: RunOptions) -> Graph:
-        """Check that the pipeline can run over these rows, and that its models are known."""
-        graph = pipeline.compile(source.first_fields)
-        source.require(graph.input_fields, {c.spec.name: c.spec.required() for c in pipeline.columns})
-        plans = plan_columns(pipeline, graph)
-        set_aside_tasks(settings.set_aside, plans)
-        for plan in plans:
-            if plan.resource is not None:
-                self.admission.register(plan.resource)
-        check_prices(settings, plans)
-        return graph
-
-    def _loop(
-        self,
-        name: str,
-        pipeline: Pipeline,
-        graph: Graph,
-        source: RowSource,
-        handle: RunHandle,
-        settings: RunOptions,
-        notices: tuple[str, ...],
-        *,
-        part: bool,
-    ) -> RunLoop:
-        """The shell of a run with a core of its own."""
-        plans = plan_columns(pipeline, graph)
-        policy = SalvagePolicy(
-            max_attempts=settings.max_attempts,
-            max_output_attempts=settings.max_output_attempts,
-            patience_s=settings.patience,
-        )
-        teller = self._teller(name, plans, part=part)
-        open_rows = OpenRows(plans)
-        core = RunCore(
-            graph,
-            plans,
-            open_rows=open_rows,
-            records=Records(open_rows.journal, plans, self._wall_clock),
-            salvage=Salvage[Task](policy, rng=random.Random(self._rng.random())),
-            finish_siblings=settings.finish_siblings,
-            group_size=settings.group_size,
-            patience_s=settings.patience,
-            set_aside=set_aside_tasks(settings.set_aside, plans),
-        )
-        intake = Intake(source, core, handle, self.admission, settings, wall_clock=self._wall_clock, teller=teller)
-        return RunLoop(
-            name,
-            core,
-            intake,
-            controller=self.admission,
-            classifier=self._classifier,
-            handle=handle,
-            options=settings,
-            threads=self._threads or worker_threads(settings.thread_workers),
-            wall_clock=self._wall_clock,
-            results=RunResults(self.store, name, tuple(plan.name for plan in plans)),
-            resume_hint=self._resume_hint(name),
-            notices=notices,
-            # Nobody named a store, so nobody asks it for rows that were handed out: a long run must not pile them up.
-            in_part=isinstance(handle, ClaimedRun),
-            forget=handle.forget if self._store_source is None and isinstance(handle, MemoryRun) else None,
-            teller=teller,
-            spending=open_account(settings, plans, handle),
-        )
-
-    def _teller(self, run: str, plans: Sequence[ColumnPlan], *, part: bool = False) -> RunTeller | None:
-        """Who tells what happens in a run; None if nobody listens."""
-        return None if self._listeners is None else RunTeller(self._listeners, run, plans, part=part)
-
     async def _close_store(self) -> None:
         if self._owns_store:
             with anyio.CancelScope(shield=True):
                 await self.store.aclose()
 
     async def _close_listeners(self) -> None:
-        if self._listeners is not None and self._listeners.blocking:
+        if self._builder.listeners is not None and self._builder.listeners.blocking:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._listeners.close)
+                await anyio.to_thread.run_sync(self._builder.listeners.close)
 
     async def _finish_runs(self) -> None:
         for run in [one for parts in self._runs.values() for one in parts]:
             if not run.done:
                 run.stop()
             await run.ended()
-
-    def _resume_hint(self, name: str) -> str:
-        if self._store_source is None:
-            return "results were kept in memory only: give a store= to be able to resume"
-        place = self._store_source
-        if not isinstance(place, (str, os.PathLike)) or "://" in str(place):  # an address may hold a password
-            place = "the same store"
-        return f"resume: run it again with store={str(place)!r} and run={name!r}; finished cells cost nothing"

@@ -23,12 +23,13 @@ __all__ = ["Records"]
 class Records:
     """Writes the records of one run into its journal, stamped with wall-clock times."""
 
-    __slots__ = ("_journal", "_plans", "wall_clock")
+    __slots__ = ("_journal", "_plans", "_spent", "wall_clock")
 
     def __init__(self, journal: Journal, plans: Sequence[ColumnPlan], wall_clock: Callable[[], float]) -> None:
         self._journal = journal
         self._plans = plans
         self.wall_clock = wall_clock
+        self._spent = 0  # numbers the attempts that used tokens and failed
 
     def held(self, item: HeldItem[Task], row: int, now: float) -> HeldRecord:
         """What there is to say of a task that is held back, as the record of ``row``. Without a time of its own it may
@@ -44,6 +45,7 @@ class Records:
         for row in rows:
             hold(HeldRecord(row, *record[1:]))
 
-    def spent(self, row: int, column: int, attempt: int, reason: str, usage: Usage) -> None:
+    def spent(self, row: int, column: int, reason: str, usage: Usage) -> None:
         """An attempt failed after it used tokens."""
-        self._journal.spent(SpentRecord(row, self._plans[column].name, attempt, reason, usage))
+        self._spent += 1
+        self._journal.spent(SpentRecord(row, self._plans[column].name, self._spent, reason, usage))

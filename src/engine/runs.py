@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .core import RunCore
     from .flight import Witness
-    from .loop import RunLoop
+    from .main_loop import RunLoop
     from .meter import Meter
     from .values import FinishedRow
 
@@ -32,6 +32,7 @@ class Run:
 
     def __init__(self, loop: RunLoop, tasks: TaskGroup) -> None:
         self._loop = loop
+        self._steps = loop.steps
         self._tasks = tasks
         self._reader: _Reader | None = None
         self._waits = 0
@@ -50,23 +51,23 @@ class Run:
         Without a store a row that was handed out is kept nowhere else, so a run of any length takes bounded memory:
         ``report.results()`` then raises ResultExpired, and so does a later run of the same name in this engine.
         """
-        loop = self._loop
-        if loop.dropped_rows:
+        loop, steps = self._loop, self._steps
+        if steps.dropped_rows:
             raise HeadgateError("rows() came too late: rows have finished before anybody asked for them")
-        loop.streaming = True
-        finished = loop.core.finished
+        steps.streaming = True
+        finished = steps.core.finished
         reader = self._reader = _Reader(anyio.get_current_task().id)
         try:
             while True:
                 while finished:
-                    row = loop.core.open.take()
+                    row = steps.core.open.take()
                     if loop.forget is not None:
                         loop.forget(row.index)
                     yield row
-                    loop.offer_room()
+                    steps.offer_room()
                 if loop.done.is_set():
                     break
-                await loop.rows_ready.wait()
+                await steps.rows_ready.wait()
         finally:
             if self._reader is reader:
                 self._reader = None
@@ -97,14 +98,14 @@ class Run:
         """Start nothing more; what is in flight gets ``grace`` seconds (default: the run's option), then is
         cancelled. Everything finished is committed, everything else is held for a later run.
         """
-        self._loop.halt(RunStatus.STOPPED, grace)
+        self._steps.halt(RunStatus.STOPPED, grace)
 
     def drain(self) -> None:
         """Take no more rows in. Those that are open are finished, then the run ends: ``stopped`` if rows were left,
         which a later run of the same name goes on with. Without effect once all rows are in, or the run was stopped.
         """
-        if self._loop.feeder.drain():
-            self._loop.offer_room()  # it may have waited for nothing else
+        if self._steps.feeder.drain():
+            self._steps.offer_room()  # it may have waited for nothing else
 
     def attend(self, function: Callable[[Unpack[Ts]], Coroutine[Any, Any, object]], *arguments: *Ts) -> None:
         """Await ``function(*arguments)`` beside the run: a view of it, say. It must not raise, and is cancelled when
@@ -114,8 +115,9 @@ class Run:
 
     def statistics(self) -> RunStatistics:
         """One look at the run as it is now."""
-        loop = self._loop
-        return look(self.name, loop.core, loop.meter, loop.controller, loop.resources, anyio.current_time())
+        steps = self._steps
+        resources = steps.intake.resources
+        return look(self.name, steps.core, steps.meter, steps.controller, resources, anyio.current_time())
 
     async def ended(self) -> None:
         """Return when the run has ended, however it did."""
@@ -129,47 +131,47 @@ class Run:
     @property
     def stopping(self) -> bool:
         """Whether nothing more is started: it was stopped, or a limit on its time passed."""
-        return self._loop.stopping.status is not None
+        return self._steps.stopping.status is not None
 
     @property
     def draining(self) -> bool:
         """Whether rows were left for a later run by :meth:`drain`."""
-        return self._loop.stopping.drained
+        return self._steps.stopping.drained
 
     @property
     def core(self) -> RunCore:
         """The run's decisions, to look at."""
-        return self._loop.core
+        return self._steps.core
 
     @property
     def meter(self) -> Meter:
         """The run's meters, to look at."""
-        return self._loop.meter
+        return self._steps.meter
 
     @property
     def in_flight(self) -> int:
         """How many tasks run now."""
-        return len(self._loop.flight.jobs)
+        return len(self._steps.flight.jobs)
 
     @property
     def stalled_at(self) -> tuple[tuple[int, str], ...]:
         """What ran when the run was found to have stalled, by row and column; of a group its first row."""
-        loop = self._loop
-        return loop.flight.cut_off if loop.stopping.status is RunStatus.STALLED else ()
+        steps = self._steps
+        return steps.flight.cut_off if steps.stopping.status is RunStatus.STALLED else ()
 
     def watch_flight(self, witness: Witness) -> None:
         """Tell ``witness`` of each task that starts and ends from now on, and of those that run."""
-        flight = self._loop.flight
+        flight = self._steps.flight
         flight.witness = witness
         for job in flight.jobs.values():
             witness.began(job, job.rows[0], job.plan.name)
 
     def _let_go(self) -> None:
         """Nobody reads rows: they do not take up room any more."""
-        loop = self._loop
-        loop.streaming = False
-        loop.core.open.let_go()
-        loop.offer_room()
+        steps = self._steps
+        steps.streaming = False
+        steps.core.open.let_go()
+        steps.offer_room()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..storage.sharing import Claim, SharedRun, SharingStore
     from .changes import OnChange
     from .column import Column
-    from .loop import RunLoop
+    from .main_loop import RunLoop
     from .options import RunOptions
 
 __all__ = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..values import Outcome
@@ -9,38 +10,51 @@ from .advice import advice_of
 from .report import ColumnReport, ResourceReport, RunReport, RunStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..export import RunResults
     from .core import RunCore
     from .meter import Meter, ResourceMeter
     from .spending import Spending
     from .tally import Tally
 
-__all__ = ["summarize"]
+__all__ = ["Heading", "status_of", "summarize"]
 
 _USEFUL = frozenset({Outcome.SUCCESS})
 _NEVER_SENT = frozenset({Outcome.CANCELLED})
 
 
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What the report of a run says however it goes: its name, what there was to say before it began, how to resume it,
+    where its results are.
+    """
+
+    run: str
+    notices: tuple[str, ...]
+    resume_hint: str
+    results: RunResults
+
+
 def summarize(
-    run: str,
+    heading: Heading,
     status: RunStatus,
     core: RunCore,
     meter: Meter,
     *,
     seconds: float,
-    notices: tuple[str, ...],
-    resume_hint: str,
-    results: RunResults,
+    notices: Sequence[str],
     spending: Spending | None = None,
 ) -> RunReport:
-    """The report; its counts have yet to be checked."""
+    """The report; its counts have yet to be checked. ``notices`` are those of the time in which it went on."""
     tally = core.tally
+    notices = (*heading.notices, *notices)
     resources = tuple(_resource(lane, one, spending) for lane, one in meter.resources.items())
     unpriced = () if spending is None or spending.price_of is None else tuple(spending.unpriced)
     if unpriced:
         notices = (*notices, f"the price of {', '.join(unpriced)} is not known: it counts as free; give it in prices=")
     return RunReport(
-        run=run,
+        run=heading.run,
         status=status,
         accepted=tally.accepted,
         done=tally.done,
@@ -58,9 +72,9 @@ def summarize(
         failure_counts={(column, kind.value): count for (column, kind), count in core.ledger.counts().items()},
         advice="" if notices and not unpriced else advice_of(resources),
         notices=notices,
-        resume_hint=resume_hint if status in _RESUMABLE else "",
+        resume_hint=heading.resume_hint if status in _RESUMABLE else "",
         spent=None if spending is None else spending.spent(),
-        _results=results,
+        _results=heading.results,
     )
 
 

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import headgate
-from headgate.engine import intake, loop
+from headgate.engine import intake, steps
 from headgate.engine.core import RunCore
 from headgate.scheduler.dispatcher import Dispatcher
 from headgate.scheduler.tasks import CellState, Task
@@ -281,8 +281,8 @@ async def play(case: Case) -> None:
     limits = {f"t/{lane}": {"concurrency": slots} for lane, slots in case.slots.items() if slots}
     with ExitStack() as patches:
         beside.listen(patches)
-        patches.enter_context(patch.object(loop, "STARTS_PER_STEP", case.starts[0]))
-        patches.enter_context(patch.object(loop, "STARTS_PER_JOB", case.starts[1]))
+        patches.enter_context(patch.object(steps, "STARTS_PER_STEP", case.starts[0]))
+        patches.enter_context(patch.object(steps, "STARTS_PER_JOB", case.starts[1]))
         patches.enter_context(patch.object(intake, "ROWS_PER_PULL", case.pulls[0]))
         patches.enter_context(patch.object(intake, "ROWS_PER_JOB", case.pulls[1]))
         async with headgate.Engine(limits=limits, seed=1) as engine:

@@ -15,8 +15,8 @@ import headgate
 from headgate.admission import AdmissionController, Lease
 from headgate.engine.core import RunCore
 from headgate.engine.intake import Intake
-from headgate.engine.loop import RunLoop
 from headgate.engine.open_rows import OpenRows
+from headgate.engine.steps import Steps
 from headgate.salvage.salvage import Salvage
 from headgate.testing import (
     Cancel,
@@ -175,20 +175,20 @@ def test_s3_other_arguments_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_s4_an_idle_slot_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """S4: ready tasks are not placed until something else happens; or nothing ever does, which is a deadlock."""
-    step = RunLoop._step  # pyright: ignore[reportPrivateUsage]
+    step = Steps.step
     steps = 0
 
-    def lazy(self: RunLoop, now: float, alone: bool) -> None:
+    def lazy(self: Steps, now: float, alone: bool) -> None:
         nonlocal steps
         steps += 1
         if steps % 3:
             step(self, now, alone)
 
-    def unwoken(_: RunLoop) -> None:
+    def unwoken(_: Steps) -> None:
         """The loop sleeps on."""
 
-    monkeypatch.setattr(RunLoop, "_step", lazy)
-    monkeypatch.setattr(RunLoop, "_wake_if_due", unwoken)
+    monkeypatch.setattr(Steps, "step", lazy)
+    monkeypatch.setattr(Steps, "_wake_if_due", unwoken)
     with pytest.raises((PromiseBroken, DeadlockError)) as caught:
         check()
     assert getattr(caught.value, "promise", "S4") == "S4"

@@ -12,12 +12,13 @@ import pytest
 
 import headgate
 from headgate.engine import group_ends
-from headgate.engine.core import HELD_PER_JOB, HELD_PER_STEP, LEFT_PER_STEP
+from headgate.engine.core import HELD_PER_JOB, HELD_PER_STEP
 from headgate.engine.dispatch import STARTS_PER_JOB, STARTS_PER_STEP
 from headgate.engine.flight import CANCELS_PER_TURN
 from headgate.engine.group_ends import CELLS_PER_PART
 from headgate.engine.intake import CELLS_PER_JOB, CELLS_PER_PULL, ROWS_PER_JOB, ROWS_PER_PULL
 from headgate.engine.jobs import Job
+from headgate.engine.left_lanes import LEFT_PER_STEP
 from headgate.engine.workers import DISMISSED_PER_TURN, JOBS_PER_TURN, Worker, Workers
 from headgate.salvage import Classifier
 from headgate.storage.memory import MemoryRun

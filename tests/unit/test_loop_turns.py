@@ -14,7 +14,7 @@ import pytest
 import headgate
 from headgate.engine.committer import RECORDS_PER_TURN
 from headgate.engine.intake import ROWS_PER_PULL
-from headgate.engine.loop import RunLoop
+from headgate.engine.steps import Steps
 from headgate.engine.turnstile import Ticket, Turnstile
 from headgate.storage.memory import MemoryRun
 from headgate.testing.clock import run_virtual
@@ -161,16 +161,16 @@ def test_who_waits_goes_on_with_as_many_jobs_as_it_has(
 
 def test_the_end_of_a_job_leaves_the_loop_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lease that it gives back goes to a standing bid, and the job's own step starts what that was for."""
-    step = RunLoop._step  # pyright: ignore[reportPrivateUsage]
+    step = Steps.step
     rng = random.Random(1)
     loop_steps = 0
 
-    def counted(self: RunLoop, now: float, alone: bool) -> None:
+    def counted(self: Steps, now: float, alone: bool) -> None:
         nonlocal loop_steps
         loop_steps += alone
         step(self, now, alone)
 
-    monkeypatch.setattr(RunLoop, "_step", counted)
+    monkeypatch.setattr(Steps, "step", counted)
     pipeline = headgate.Pipeline("sleepers")
 
     @pipeline.column(model="openai/gpt-x")
@@ -190,9 +190,9 @@ def test_rows_at_hand_come_many_to_a_turn(backend: Literal["asyncio", "trio"], m
     """An async generator that has its rows: the loop does not step for each of them, and others get their turns."""
     rows, loop_steps, given = 640, 0, 0
     turns: list[int] = []
-    step = RunLoop._step  # pyright: ignore[reportPrivateUsage]
+    step = Steps.step
 
-    def counted(self: RunLoop, now: float, alone: bool) -> None:
+    def counted(self: Steps, now: float, alone: bool) -> None:
         nonlocal loop_steps
         loop_steps += alone
         step(self, now, alone)
@@ -220,7 +220,7 @@ def test_rows_at_hand_come_many_to_a_turn(backend: Literal["asyncio", "trio"], m
             assert len([row async for row in run.rows()]) == rows
             tasks.cancel_scope.cancel()
 
-    monkeypatch.setattr(RunLoop, "_step", counted)
+    monkeypatch.setattr(Steps, "step", counted)
     run_virtual(main, backend=backend)
     assert max(after - before for before, after in pairwise(turns)) <= 2 * ROWS_PER_PULL
     assert loop_steps <= rows / 4

@@ -1,1 +1,0 @@
-from src.engine.loop import *
