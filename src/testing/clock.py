@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["DeadlockError", "LivelockError", "VirtualLoop", "run_virtual", "seeded_trio"]
 
 THREAD_PATIENCE_S: Final = 2.0
+THREAD_LOOK_S: Final = 0.001
 NAMED_TASKS_MAX: Final = 8
 TURNS_MAX: Final = 250_000
 """Turns of the loop at one instant: a hundred times what the largest burst of work takes here."""
@@ -268,6 +269,7 @@ class _TrioWatch:
         self.root: trio.lowlevel.Task | None = None
         self.error: DeadlockError | LivelockError | None = None
         self._clock = clock
+        self._threads_before = WeakSet(threading.enumerate())
         self._seen_s = -1.0
         self._turns = 0
         self._idle_since = 0.0
@@ -284,7 +286,11 @@ class _TrioWatch:
             self._seen_s, self._turns, self._idle_since = now, 1, time.monotonic()
             return
         self._turns += 1
-        if self._turns > self.TURNS and not self._thread_may_wake():
+        if self._turns <= self.TURNS:
+            return
+        if self._thread_may_wake():
+            time.sleep(THREAD_LOOK_S)  # the thread can work meanwhile
+        else:
             self._end()
 
     def _count(self, now: float) -> None:
@@ -296,9 +302,11 @@ class _TrioWatch:
             self.scope.cancel()
 
     def _thread_may_wake(self) -> bool:
-        # trio keeps idle worker threads for later use, so a count of threads does not tell a busy one from a spare one.
-        threads = threading.active_count() > 1
-        return threads and time.monotonic() - self._idle_since < THREAD_PATIENCE_S
+        # trio keeps idle worker threads for later runs, so one that was there before may work for a task of this one.
+        return time.monotonic() - self._idle_since < THREAD_PATIENCE_S and (
+            not self._threads_before.issuperset(threading.enumerate())
+            or (self.root is not None and any(map(_waits_for_a_thread, _tree(self.root))))
+        )
 
     def _end(self) -> None:
         """Cancel the run; tasks that a shield keeps waiting even then get the error thrown in."""
@@ -325,6 +333,15 @@ def _tree(root: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
         task = pending.pop()
         yield task
         pending.extend(child for nursery in task.child_nurseries for child in nursery.child_tasks)
+
+
+def _waits_for_a_thread(task: trio.lowlevel.Task) -> bool:
+    awaiting: Any = task.coro
+    while (frame := getattr(awaiting, "cr_frame", None)) is not None:
+        if frame.f_globals.get("__name__") == "trio._threads":
+            return True
+        awaiting = awaiting.cr_await
+    return False
 
 
 @contextmanager

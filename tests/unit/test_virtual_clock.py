@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Literal
 
 import anyio
@@ -241,3 +242,29 @@ def test_a_thread_is_waited_for_though_one_of_an_earlier_loop_ends_meanwhile() -
         return await to_thread.run_sync(threading.Event().wait, 0.05)
 
     assert run_virtual(main) is False
+
+
+def test_a_thread_that_an_earlier_run_left_is_waited_for_when_it_works_again(backend: Backend) -> None:
+    """trio keeps the threads of its runs: which of them work for this one is not told by their number."""
+
+    async def main() -> bool:
+        return await to_thread.run_sync(threading.Event().wait, 0.05)
+
+    for _ in range(2):
+        assert run_virtual(main, backend=backend) is False
+
+
+def test_a_thread_of_somebody_else_puts_off_no_deadlock_on_trio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as the one through which a worker of pytest is told what to do: each deadlock would take its patience."""
+    slept: list[float] = []
+    monkeypatch.setattr(clock, "time", SimpleNamespace(sleep=slept.append, monotonic=lambda: sum(slept)))
+    ends = threading.Event()
+    other = threading.Thread(target=ends.wait)
+    other.start()
+    try:
+        with pytest.raises(DeadlockError):
+            run_virtual(anyio.Event().wait, backend="trio")
+    finally:
+        ends.set()
+        other.join()
+    assert slept == []
