@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from ..salvage.salvage import Salvage
     from ..scheduler.graph import Graph
+    from ..scheduler.tasks import Ready
     from .open_rows import OpenRows
     from .records import Records
     from .restore import Restored
@@ -230,7 +231,7 @@ class RunCore:
         for task in salvage.due(now, fresh_work=fresh, limit=most):
             if self.frontier.resume(task):
                 self._again.add(task)
-                self._queue(task, self.plans[task.column], again=True)
+                self._queue(task, self.plans[task.column], True)
         self._take_salvage_effects()
 
     def go_on(self) -> None:
@@ -296,13 +297,13 @@ class RunCore:
                     self._outcomes.skipped(row, self.plans[column], reason)
             for task in step.cancel:
                 self._cancel(task)
-            for task in step.ready:
-                if grown and self.frontier.task_state(task) != READY:
+            for ready in step.ready:
+                if grown and self.frontier.task_state(Task(*ready)) != READY:
                     continue  # an earlier failure in the same step closed it
-                plan = self.plans[task.column]
+                plan = self.plans[ready[0]]
                 if plan.column.when_fn is None and not plan.group:
-                    self._queue(task, plan)
-                elif (further := self._ready(task, plan)) is not None:
+                    self._queue(ready, plan)
+                elif (further := self._ready(Task(*ready), plan)) is not None:
                     todo.append(further)
                     grown = True
             for index in step.finished_rows:
@@ -351,11 +352,11 @@ class RunCore:
                 self._leave_lane(effect.lane)
             self.effects.append(effect)
 
-    def _queue(self, task: Task, plan: ColumnPlan, *, again: bool = False) -> None:
+    def _queue(self, task: Ready, plan: ColumnPlan, again: bool = False) -> None:
         if self._left.lanes and plan.lane in self._left.lanes:
-            self.give_up(task)
+            self.give_up(Task(*task))
             return
-        self.dispatcher.push(task, task.unit, again)
+        self.dispatcher.push(task, task[1], again)
 
     def _cancel(self, task: Task) -> None:
         self._given_up.discard(task)

@@ -96,7 +96,7 @@ class Frontier:
             self._ready_cells += ready
             self.busy_rows += 1
             for column in self._first_ready:
-                progress.ready.append(Task(column, row))
+                progress.ready.append((column, row))
         for column in self._first_live:
             if record.states[column] == WAITING:
                 self._unlock(record, column, progress)
@@ -285,7 +285,7 @@ class Frontier:
         self._ready_cells += 1
         self.busy_rows += not row.ready
         row.ready += 1
-        progress.ready.append(Task(column, row.position))
+        progress.ready.append((column, row.position))
 
     def _conclude(self, row: OpenRow, progress: Progress) -> None:
         """Every cell of the row is closed."""
