@@ -107,7 +107,7 @@ class RunCore:
             return
         self.open.open(row, restored)
         states = None if restored is None else restored.states
-        progress = self.frontier.add_row(row.record.row, self.groups.place(), states)
+        progress = self.frontier.add_row(row.position, self.groups.place(), states, row)
         if restored is not None:
             self._held_before.take_from(progress.ready, restored.held, self.groups.number, now)
         self._follow(progress, states)
