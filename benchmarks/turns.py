@@ -2,13 +2,16 @@
 
 CPU time of the loop's own thread, because a machine that others use keeps everybody waiting and says nothing about the
 code. Beside it a timer notes how late it is called, which is what a neighbour in the same loop would see, and how much
-of that the process explains: a thread beside the loop can keep it waiting for the interpreter's lock.
+of that the process explains: a thread beside the loop can keep it waiting for the interpreter's lock. What the kernel
+says that the thread stood in line for a processor is not the process's doing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +24,7 @@ from .measure import measured
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
-__all__ = ["HEARTBEAT_S", "Heartbeat", "Turns", "WatchedLoop", "idle_late_s", "run_watched"]
+__all__ = ["HEARTBEAT_S", "Heartbeat", "QueueTime", "Turns", "WatchedLoop", "idle_late_s", "run_watched"]
 
 HEARTBEAT_S = 0.001
 IDLE_S = 0.5
@@ -36,8 +39,8 @@ class Turns:
     ``longest_s``: the CPU seconds of the loop's thread in the longest turn, without garbage collection.
     ``collected_s``: the most of that in one turn.
     ``late_s``: how late a timer was at most, for whatever reason.
-    ``stalled_s``: how late it was at most through the process itself: no more than the CPU seconds of all its threads
-    since the last time, without garbage collection.
+    ``stalled_s``: how late it was at most through the process itself: without the time that the loop's thread stood in
+    line for a processor, and no more than the CPU seconds of all threads since the last time without collection.
     """
 
     longest_s: float = 0.0
@@ -82,21 +85,49 @@ class Heartbeat:
         self._turns = turns
         self._timer: asyncio.TimerHandle | None = None
         self._worked_s = 0.0
+        self._in_line = QueueTime()
+        self._queued_s = 0.0
 
     def beat(self) -> None:
         """Note the lateness, and set the timer again."""
         now, worked_s = self._loop.time(), time.process_time() - self._loop.collections_s
+        queued_s = self._in_line.waited_s()
         if self._timer is not None:
             late_s = now - self._timer.when()
             self._turns.late_s = max(self._turns.late_s, late_s)
-            self._turns.stalled_s = max(self._turns.stalled_s, min(late_s, worked_s - self._worked_s))
-        self._worked_s = worked_s
+            own_s = min(late_s - (queued_s - self._queued_s), worked_s - self._worked_s)
+            self._turns.stalled_s = max(self._turns.stalled_s, own_s)
+        self._worked_s, self._queued_s = worked_s, queued_s
         self._timer = self._loop.call_later(HEARTBEAT_S, self.beat)
 
     def stop(self) -> None:
         """No more."""
         if self._timer is not None:
             self._timer.cancel()
+        self._in_line.close()
+
+
+class QueueTime:
+    """How long the thread that made this has stood in line for a processor, as far as the kernel says (Linux does)."""
+
+    def __init__(self) -> None:
+        try:
+            self._file = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
+        except OSError:
+            self._file = -1
+
+    def waited_s(self) -> float:
+        """Seconds since the thread began; 0 where nobody says."""
+        if self._file < 0:
+            return 0.0
+        _, waited_ns, _ = os.pread(self._file, 128, 0).split()
+        return int(waited_ns) / 1e9
+
+    def close(self) -> None:
+        """Ask no more."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
 def run_watched(fn: Callable[[], Awaitable[T]]) -> tuple[T, Turns]:

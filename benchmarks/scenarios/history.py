@@ -34,8 +34,8 @@ def cases(plan: Plan) -> Iterator[Case]:
     effort, seed = plan.effort, plan.seed
     past, timed = effort.pick(500, 10_000, 100_000), effort.pick(200, 3_000, 20_000)
     for name, concurrency in (("fixed", SLOTS), ("adaptive", f"1-{SLOTS}-{SLOTS}")):
-        yield Case(f"{name} limit, room", partial(_room, concurrency, past, timed, seed), min(plan.runs, 3))
-        yield Case(f"{name} limit, 64 flows wait", partial(_queue, concurrency, past, timed, seed), min(plan.runs, 3))
+        for what, measure in (("room", _room), ("64 flows wait", _queue)):
+            yield Case(f"{name} limit, {what}", partial(measure, concurrency, past, timed, seed), min(plan.runs, 3))
 
 
 def _controller(concurrency: int | str, seed: int) -> AdmissionController:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from ..salvage.salvage import Salvage
     from ..scheduler.graph import Graph
+    from ..scheduler.tasks import Ready
     from .open_rows import OpenRows
     from .records import Records
     from .restore import Restored
@@ -98,7 +99,7 @@ class RunCore:
             return
         self.open.open(row, restored)
         states = None if restored is None else restored.states
-        progress = self.frontier.add_row(row.record.row, self.groups.place(), states)
+        progress = self.frontier.add_row(row.position, self.groups.place(), states, row)
         if restored is not None:
             self._held_before.take_from(progress.ready, restored.held, self.groups.number, now)
         self._follow(progress, states)
@@ -220,7 +221,7 @@ class RunCore:
         for task in salvage.due(now, fresh_work=fresh, limit=most):
             if self.frontier.resume(task):
                 self._again.add(task)
-                self._queue(task, self.plans[task.column], again=True)
+                self._queue(task, self.plans[task.column], True)
         self._take_salvage_effects()
 
     def go_on(self) -> None:
@@ -281,13 +282,13 @@ class RunCore:
                     self._outcomes.skipped(row, self.plans[column], reason)
             for task in step.cancel:
                 self._cancel(task)
-            for task in step.ready:
-                if grown and self.frontier.task_state(task) != READY:
+            for ready in step.ready:
+                if grown and self.frontier.task_state(Task(*ready)) != READY:
                     continue  # an earlier failure in the same step closed it
-                plan = self.plans[task.column]
+                plan = self.plans[ready[0]]
                 if plan.column.when_fn is None and not plan.group:
-                    self._queue(task, plan)
-                elif (further := self._ready(task, plan)) is not None:
+                    self._queue(ready, plan)
+                elif (further := self._ready(Task(*ready), plan)) is not None:
                     todo.append(further)
                     grown = True
             for index in step.finished_rows:
@@ -328,11 +329,11 @@ class RunCore:
                 self.unfinished = self.unfinished or bool(self._left.emptying)
             self.effects.append(effect)
 
-    def _queue(self, task: Task, plan: ColumnPlan, *, again: bool = False) -> None:
+    def _queue(self, task: Ready, plan: ColumnPlan, again: bool = False) -> None:
         if self._left.lanes and plan.lane in self._left.lanes:
-            self.give_up(task)
+            self.give_up(Task(*task))
             return
-        self.dispatcher.push(task, task.unit, again)
+        self.dispatcher.push(task, task[1], again)
 
     def _cancel(self, task: Task) -> None:
         self._left.cancelled(task)

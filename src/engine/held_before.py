@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from ..salvage.salvage import Salvage
     from ..scheduler.frontier import Frontier
+    from ..scheduler.tasks import Ready
     from .restore import HeldCell
     from .values import ColumnPlan
 
@@ -28,18 +29,18 @@ class HeldBefore:
         self._salvage = salvage
         self._groups: dict[Task, tuple[HeldCell, float]] = {}
 
-    def take_from(self, ready: list[Task], held: Mapping[int, HeldCell], group: int, now: float) -> None:
+    def take_from(self, ready: list[Ready], held: Mapping[int, HeldCell], group: int, now: float) -> None:
         """Of a row of ``group`` the cells ``held`` wait on; those that are ``ready`` are taken out there."""
         for column, before in held.items():
             if self._plans[column].group:
                 self._groups[Task(column, group)] = (before, now + before.wait_s)
-        others: list[Task] = []
+        others: list[Ready] = []
         for task in ready:
-            cell = held.get(task.column)
-            if cell is None or self._plans[task.column].group:
+            cell = held.get(task[0])
+            if cell is None or self._plans[task[0]].group:
                 others.append(task)
             else:
-                self._hold(task, cell, now + cell.wait_s, now)
+                self._hold(Task(*task), cell, now + cell.wait_s, now)
         ready[:] = others
 
     def group(self, task: Task, now: float) -> bool:

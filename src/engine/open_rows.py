@@ -54,7 +54,7 @@ class OpenRows:
 
     def open(self, row: OpenRow, restored: Restored | None) -> None:
         """A row begins, with what an earlier run committed of it."""
-        index = row.record.row
+        index = row.position
         self.rows[index] = row
         if restored is None:
             row.outstanding = 1
@@ -154,7 +154,7 @@ class OpenRows:
     def _hand_out(self, rows: Sequence[OpenRow]) -> None:
         """Everything about ``rows`` is durable."""
         for row in rows:
-            del self.rows[row.record.row]
+            del self.rows[row.position]
             self.row_bytes += (row.bytes - self.row_bytes) / (_LATELY if self.row_bytes else 1)
         self._wait(rows)
 

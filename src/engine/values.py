@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from ..scheduler import row_group
 from ..values import Done
 
 if TYPE_CHECKING:
@@ -48,16 +49,17 @@ class CellResult(NamedTuple):
     failure: Failure | None = None
 
 
-class OpenRow:
+class OpenRow(row_group.OpenRow):
     """A row in memory, from when it is accepted until it is taken: its ``record`` for the store, its input ``fields``,
     and what became of its cells. ``values`` is by column index and holds the done cells, ``problems`` by name the
     others that are over; ``bytes`` is the size of both the row and its values as they are stored, ``outstanding`` how
-    many records of it are not committed yet.
+    many records of it are not committed yet. The frontier keeps its own account in the same object.
     """
 
     __slots__ = ("bytes", "failed", "fields", "finished", "outstanding", "problems", "record", "restored", "values")
 
     def __init__(self, record: RowRecord, fields: Mapping[str, object]) -> None:
+        self.position = record.row
         self.record = record
         self.fields = fields
         self.values: dict[int, object] = {}

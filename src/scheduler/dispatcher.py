@@ -10,15 +10,25 @@ with the longest path still before it goes first. Costs: O(log ready tasks of on
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Final
 
 from ..admission.fair_queue import FairQueue
-from .frontier import Task
+from .tasks import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .tasks import Ready
 
 __all__ = ["Dispatcher"]
 
 _SPARE_ENTRIES = 64
 
-_Entry = tuple[int, int, int, Task]
+# What the constructor of a named tuple calls, a frame later.
+_new: Final[Callable[[type[Task], Ready], Task]] = tuple.__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+# 0 for a task that comes back, else 1; row order; sequence; unit. Numbers only: garbage collection passes over it.
+_Entry = tuple[int, int, int, int]
 
 
 class _Lane:
@@ -37,15 +47,16 @@ class _Lane:
 
 
 class _Flow:
-    __slots__ = ("heap", "lane", "queued", "rank", "weight")
+    __slots__ = ("column", "heap", "lane", "queued", "rank", "weight")
 
-    def __init__(self, lane: _Lane, weight: float, rank: float) -> None:
+    def __init__(self, column: int, lane: _Lane, weight: float, rank: float) -> None:
+        self.column = column
         self.lane = lane
         self.weight = weight
         self.rank = rank
-        # (0 for a task that comes back, else 1; row order; sequence; task). Only entries in `queued` are live.
+        # Only entries in `queued`, which is by unit, are live.
         self.heap: list[_Entry] = []
-        self.queued: dict[Task, _Entry] = {}
+        self.queued: dict[int, _Entry] = {}
 
 
 class Dispatcher:
@@ -69,38 +80,39 @@ class Dispatcher:
         place = self._lanes.get(lane)
         if place is None:
             place = self._lanes[lane] = _Lane(lane)
-            flow = place.alone = _Flow(place, weight, rank)
+            flow = place.alone = _Flow(column, place, weight, rank)
         else:
-            flow, other, place.alone = _Flow(place, weight, rank), place.alone, None
+            flow, other, place.alone = _Flow(column, place, weight, rank), place.alone, None
             if other is not None and other.queued:
-                first = next(iter(other.queued))
-                place.queue.add(first.column, other.weight, other.rank)  # from now on it takes turns
+                place.queue.add(other.column, other.weight, other.rank)  # from now on it takes turns
         self._flows[column] = flow
 
-    def push(self, task: Task, order: int, again: bool = False) -> None:
+    def push(self, task: Ready, order: int, again: bool = False) -> None:
         """``task`` is ready. ``order`` is the age of its row; ``again`` puts it before all that are new."""
-        flow = self._flows[task.column]
+        column, unit = task
+        flow = self._flows[column]
         queued, lane = flow.queued, flow.lane
-        assert task not in queued, f"{task} is ready twice"
+        assert unit not in queued, f"{task} is ready twice"
         if not queued and lane.alone is None:
-            lane.queue.add(task.column, flow.weight, flow.rank)
+            lane.queue.add(column, flow.weight, flow.rank)
         self._sequence += 1
         fresh = 0 if again else 1
-        entry = queued[task] = (fresh, order, self._sequence, task)
+        entry = queued[unit] = (fresh, order, self._sequence, unit)
         heappush(flow.heap, entry)
         lane.ready += 1
         lane.fresh += fresh
         self.total += 1
         self.woken[lane.name] = None
 
-    def discard(self, task: Task) -> bool:
+    def discard(self, task: Ready) -> bool:
         """``task`` is not wanted any more. False if it was not ready (any more)."""
-        flow = self._flows[task.column]
-        entry = flow.queued.pop(task, None)
+        column, unit = task
+        flow = self._flows[column]
+        entry = flow.queued.pop(unit, None)
         if entry is None:
             return False
         if not flow.queued and flow.lane.alone is None:
-            flow.lane.queue.remove(task.column)
+            flow.lane.queue.remove(column)
         flow.lane.ready -= 1
         flow.lane.fresh -= entry[0]
         self.total -= 1
@@ -129,19 +141,19 @@ class Dispatcher:
         queued = flow.queued
         while True:
             entry = heappop(flow.heap)
-            task = entry[3]
-            if queued.get(task) is entry:  # the others were discarded
+            unit = entry[3]
+            if queued.get(unit) is entry:  # the others were discarded
                 break
-        del queued[task]
+        del queued[unit]
         if place.alone is None:
             if queued:
-                place.queue.charge(task.column)
+                place.queue.charge(flow.column)
             else:
-                place.queue.remove(task.column, 1.0)
+                place.queue.remove(flow.column, 1.0)
         place.ready -= 1
         place.fresh -= entry[0]
         self.total -= 1
-        return task
+        return _new(Task, (flow.column, unit))
 
     def take_woken(self) -> dict[str, None]:
         """The lanes to which tasks came since the last call, in that order: the caller may want to serve them."""
@@ -157,9 +169,9 @@ class Dispatcher:
         """The lanes in which tasks are ready that come for the first time."""
         return {name for name, lane in self._lanes.items() if lane.fresh}
 
-    def lane_of(self, task: Task) -> str:
+    def lane_of(self, task: Ready) -> str:
         """The lane to which ``task`` belongs."""
-        return self._flows[task.column].lane.name
+        return self._flows[task[0]].lane.name
 
     def lanes(self) -> tuple[str, ...]:
         """Every lane that has a flow."""

@@ -74,15 +74,23 @@ class Frontier:
 
     # Rows and groups come and go.
 
-    def add_row(self, row: int, group: int, done: Mapping[int, int] | None = None) -> Progress:
+    def add_row(
+        self, row: int, group: int, done: Mapping[int, int] | None = None, record: OpenRow | None = None
+    ) -> Progress:
         """Open ``row`` in ``group``.
 
-        ``done``: columns that an earlier run closed, and their states. What a DONE column needs is DONE there too.
+        ``done``: columns that an earlier run closed, and their states. What a DONE column needs is DONE there too. What
+        is to be remembered of the row goes into ``record``; None makes one.
         """
         assert row not in self._rows, f"row {row} is there already"
-        home = self.groups.join(row, group)
-        states = self._blank if done else self._first_states
-        record = self._rows[row] = OpenRow(row, home, bytearray(states), bytearray(self._missing))
+        if record is None:
+            record = OpenRow(row)
+        record.group = self.groups.join(row, group)
+        record.states = bytearray(self._blank if done else self._first_states)
+        record.missing = bytearray(self._missing)
+        record.open = len(self._blank)
+        record.ready = 0
+        self._rows[row] = record
         self._added += 1
         self._open_rows += 1
         progress = Progress()
@@ -96,7 +104,7 @@ class Frontier:
             self._ready_cells += ready
             self.busy_rows += 1
             for column in self._first_ready:
-                progress.ready.append(Task(column, row))
+                progress.ready.append((column, row))
         for column in self._first_live:
             if record.states[column] == WAITING:
                 self._unlock(record, column, progress)
@@ -114,6 +122,7 @@ class Frontier:
         """Drop a finished row."""
         record = self._rows.pop(row)
         assert not record.open, f"row {row} is not finished"
+        del record.group, record.states, record.missing
 
     # What became of a task. Reports about tasks that are closed already change nothing.
 
@@ -285,7 +294,7 @@ class Frontier:
         self._ready_cells += 1
         self.busy_rows += not row.ready
         row.ready += 1
-        progress.ready.append(Task(column, row.position))
+        progress.ready.append((column, row.position))
 
     def _conclude(self, row: OpenRow, progress: Progress) -> None:
         """Every cell of the row is closed."""

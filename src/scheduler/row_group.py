@@ -52,18 +52,20 @@ class OpenRow:
     """One row. ``missing`` counts, per column, the parents that are not done.
 
     READY in a group column means that the row is live there. ``open`` counts cells that are not closed, ``ready``
-    cell tasks that are queued or running.
+    cell tasks that are queued or running. All but ``position`` is the frontier's to set, and gone once it has forgotten
+    the row. Who keeps more about a row derives from this: garbage collection looks at every object of every open row.
     """
 
     __slots__ = ("group", "missing", "open", "position", "ready", "states")
 
-    def __init__(self, position: int, group: RowGroup, states: bytearray, missing: bytearray) -> None:
+    group: RowGroup
+    states: bytearray
+    missing: bytearray
+    open: int
+    ready: int
+
+    def __init__(self, position: int) -> None:
         self.position = position
-        self.group = group
-        self.states = states
-        self.missing = missing
-        self.open = len(states)
-        self.ready = 0
 
     def check(self, slots: tuple[int | None, ...]) -> None:
         """Assert what a row can say about itself. ``slots`` are the columns' slots, None for cell columns."""

@@ -17,6 +17,7 @@ __all__ = [
     "Closed",
     "Counts",
     "Progress",
+    "Ready",
     "Task",
 ]
 
@@ -48,6 +49,10 @@ class Task(NamedTuple):
     unit: int
 
 
+Ready: TypeAlias = tuple[int, int]
+"""A task that waits for its turn, as a plain tuple: thousands may wait, and garbage collection passes over plain tuples
+of numbers."""
+
 Closed: TypeAlias = tuple[int, int, int, str]
 """One cell that reached its terminal state: its row and column, that state, and why if it was not done. A plain tuple:
 there is one for every cell, and a class of its own makes it three times as long to build and to read."""
@@ -62,7 +67,7 @@ class Progress:
     ``finished_groups`` are sealed groups of which every row is finished.
     """
 
-    ready: list[Task]
+    ready: list[Ready]
     closed: list[Closed]
     cancel: list[Task]
     finished_rows: list[int]

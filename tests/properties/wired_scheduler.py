@@ -54,7 +54,7 @@ class Fast:
             step = todo.popleft()
             for task in step.cancel:
                 self._cancel(task)
-            for task in step.ready:
+            for task in map(Task._make, step.ready):
                 if self.frontier.task_state(task) != CellState.READY:
                     continue
                 match self.verdict(task):

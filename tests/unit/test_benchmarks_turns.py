@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.turns import HEARTBEAT_S, Heartbeat, Turns, WatchedLoop
+from benchmarks import turns as watched
+from benchmarks.turns import HEARTBEAT_S, Heartbeat, QueueTime, Turns, WatchedLoop
 
 
 class Clocks(WatchedLoop):
@@ -22,18 +24,26 @@ class Clocks(WatchedLoop):
 
 
 @pytest.mark.parametrize(
-    ("wall_s", "cpu_s", "collected_s", "stalled_s"),
+    ("wall_s", "cpu_s", "collected_s", "queued_s", "stalled_s"),
     [
-        (0.030, 0.012, 0.0, 0.012),  # the machine took the rest
-        (0.030, 0.050, 0.0, 0.030 - HEARTBEAT_S),  # two threads at once, one of them beside the lock
-        (0.030, 0.029, 0.020, 0.009),
-        (HEARTBEAT_S, 0.001, 0.0, 0.0),
+        (0.030, 0.012, 0.0, 0.0, 0.012),  # the machine took the rest
+        (0.030, 0.050, 0.0, 0.0, 0.030 - HEARTBEAT_S),  # two threads at once, one of them beside the lock
+        (0.030, 0.029, 0.020, 0.0, 0.009),
+        (0.030, 0.050, 0.0, 0.020, 0.010 - HEARTBEAT_S),  # the loop stood in line while a thread beside it worked
+        (HEARTBEAT_S, 0.001, 0.0, 0.0, 0.0),
     ],
 )
 def test_a_stall_is_what_the_process_itself_takes(
-    monkeypatch: pytest.MonkeyPatch, wall_s: float, cpu_s: float, collected_s: float, stalled_s: float
+    monkeypatch: pytest.MonkeyPatch,
+    wall_s: float,
+    cpu_s: float,
+    collected_s: float,
+    queued_s: float,
+    stalled_s: float,
 ) -> None:
     turns, loop = Turns(), Clocks(monkeypatch)
+    lines = iter((5.0, 5.0 + queued_s))
+    monkeypatch.setattr(watched, "QueueTime", lambda: SimpleNamespace(waited_s=lines.__next__, close=lambda: None))
     heartbeat = Heartbeat(loop, turns)
     heartbeat.beat()
     loop.now, loop.cpu_s, loop.collections_s = wall_s, cpu_s, collected_s
@@ -42,3 +52,13 @@ def test_a_stall_is_what_the_process_itself_takes(
     assert turns.stalled_s == pytest.approx(stalled_s)
     heartbeat.stop()
     loop.close()
+
+
+def test_time_in_line_for_a_processor_only_grows() -> None:
+    """On Linux the kernel says it; elsewhere it is nothing."""
+    queue = QueueTime()
+    first = queue.waited_s()
+    time.sleep(0.001)
+    assert 0.0 <= first <= queue.waited_s()
+    queue.close()
+    assert queue.waited_s() == 0.0
