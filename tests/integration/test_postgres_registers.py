@@ -29,7 +29,8 @@ class TestPostgresRegisters(RegisterSuite):
 async def test_a_write_whose_answer_was_lost_finds_out_whether_it_was_done() -> None:
     """R1: sent again, it is not refused on account of itself; and it does not claim what another one wrote."""
     with shared_server().schema() as place:
-        store = PostgresStore(shared_server().dsn, schema=place, durability=Durability.PROCESS)
+        # What is tried again and again at the end is given up after this.
+        store = PostgresStore(shared_server().dsn, schema=place, durability=Durability.PROCESS, reconnect_s=0.2)
 
         async def act(write: RegisterWrite) -> bool:
             return await store._writer.call(lambda link, _: link.do(write.act))  # pyright: ignore[reportPrivateUsage]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROGRAM = Path(__file__).with_name("engine_child.py")
-ROWS = 400
+ROWS = 120
 
 
 def served(**faults: Fault) -> ProviderSpec:

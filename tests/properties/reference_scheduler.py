@@ -10,8 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
+from typing import TYPE_CHECKING
 
 from headgate.scheduler.tasks import CellState, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Column", "Reference", "ReferenceWindow", "Step"]
 
@@ -145,18 +149,13 @@ class Reference:
 
     def end(self, task: Task, outcomes: dict[int, CellState]) -> Step:
         """``task`` ended with one outcome for each of its rows; row after row, cell after cell."""
-        before = self.tasks()
+        before = now = self.tasks()
         ready: list[Task] = []
-        for row in self.rows_of(task):
-            outcome = outcomes[row]
-            ready += self._close(row, task.column, outcome)
-            if outcome is CellState.DONE:
-                continue
-            needing = [column for column in self.top_down() if task.column in self.above(column)]
-            others = self.top_down() if outcome is CellState.FAILED and not self.finish_siblings else []
-            for column in (*needing, *others):
-                if self.is_open(row, column):
-                    ready += self._close(row, column, CellState.SKIPPED)
+        for row, column, outcome in self._closings(task, outcomes):
+            if self.is_open(row, column):
+                self.state[row, column] = outcome
+                earlier, now = now, self.tasks()
+                ready += [new for new in now if new not in earlier]
         self._close_the_books()
         left = self.tasks()
         # What came and went within the event never was.
@@ -168,10 +167,18 @@ class Reference:
         self.sealed &= open_groups
         self.arrived = [row for row in self.arrived if self.group_of[row] in open_groups | self.unsealed]
 
-    def _close(self, row: int, column: int, outcome: CellState) -> list[Task]:
-        before = self.tasks()
-        self.state[row, column] = outcome
-        return self._new_since(before)
+    def _closings(self, task: Task, outcomes: dict[int, CellState]) -> Iterator[tuple[int, int, CellState]]:
+        """Give what is to be closed, in order: the task's cell of a row, then what a row that is lost leaves behind."""
+        order = self.top_down()
+        needing = [column for column in order if task.column in self.above(column)]
+        for row in self.rows_of(task):
+            outcome = outcomes[row]
+            yield row, task.column, outcome
+            if outcome is CellState.DONE:
+                continue
+            others = order if outcome is CellState.FAILED and not self.finish_siblings else []
+            for column in (*needing, *others):
+                yield row, column, CellState.SKIPPED
 
     def _new_since(self, before: list[Task]) -> list[Task]:
         return [task for task in self.tasks() if task not in before]

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 DEEP = settings().max_examples > 100
 """Worse cases are searched for by their figures: they are the slow ones, too."""
 
+FEWER = settings(max_examples=settings().max_examples // (1 if DEEP else 2))
+"""An example is an hour of a provider's life, a fifth of a second of ours."""
+
 MODEL = ResourceKey.parse("p/m")
 AUTO = ScopeLimits(adaptive=True)
 
@@ -74,6 +77,7 @@ def played(script: tuple[Phase, ...], limits: ScopeLimits = AUTO) -> World:
 FINE = Phase(Mood(slots=32), 30.0, 400)
 
 
+@FEWER
 @given(scripts)
 @example((FINE, Phase(Mood(rejects=1.0), 3.0)))
 @example((FINE, Phase(Mood(slots=2, reject_s=1.0), 30.0, 400, 10)))
@@ -120,6 +124,7 @@ LAPSING = Mood(
 )
 
 
+@FEWER
 @given(scripts)
 @example((Phase(Mood(slots=1.0), 1.0), Phase(Mood(slots=0.0, burst=1.0, retry_after="36000"), 1.0)))
 @example((Phase(LAPSING, 1500.0, 40, 2),))
@@ -253,3 +258,4 @@ class BadProviders(RuleBasedStateMachine):
 
 
 TestBadProviders = BadProviders.TestCase
+TestBadProviders.settings = FEWER

@@ -68,11 +68,13 @@ class WatchedGate:
         self._idle_ticks = 0.0
         self._newest = 0
         self._open_s: dict[str, float] = {}
+        self._keys: dict[str, ResourceKey] = {}
         self.names: dict[str, str] = {}
         self._seen: dict[str, _Seen] = {}
         for resource in resources:
             self.gate.register(resource, limits, now)
             self._open_s[str(resource)] = 0.0
+            self._keys[str(resource)] = resource
             self.names[str(resource)] = str(resource)
         self._remember()
 
@@ -163,8 +165,8 @@ class WatchedGate:
 
     def backlog(self, resource: str) -> int:
         """How many wait for ``resource``."""
-        look = self.gate.pressure(ResourceKey.parse(resource), self.now)
-        return look.waiting + look.bids
+        lane = self.names[resource]
+        return sum(waiting.lane == lane for waiting in self.waiting.values())
 
     # Time
 
@@ -315,13 +317,16 @@ class WatchedGate:
                 counts[passage.scope.name] += 1
         for name, scope in gate.scopes().items():
             assert scope.in_flight == counts[name], "A1: the leases are not what is in flight"
+        for name, key in self._keys.items():
+            look = gate.pressure(key, self.now)
+            assert self.backlog(name) == look.waiting + look.bids, "a waiter got lost, or came twice"
         if gate.next_tick(self.now) > self.now + SOON_S:
             gate.check_conserving(self.now)
         entries = len(self.waiting) + len(self.held) + len(self._open_s) + len(counts)
         assert gate.footprint() <= FOOTPRINT_FIXED + FOOTPRINT_EACH * entries, "rubbish piles up"
 
     def _lanes(self) -> dict[str, float]:
-        return {name: self.gate.blocked_until(ResourceKey.parse(name)) for name in self._open_s}
+        return {name: self.gate.blocked_until(key) for name, key in self._keys.items()}
 
 
 def _base(scope: Scope) -> float:
