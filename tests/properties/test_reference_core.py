@@ -261,11 +261,11 @@ class CoreMachine(RuleBasedStateMachine):
             half = self.core.unfinished and self.core.journal.ready
             assert not half, "half of what belongs together would be committed"
         cancelled = [effect.task for effect in self.core.drain_effects() if isinstance(effect, Cancel)]
-        # Beside them only cells that a broken condition in the same row closed before they came to be anywhere.
+        # Beside them only tasks that a broken condition closed in the same step, before they came to be anywhere.
         assert not Counter(unwanted) - Counter(cancelled)
         for task in Counter(cancelled) - Counter(unwanted):
-            assert not self.columns[task.column].group
-            assert self._closed()[task.unit, task.column] is CellState.SKIPPED
+            rows = self.plain.rows_in(task.unit) if self.columns[task.column].group else [task.unit]
+            assert {self.all_cells[row, task.column] for row in rows} == {CellState.SKIPPED}
         for task in cancelled:
             self.core.cancelled(task, self.now)
 

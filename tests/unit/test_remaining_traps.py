@@ -234,6 +234,7 @@ def yields_of(monkeypatch: pytest.MonkeyPatch, rows: int, concurrency: int) -> i
     limits = {"acme/m": {"concurrency": concurrency}}
     with monkeypatch.context() as patch:
         patch.setattr(anyio.lowlevel, "checkpoint", counted)
+        patch.setattr("headgate.engine.main_loop.checkpoint", counted)
         patch.setattr("headgate.engine.turnstile.checkpoint", counted)
         report = run_virtual(lambda: headgate.amap(asking(provider), rows, model="acme/m", limits=limits))
     assert report.done == rows

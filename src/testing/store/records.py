@@ -113,12 +113,16 @@ def _cell_records(draw: st.DrawFn) -> CellRecord:
 
 @st.composite
 def _held_records(draw: st.DrawFn) -> HeldRecord:
-    return HeldRecord(*draw(_cells), *draw(_held_more))
+    position, column = draw(_cells)
+    reason, not_before, attempts, history = draw(_held_more)
+    return HeldRecord(position, column, reason, not_before, attempts, history)
 
 
 @st.composite
 def _spent_records(draw: st.DrawFn) -> SpentRecord:
-    return SpentRecord(*draw(_cells), *draw(_spent_more))
+    position, column = draw(_cells)
+    attempt, reason, usage = draw(_spent_more)
+    return SpentRecord(position, column, attempt, reason, usage)
 
 
 def _few(records: st.SearchStrategy[object], most: int = 2) -> st.SearchStrategy[tuple[object, ...]]:
