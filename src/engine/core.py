@@ -84,7 +84,7 @@ class RunCore:
         # Lanes that were given up and have ready tasks yet.
         self._emptying: dict[str, None] = {}
         self.unfinished = False  # whether go_on has more to do
-        self._left = LeftLanes(patience_s)
+        self.left = LeftLanes(patience_s)
         self._again: set[Task] = set()
         self._fresh: set[str] = set()
         self._given_up: set[Task] = set()
@@ -142,7 +142,7 @@ class RunCore:
             self.salvage.dropped(task, now)
             return
         self.cells_closed += 1
-        self._left.worked(plan.lane, now)
+        self.left.worked(plan.lane, now)
         attempts = 1 + self.salvage.succeeded(task, plan.lane, now, sent_at)
         self._outcomes.done(plan, results[0], usage, attempts)
         self._follow(progress)
@@ -224,7 +224,7 @@ class RunCore:
         for item in salvage.expired(now, limit=most):
             self._given_up.add(item.task)
             self._hold(item, self.live_rows(item.task), now)
-            if self._left.leave(item.lane, now):
+            if self.left.leave(item.lane, now):
                 self._leave_lane(item.lane)
                 self.effects.append(Abandoned(item.lane, f"{item.reason.value} {item.history['last_message']}".strip()))
         for task in salvage.due(now, fresh_work=fresh, limit=most):
@@ -237,7 +237,7 @@ class RunCore:
         """Do one more part of what concerns too many tasks or rows for one step."""
         self._ends.go_on()
         for lane in tuple(self._emptying):
-            tasks = self.dispatcher.clear(lane, LEFT_PER_STEP) if lane in self._left.lanes else []
+            tasks = self.dispatcher.clear(lane, LEFT_PER_STEP) if lane in self.left.lanes else []
             for task in tasks:
                 self.give_up(task)
             if len(tasks) < LEFT_PER_STEP:
@@ -347,12 +347,12 @@ class RunCore:
     def _take_salvage_effects(self) -> None:
         for effect in self.salvage.drain_effects():
             if isinstance(effect, LaneParked):
-                self._left.park(effect.lane)
+                self.left.park(effect.lane)
                 self._leave_lane(effect.lane)
             self.effects.append(effect)
 
     def _queue(self, task: Task, plan: ColumnPlan, *, again: bool = False) -> None:
-        if self._left.lanes and plan.lane in self._left.lanes:
+        if self.left.lanes and plan.lane in self.left.lanes:
             self.give_up(task)
             return
         self.dispatcher.push(task, task.unit, again)
@@ -379,7 +379,7 @@ class RunCore:
         if self.frontier.task_state(task) != READY:  # it came too late
             self.salvage.dropped(task, self._now)
             return
-        self._left.worked(plan.lane, self._now)
+        self.left.worked(plan.lane, self._now)
         attempts = 1 + self.salvage.succeeded(task, plan.lane, self._now, sent_at=sent_at)
         self._end_group(task, [result.row for result in results], results, usage, attempts, None)
 

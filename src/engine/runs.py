@@ -115,7 +115,16 @@ class Run:
     def statistics(self) -> RunStatistics:
         """One look at the run as it is now."""
         loop = self._loop
-        return look(self.name, loop.core, loop.meter, loop.controller, loop.resources, anyio.current_time())
+        return look(
+            self.name,
+            loop.core,
+            loop.meter,
+            loop.controller,
+            loop.resources,
+            anyio.current_time(),
+            ending=self._ending(),
+            spending=loop.flight.spending,
+        )
 
     async def ended(self) -> None:
         """Return when the run has ended, however it did."""
@@ -163,6 +172,12 @@ class Run:
         flight.witness = witness
         for job in flight.jobs.values():
             witness.began(job, job.rows[0], job.plan.name)
+
+    def _ending(self) -> str:
+        loop = self._loop
+        if self.done:
+            return "broken" if loop.report is None else loop.report.status.value
+        return "stopping" if self.stopping else "draining" if self.draining else ""
 
     def _let_go(self) -> None:
         """Nobody reads rows: they do not take up room any more."""
