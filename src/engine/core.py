@@ -79,7 +79,7 @@ class RunCore:
         self.groups = Grouping(group_size)
         self._ends = GroupEnds(self.frontier, self.journal, self._outcomes, records, self._follow, columns=len(plans))
         self.unfinished = False  # whether go_on has more to do
-        self._left = LeftLanes(patience_s, self.frontier, self.dispatcher, salvage)
+        self.left = LeftLanes(patience_s, self.frontier, self.dispatcher, salvage)
         self._again: set[Task] = set()
         self._fresh: set[str] = set()
         self._held_before = HeldBefore(plans, self.frontier, salvage)
@@ -135,7 +135,7 @@ class RunCore:
             self.salvage.dropped(task, now)
             return
         self.cells_closed += 1
-        self._left.worked(plan.lane, now)
+        self.left.worked(plan.lane, now)
         attempts = 1 + self.salvage.succeeded(task, plan.lane, now, sent_at)
         self._outcomes.done(plan, results[0], usage, attempts)
         self._follow(progress)
@@ -181,7 +181,7 @@ class RunCore:
 
     def refused(self, task: Task, now: float) -> bool:
         """Whether ``task`` may not start: its lane was given up; or it fails, set aside or of a stopped column."""
-        if self.plans[task.column].lane in self._left.emptying:
+        if self.plans[task.column].lane in self.left.emptying:
             self.give_up(task)
             return True
         kind, why = FailureKind.COLUMN_STOPPED, self.stopped.get(task.column)
@@ -215,8 +215,8 @@ class RunCore:
         self._fresh = fresh
         for item in salvage.expired(now, limit=most):
             self._hold(item, self.live_rows(item.task), now)
-            if self._left.expired(item.task, item.lane, now):
-                self.unfinished = self.unfinished or bool(self._left.emptying)
+            if self.left.expired(item.task, item.lane, now):
+                self.unfinished = self.unfinished or bool(self.left.emptying)
                 self.effects.append(Abandoned(item.lane, f"{item.reason.value} {item.history['last_message']}".strip()))
         for task in salvage.due(now, fresh_work=fresh, limit=most):
             if self.frontier.resume(task):
@@ -227,8 +227,8 @@ class RunCore:
     def go_on(self) -> None:
         """Do one more part of what concerns too many tasks or rows for one step."""
         self._ends.go_on()
-        self._left.go_on(self._now)
-        self.unfinished = bool(self._left.emptying) or len(self._ends) > 0
+        self.left.go_on(self._now)
+        self.unfinished = bool(self.left.emptying) or len(self._ends) > 0
 
     def drain_effects(self) -> list[CoreEffect]:
         """What the shell has to perform since the last call."""
@@ -268,7 +268,7 @@ class RunCore:
         self.frontier.check()
         self.dispatcher.check()
         self.salvage.check()
-        assert self.frontier.counts().held_tasks == self.salvage.held + len(self._left.tasks)
+        assert self.frontier.counts().held_tasks == self.salvage.held + len(self.left.tasks)
         self.open.check()
 
     # What follows
@@ -320,23 +320,23 @@ class RunCore:
 
     def give_up(self, task: Task) -> None:
         """``task``, which is ready, is left for a later run."""
-        self._left.give_up(task, self._now)
+        self.left.give_up(task, self._now)
 
     def _take_salvage_effects(self) -> None:
         for effect in self.salvage.drain_effects():
             if isinstance(effect, LaneParked):
-                self._left.park(effect.lane)
-                self.unfinished = self.unfinished or bool(self._left.emptying)
+                self.left.park(effect.lane)
+                self.unfinished = self.unfinished or bool(self.left.emptying)
             self.effects.append(effect)
 
     def _queue(self, task: Ready, plan: ColumnPlan, again: bool = False) -> None:
-        if self._left.lanes and plan.lane in self._left.lanes:
+        if self.left.lanes and plan.lane in self.left.lanes:
             self.give_up(Task(*task))
             return
         self.dispatcher.push(task, task[1], again)
 
     def _cancel(self, task: Task) -> None:
-        self._left.cancelled(task)
+        self.left.cancelled(task)
         if not self.dispatcher.discard(task):
             self.effects.append(Cancel(task))
 
@@ -357,7 +357,7 @@ class RunCore:
         if self.frontier.task_state(task) != READY:  # it came too late
             self.salvage.dropped(task, self._now)
             return
-        self._left.worked(plan.lane, self._now)
+        self.left.worked(plan.lane, self._now)
         attempts = 1 + self.salvage.succeeded(task, plan.lane, self._now, sent_at=sent_at)
         self._end_group(task, [result.row for result in results], results, usage, attempts, None)
 

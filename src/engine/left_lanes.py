@@ -28,12 +28,12 @@ class LeftLanes:
     __slots__ = (
         "_dispatcher",
         "_frontier",
-        "_parked",
         "_patience_s",
         "_salvage",
         "_worked_at",
         "emptying",
         "lanes",
+        "parked",
         "tasks",
     )
 
@@ -43,9 +43,10 @@ class LeftLanes:
         self._dispatcher = dispatcher
         self._salvage = salvage
         self._worked_at: dict[str, float] = {}
-        self._parked: set[str] = set()
         self.lanes: set[str] = set()
         """Those that are left now. To be read only."""
+        self.parked: set[str] = set()
+        """Those of them that only a person can open. To be read only."""
         self.emptying: dict[str, None] = {}
         """Those of them that have ready tasks yet, in the order in which they were given up. To be read only."""
         self.tasks: set[Task] = set()
@@ -54,7 +55,7 @@ class LeftLanes:
     def worked(self, lane: str, now: float) -> None:
         """A task of ``lane`` succeeded: whatever comes to it is tried again, unless it is parked."""
         self._worked_at[lane] = now
-        if self.lanes and lane not in self._parked:
+        if self.lanes and lane not in self.parked:
             self.lanes.discard(lane)
 
     def expired(self, task: Task, lane: str, now: float) -> bool:
@@ -69,7 +70,7 @@ class LeftLanes:
 
     def park(self, lane: str) -> None:
         """Only a person can open ``lane`` again, and not during this run."""
-        self._parked.add(lane)
+        self.parked.add(lane)
         self._leave(lane)
 
     def give_up(self, task: Task, now: float) -> None:

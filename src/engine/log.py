@@ -7,7 +7,7 @@ standard output belongs to the program.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, TextIO, cast
 
 import structlog
 
@@ -17,9 +17,23 @@ if TYPE_CHECKING:
 __all__ = ["logger"]
 
 
+class _StandardError:
+    """Standard error as it is when something is said: a live view takes it over, to say it above its table."""
+
+    def write(self, text: str) -> None:
+        sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+_STANDARD_ERROR: Final = cast("TextIO", _StandardError())
+"""One for all: structlog keeps a lock for each file that it ever wrote to."""
+
+
 def logger(run: str) -> FilteringBoundLogger:
     """A logger for the run of this name."""
     if structlog.is_configured():
         return cast("FilteringBoundLogger", structlog.get_logger("headgate", run=run))
-    bound = structlog.wrap_logger(structlog.PrintLogger(file=sys.stderr), run=run)
+    bound = structlog.wrap_logger(structlog.PrintLogger(file=_STANDARD_ERROR), run=run)
     return cast("FilteringBoundLogger", bound)

@@ -46,7 +46,7 @@ def pace_of(
         return Pace.BUDGET if lane in dispatch.poor else Pace.WORKERS
     if meter.of(lane).in_flight:
         return Pace.LATENCY
-    if core.salvage.held_on(lane):
+    if core.salvage.held_on(lane) or lane in core.left.lanes:
         return Pace.HELD_BACK
     return Pace.STORE if core.journal.in_commit else Pace.NO_READY_WORK
 

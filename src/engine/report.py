@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from ..errors import LedgerMismatch, RowFailed
+from ..reports.wording import one_line
 from ..values import EXIT_CODES, Usage
 
 if TYPE_CHECKING:
@@ -214,14 +215,14 @@ def render(report: RunReport) -> str:
     if report.bound_s is not None:
         ratio = f", {report.seconds / report.bound_s:.2f} x" if report.bound_s > 0 else ""
         lines.append(f"  bound by the providers' work and limits: {report.bound_s:.2f} s{ratio}")
-    lines.extend(f"  notice: {notice}" for notice in report.notices)
+    lines.extend(f"  notice: {one_line(notice)}" for notice in report.notices)
     if report.failure_counts:
         lines.append("  failures:")
         for (column, kind), count in sorted(report.failure_counts.items()):
             lines.append(f"    {column}: {count} x {kind}")
         for entry in report.failures[:5]:
             status = f" status {entry.status}" if entry.status is not None else ""
-            lines.append(f"    row {entry.row}, {entry.column}: {entry.kind}{status}: {entry.message}")
+            lines.append(f"    row {entry.row}, {entry.column}: {entry.kind}{status}: {one_line(entry.message)}")
     if report.advice:
         lines.append(f"  advice: {report.advice}")
     if report.resume_hint:

@@ -116,8 +116,16 @@ class Run:
     def statistics(self) -> RunStatistics:
         """One look at the run as it is now."""
         steps = self._steps
-        resources = steps.intake.resources
-        return look(self.name, steps.core, steps.meter, steps.controller, resources, anyio.current_time())
+        return look(
+            self.name,
+            steps.core,
+            steps.meter,
+            steps.controller,
+            steps.intake.resources,
+            anyio.current_time(),
+            ending=self._ending(),
+            spending=steps.flight.spending,
+        )
 
     async def ended(self) -> None:
         """Return when the run has ended, however it did."""
@@ -165,6 +173,12 @@ class Run:
         flight.witness = witness
         for job in flight.jobs.values():
             witness.began(job, job.rows[0], job.plan.name)
+
+    def _ending(self) -> str:
+        loop = self._loop
+        if self.done:
+            return "broken" if loop.report is None else loop.report.status.value
+        return "stopping" if self.stopping else "draining" if self.draining else ""
 
     def _let_go(self) -> None:
         """Nobody reads rows: they do not take up room any more."""

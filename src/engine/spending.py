@@ -73,6 +73,8 @@ class Spending:
         self._tasks: dict[Task, Amount] = {}  # under way, and what they have reported
         self._learned = [_Learned() for _ in plans]
         self._assumed = [0] * len(plans)  # picos of tasks that reported no usage, by column
+        self.budget = budget
+        """The cap, if there is one. To be read only."""
         self.gate: BudgetGate[Task] | None = None if budget is None else BudgetGate(budget, before.total)
         self._total = self._kept = before.total
         self._columns = dict(before.columns)
@@ -186,6 +188,11 @@ class Spending:
     def spent(self) -> Spent:
         """What was spent in all lives, at the end of this one."""
         assert self.gate is None or not self.gate.holds, "somebody still holds a part of the budget"
+        return self.so_far
+
+    @property
+    def so_far(self) -> Spent:
+        """What was spent in all lives until now."""
         return Spent(None if self.price_of is None else self._total.dollars, self._total.tokens)
 
     def _money(self, resource: str, usage: Usage) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from ..values import Usage
@@ -12,9 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..admission.controller import AdmissionController
+    from ..prices.budget import Budget
     from ..values import ResourceKey
     from .core import RunCore
     from .meter import Meter
+    from .spending import Spending, Spent
 
 _NO_TOKENS = Usage()
 
@@ -23,8 +26,10 @@ __all__ = ["ResourceStatistics", "RunStatistics", "look"]
 
 @dataclass(frozen=True, slots=True)
 class ResourceStatistics:
-    """One resource now. ``pace`` says what sets its speed, ``blocked_s`` is what is left of a cooldown, ``inf`` of a
-    pause. ``usage`` are the tokens of all attempts that came to an end.
+    """One resource now. ``pace`` says what sets its speed, or why it has none: ``paused``, ``parked`` until somebody
+    repairs a key or a quota, ``given up`` since nothing worked there for too long,
+    ``blocked`` for another run. ``blocked_s`` is what is left of a
+    cooldown, ``inf`` of what has no end by itself. ``usage`` are the tokens of all attempts that came to an end.
     """
 
     resource: str
@@ -42,7 +47,10 @@ class ResourceStatistics:
 @dataclass(frozen=True, slots=True)
 class RunStatistics:
     """A run now. Rows and cells are counted once they are committed; ``open_rows`` are on their way. The cells that a
-    column has ``held`` are those that wait for their time now, and those that are left for a later run.
+    column has ``held`` are those that wait for their time now, and those that are left for a later run, as the rows
+    that are ``held`` at the end. Of columns ``given_up`` no more comes in this run. ``ending`` is empty while the run
+    goes on, then ``draining`` or ``stopping``, and at last its status. ``spent`` is None where nothing is kept account
+    of.
     """
 
     run: str
@@ -55,6 +63,16 @@ class RunStatistics:
     open_rows: int
     columns: tuple[ColumnReport, ...]
     resources: tuple[ResourceStatistics, ...]
+    held: int = 0
+    given_up: tuple[str, ...] = ()
+    ending: str = ""
+    spent: Spent | None = None
+    budget: Budget | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has ended."""
+        return self.ending not in {"", "draining", "stopping"}
 
 
 def look(
@@ -64,9 +82,14 @@ def look(
     controller: AdmissionController,
     resources: Mapping[str, ResourceKey],
     now: float,
+    *,
+    ending: str = "",
+    spending: Spending | None = None,
 ) -> RunStatistics:
     """Read the parts of a run. Costs some 10 us per resource."""
     tally = core.tally
+    # Rows that are left at the end take the cells with them that waited for their time.
+    waiting = [0] * len(core.plans) if tally.held else core.frontier.held_cells
     return RunStatistics(
         run=run,
         seconds=now - meter.started_at,
@@ -78,9 +101,14 @@ def look(
         open_rows=len(core.rows),
         columns=tuple(
             ColumnReport(name, one.done, one.failed, one.held + held, one.skipped)
-            for (name, one), held in zip(tally.columns.items(), core.frontier.held_cells, strict=True)
+            for (name, one), held in zip(tally.columns.items(), waiting, strict=True)
         ),
         resources=tuple(_resource(lane, key, core, meter, controller) for lane, key in resources.items()),
+        held=tally.held,
+        given_up=tuple(plan.name for plan in core.plans if plan.lane in core.left.lanes),
+        ending=ending,
+        spent=None if spending is None else spending.so_far,
+        budget=None if spending is None else spending.budget,
     )
 
 
@@ -98,6 +126,15 @@ def _resource(
         requests=mine.requests,
         rate_limited=pressure.rate_limited,
         blocked_s=pressure.blocked_s,
-        pace=mine.pace.value,
+        pace=_pace(lane, key, core, controller, pressure.blocked_s) or mine.pace.value,
         usage=mine.usage,
     )
+
+
+def _pace(lane: str, key: ResourceKey, core: RunCore, controller: AdmissionController, blocked_s: float) -> str:
+    """Why ``lane`` does nothing at all for now; empty if it does."""
+    if lane in core.left.lanes:
+        return "parked" if lane in core.left.parked else "given up"
+    if blocked_s < inf:
+        return ""
+    return "blocked" if controller.paused.isdisjoint(key.scopes()) else "paused"

@@ -7,6 +7,7 @@ extra ``progress`` (rich). It reads the run twice a second and changes nothing.
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
@@ -85,7 +86,9 @@ async def _table(run: Run, total: int | None, screen: Console) -> None:
         ended = ((f"{line.text}\n", line.style) for line in lines[:-1])
         return Text.assemble(*ended, lines[-1], no_wrap=True, overflow="crop")
 
-    with Live(view(), console=screen, auto_refresh=False) as shown:
+    # What the program prints goes above the table, unless it goes somewhere else anyway: to a file, say.
+    shared = sys.stdout.isatty()
+    with Live(view(), console=screen, auto_refresh=False, redirect_stdout=shared) as shown:
         try:
             while not run.done:
                 with anyio.move_on_after(NOTEBOOK_REFRESH_S if screen.is_jupyter else REFRESH_S):

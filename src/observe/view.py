@@ -23,16 +23,22 @@ __all__ = ["Line", "progress_line", "view_lines"]
 WIDE: Final = 105
 """Columns of the screen from which on models also show what is ready, requests so far and tokens."""
 
-NARROW: Final = 70
-"""Columns below which what is held, and what sets the pace, are left out."""
+NARROW: Final = 80
+"""Columns below which models show what is in flight as a part of the limit, and not what is held: columns do."""
 
-FRAME_LINES: Final = 7
+FRAME_LINES: Final = 8
 """Lines that are neither a model nor a column."""
+
+PACE_LEAST: Final = 17
+"""Characters for what sets the pace, so that not all else moves when that changes."""
 
 NAME_LEAST: Final = 8
 """Characters for a name, however narrow the screen is."""
 
 BAR_MOST: Final = 50
+
+OUT: Final = frozenset({"paused", "blocked", "parked", "given up"})
+"""What is said of resources that do nothing at all."""
 
 
 class Line(NamedTuple):
@@ -45,8 +51,8 @@ class Line(NamedTuple):
 def progress_line(now: RunStatistics, total: int | None = None, rates: Rates | None = None) -> str:
     """One line about a run, for logs."""
     flight = ", ".join(f"{r.resource} {r.in_flight}/{_limit(r.limit)}" for r in now.resources)
-    told = f"{_head(now, total)} after {span(now.seconds)}{_eta(now, rates)}"
-    return f"{told}; in flight: {flight}" if flight else told
+    told = f"{_head(now, total)} after {span(now.seconds)}{_end(now, rates)}{_spent(now, ', ')}"
+    return f"{told}; in flight: {flight}" if flight and not now.over else told
 
 
 def view_lines(now: RunStatistics, total: int | None, rates: Rates, *, width: int, height: int) -> list[Line]:
@@ -54,14 +60,16 @@ def view_lines(now: RunStatistics, total: int | None, rates: Rates, *, width: in
     room = max(4, height - FRAME_LINES)
     resources = _most(len(now.resources), max(room // 2, room - len(now.columns)))
     columns = _most(len(now.columns), room - resources)
+    spent = _spent(now)
     lines = [
         Line(_head(now, total), "bold"),
         Line(_bar(now, total, rates, width)),
+        *([Line(spent)] if spent else []),
         Line(""),
         *_resources(now.resources[:resources], rates, width),
         *_more(len(now.resources) - resources, "models"),
         Line(""),
-        *_columns(now.columns[:columns], now.accepted, width),
+        *_columns(now.columns[:columns], now, width),
         *_more(len(now.columns) - columns, "columns"),
     ]
     return [Line(_cut(text, width), style) for text, style in lines]
@@ -69,13 +77,14 @@ def view_lines(now: RunStatistics, total: int | None, rates: Rates, *, width: in
 
 def _head(now: RunStatistics, total: int | None) -> str:
     of = f" of {total}" if total is not None else ""
-    held = sum(resource.held for resource in now.resources)
     skipped = f", {now.skipped} skipped" if now.skipped else ""
-    return f"{now.run}: {now.done}{of} rows done, {now.failed} failed{skipped}, {held} held back"
+    cells = sum(column.held for column in now.columns)
+    held = f"{now.held} held" if now.over else f"{cells} {'cell' if cells == 1 else 'cells'} held back"
+    return f"{now.run}: {now.done}{of} rows done, {now.failed} failed{skipped}, {held}"
 
 
 def _bar(now: RunStatistics, total: int | None, rates: Rates, width: int) -> str:
-    told = f"{span(now.seconds)}{_eta(now, rates)}"
+    told = f"{span(now.seconds)}{_end(now, rates)}"
     if not total:
         return told
     share = min(1.0, sum(map(_ended, now.columns)) / (total * max(1, len(now.columns))))
@@ -85,13 +94,18 @@ def _bar(now: RunStatistics, total: int | None, rates: Rates, width: int) -> str
     return "━" * full + "╌" * (places - full) + told
 
 
-def _eta(now: RunStatistics, rates: Rates | None) -> str:
-    eta = None if rates is None else rates.eta(len(now.columns))
+def _end(now: RunStatistics, rates: Rates | None) -> str:
+    """How it ends, or when."""
+    if now.ending:
+        return f", {now.ending.replace('_', ' ')}"
+    if any(one.pace == "paused" for one in now.resources):
+        return ", no end while paused"
+    eta = None if rates is None else rates.eta()
     if eta is None or not eta.likely_s:
         return ""
-    if not isfinite(eta.likely_s):
-        return ", nothing gets done"
-    return f", {span(eta.likely_s)} to go{_between(eta)}"
+    if isfinite(eta.likely_s):
+        return f", {span(eta.likely_s)} to go{_between(eta)}"
+    return f", {span(eta.low_s)} or more to go" if isfinite(eta.low_s) else ", nothing gets done"
 
 
 def _between(eta: Eta) -> str:
@@ -101,30 +115,40 @@ def _between(eta: Eta) -> str:
     return "" if low == high else f" ({low} to {high})"
 
 
+def _spent(now: RunStatistics, before: str = "") -> str:
+    """What was spent, beside its cap."""
+    if now.spent is None:
+        return ""
+    money, tokens = now.budget and now.budget.money, now.budget and now.budget.tokens
+    told = [] if now.spent.money is None else [f"${now.spent.money:.4g}{'' if money is None else f' of ${money:.4g}'}"]
+    told.append(f"{now.spent.tokens}{'' if tokens is None else f' of {tokens}'} tokens")
+    return f"{before}spent {', '.join(told)}"
+
+
 def _resources(resources: Sequence[ResourceStatistics], rates: Rates, width: int) -> Iterator[Line]:
     if not resources:
         return
-    headings = ["model", "in flight", "limit", "req/s", "429s"]
-    headings += ["held"] if width >= NARROW else []
-    headings += ["ready", "requests", "tokens/min"] if width >= WIDE else []
-    rows = [headings]
+    rows = [["model", "in flight", *([] if width < NARROW else ["limit"]), "req/s", "429s"]]
+    rows[0] += [] if width < NARROW else ["held"]
+    rows[0] += [] if width < WIDE else ["ready", "requests", "tokens/min"]
     for one in resources:
-        speed = rates.of(one.resource)
-        row = [one.resource, str(one.in_flight), _limit(one.limit), _rate(speed.requests_per_s), str(one.rate_limited)]
+        speed, limit = rates.of(one.resource), _limit(one.limit)
+        flight = [f"{one.in_flight}/{limit}"] if width < NARROW else [str(one.in_flight), limit]
+        row = [one.resource, *flight, _rate(speed.requests_per_s), str(one.rate_limited)]
         row += [str(one.held), str(one.ready), str(one.requests), f"{speed.tokens_per_minute:.0f}"]
-        rows.append(row[: len(headings)])
-    paces = [""] * len(rows) if width < NARROW else ["pace", *map(_pace, resources)]
-    styles = ["dim", *("yellow" if one.blocked_s else "" for one in resources)]
-    aligned = _aligned(rows, width - max(map(len, paces)) - 2)
-    yield from (Line(f"{row}  {pace}".rstrip(), style) for row, pace, style in zip(aligned, paces, styles, strict=True))
+        rows.append(row[: len(rows[0])])
+    paces = ["pace", *map(_pace, resources)]
+    styles = ["dim", *("yellow" if one.blocked_s or one.pace in OUT else "" for one in resources)]
+    aligned = _aligned(rows, width - max(PACE_LEAST, *map(len, paces)) - 2)
+    yield from (Line(f"{row}  {pace}", style) for row, pace, style in zip(aligned, paces, styles, strict=True))
 
 
-def _columns(columns: Sequence[ColumnReport], accepted: int, width: int) -> Iterator[Line]:
+def _columns(columns: Sequence[ColumnReport], now: RunStatistics, width: int) -> Iterator[Line]:
     rows = [["column", "done", "failed", "held", "skipped", "open"]]
     for one in columns:
-        counts = (one.done, one.failed, one.held, one.skipped, max(0, accepted - one.total))
+        counts = (one.done, one.failed, one.held, one.skipped, max(0, now.accepted - one.total))
         rows.append([one.column, *map(str, counts)])
-    styles = ["dim", *("red" if one.failed else "" for one in columns)]
+    styles = ["dim", *("red" if one.failed else "yellow" if one.column in now.given_up else "" for one in columns)]
     yield from (Line(row, style) for row, style in zip(_aligned(rows, width), styles, strict=True))
 
 
@@ -152,9 +176,7 @@ def _ended(column: ColumnReport) -> int:
 
 
 def _pace(one: ResourceStatistics) -> str:
-    if one.blocked_s == inf:
-        return "paused"
-    return f"{one.pace} {span(one.blocked_s)}" if one.blocked_s else one.pace
+    return f"{one.pace} {span(one.blocked_s)}" if 0 < one.blocked_s < inf and one.pace not in OUT else one.pace
 
 
 def _rate(per_s: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+from dataclasses import replace
 from math import inf, isclose
 
 import anyio
@@ -37,7 +38,7 @@ def statistics(
         resources=tuple(
             ResourceStatistics(
                 f"acme/{name}{number}", 3, (inf, 8.0)[number % 2], 4, 2, 10 * done, done,
-                (0.0, 3.0, inf)[number % 3], "concurrency limit", Usage(100 * done, 0),
+                (0.0, 3.0, inf)[number % 3], "paused" if number % 3 == 2 else "concurrency limit", Usage(100 * done, 0),
             )
             for number in range(resources)
         ),
@@ -69,7 +70,7 @@ def test_what_a_view_says() -> None:
         now = statistics(float(second), second, 2, 3)
         rates.look(now)
     wide = [line.text for line in view_lines(now, 100, rates, width=140, height=40)]
-    assert wide[0] == "tickets: 10 of 100 rows done, 0 failed, 6 held back"
+    assert wide[0] == "tickets: 10 of 100 rows done, 0 failed, 0 cells held back"
     assert wide[1].endswith("  10 %  10.0 s, 1 min 29 s to go") or "to go" in wide[1]
     assert wide[3].split() == [
         "model", "in", "flight", "limit", "req/s", "429s", "held", "ready", "requests", "tokens/min", "pace",
@@ -79,17 +80,18 @@ def test_what_a_view_says() -> None:
     assert wide[6].endswith("paused")
     narrow = [line.text for line in view_lines(now, None, rates, width=60, height=40)]
     assert narrow[1].startswith("10.0 s")
-    assert narrow[3].split() == ["model", "in", "flight", "limit", "req/s", "429s"]
+    assert narrow[3].split() == ["model", "in", "flight", "req/s", "429s", "pace"]
+    assert narrow[5].split() == ["acme/m1", "3/8", "10.0", "10", "concurrency", "limit", "3.0", "s"]
 
 
 def test_a_steady_run_ends_when_it_says() -> None:
     rates = Rates(1000)
-    assert rates.eta(2) is None
+    assert rates.eta() is None
     for second in range(0, 40, 2):
         rates.look(statistics(float(second), 5 * second, columns=2))
-    found = rates.eta(2)
+    found = rates.eta()
     assert found is not None
-    left = (2 * 1000 - 2 * 190 - 1) / 10
+    left = (1000 - 190) / 5
     assert isclose(found.likely_s, left)
     assert isclose(found.low_s, left)
     assert isclose(found.high_s, left)
@@ -109,6 +111,52 @@ def test_a_run_that_stands_still_has_no_end_and_one_without_a_total_tells_none()
     assert "to go" not in progress_line(now, 3, rates)
 
 
+def looks(*columns: int, seconds: float, given_up: tuple[str, ...] = (), ready: int = 0) -> RunStatistics:
+    """A run of which so much of each column is done, with one resource on which a tenth of the first is asked."""
+    now = statistics(seconds, columns=len(columns))
+    (resource,) = now.resources
+    return replace(
+        now,
+        columns=tuple(replace(of, done=done, failed=0) for of, done in zip(now.columns, columns, strict=True)),
+        resources=(replace(resource, requests=columns[0] // 10, ready=ready, in_flight=0),),
+        given_up=given_up,
+    )
+
+
+def test_a_run_ends_with_its_slowest_part() -> None:
+    """A column far ahead does not make the others faster; one that was given up holds nothing up."""
+    rates = Rates(1000)
+    for second in range(0, 42, 2):
+        rates.look(looks(20 * second, 10 * second, 5 * second, second, seconds=second, given_up=("m3",)))
+    found = rates.eta()
+    assert found is not None
+    assert found.likely_s == pytest.approx((1000 - 5 * 40) / 5)
+    rates.look(looks(1000, 990, 999, 0, seconds=60, given_up=("m3",), ready=500))
+    found = rates.eta()
+    assert found is not None
+    assert found.likely_s == pytest.approx(500 / (100 / 60)), "what waits for a resource is the longest"
+
+
+def test_what_stands_still_beside_others_has_no_end_and_what_has_not_begun_none_at_most() -> None:
+    for done, told in ((7, ", 20.0 s or more to go"), (0, ", 20.0 s to go (from 20.0 s on)")):
+        rates, now = Rates(1000), statistics()
+        for second in range(0, 52, 2):
+            now = looks(300 + 10 * second, done, seconds=second + 1)
+            rates.look(now)
+        assert told in progress_line(now, 1000, rates), progress_line(now, 1000, rates)
+
+
+def test_bursts_are_no_uncertainty() -> None:
+    """A group column ends by hundreds at once; over a minute its speed is as steady as its rows."""
+    rates = Rates(100_000)
+    for second in range(0, 120, 2):
+        rates.look(looks(second * 50 // 400 * 400, seconds=second))
+    found = rates.eta()
+    assert found is not None
+    assert found.high_s < 1.5 * found.likely_s
+    assert found.low_s > 0.7 * found.likely_s
+
+
 @pytest.mark.parametrize("total", [400, 4000])
 def test_the_range_holds_the_end_about_as_often_as_it_says(total: int) -> None:
     """Rows that end as a Poisson process would have it, a minute of them seen."""
@@ -123,7 +171,7 @@ def test_the_range_holds_the_end_about_as_often_as_it_says(total: int) -> None:
             while done < total and ends[done] <= look:
                 done += 1
             rates.look(statistics(float(look), done))
-        found = rates.eta(1)
+        found = rates.eta()
         assert found is not None
         held += found.low_s <= ends[-1] - 58 <= found.high_s
     assert 45 <= held <= 60
@@ -151,6 +199,19 @@ def pipeline(name: str) -> headgate.Pipeline:
     return made
 
 
+class BadKeyError(Exception):
+    """What a provider says to a key that it does not know."""
+
+    status_code = 401
+
+
+class Terminal(io.StringIO):
+    """Where a table can be drawn."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def screen(*, terminal: bool, jupyter: bool = False) -> tuple[Console, io.StringIO]:
     file = io.StringIO()
     return Console(file=file, force_terminal=terminal, force_jupyter=jupyter, width=100, height=30), file
@@ -166,8 +227,8 @@ def test_where_there_is_no_terminal_plain_lines_come_ever_more_rarely() -> None:
 
     run_virtual(main)
     lines = file.getvalue().splitlines()
-    assert lines[0] == "p: 1 of 120 rows done, 0 failed, 0 held back after 2.0 s"
-    assert lines[-1].startswith("p: 120 of 120 rows done, 0 failed, 0 held back after 2 min")
+    assert lines[0] == "p: 1 of 120 rows done, 0 failed, 0 cells held back after 2.0 s"
+    assert lines[-1].startswith("p: 120 of 120 rows done, 0 failed, 0 held after 2 min")
     assert 8 <= len(lines) <= 16
 
 
@@ -215,10 +276,89 @@ def test_a_screen_has_one_table_at_a_time_and_others_speak_above_it() -> None:
 
     run_virtual(main)
     told = file.getvalue()
-    assert "\x1b[1mone: 300 of 300 rows done, 0 failed, 0 held back" in told
-    assert "two: 200 of 200 rows done, 0 failed, 0 held back after" in told
+    assert "\x1b[1mone: 300 of 300 rows done, 0 failed, 0 held\x1b" in told
+    assert "two: 200 of 200 rows done, 0 failed, 0 held after" in told
     assert "\x1b[1mtwo" not in told, "two tables on one screen"
     assert told.count("\x1b[?25l") == told.count("\x1b[?25h") == 1, "the cursor is hidden once and shown again"
+
+
+def test_what_is_said_meanwhile_stands_above_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry of the log, on standard error as the table; what the program prints goes where it always went."""
+    file, printed = Terminal(), io.StringIO()
+    monkeypatch.setattr("sys.stderr", file)
+    monkeypatch.setattr("sys.stdout", printed)
+    made = headgate.Pipeline("p")
+
+    @made.column(model="acme/m")
+    async def ask(row: int) -> int:
+        print(f"asked {row}")
+        await anyio.sleep(1)
+        raise BadKeyError
+
+    async def main() -> None:
+        await headgate.arun(made, 3, limits={"acme/m": {"concurrency": 1}}, started=live(total=3))
+
+    run_virtual(main)
+    drawn = file.getvalue()
+    said = drawn.index("resource parked")
+    assert drawn.rfind("\x1b[2K", 0, said) > drawn.rfind("\n", 0, said), "it overwrites a line of the table"
+    assert "rows done" in drawn[said:], "the table is drawn again below"
+    assert "parked\x1b[0m" in drawn[said:]
+    assert printed.getvalue() == "asked 0\n"
+
+
+def test_at_the_end_what_is_held_is_told_once() -> None:
+    """Cells that waited for their time when the run ended are not counted again as those that are left."""
+    made = headgate.Pipeline("p")
+
+    @made.column(model="acme/m")
+    async def ask(row: int) -> int:
+        await anyio.sleep(1)
+        raise BadKeyError if row else ConnectionResetError
+
+    seen: list[RunStatistics] = []
+
+    async def main() -> None:
+        async with headgate.Engine() as engine:
+            run = await engine.start(made, 5)
+            await run.wait()
+            seen.append(run.statistics())
+
+    run_virtual(main)
+    (now,) = seen
+    assert (now.held, now.columns[0].held, now.ending, now.given_up) == (5, 5, "held", ("ask",))
+    assert now.resources[0].pace == "parked"
+    assert progress_line(now, 5).startswith("p: 0 of 5 rows done, 0 failed, 5 held after")
+
+
+def test_a_pause_and_a_stop_are_said() -> None:
+    made = headgate.Pipeline("p")
+
+    @made.column(model="acme/m")
+    async def ask(row: int) -> int:
+        await anyio.sleep(1)
+        return row
+
+    seen: list[RunStatistics] = []
+
+    async def main() -> None:
+        async with headgate.Engine() as engine:
+            run = await engine.start(made, 100, budget=headgate.Budget(tokens=1000))
+            await anyio.sleep(0.5)
+            engine.controls.pause("acme")
+            seen.append(run.statistics())
+            engine.controls.resume("acme")
+            run.stop()
+            seen.append(run.statistics())
+            await run.wait()
+
+    run_virtual(main)
+    assert (seen[0].ending, seen[0].resources[0].pace) == ("", "paused")
+    assert seen[1].ending == "stopping"
+    rates = Rates(100)
+    lines = [line.text for line in view_lines(seen[1], 100, rates, width=100, height=30)]
+    assert lines[1].endswith("500 ms, stopping")
+    assert lines[2] == "spent 0 of 1000 tokens"
 
 
 def test_a_view_that_breaks_does_not_harm_the_run() -> None:
