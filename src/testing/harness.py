@@ -38,7 +38,7 @@ from .witness import PromiseBroken, Witness, WitnessStore, expect
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..admission.limits import LimitsSource
+    from ..admission.limits_book import LimitsSource
     from ..engine.pipeline import Pipeline
     from ..engine.rows import Rows
     from ..engine.runs import Run
