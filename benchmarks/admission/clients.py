@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from headgate.admission.gate import Gate
-from headgate.admission.scope import ScopeLimits
+from headgate.admission.scope_limits import ScopeLimits
 from headgate.admission.values import Denied, Grant, Lease, Request
 from headgate.values import LimitKind, Outcome, ResourceKey, Usage
 

@@ -21,7 +21,7 @@ import anyio
 
 import headgate
 from headgate.admission.gate import Gate
-from headgate.admission.scope import ScopeLimits
+from headgate.admission.scope_limits import ScopeLimits
 from headgate.admission.values import Grant, Lease, Request
 from headgate.salvage.classify import Failure
 from headgate.salvage.kinds import FailureKind

@@ -11,7 +11,7 @@ import anyio
 
 from headgate.admission import AdmissionController
 from headgate.admission.gate import Gate
-from headgate.admission.scope import ScopeLimits
+from headgate.admission.scope_limits import ScopeLimits
 from headgate.admission.values import Grant, Lease, Request
 from headgate.values import Outcome, ResourceKey
 

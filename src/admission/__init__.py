@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
-from .controller import AdmissionController, Bidder
+from .answers import Bidder
+from .controller import AdmissionController
 from .gate import Gate
 from .headers import parse_feedback
-from .limits import ConcurrencyRange, Limits, LimitsBook, LimitsSource, load_limits
-from .scope import ScopeLimits
+from .limits import ConcurrencyRange, Limits
+from .limits_book import LimitsBook, LimitsSource, load_limits
+from .scope_limits import ScopeLimits
 from .values import Denied, DenyReason, Expire, Grant, Lease, Refuse, ReleaseResult, Request
 
 __all__ = [

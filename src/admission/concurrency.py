@@ -39,15 +39,14 @@ take a rejection for a hint to cut, not for a measurement.
 
 from __future__ import annotations
 
-from math import floor, inf
+from math import inf
 from typing import TYPE_CHECKING
 
 from .ceiling import FALLING, HOLDING, PROBING, Ceiling
 from .fixed import FixedConcurrency
+from .judge import Judge
 from .law_values import (
     CANARY_CONSECUTIVE,
-    CUT,
-    FALL,
     RECOVERY_MIN_S,
     STEP_MAX_S,
     TICK_MIN_S,
@@ -57,7 +56,7 @@ from .law_values import (
     Stamp,
     Verdict,
 )
-from .measurement import Measurement, shared
+from .measurement import Measurement
 from .probing import Probing
 from .retraction import Before, Past
 from .survival import Silence, Watch
@@ -85,6 +84,7 @@ class AdaptiveConcurrency:
         "_ceiling",
         "_demand",
         "_in_flight",
+        "_judge",
         "_measurement",
         "_past",
         "_probed_at",
@@ -123,6 +123,7 @@ class AdaptiveConcurrency:
         self._watch = Watch()
         self._seq = 0
         self._measurement = Measurement()
+        self._judge = Judge(self._ceiling, self._probing, self._measurement)
         self._probed_at = -inf
         self._past = Past()
 
@@ -198,15 +199,9 @@ class AdaptiveConcurrency:
         self.consecutive += 1
         self._watch.clear()
         self._probing.rejected(retry_after_s)
-        verdict = self._judge(stamp.others, now)
-        if verdict is Verdict.MEASURED:
-            self._measure(stamp.others, now)
-        elif verdict is Verdict.NOISE:
-            self._hold(stamp.others, now)
-        elif verdict is Verdict.CUT:
-            self._cut(stamp.others, now)
-        else:
-            self._fell(float(floor(FALL * stamp.others)), stamp.others, Mode.FALL, now)
+        verdict = self._judge.rejected(
+            stamp.others, now, consecutive=self.consecutive, rejections=self.rejections, tau=self.silence.tau
+        )
         self._saturate()
         return verdict
 
@@ -349,46 +344,6 @@ class AdaptiveConcurrency:
                 ceiling.recover(lost)
         if self._watch.stamps and ceiling.mode is not PROBING:
             self._watch.clear()
-
-    # Rejections
-
-    def _judge(self, in_flight: int, now: float) -> Verdict:
-        if self._ceiling.grows and self.consecutive == 1 and not self._probing.contended(now):
-            return Verdict.MEASURED
-        if self._measurement.explains(in_flight, self.consecutive, tau=self.silence.tau, now=now):
-            return Verdict.NOISE
-        return Verdict.CUT if self.consecutive == 1 else Verdict.FALLING
-
-    def _measure(self, in_flight: int, now: float) -> None:
-        self._probing.ended(self._ceiling.mode, in_flight, self._ceiling.level, self.rejections)
-        self._measurement.level = in_flight
-        self._hold(in_flight, now)
-
-    def _hold(self, in_flight: int, now: float) -> None:
-        self._measurement.at = now
-        self._ceiling.hold(in_flight)
-        self._probing.plan(self._ceiling.limit, now)
-
-    def _cut(self, in_flight: int, now: float) -> None:
-        if self._probing.contended(now):
-            if self._measurement.strange(in_flight):
-                self._probing.surprised(now)
-            self._measurement.take(in_flight, now)
-            self._ceiling.hold(shared(in_flight))
-            self._probing.plan(in_flight, now)
-            return
-        if self._ceiling.rests:
-            self._probing.surprised(now)
-            self._measurement.level = in_flight
-        self._fell(float(floor(CUT * in_flight)), floor((1.0 + CUT) / 2.0 * in_flight), Mode.HOLD, now)
-
-    def _fell(self, limit: float, top: float, mode: Mode, now: float) -> None:
-        ceiling = self._ceiling
-        self._probing.fell(ceiling.limit, now)
-        ceiling.cut(limit, top=top, span_s=self._probing.recovery_s(min(ceiling.limit, limit), now), mode=mode)
-        if mode is Mode.FALL:
-            self._probing.begin(self.rejections)
-        self._probing.plan(ceiling.limit, now)
 
     def _used(self) -> bool:
         return self._in_flight + 2 > self.limit  # within one of its whole part

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Self, assert_never
 
@@ -17,13 +16,15 @@ import anyio
 from ..errors import AdmissionError, ConfigError
 from ..values import Feedback, Outcome, Pressure, ResourceKey, Usage
 from ..wakeup import Home, Wakeup, loop_clock
+from .answers import Bidder, Waiting
 from .gate import Gate
 from .headers import parse_feedback
-from .limits import Limits, LimitsBook, LimitsSource, load_limits, parse_limits
+from .limits import Limits
+from .limits_book import LimitsBook, LimitsSource, load_limits, parse_limits
 from .memory import ScopeMemory, learned, restore
 from .refusals import refused, timed_out, unknown
-from .scope_limits import scope_limits
-from .values import Denied, DenyReason, Effect, Expire, Grant, Lease, Refuse, ReleaseResult, Request
+from .scope_limits import limits_along, scope_limits
+from .values import Denied, DenyReason, Expire, Grant, Lease, Refuse, ReleaseResult, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Set
@@ -31,42 +32,9 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from .scope import Scope, ScopeLimits
+    from .scope import Scope
 
-__all__ = ["AdmissionController", "Bidder"]
-
-
-class Bidder:
-    """Where a scheduler's granted bids arrive. ``wakeup`` is set unless the scheduler is ``attending`` anyway."""
-
-    __slots__ = ("answers", "attending", "wakeup")
-
-    def __init__(self) -> None:
-        self.answers: deque[Grant | Refuse] = deque()
-        self.attending = False
-        self.wakeup = Wakeup()
-
-    def deliver(self, answer: Effect) -> None:
-        """Take in one answer."""
-        assert not isinstance(answer, Expire), "a bid has no deadline"
-        self.answers.append(answer)
-        if not self.attending:
-            self.wakeup.set()
-
-
-class _Waiting:
-    """One task that waits in ``acquire``, and what it was given."""
-
-    __slots__ = ("answer", "event")
-
-    def __init__(self) -> None:
-        self.event = anyio.Event()
-        self.answer: Effect | None = None
-
-    def deliver(self, answer: Effect) -> None:
-        """Wake the task."""
-        self.answer = answer
-        self.event.set()
+__all__ = ["AdmissionController"]
 
 
 class AdmissionController:
@@ -93,7 +61,7 @@ class AdmissionController:
         self._wall_clock = wall_clock
         self._gate = Gate(rng=random.Random(seed))
         self._timers = self._gate.timers
-        self._waiting: dict[int, _Waiting | Bidder] = {}
+        self._waiting: dict[int, Waiting | Bidder] = {}
         self._clock = Wakeup()
         self._clock_due = inf
         self._now: Callable[[], float] = anyio.current_time
@@ -140,7 +108,7 @@ class AdmissionController:
             stated = self.book.for_scope(str(resource))
             self._gate.alias(resource, target, None if stated is None else scope_limits(stated), now)
             return
-        self._gate.register(resource, self._limits_of(resource), now)
+        self._gate.register(resource, limits_along(resource, self.book), now)
 
     def set_limits(self, scope: str, limits: Limits | Mapping[str, object]) -> None:
         """Work under other limits in ``scope`` (``openai``, ``openai/gpt-x``, ...) from now on, also lower ones.
@@ -230,7 +198,7 @@ class AdmissionController:
         answer = self._gate.submit(request, self._now(), timeout_s=self._queue_timeout(request))
         if isinstance(answer, int):
             # Known before effects are performed: its own grant may be among them.
-            waiting = self._waiting[answer] = _Waiting()
+            waiting = self._waiting[answer] = Waiting()
             self._perform()
             return await self._wait(answer, waiting, request)
         self._perform()
@@ -333,7 +301,7 @@ class AdmissionController:
             self._clock_due = -inf
             self._clock.set()
 
-    async def _wait(self, waiter: int, waiting: _Waiting, request: Request) -> Lease:
+    async def _wait(self, waiter: int, waiting: Waiting, request: Request) -> Lease:
         try:
             await waiting.event.wait()
         except BaseException:
@@ -351,7 +319,7 @@ class AdmissionController:
             case _:
                 assert_never(answer)
 
-    def _abandon(self, waiter: int, waiting: _Waiting) -> None:
+    def _abandon(self, waiter: int, waiting: Waiting) -> None:
         """The task was cancelled: leave the queue, or give back a lease that came in this very tick (A2, T16)."""
         if isinstance(waiting.answer, Grant):
             self.release(waiting.answer.lease, Outcome.CANCELLED, sent=False)
@@ -366,15 +334,6 @@ class AdmissionController:
         if found is None:
             known = ", ".join(sorted(self._gate.scopes())) or "none yet"
             raise ConfigError(f"no resource in use has the scope {scope!r} (in use: {known})")
-        return found
-
-    def _limits_of(self, resource: ResourceKey) -> dict[str, ScopeLimits]:
-        scopes = resource.scopes()
-        found: dict[str, ScopeLimits] = {}
-        for scope in scopes:
-            stated = self.book.for_scope(scope, leaf=scope == scopes[-1])
-            if stated is not None:
-                found[scope] = scope_limits(stated)
         return found
 
     def _queue_timeout(self, request: Request) -> float:

@@ -29,13 +29,15 @@ from .lane import Lane, Waiter
 from .learning import believable, learn, observe, settle, succeed
 from .leases import LeaseBook
 from .registry import Registry
-from .scope import Refusal, Scope, ScopeLimits
+from .scope import Refusal, Scope
 from .serving import Serving
 from .values import Denied, DenyReason, Effect, Lease, ReleaseResult, Request
 from .waiting import WaitingRoom, pressure_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from .scope_limits import ScopeLimits
 
 __all__ = ["Gate"]
 

@@ -27,7 +27,8 @@ from math import exp, inf, sqrt
 from typing import Final, NamedTuple
 
 from ..values import LimitKind
-from .refill import Floor, Refill
+from .evidence import Evidence
+from .refill import Floor
 
 __all__ = ["Inference", "Judgement", "Rejection", "Stage", "Suspect"]
 
@@ -49,14 +50,6 @@ answer is in transit. With q in transit on average it does so to all but one in 
 TRANSIT_SIGMAS: Final = 3.0
 """What was accepted this many deviations of what is in transit above a measurement does not contradict it."""
 
-TRIAL_AFTER: Final = 5.5
-TRIAL_AFTER_MOST: Final = 44.0
-"""What must speak for a rate before it is tried (the logarithm of the odds); twice as much after each trial that
-failed. Clients that share slots reach 5 by chance in half an hour, a rate does within a minute or three."""
-
-ONLY_RATE: Final = 2.1
-"""What a rejection speaks for a rate that only a rate explains: three begin a trial, two and a little more do."""
-
 ALIKE_SHARED: Final = 0.5
 """Where others seem to use the same slots, that as many in flight were accepted shows half: it may be them."""
 
@@ -67,9 +60,6 @@ FEW_WEIGHT: Final = 1.35
 COLLAPSE: Final = 0.33
 """Rejected at less than this share of what was in flight at first, with nothing accepted in between: it was not for
 want of slots. Either everything is refused for a while, or a rate is used up."""
-
-UNDECIDED: Final = 5.5
-"""So much more evidence is waited for while two rates explain about the same."""
 
 FAILS_AFTER: Final = 3
 """A trial fails when so many rejections in a row come at less than it had let through before."""
@@ -148,9 +138,7 @@ class Inference:
         "_judged_at",
         "_measured",
         "_measured_at",
-        "_needed",
         "_older",
-        "_refills",
         "_rotated_at",
         "_seen",
         "_strange_at",
@@ -181,10 +169,8 @@ class Inference:
         self._judged = LimitKind.CONCURRENCY
         self._judged_at = -inf
         self._counted_at = -inf
-        self._evidence: dict[LimitKind, float] = {}
+        self._evidence = Evidence()
         self._first_at = inf  # the first rejection since concurrency was last in doubt
-        self._needed = TRIAL_AFTER
-        self._refills: dict[LimitKind, Refill] = {}
         self._floor = Floor()
         self._failed_row = 0
         self._confirmed = 0
@@ -210,9 +196,7 @@ class Inference:
         self._forget(now)
         fits = self._fits(rejection)
         steady = self._steady(suspects, rejection.sent_at, now)
-        for suspect in suspects:
-            refill = self._refills.setdefault(suspect.kind, Refill())
-            refill.rejected(suspect.spent, suspect.cost, rejection.sent_at)
+        self._evidence.rejected(suspects, rejection.sent_at)
         counts = rejection.news and now - self._counted_at >= SPACED_S
         if counts:
             self._counted_at = now
@@ -240,7 +224,7 @@ class Inference:
 
     def check(self) -> None:
         """Assert every invariant."""
-        assert TRIAL_AFTER <= self._needed <= TRIAL_AFTER_MOST
+        self._evidence.check()
         assert 0 <= self._failed_row < FALLS_AFTER
         assert all(count > 0 for count in self._seen.values())
         assert self.armed or not self._seen
@@ -253,13 +237,13 @@ class Inference:
         if not fits:
             self._strange_at = now
             if counts:
-                self._weigh(suspects, self._weight(rejection), alone=rejection.others == 0)
+                self._evidence.weigh(suspects, self._weight(rejection), alone=rejection.others == 0)
         if rejection.news:
             self._first, self._height = suspects, rejection.others
         elif rejection.others < COLLAPSE * self._height:
-            self._weigh(self._first)
+            self._evidence.weigh(self._first)
             self._height, self._strange_at = 0, now
-        best = self._best() if now - self._strange_at <= MEMORY_S else None
+        best = self._evidence.best() if now - self._strange_at <= MEMORY_S else None
         if best is None:
             return Judgement(LimitKind.CONCURRENCY)
         self.stage, self.kind = Stage.TRIAL, best
@@ -270,39 +254,18 @@ class Inference:
         self._measured = self._doubted_from = inf
         return Judgement(best, retract_since=since)
 
-    def _best(self) -> LimitKind | None:
-        """The rate that explains enough of what concurrency does not, and more of it than any other rate.
-
-        Requests and tokens rise and fall together, and it takes a few rejections more to tell them apart.
-        """
-        score = {
-            kind: ONLY_RATE * self._evidence.get(kind, 0.0) + refill.evidence for kind, refill in self._refills.items()
-        }
-        ranked = sorted(score, key=score.__getitem__, reverse=True)
-        if not ranked or score[ranked[0]] < self._needed:
-            return None
-        best = score[ranked[0]]
-        tied = len(ranked) > 1 and score[ranked[1]] > best - ONLY_RATE
-        return None if tied and best < self._needed + UNDECIDED else ranked[0]
-
     def _contradicted(self, sent_at: float) -> None:
         """More was accepted than the last measurement allows: it was no measurement of a concurrency."""
         self._doubted_from = inf
         self._strange_at = sent_at
         if self.stage is Stage.NONE:
-            self._weigh(self._doubt)
+            self._evidence.weigh(self._doubt)
 
     def _weight(self, rejection: Rejection) -> float:
         """How much the rates are weighed by a ``rejection`` that concurrency does not explain."""
         if rejection.others < FEW:
             return FEW_WEIGHT
         return ALIKE_SHARED if rejection.shared and not self._more(rejection) else 1.0
-
-    def _weigh(self, suspects: list[Suspect], weight: float = 1.0, *, alone: bool = False) -> None:
-        """Concurrency does not explain a rejection: do the rates? They do if it came with nothing else in flight."""
-        for suspect in suspects:
-            before = self._evidence.get(suspect.kind, 0.0)
-            self._evidence[suspect.kind] = before + weight if suspect.record or alone else max(0.0, before - weight)
 
     def _paced(
         self, rejection: Rejection, steady: bool | None, suspects: list[Suspect], *, fits: bool, counts: bool
@@ -343,9 +306,7 @@ class Inference:
     def _fail(self) -> None:
         self.stage = Stage.NONE
         self._failed_row = 0
-        self._evidence.clear()
-        self._refills.clear()
-        self._needed = min(TRIAL_AFTER_MOST, 2 * self._needed)
+        self._evidence.refuted()
 
     def _fits(self, rejection: Rejection) -> bool:
         """Whether the concurrency explains it."""

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, assert_never
 from ..values import Feedback, LimitKind, Outcome, Usage
 from .concurrency import AdaptiveConcurrency, Verdict
 from .inference import Rejection, Stage, Suspect
-from .rate import RateMode
+from .rate_values import RateMode
 from .values import REFUNDED, Lease
 
 if TYPE_CHECKING:
     from ..values import RateWindow
-    from .rate import RateStamp
+    from .rate_values import RateStamp
     from .scope import Passage, Scope
 
 __all__ = ["believable", "learn", "observe", "settle", "succeed"]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from .concurrency import AdaptiveConcurrency
 from .law_values import FRESH_S, OLD_SHARE, RESTART_SHARE, LawMemory
-from .rate_learned import HOLD_MIN_S, LearnedSnapshot
+from .rate_values import HOLD_MIN_S, LearnedSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -19,7 +19,7 @@ from .estimates import FLOWS_MAX, FlowMemory, TokenMemory
 from .law_values import LawMemory
 from .memory import ScopeMemory
 from .moments import MomentsMemory
-from .rate_learned import LearnedSnapshot
+from .rate_values import LearnedSnapshot
 
 __all__ = ["SCOPES_MAX", "VERSION", "from_plain", "to_plain"]
 

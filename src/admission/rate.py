@@ -15,15 +15,14 @@ Pure; O(1) for each send and answer (a measurement, at most once per burst of re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from math import inf, nan
 from typing import TYPE_CHECKING, Final
 
 from .bucket import BURST_S, OWED_MAX_S, Bucket
-from .rate_learned import PROBE, LearnedRate, LearnedSnapshot, RateMode
+from .rate_learned import LearnedRate
 from .rate_measure import MEASURE_S
 from .rate_stated import StatedRate
+from .rate_values import PROBE, LearnedSnapshot, RateMode, RateOrigin, RateSnapshot, RateStamp
 
 if TYPE_CHECKING:
     from ..values import RateWindow, Rng
@@ -43,48 +42,6 @@ EXPLAINED: Final = 4
 EXPLAINED_S: Final = 60.0
 """More bursts of rejections than this in so many seconds are not explained by a statement that nothing was left: what
 it says of the refill must be wrong, such as the length of its window, which is often a guess."""
-
-
-class RateOrigin(StrEnum):
-    """Where the rate in force comes from."""
-
-    UNKNOWN = "unknown"
-    CONFIGURED = "configured"
-    STATED = "stated"
-    LEARNED = "learned"
-
-
-@dataclass(slots=True)
-class RateStamp:
-    """What one send took, kept until its fate is known. To be read only, but not frozen: up to four are made for every
-    request, and frozen classes and named tuples take twice as long to make.
-
-    ``cost`` in units, ``sent_at`` in seconds (monotonic), ``seq`` its number, ``units_before`` what was sent before
-    it, ``generation`` the learned law's, ``expected`` what the provider should have left after it less the
-    corrections until then (nan: unknown).
-    """
-
-    cost: float
-    sent_at: float
-    seq: int
-    units_before: float
-    generation: int
-    expected: float
-
-
-@dataclass(frozen=True, slots=True)
-class RateSnapshot:
-    """One look at a limiter. Rates are per minute (``inf``: unlimited), ``owed`` is in units."""
-
-    per_minute: float
-    origin: RateOrigin
-    mode: RateMode
-    configured: float | None
-    stated: float | None
-    learned: LearnedSnapshot
-    owed: float
-    rejections: int
-    ignored: int
 
 
 class RateLimiter:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .lane import Lane
-from .scope import Scope, ScopeLimits
+from .scope import Scope
+from .scope_limits import ScopeLimits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,87 +16,23 @@ from .cooldown import SETTLE_S, Cooldown
 from .estimates import TokenEstimates
 from .fair_queue import FairQueue
 from .inference import Inference
-from .rate import RateLimiter, RateStamp
+from .rate import RateLimiter
 from .slot_time import SlotTime
 from .values import DenyReason, Request
 
 if TYPE_CHECKING:
     from .lane import Lane
     from .memory import ScopeMemory
+    from .rate_values import RateStamp
+    from .scope_limits import ScopeLimits
 
-__all__ = ["Passage", "Refusal", "Scope", "ScopeLimits"]
+__all__ = ["Passage", "Refusal", "Scope"]
 
 # Named once: they are asked for every request, and looking up an enum's member is slow.
 _REQUESTS = LimitKind.REQUESTS
 _INPUT = LimitKind.INPUT_TOKENS
 _OUTPUT = LimitKind.OUTPUT_TOKENS
 _NO_CAPACITY = DenyReason.NO_CAPACITY
-
-
-@dataclass(frozen=True, slots=True)
-class ScopeLimits:
-    """The numbers that one scope works under; None means: no such limit is known.
-
-    Concurrency is adaptive between ``minimum`` and ``maximum`` from ``start`` on, or fixed at ``maximum``; with
-    ``queueing`` the provider never rejects, and throughput says how many are worth having in flight. Rates
-    are per minute. ``cooldown_cap_s`` bounds how long one hint of the provider may block the scope, and a fixed
-    limit is approached over ``startup_ramp_s`` seconds from the first request on. ``share`` is the part of what the
-    provider states that this process may use; the other numbers are this process's own.
-    """
-
-    minimum: int = 1
-    start: float = 4.0
-    maximum: int | None = None
-    adaptive: bool = False
-    queueing: bool = False
-    requests_per_minute: float | None = None
-    input_tokens_per_minute: float | None = None
-    output_tokens_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    cooldown_cap_s: float = 600.0
-    startup_ramp_s: float = 0.0
-    share: float = 1.0
-
-    def tightest(self, other: ScopeLimits) -> ScopeLimits:
-        """The limits that satisfy both: what two names of one endpoint share (A9)."""
-        maximum = least(self.maximum, other.maximum)
-        minimum = min(self.minimum, other.minimum, inf if maximum is None else maximum)
-        start = min(self.start, other.start, inf if maximum is None else maximum)
-        return ScopeLimits(
-            minimum=int(minimum),
-            start=max(minimum, start),
-            maximum=None if maximum is None else int(maximum),
-            adaptive=self.adaptive or other.adaptive,
-            queueing=self.queueing or other.queueing,
-            requests_per_minute=least(self.requests_per_minute, other.requests_per_minute),
-            input_tokens_per_minute=least(self.input_tokens_per_minute, other.input_tokens_per_minute),
-            output_tokens_per_minute=least(self.output_tokens_per_minute, other.output_tokens_per_minute),
-            tokens_per_minute=least(self.tokens_per_minute, other.tokens_per_minute),
-            cooldown_cap_s=min(self.cooldown_cap_s, other.cooldown_cap_s),
-            startup_ramp_s=max(self.startup_ramp_s, other.startup_ramp_s),
-            share=min(self.share, other.share),
-        )
-
-    def alike(self, other: ScopeLimits) -> bool:
-        """Whether one law of concurrency can serve both."""
-        return (self.adaptive, self.queueing) == (other.adaptive, other.queueing)
-
-    def rates(self) -> dict[LimitKind, float]:
-        """The configured rates per minute, by kind."""
-        stated = {
-            LimitKind.REQUESTS: self.requests_per_minute,
-            LimitKind.INPUT_TOKENS: self.input_tokens_per_minute,
-            LimitKind.OUTPUT_TOKENS: self.output_tokens_per_minute,
-            LimitKind.TOKENS: self.tokens_per_minute,
-        }
-        return {kind: rate for kind, rate in stated.items() if rate is not None}
-
-
-def least(one: float | None, other: float | None) -> float | None:
-    """The smaller of two limits of which either may be unknown."""
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)
 
 
 @dataclass(slots=True, eq=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..admission.limits import load_limits
+from ..admission.limits_book import load_limits
 from ..engine.faces import plan as plan_ahead
 from ..errors import ConfigError, ResultExpired, UnknownRun
 from ..export import output_path

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import anyio
 import typer
 
-from ..admission.limits import load_limits
+from ..admission.limits_book import load_limits
 from ..engine.interrupts import interruptible
 from ..engine.options import RunOptions
 from ..errors import ConfigError

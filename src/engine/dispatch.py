@@ -11,13 +11,14 @@ from enum import Enum, auto
 from math import inf
 from typing import TYPE_CHECKING
 
-from ..admission.controller import AdmissionController, Bidder
+from ..admission.answers import Bidder
 from ..admission.timers import Timers
 from ..admission.values import Denied, Refuse
 from ..values import Outcome
 from .plan import LOCAL
 
 if TYPE_CHECKING:
+    from ..admission.controller import AdmissionController
     from ..admission.values import Lease
     from ..scheduler.dispatcher import Dispatcher
     from ..scheduler.frontier import Task

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from ..admission.limits import LimitsSource
+    from ..admission.limits_book import LimitsSource
     from ..control import ControlSocket
     from ..storage.sharing import Claim
     from .building import Blueprint

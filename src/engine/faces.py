@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    from ..admission.limits import LimitsSource
+    from ..admission.limits_book import LimitsSource
     from ..salvage.classify import CustomClassifier
     from .forecast import Price
     from .interrupts import Face

@@ -19,7 +19,7 @@ from .planning import plan_run
 
 if TYPE_CHECKING:
     from ..admission.controller import AdmissionController
-    from ..admission.limits import LimitsSource
+    from ..admission.limits_book import LimitsSource
     from ..admission.scope import Scope
     from ..salvage.classify import CustomClassifier
     from ..storage.ports import RunStore

@@ -30,10 +30,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Generic, TypeVar, assert_never
 
 from .backoff import full_jitter_s
+from .custody import Custody
 from .decisions import Decision, Effect, Fail, HeldItem, Hold, Park, SalvageStatistics
 from .effects import PendingEffects
 from .entry import Attempt, Entry
-from .held import Timetable
 from .history import History
 from .kinds import TABLE, Action, FailureKind
 from .lanes import Lanes
@@ -54,10 +54,6 @@ else:
 
 __all__ = ["Salvage"]
 
-_TURN_S = 60.0
-"""How long a task that is past its patience, but only waits for its turn on a lane that is well, gets to take
-it."""
-
 
 class Salvage(Generic[K]):
     """Salvage for tasks named by any hashable key. All times are machine seconds and never go backwards."""
@@ -65,12 +61,11 @@ class Salvage(Generic[K]):
     def __init__(self, policy: SalvagePolicy | None = None, *, rng: Rng) -> None:
         self._policy = policy or SalvagePolicy()
         self._rng = rng
-        self.known: dict[K, Entry] = {}
-        """The tasks that failed and are not finished. To be read only: while there are none, nothing is to be done."""
         self._lanes: Lanes[K] = Lanes(self._policy, rng)
-        self._expiry: Timetable[K] = Timetable()
+        self._custody: Custody[K] = Custody(self._lanes, patience_s=self._policy.patience_s)
+        self.known = self._custody.known
+        """The tasks that failed and are not finished. To be read only: while there are none, nothing is to be done."""
         self._effects = PendingEffects()
-        self._held = 0
         self._holds: Counter[FailureKind] = Counter()
         self._failures: Counter[FailureKind] = Counter()
         self._counts: Counter[str] = Counter()
@@ -95,7 +90,7 @@ class Salvage(Generic[K]):
         """
         attempt = Attempt(failure, TABLE[failure.kind], now, cooldown_until, sent_at)
         place = self._lanes.at(lane, now)
-        entry = self.known.get(task) or self._begin(task, lane)
+        entry = self.known.get(task) or self._custody.begin(task, lane)
         assert not entry.held, f"{task!r} failed while it was held"
         self._settle_token(entry, now, refund=not attempt.rule.reached)
         entry.lane = lane
@@ -116,9 +111,9 @@ class Salvage(Generic[K]):
             assert not entry.held, f"{task!r} succeeded while it was held"
             tries = entry.history.tries
             self._settle_token(entry, now, refund=True)
-            self._forget(task)
+            self._custody.forget(task)
             self._counts["recovered"] += 1
-        if self._held:  # the agenda is about held tasks only: while there are none, it is empty
+        if self.known and self._custody.held:  # the agenda is about held tasks only: while there are none, it is empty
             self._lanes.touch(place, now)
         return tries
 
@@ -127,7 +122,7 @@ class Salvage(Generic[K]):
         entry = self.known.get(task)
         if entry is not None:
             self._settle_token(entry, now, refund=True)
-            self._forget(task)
+            self._custody.forget(task)
             self._lanes.touch(self._lanes[entry.lane], now)
         for place in self._lanes:
             if place.breaker.probing:  # a first try may be the probe, and its lane is not known here
@@ -140,7 +135,7 @@ class Salvage(Generic[K]):
         place.pace.sent(now, fresh)
         if place.breaker.is_open:
             place.breaker.probe_sent(task, now)
-        if self._held:
+        if self.known and self._custody.held:
             self._lanes.touch(place, now)
 
     # When to try again
@@ -154,7 +149,8 @@ class Salvage(Generic[K]):
         self._lanes.expect_fresh(fresh_work, now)
         released: list[K] = []
         while len(released) < limit and (place := self._lanes.ready(now)) is not None:
-            released.append(self._release(place, now))
+            released.append(self._custody.release(place, now))
+            self._counts["releases"] += 1
             self._lanes.touch(place, now)
         return released
 
@@ -163,19 +159,12 @@ class Salvage(Generic[K]):
         once.
         """
         gone: list[HeldItem[K]] = []
-        while len(gone) < limit and (head := self._expiry.head()) is not None and head[0] <= now:
-            task = self._expiry.pop()
+        while len(gone) < limit and (task := self._custody.overdue(now)) is not None:
             entry = self.known[task]
-            if not entry.held:
-                continue  # it is being tried; a new failure puts it back
-            waits_for_turn = entry.not_before <= now and self._lanes[entry.lane].well
-            if waits_for_turn and not entry.out_of_tries:
-                self._expiry.set(task, now + _TURN_S)
-                continue
             gone.append(self._item(task, entry))
             if not self._lanes[entry.lane].well:
                 self._effects.given_up(entry.lane)
-            self._forget(task)
+            self._custody.forget(task)
             self._lanes.touch(self._lanes[entry.lane], now)
             self._counts["expired"] += 1
         return gone
@@ -184,8 +173,7 @@ class Salvage(Generic[K]):
         """When time alone changes anything again; inf for never, and not after ``now`` if it already has."""
         if not self.known:
             return inf
-        head = self._expiry.head()
-        return min(self._lanes.next_tick(), inf if head is None else head[0])
+        return min(self._lanes.next_tick(), self._custody.next_expiry())
 
     # Lanes
 
@@ -222,9 +210,9 @@ class Salvage(Generic[K]):
         """
         assert task not in self.known, f"{task!r} is already known"
         place = self._lanes.at(lane, now)
-        entry = self._begin(task, lane)
+        entry = self._custody.begin(task, lane)
         entry.history = History.from_dict(history)
-        self._place(task, entry, not_before, now)
+        self._custody.place(task, entry, not_before, now)
         place.held.set(task, max(not_before, now) + self._backoff_s(max(1, entry.history.tries)))
         self._lanes.touch(place, now)
 
@@ -233,12 +221,12 @@ class Salvage(Generic[K]):
     @property
     def held(self) -> int:
         """How many tasks are held."""
-        return self._held
+        return self._custody.held
 
     @property
     def waiting(self) -> int:
         """How many held tasks will be let go without anybody's help: those whose lane is not parked."""
-        return self._held - self._lanes.parked_tasks()
+        return self._custody.held - self._lanes.parked_tasks()
 
     def held_on(self, lane: str) -> int:
         """How many tasks are held on ``lane``."""
@@ -248,8 +236,8 @@ class Salvage(Generic[K]):
     def statistics(self) -> SalvageStatistics:
         """Return counters and what is held now."""
         return SalvageStatistics(
-            held=self._held,
-            released=len(self.known) - self._held,
+            held=self._custody.held,
+            released=len(self.known) - self._custody.held,
             outages=tuple(place.name for place in self._lanes if place.breaker.is_open),
             parked=tuple(place.name for place in self._lanes if place.parked is not None),
             holds=MappingProxyType(dict(self._holds)),
@@ -263,15 +251,8 @@ class Salvage(Generic[K]):
 
     def check(self) -> None:
         """Assert the invariants."""
-        in_lanes = {task: place.name for place in self._lanes for task in place.held}
-        assert in_lanes == {task: entry.lane for task, entry in self.known.items() if entry.held}
-        assert self._held == len(in_lanes) == sum(len(place.held) for place in self._lanes)
-        assert all(task in self._expiry for task in in_lanes), "a held task that patience cannot reach"
-        assert all(task in self.known for task in self._expiry)
         self._lanes.check()
-        for entry in self.known.values():
-            entry.history.check()
-        self._expiry.check()
+        self._custody.check()
 
     # Judging
 
@@ -327,13 +308,12 @@ class Salvage(Generic[K]):
             history.suspect(breaker, attempt.began_at)
         if history.faults < policy.max_tries:
             return self._hold(task, entry, attempt)
-        entry.out_of_tries = True
-        self._expiry.set(task, attempt.now)
+        self._custody.out_of_tries(task, entry, attempt.now)
         return replace(self._hold(task, entry, attempt), until=inf)
 
     def _fail(self, task: K, entry: Entry, kind: FailureKind) -> Fail:
         history = entry.history
-        self._forget(task)
+        self._custody.forget(task)
         self._failures[kind] += 1
         return Fail(kind, history.last_message, history.tries, history.last_status, history.last_kind or kind)
 
@@ -343,48 +323,19 @@ class Salvage(Generic[K]):
             place.parked = failure.kind
             self._effects.parked(place.name, failure.kind, failure.message)
         self._holds[failure.kind] += 1
-        self._place(task, entry, attempt.now, attempt.now)
+        self._custody.place(task, entry, attempt.now, attempt.now)
         return Park(place.name, failure.kind)
 
     def _hold(self, task: K, entry: Entry, attempt: Attempt) -> Hold:
         kind, now = attempt.failure.kind, attempt.now
         backoff_s = self._backoff_s(entry.history.tries)
         self._holds[kind] += 1
-        self._place(task, entry, max(now + backoff_s, attempt.cooldown_until), now)
+        self._custody.place(task, entry, max(now + backoff_s, attempt.cooldown_until), now)
         breaker = self._lanes[entry.lane].breaker
         return Hold(max(entry.not_before, breaker.opens_at) if breaker.is_open else entry.not_before, kind)
 
     def _backoff_s(self, tries: int) -> float:
         return full_jitter_s(tries, base_s=self._policy.base_s, cap_s=self._policy.cap_s, rng=self._rng)
-
-    # Places
-
-    def _begin(self, task: K, lane: str) -> Entry:
-        entry = self.known[task] = Entry(lane, History())
-        return entry
-
-    def _place(self, task: K, entry: Entry, not_before: float, now: float) -> None:
-        entry.held, entry.not_before = True, not_before
-        entry.patient_until = min(entry.patient_until, now + self._policy.patience_s)
-        self._held += 1
-        self._lanes[entry.lane].held.set(task, not_before)
-        if task not in self._expiry:
-            self._expiry.set(task, entry.patient_until)
-
-    def _forget(self, task: K) -> None:
-        entry = self.known.pop(task)
-        self._expiry.discard(task)
-        if entry.held:
-            self._held -= 1
-            self._lanes[entry.lane].held.discard(task)
-
-    def _release(self, place: Lane[K], now: float) -> K:
-        task, token = place.take(now)
-        entry = self.known[task]
-        entry.held, entry.token = False, token
-        self._held -= 1
-        self._counts["releases"] += 1
-        return task
 
     def _settle_token(self, entry: Entry, now: float, *, refund: bool) -> None:
         if entry.token and refund:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from anyio import to_thread
 
 from ..errors import ResultCorrupt, ResultExpired, UnknownRun
-from . import rules, run_sweep, sqlite_records
+from . import rules, run_sweep, sqlite_reads, sqlite_records
 from .bounded_disk import BoundedDisk
 from .disk import LocalDisk
 from .handle import Handle
@@ -98,25 +98,25 @@ class FileStore:
         """See :meth:`headgate.storage.ports.RunStore.read_info`."""
         with self._lock:
             self._catch_up(run)
-            return sqlite_records.read_info(self._reading.connection(), run, self.durability)
+            return sqlite_reads.read_info(self._reading.connection(), run, self.durability)
 
     def read_spent(self, run: str) -> Mapping[str, Usage]:
         """See :meth:`headgate.storage.ports.RunStore.read_spent`."""
         with self._lock:
             self._catch_up(run)
-            return sqlite_records.read_spent(self._reading.connection(), run)
+            return sqlite_reads.read_spent(self._reading.connection(), run)
 
     def read_learned(self, run: str) -> bytes | None:
         """See :meth:`headgate.storage.ports.RunStore.read_learned`."""
         with self._lock:
             self._catch_up(run)
-            return sqlite_records.read_learned(self._reading.connection(), run)
+            return sqlite_reads.read_learned(self._reading.connection(), run)
 
     def count_outcomes(self, run: str) -> int:
         """See :meth:`headgate.storage.ports.RunStore.count_outcomes`."""
         with self._lock:
             self._catch_up(run)
-            return sqlite_records.count_outcomes(self._reading.connection(), run)
+            return sqlite_reads.count_outcomes(self._reading.connection(), run)
 
     async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`. Runs beside all else, in a thread of its own."""
@@ -164,7 +164,7 @@ class FileStore:
         with self._lock:
             self._catch_up(run)
             connection = self._reading.connection()
-            rows = sqlite_records.load(connection, run, first, sys.maxsize, most=batch, renewed=renewed)
+            rows = sqlite_reads.load(connection, run, first, sys.maxsize, most=batch, renewed=renewed)
         try:
             return self._reading.payloads.move_in(rows, run)
         except ResultCorrupt:
@@ -217,7 +217,7 @@ class FileRun(Handle):
 
         def work(connection: sqlite3.Connection) -> list[StoredRow]:
             self._logs.catch_up(run)
-            return sqlite_records.load(connection, run, first, last)
+            return sqlite_reads.load(connection, run, first, last)
 
         return await self._logs.payloads.whole(lambda: self._writer.run(work, subject=run), run)
 
@@ -228,7 +228,7 @@ class FileRun(Handle):
 
         def work(connection: sqlite3.Connection) -> dict[str, int]:
             self._logs.catch_up(run)
-            return sqlite_records.find(connection, run, row_ids)
+            return sqlite_reads.find(connection, run, row_ids)
 
         return await self._writer.run(work, subject=run)
 

@@ -25,7 +25,7 @@ from urllib.parse import quote
 from pydantic_core import from_json, to_json
 
 from ..errors import ResultCorrupt, ResultExpired, SchemaMismatch, StoreError, UnknownRun
-from . import generations, rules, sqlite_records, sqlite_sweep
+from . import generations, rules, sqlite_reads, sqlite_records, sqlite_sweep
 from .codec import storable
 from .disk import meaning_of
 from .file_entry import Commits, Continued, Dropped, Ended, Opening
@@ -267,7 +267,7 @@ class RunLogs:
             self.catch_up(run)
             number, epoch = sqlite_sweep.epoch_of(self.connection(), run)
             left = self.payloads.leftovers(key, epoch)
-            removed = self.payloads.remove(sqlite_records.unreferenced(self.connection(), number, left))
+            removed = self.payloads.remove(sqlite_reads.unreferenced(self.connection(), number, left))
         return removed + self.payloads.remove_temporary(key, older_than_s)
 
     def log(self, run: str) -> RunLog:
@@ -315,7 +315,7 @@ class RunLogs:
 
     def _learned(self, opened: sqlite_records.Opened) -> bytes | None:
         """What this run learned last, else what any did; nobody depends on it."""
-        own = sqlite_records.own_learned(self.connection(), opened.number)
+        own = sqlite_reads.own_learned(self.connection(), opened.number)
         if own is not None:
             return own
         path = self._home / "learned.json"

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ResultCorrupt
-from . import sqlite_records, sqlite_sweep
+from . import sqlite_reads, sqlite_records, sqlite_sweep
 from .file_entry import Dropped
 from .ports import Swept
 
@@ -54,5 +54,5 @@ def _drop(logs: RunLogs, run: str, now: float, keep_s: float, statuses: Collecti
     if run not in sqlite_sweep.ended(logs.connection(), now - keep_s, statuses):
         return False
     opened = sqlite_records.opened(logs.connection(), run, logs.durability)
-    learned = sqlite_records.own_learned(logs.connection(), opened.number)
+    learned = sqlite_reads.own_learned(logs.connection(), opened.number)
     return logs.log(run).begin(Dropped(now, learned), logs.index.place(run)) is not None

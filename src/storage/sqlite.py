@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from anyio import to_thread
 
 from ..errors import ConfigError, ResultCorrupt
-from . import rules, sqlite_records, sqlite_registers, sqlite_sweep
+from . import rules, sqlite_reads, sqlite_records, sqlite_registers, sqlite_sweep
 from .bounded_disk import BoundedDisk
 from .disk import LocalDisk
 from .handle import Handle
@@ -116,27 +116,27 @@ class SqliteStore:
         if not STORE.check_identity(self._path):
             return ()
         with _reading(self._path) as connection:
-            return sqlite_records.read_runs(connection)
+            return sqlite_reads.read_runs(connection)
 
     def read_info(self, run: str) -> RunInfo:
         """See :meth:`headgate.storage.ports.RunStore.read_info`."""
         with self._of(run) as connection:
-            return sqlite_records.read_info(connection, run, self._durability)
+            return sqlite_reads.read_info(connection, run, self._durability)
 
     def read_spent(self, run: str) -> Mapping[str, Usage]:
         """See :meth:`headgate.storage.ports.RunStore.read_spent`."""
         with self._of(run) as connection:
-            return sqlite_records.read_spent(connection, run)
+            return sqlite_reads.read_spent(connection, run)
 
     def read_learned(self, run: str) -> bytes | None:
         """See :meth:`headgate.storage.ports.RunStore.read_learned`."""
         with self._of(run) as connection:
-            return sqlite_records.read_learned(connection, run)
+            return sqlite_reads.read_learned(connection, run)
 
     def count_outcomes(self, run: str) -> int:
         """See :meth:`headgate.storage.ports.RunStore.count_outcomes`."""
         with self._of(run) as connection:
-            return sqlite_records.count_outcomes(connection, run)
+            return sqlite_reads.count_outcomes(connection, run)
 
     async def sweep(self, *, keep_s: float, statuses: Collection[str] = TERMINAL, spare: Collection[str] = ()) -> Swept:
         """See :meth:`headgate.storage.ports.RunStore.sweep`. The file gets no smaller: what is free is used again."""
@@ -165,7 +165,7 @@ class SqliteStore:
             left = list(self._payloads.leftovers(str(number), epoch))
             if left:
                 with _reading(self._path) as connection:
-                    unreferenced = sqlite_records.unreferenced(connection, number, left)
+                    unreferenced = sqlite_reads.unreferenced(connection, number, left)
                 removed += self._payloads.remove(unreferenced)
             removed += self._payloads.remove_temporary(str(number), TEMPORARY_S)
         return removed
@@ -185,7 +185,7 @@ class SqliteStore:
 
     def _read_batch(self, run: str, first: int, batch: int, renewed: Mapping[str, str]) -> list[StoredRow]:
         with self._of(run) as connection:
-            rows = sqlite_records.load(connection, run, first, sys.maxsize, most=batch, renewed=renewed)
+            rows = sqlite_reads.load(connection, run, first, sys.maxsize, most=batch, renewed=renewed)
         try:
             return self._payloads.move_in(rows, run)
         except ResultCorrupt:
@@ -243,7 +243,7 @@ class SqliteRun(Handle):
         run = self.info.run
 
         def work(connection: sqlite3.Connection) -> list[StoredRow]:
-            return sqlite_records.load(connection, run, first, last)
+            return sqlite_reads.load(connection, run, first, last)
 
         return await self._payloads.whole(lambda: self._writer.run(work, writes=False), run)
 
@@ -251,7 +251,7 @@ class SqliteRun(Handle):
         """See :meth:`headgate.storage.ports.RunHandle.find`."""
         self.check_open()
         run = self.info.run
-        return await self._writer.run(lambda connection: sqlite_records.find(connection, run, row_ids), writes=False)
+        return await self._writer.run(lambda connection: sqlite_reads.find(connection, run, row_ids), writes=False)
 
     async def finish(self, status: str) -> None:
         """See :meth:`headgate.storage.ports.RunHandle.finish`."""

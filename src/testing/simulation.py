@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack, cast
 
-from ..admission.limits import LimitsSource, load_limits
+from ..admission.limits_book import LimitsSource, load_limits
 from ..engine.engine import Engine
 from ..engine.faces import loop_is_running
 from ..engine.options import RunKeywords, RunOptions

@@ -21,7 +21,7 @@ from tests.properties.watched_gate import WatchedGate
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from headgate.admission.scope import ScopeLimits
+    from headgate.admission.scope_limits import ScopeLimits
 
 BACKLOG = 2
 """Waiters that are always there while there is demand."""

@@ -18,7 +18,7 @@ import hypothesis.strategies as st
 from hypothesis import example, given, settings, target
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from headgate.admission.scope import ScopeLimits
+from headgate.admission.scope_limits import ScopeLimits
 from headgate.values import Outcome, ResourceKey
 from tests.properties.lying_provider import Claim, Mood
 from tests.properties.provider_moods import Phase, moods, scripts

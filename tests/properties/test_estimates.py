@@ -13,7 +13,8 @@ from hypothesis import given
 from headgate.admission.estimates import FLOWS_MAX, TokenEstimates
 from headgate.admission.gate import Gate
 from headgate.admission.moments import MIN_SAMPLES, Moments, MomentsMemory
-from headgate.admission.scope import Scope, ScopeLimits
+from headgate.admission.scope import Scope
+from headgate.admission.scope_limits import ScopeLimits
 from headgate.admission.values import Denied, DenyReason, Grant, Lease, Refuse, Request
 from headgate.values import Feedback, LimitKind, Outcome, ResourceKey, Usage
 

@@ -33,7 +33,7 @@ from headgate.storage import (
     run_sweep,
 )
 from headgate.storage.run_logs import RunLogs
-from headgate.storage.sqlite_records import Opened, load
+from headgate.storage.sqlite_reads import load
 from headgate.values import Usage
 
 from .crashing_disk import ROOT, CrashingDisk, Directory, File, PowerLoss, Site
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from headgate.storage.disk import Disk
+    from headgate.storage.sqlite_records import Opened
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 EVERY = 1 if THOROUGH else 2

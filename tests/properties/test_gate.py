@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from headgate.admission.gate import Gate
-from headgate.admission.scope import ScopeLimits
+from headgate.admission.scope_limits import ScopeLimits
 from headgate.admission.values import Denied, DenyReason, Expire, Grant, Lease, Refuse, ReleaseResult, Request
 from headgate.values import Feedback, LimitKind, Outcome, ResourceKey, Usage
 

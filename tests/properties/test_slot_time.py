@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 from hypothesis import given
 
 from headgate.admission.gate import Gate
-from headgate.admission.scope import ScopeLimits
+from headgate.admission.scope_limits import ScopeLimits
 from headgate.admission.slot_time import SlotTime
 from headgate.admission.values import Grant, Lease, Request
 from headgate.values import Outcome, ResourceKey

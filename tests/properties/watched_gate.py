@@ -17,7 +17,8 @@ from headgate.values import Feedback, Outcome, ResourceKey, Usage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headgate.admission.scope import Scope, ScopeLimits
+    from headgate.admission.scope import Scope
+    from headgate.admission.scope_limits import ScopeLimits
 
 T = TypeVar("T")
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import anyio
 import pytest
 
-from headgate.admission import AdmissionController
-from headgate.admission.controller import Bidder
+from headgate.admission import AdmissionController, Bidder
 from headgate.admission.gate import Gate
 from headgate.admission.limits import Limits
 from headgate.admission.values import Denied, DenyReason, Grant, Lease, ReleaseResult, Request

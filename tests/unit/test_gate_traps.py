@@ -12,7 +12,8 @@ from headgate.admission.fair_queue import FairQueue
 from headgate.admission.gate import Gate
 from headgate.admission.inference import Inference, Judgement, Rejection, Suspect
 from headgate.admission.lane import Lane, Waiter
-from headgate.admission.scope import Scope, ScopeLimits
+from headgate.admission.scope import Scope
+from headgate.admission.scope_limits import ScopeLimits
 from headgate.admission.values import Denied, DenyReason, Expire, Grant, Lease, ReleaseResult, Request
 from headgate.values import Feedback, LimitKind, Outcome, ResourceKey, Usage
 

@@ -11,7 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from headgate.admission.limits import ConcurrencyRange, Limits, LimitsBook, load_limits, parse_limits
+from headgate.admission.limits import ConcurrencyRange, Limits
+from headgate.admission.limits_book import LimitsBook, load_limits, parse_limits
 from headgate.errors import ConfigError
 from headgate.values import ResourceKey
 

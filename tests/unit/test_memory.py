@@ -17,8 +17,8 @@ from headgate.admission.gate import Gate
 from headgate.admission.memory import FRESH_S, ScopeMemory, learned, restore
 from headgate.admission.memory_plain import SCOPES_MAX, from_plain, to_plain
 from headgate.admission.moments import MomentsMemory
-from headgate.admission.rate_learned import LearnedSnapshot
-from headgate.admission.scope import ScopeLimits
+from headgate.admission.rate import LearnedSnapshot
+from headgate.admission.scope_limits import ScopeLimits
 from headgate.admission.values import Grant, Lease, Request
 from headgate.values import Feedback, LimitKind, Outcome, ResourceKey, Usage
 

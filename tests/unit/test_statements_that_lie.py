@@ -13,7 +13,7 @@ import pytest
 from headgate.admission.gate import Gate
 from headgate.admission.rate import RateLimiter
 from headgate.admission.rate_stated import PATIENCE_MAX_S, PATIENCE_S, STALE_AT_LEAST_S, STALE_AT_MOST_S
-from headgate.admission.scope import ScopeLimits
+from headgate.admission.scope_limits import ScopeLimits
 from headgate.admission.values import Lease, ReleaseResult, Request
 from headgate.values import Outcome, RateWindow, ResourceKey, Usage
 

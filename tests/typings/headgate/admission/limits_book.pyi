@@ -1,0 +1,1 @@
+from src.admission.limits_book import *

@@ -1,0 +1,1 @@
+from src.storage.sqlite_reads import *
