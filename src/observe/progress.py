@@ -1,16 +1,16 @@
 """A live view of a run: per model what is in flight and why it is not faster, per column what is done, and the end.
 
-On a terminal, and in a notebook that has ipywidgets, a table that stays in place; elsewhere a plain line now and then.
-A screen shows one such table at a time: who watches another run on it meanwhile gets lines above the table. Needs the
-extra ``progress`` (rich). It reads the run twice a second and changes nothing.
+On a terminal, and in a notebook, a table that stays in place; elsewhere a plain line now and then. A terminal shows one
+such table at a time: who watches another run on it meanwhile gets lines above the table. A notebook shows each below
+the cell that asked for it. Needs the extra ``progress`` (rich). It reads the run twice a second and changes nothing.
 """
 
 from __future__ import annotations
 
 import sys
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from rich.console import Console
+    from rich.text import Text
 
     from ..engine.runs import Run
 
@@ -46,7 +47,11 @@ async def watch(run: Run, *, total: int | None = None, console: Console | None =
     except ImportError as error:
         raise ImportError("the live view needs rich: pip install 'headgate[progress]'") from error
     screen = console or Console(stderr=True)
-    if not (screen.is_terminal or (screen.is_jupyter and find_spec("ipywidgets") is not None)):
+    display = _display() if screen.is_jupyter else None
+    if display is not None:
+        await _cell(run, total, screen, display)
+        return
+    if not screen.is_terminal:
         await _plain(run, total, screen)
         return
     with _taken(screen) as taken_by:
@@ -75,27 +80,54 @@ async def _unharmed(run: Run, total: int | None, console: Console | None) -> Non
 
 async def _table(run: Run, total: int | None, screen: Console) -> None:
     from rich.live import Live
+
+    picture = _picture(run, total, screen)
+    # What the program prints goes above the table, unless it goes somewhere else anyway: to a file, say.
+    shared = sys.stdout.isatty()
+    with Live(picture(), console=screen, auto_refresh=False, redirect_stdout=shared) as shown:
+        await _repeat(run, REFRESH_S, lambda: shown.update(picture(), refresh=True))
+
+
+async def _cell(run: Run, total: int | None, screen: Console, display: Callable[..., Any]) -> None:
+    """One output of a notebook's cell, replaced again and again, so that it is saved as it was at the end."""
+    picture = _picture(run, total, screen)
+    shown = display(picture(), display_id=True)
+    await _repeat(run, NOTEBOOK_REFRESH_S, lambda: shown.update(picture()))
+
+
+def _display() -> Callable[..., Any] | None:
+    """How a notebook shows things; None where what looks like one has no IPython."""
+    try:
+        return cast("Callable[..., Any]", import_module("IPython.display").display)
+    except ImportError:
+        return None
+
+
+def _picture(run: Run, total: int | None, screen: Console) -> Callable[[], Text]:
     from rich.text import Text
 
     rates = Rates(total)
 
-    def view() -> Text:
+    def picture() -> Text:
         now = run.statistics()
         rates.look(now)
         lines = view_lines(now, total, rates, width=screen.width, height=screen.height)
         ended = ((f"{line.text}\n", line.style) for line in lines[:-1])
         return Text.assemble(*ended, lines[-1], no_wrap=True, overflow="crop")
 
-    # What the program prints goes above the table, unless it goes somewhere else anyway: to a file, say.
-    shared = sys.stdout.isatty()
-    with Live(view(), console=screen, auto_refresh=False, redirect_stdout=shared) as shown:
-        try:
-            while not run.done:
-                with anyio.move_on_after(NOTEBOOK_REFRESH_S if screen.is_jupyter else REFRESH_S):
-                    await run.ended()
-                shown.update(view(), refresh=True)
-        finally:
-            shown.update(view(), refresh=True)
+    return picture
+
+
+async def _repeat(run: Run, every_s: float, draw: Callable[[], object]) -> None:
+    """Draw until the run has ended, and once more then, or when the engine is left before."""
+    try:
+        while not run.done:
+            with anyio.move_on_after(every_s):
+                await run.ended()
+                break
+            draw()
+    finally:
+        draw()
 
 
 async def _plain(run: Run, total: int | None, console: Console) -> None:

@@ -65,7 +65,7 @@ def view_lines(now: RunStatistics, total: int | None, rates: Rates, *, width: in
         Line(_head(now, total), "bold"),
         Line(_bar(now, total, rates, width)),
         *([Line(spent)] if spent else []),
-        Line(""),
+        *([Line("")] if now.resources else []),
         *_resources(now.resources[:resources], rates, width),
         *_more(len(now.resources) - resources, "models"),
         Line(""),
