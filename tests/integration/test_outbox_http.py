@@ -106,7 +106,7 @@ async def test_what_an_answer_means(
 
 
 async def one_attempt_noted(deliveries: MemoryDeliveries) -> None:
-    while not any(kept.attempts for kept in await deliveries.load()):
+    while not any(kept.attempts for kept in await deliveries.load()):  # noqa: ASYNC110 - nobody announces it
         await anyio.sleep(0.01)
 
 

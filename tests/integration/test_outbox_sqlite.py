@@ -106,7 +106,7 @@ async def test_attempts_and_times_survive_and_so_does_the_order(tmp_path: Path) 
     async with Outbox(first, receiver, options=slow) as outbox:
         for key in "cab":
             await outbox.add(key, "north", key.encode())
-        while not all(one.attempts for one in await first.load()):
+        while not all(one.attempts for one in await first.load()):  # noqa: ASYNC110 - nobody announces it
             await anyio.sleep(0.01)
     deliveries = SqliteDeliveries(path)
     kept = await deliveries.load()
