@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import threading
-import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -313,7 +312,7 @@ async def test_a_model_whose_provider_nobody_named_is_refused(provider: Provider
 async def test_a_thread_whose_column_was_given_up_sends_nothing_more(provider: ProviderProcess) -> None:
     """A2: a thread cannot be stopped. What it still asks for is refused, and its open attempt is given back."""
     provider.replace(ways.served())
-    gone, ends = threading.Event(), list[str]()
+    over, gone, ends = threading.Event(), threading.Event(), list[str]()
     client = headgate.attach(openai.OpenAI(base_url=provider.base_url, api_key="unused", max_retries=0))
     with client:
         pipeline = headgate.Pipeline("given_up")
@@ -321,7 +320,7 @@ async def test_a_thread_whose_column_was_given_up_sends_nothing_more(provider: P
         @pipeline.column(model="openai/m", timeout=2)
         def answer(row: int) -> str:
             client.chat.completions.create(model="m", messages=ways.said(f"first {row}"))
-            time.sleep(3)
+            assert over.wait(60)
             try:
                 client.chat.completions.create(model="m", messages=ways.said(f"second {row}"))
             except headgate.AdmissionDenied as error:
@@ -334,7 +333,8 @@ async def test_a_thread_whose_column_was_given_up_sends_nothing_more(provider: P
             report = await run.wait()
             assert report.done == 0
             assert counts(engine, report) == {"success": 1}
-            assert await anyio.to_thread.run_sync(gone.wait, 10)
+            over.set()
+            assert await anyio.to_thread.run_sync(gone.wait, 60)
     assert ends == ["cancelled"]
     assert provider.stats().models["m"].requests == 1
 

@@ -105,6 +105,11 @@ async def test_what_an_answer_means(
     assert said == ("" if answer is Answer.ACK else f"{status} as you like")
 
 
+async def one_attempt_noted(deliveries: MemoryDeliveries) -> None:
+    while not any(kept.attempts for kept in await deliveries.load()):  # noqa: ASYNC110 - nobody announces it
+        await anyio.sleep(0.01)
+
+
 @pytest.mark.parametrize("how", [{"status": 500}, {"status": 503}, {"status": 429}, {"hang": True}])
 async def test_what_cannot_be_taken_now_is_sent_again(
     client: httpx2.AsyncClient, receiver: ReceiverProcess, how: dict[str, Any]
@@ -113,7 +118,7 @@ async def test_what_cannot_be_taken_now_is_sent_again(
     deliveries = MemoryDeliveries()
     async with Outbox(deliveries, HttpSender(client), options=QUICK) as outbox:
         await outbox.add("doc 1", receiver.url, b"{}")
-        await anyio.sleep(0.8)
+        await one_attempt_noted(deliveries)
         assert deliveries.ended == {}
         receiver.control(status=200, hang=False)
         with anyio.fail_after(20):
@@ -129,7 +134,8 @@ async def test_retry_after_is_kept(client: httpx2.AsyncClient, receiver: Receive
     deliveries = MemoryDeliveries()
     async with Outbox(deliveries, HttpSender(client), options=QUICK) as outbox:
         await outbox.add("doc 1", receiver.url, b"{}")
-        await anyio.sleep(0.6)
+        await one_attempt_noted(deliveries)
+        await anyio.sleep(4 * QUICK.longest_pause_s)
     assert len(receiver.got()) == 1
     (kept,) = await deliveries.load()
     assert 90 < kept.not_before - kept.item.created_at < 125

@@ -102,10 +102,12 @@ async def test_attempts_and_times_survive_and_so_does_the_order(tmp_path: Path) 
     """V4: an item that was to wait waits on in the next life, and counts its attempts on."""
     path, receiver = tmp_path / "o.db", Receiver(away=True)
     slow = OutboxOptions(first_pause_s=60.0)
-    async with Outbox(SqliteDeliveries(path), receiver, options=slow) as outbox:
+    first = SqliteDeliveries(path)
+    async with Outbox(first, receiver, options=slow) as outbox:
         for key in "cab":
             await outbox.add(key, "north", key.encode())
-        await anyio.sleep(0.3)
+        while not all(one.attempts for one in await first.load()):  # noqa: ASYNC110 - nobody announces it
+            await anyio.sleep(0.01)
     deliveries = SqliteDeliveries(path)
     kept = await deliveries.load()
     assert [one.item.key for one in kept] == ["c", "a", "b"]
@@ -222,7 +224,9 @@ async def test_adding_waits_while_too_much_waits(tmp_path: Path) -> None:
         async with anyio.create_task_group() as tasks:
             for number in range(40):
                 tasks.start_soon(add, number)
-            await anyio.sleep(0.3)
+            while len(outbox) < 5:  # noqa: ASYNC110 - the outbox has no event for it
+                await anyio.sleep(0.01)
+            await anyio.sleep(0.2)
             assert len(outbox) == 5
             receiver.away = False
         await outbox.drained()

@@ -54,7 +54,7 @@ def row(position: int) -> Batch:
 
 async def test_t55_database_is_locked_as_a_final_error(tmp_path: Path) -> None:
     """T55: contention killed the run. Here the lock is waited for, longer than SQLite itself waits at a time."""
-    store = SqliteStore(tmp_path / "s.db", busy_timeout_s=3.0)
+    store = SqliteStore(tmp_path / "s.db", busy_timeout_s=60.0)
     handle = await store.open_run("run", {"a": "1"})
     with neighbour("lock", tmp_path / "s.db") as process:
         async with anyio.create_task_group() as tasks:
