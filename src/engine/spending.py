@@ -70,7 +70,7 @@ class Spending:
         self._plans = plans
         self.price_of = price_of
         self._must_be_priced = budget is not None and budget.money is not None
-        self._used: dict[tuple[int, str], Usage] = {}
+        self._picos: dict[tuple[int, str], int] = {}  # by column and resource, in this life
         self._tasks: dict[Task, Amount] = {}  # under way, and what they have reported
         self._stated: dict[Task, Amount] = {}  # under way with a budget, and what their columns state of them
         self._learned = [_Learned() for _ in plans]
@@ -108,10 +108,9 @@ class Spending:
     def note(self, task: Task, resource: str, usage: Usage) -> None:
         """A request of ``task`` used ``usage``."""
         key = (task.column, resource)
-        self._used[key] = self._used.get(key, Usage()) + usage
-        amount = Amount(
-            self._money(resource, usage), usage.input_tokens + usage.output_tokens + usage.cache_read_tokens
-        )
+        apart = usage.cache_read_tokens + usage.cache_write_tokens
+        amount = Amount(self._money(resource, usage), usage.input_tokens + usage.output_tokens + apart)
+        self._picos[key] = self._picos.get(key, 0) + amount.money
         self._total = self._total.plus(amount)
         if self.price_of is not None and self.price_of(resource) is not None:
             name = self._plans[task.column].name
@@ -186,8 +185,8 @@ class Spending:
         if self.price_of is None:
             return None
         picos = sum(
-            self._money(at, usage)
-            for (of, at), usage in self._used.items()
+            picos
+            for (of, at), picos in self._picos.items()
             if (column is None or of == column) and (resource is None or at == resource)
         )
         picos += sum(

@@ -1,7 +1,6 @@
 """Finding the price of a model: in the user's own table, else in the data of genai-prices, if that is wanted.
 
-A shell: it reads a file and imports the extra ``prices`` when it is first asked. What genai-prices states for requests
-of a usual size is taken; it has higher prices for very long ones with some models.
+A shell: it reads a file and imports the extra ``prices`` when it is first asked.
 """
 
 from __future__ import annotations
@@ -9,16 +8,16 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ConfigError
 from ..values import ResourceKey
 from .table import Price
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from decimal import Decimal
+    from genai_prices.types import TieredPrices
 
 __all__ = ["GENAI_PRICES", "PriceBook", "PricesSource", "price_book"]
 
@@ -85,10 +84,13 @@ def _price(name: str, stated: object) -> Price:
     if isinstance(stated, Price):
         return stated
     try:
-        return Price(**cast("Mapping[str, float]", stated))
-    except (TypeError, ConfigError) as error:
+        given = dict(cast("Mapping[str, Any]", stated))
+        tiers = {int(tokens): Price(**price) for tokens, price in given.pop("above", {}).items()}
+        return Price(**given, above=tiers)
+    except (AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"prices of {name!r}: {error}; write input, output and cached_input in dollars per million tokens"
+            f"prices of {name!r}: {error}; write input, output, cached_input and cache_write in dollars per million "
+            "tokens, and above for long requests: such prices by a number of input tokens"
         ) from error
 
 
@@ -101,24 +103,31 @@ def _library() -> object | None:
 
 
 def _library_price(key: ResourceKey) -> Price | None:
-    """One token of each kind, at a time: what the library adds for long requests does not come in."""
     try:
         from genai_prices import Usage, calc_price
     except ImportError:
         return None
-
-    def million(ask: Callable[[], Decimal | None]) -> float:
-        return float((ask() or 0) * 1_000_000)
-
-    def calc(**counts: int) -> tuple[Decimal, Decimal]:
-        found = calc_price(Usage(**counts), model_ref=key.model, provider_id=key.provider)
-        return found.input_price, found.output_price
-
     try:
-        return Price(
-            input=million(lambda: calc(input_tokens=1)[0]),
-            output=million(lambda: calc(output_tokens=1)[1]),
-            cached_input=million(lambda: calc(input_tokens=1, cache_read_tokens=1)[0]),
-        )
+        stated = calc_price(Usage(), model_ref=key.model, provider_id=key.provider).model_price
     except LookupError:
         return None
+    kinds = {
+        "input": stated.input_mtok,
+        "output": stated.output_mtok,
+        "cached_input": stated.cache_read_mtok,
+        "cache_write": stated.cache_write_mtok,
+    }
+    found = {name: price for name, price in kinds.items() if price is not None}
+    starts = {tier.start for price in found.values() for tier in getattr(price, "tiers", ())}
+    return Price(
+        **{name: _at(price, 0) for name, price in found.items()},
+        above={start: Price(**{name: _at(price, start + 1) for name, price in found.items()}) for start in starts},
+    )
+
+
+def _at(price: Decimal | TieredPrices, read: int) -> float:
+    """What genai-prices states for requests that read so many tokens."""
+    if isinstance(price, Decimal):
+        return float(price)
+    passed = [tier for tier in price.tiers if read > tier.start]
+    return float(max(passed, key=lambda tier: tier.start).price if passed else price.base)
