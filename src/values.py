@@ -133,7 +133,7 @@ class LimitKind(StrEnum):
 class Usage:
     """Tokens that one attempt really used.
 
-    What was read from the provider's cache, and written there, matters to prices only: it is neither compared nor stored.
+    What was read from the provider's cache, or written there, matters to prices only: it is not compared, nor stored.
     ``cached_input_tokens`` are among ``input_tokens``, ``cache_read_tokens`` and ``cache_write_tokens`` come on top.
     """
 
