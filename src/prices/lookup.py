@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ConfigError
 from ..values import ResourceKey
-from .table import Price
+from .table import PICO, Price
 
 if TYPE_CHECKING:
     from genai_prices.types import TieredPrices
+
+    from ..values import Usage
 
 __all__ = ["GENAI_PRICES", "PriceBook", "PricesSource", "price_book"]
 
@@ -26,6 +29,10 @@ GENAI_PRICES = "genai-prices"
 
 PricesSource = str | os.PathLike[str] | Mapping[str, Price | Mapping[str, float]]
 """``"genai-prices"``, or a TOML file or mapping: a price per model, in dollars per million tokens; ``*`` for others."""
+
+
+_KNOWN = ResourceKey("openai", "gpt-4o")
+"""A model that the library knows, so that it has read all it reads when it was asked for this one."""
 
 
 class PriceBook:
@@ -42,6 +49,16 @@ class PriceBook:
         if resource not in self._found:
             self._found[resource] = self._look_up(resource)
         return self._found[resource]
+
+    def dollars(self, resource: str, usage: Usage) -> float | None:
+        """What requests of a usual size to ``resource`` cost that used so much together; None where nobody knows it."""
+        price = self.price(resource)
+        return None if price is None else replace(price, above={}).of(usage) / PICO
+
+    def warm_up(self) -> None:
+        """Import what ``price`` may need: that takes a tenth of a second."""
+        if "*" not in self._own:
+            _library_price(_KNOWN)
 
     def require(self, resource: str) -> Price:
         """The price of ``resource``. Raises ConfigError that says how to give one."""
@@ -111,22 +128,18 @@ def _library_price(key: ResourceKey) -> Price | None:
         stated = calc_price(Usage(), model_ref=key.model, provider_id=key.provider).model_price
     except LookupError:
         return None
-    kinds = {
-        "input": stated.input_mtok,
-        "output": stated.output_mtok,
-        "cached_input": stated.cache_read_mtok,
-        "cache_write": stated.cache_write_mtok,
-    }
-    found = {name: price for name, price in kinds.items() if price is not None}
-    starts = {tier.start for price in found.values() for tier in getattr(price, "tiers", ())}
-    return Price(
-        **{name: _at(price, 0) for name, price in found.items()},
-        above={start: Price(**{name: _at(price, start + 1) for name, price in found.items()}) for start in starts},
-    )
+    kinds = (stated.input_mtok, stated.output_mtok, stated.cache_read_mtok, stated.cache_write_mtok)
+    starts = {tier.start for price in kinds for tier in getattr(price, "tiers", ())}
+    return replace(_prices(kinds, 0), above={start: _prices(kinds, start + 1) for start in starts})
+
+
+def _prices(kinds: Sequence[Decimal | TieredPrices | None], read: int) -> Price:
+    """What genai-prices states for requests that read so many tokens."""
+    read_in, written, cached, kept = (None if price is None else _at(price, read) for price in kinds)
+    return Price(read_in or 0.0, written or 0.0, cached, kept)
 
 
 def _at(price: Decimal | TieredPrices, read: int) -> float:
-    """What genai-prices states for requests that read so many tokens."""
     if isinstance(price, Decimal):
         return float(price)
     passed = [tier for tier in price.tiers if read > tier.start]
