@@ -133,14 +133,15 @@ class LimitKind(StrEnum):
 class Usage:
     """Tokens that one attempt really used.
 
-    What was read from the provider's cache matters to prices only, and is neither compared nor stored:
-    ``cached_input_tokens`` are among ``input_tokens``, ``cache_read_tokens`` come on top of them.
+    What was read from the provider's cache, or written there, matters to prices only: it is not compared, nor stored.
+    ``cached_input_tokens`` are among ``input_tokens``, ``cache_read_tokens`` and ``cache_write_tokens`` come on top.
     """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_input_tokens: int = field(default=0, compare=False)
     cache_read_tokens: int = field(default=0, compare=False)
+    cache_write_tokens: int = field(default=0, compare=False)
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -148,6 +149,7 @@ class Usage:
             self.output_tokens + other.output_tokens,
             self.cached_input_tokens + other.cached_input_tokens,
             self.cache_read_tokens + other.cache_read_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
         )
 
 

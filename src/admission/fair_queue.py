@@ -121,6 +121,19 @@ class FairQueue(Generic[K]):
             heappush(heap, later)
             self._sweep(2 * len(entries) + _SPARE_ENTRIES)
 
+    def refund(self, key: K, weight: float, cost: float = 1.0) -> None:
+        """``key`` was not served after all what it was charged, or removed, for last."""
+        turn = cost / weight
+        entry = self._entries.get(key)
+        if entry is None:
+            owed = self._finish.pop(key, 0.0) - turn
+            if owed > self._virtual_time:
+                self._finish[key] = owed
+            return
+        earlier = self._entries[key] = (entry[0] - turn, *entry[1:])
+        heappush(self._heap, earlier)
+        self._sweep(2 * len(self._entries) + _SPARE_ENTRIES)
+
     def footprint(self) -> int:
         """Entries held, rubbish and debts included."""
         return len(self._heap) + len(self._finish)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from math import inf
 from pathlib import Path
@@ -10,10 +11,15 @@ from typing import Annotated, Any
 
 import typer
 
+from ..engine.options import RunOptions
+from ..errors import ConfigError
+from ..prices import GENAI_PRICES, Budget, Price
 from .durations import seconds
 
 __all__ = [
     "AsJson",
+    "BudgetOption",
+    "BudgetTokens",
     "Deadline",
     "Grace",
     "LimitsOption",
@@ -23,6 +29,8 @@ __all__ = [
     "OutOption",
     "Patience",
     "PipelineArgument",
+    "PriceOption",
+    "PricesOption",
     "Progress",
     "Reopen",
     "RetryFailed",
@@ -33,6 +41,7 @@ __all__ = [
     "StoreArgument",
     "StoreOption",
     "duration",
+    "money_of",
     "settings_of",
 ]
 
@@ -63,6 +72,47 @@ def settings_of(given: list[str]) -> dict[str, Any]:
             raise typer.BadParameter(f"{one!r} is not NAME=VALUE, e.g. max_attempts=3", param_hint="--set")
         found[name] = _value(text)
     return found
+
+
+def money_of(
+    settings: Mapping[str, Any],
+    prices: str | None,
+    price: list[str] | None,
+    budget: float | None = None,
+    budget_tokens: int | None = None,
+) -> dict[str, Any]:
+    """The options ``prices`` and ``budget`` of a run, as far as they were given; ``settings`` are those of --set."""
+    found: dict[str, Any] = {}
+    if prices is not None or price:
+        found["prices"] = _prices(prices, price or [])
+    if budget is not None or budget_tokens is not None:
+        found["budget"] = Budget(budget, budget_tokens)
+    for name in found.keys() & settings.keys():
+        raise typer.BadParameter(f"{name} is given twice: here and as an option of its own", param_hint="--set")
+    if found:
+        RunOptions.of(found)
+    return found
+
+
+def _prices(prices: str | None, price: list[str]) -> Any:
+    if not price:
+        return prices
+    if prices not in (None, GENAI_PRICES):
+        raise typer.BadParameter("a file has all prices: write it there, or leave --prices out", param_hint="--price")
+    return dict(map(_price, price))
+
+
+def _price(text: str) -> tuple[str, Price]:
+    model, _, numbers = text.rpartition("=")
+    read, _, written = numbers.partition("/")
+    try:
+        price = Price(float(read), float(written))
+    except (ValueError, ConfigError):
+        price = None
+    if price is None or not model:
+        wanted = "MODEL=IN/OUT in dollars per million tokens, e.g. openai/gpt-x=2.5/10"
+        raise typer.BadParameter(f"{text!r} is not {wanted}", param_hint="--price")
+    return model, price
 
 
 def _value(text: str) -> Any:
@@ -119,6 +169,33 @@ OnChangeOption = Annotated[
         help="Columns that have changed: auto makes anew what was declared otherwise, rerun what was edited too, keep "
         "nothing; refuse is an error.",
     ),
+]
+PricesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prices",
+        metavar="FILE",
+        help="What models cost: a TOML file, or genai-prices for what that library knows. [default: nothing is priced]",
+    ),
+]
+PriceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--price",
+        metavar="MODEL=IN/OUT",
+        help="Dollars per million tokens read and written, e.g. openai/gpt-x=2.5/10; other models as by genai-prices. "
+        "Repeatable.",
+    ),
+]
+BudgetOption = Annotated[
+    float | None,
+    typer.Option(
+        "--budget", metavar="DOLLARS", min=0, help="The most that the run may spend, in all its lives together."
+    ),
+]
+BudgetTokens = Annotated[
+    int | None,
+    typer.Option("--budget-tokens", metavar="N", min=0, help="The same in tokens, read and written together."),
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try the cells again that failed.")]
 SettingsOption = Annotated[

@@ -66,7 +66,7 @@ def of_report(report: RunReport, export: Export | None = None) -> Data:
         "failures": [asdict(entry) for entry in report.failures],
         "advice": report.advice,
         "notices": list(report.notices),
-        "resume": report.resume_hint.removeprefix("resume: "),
+        "resume": report.resume_hint.partition(": ")[2],
         "export": None if export is None else of_export(export),
     }  # fmt: skip
 

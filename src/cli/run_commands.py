@@ -17,6 +17,8 @@ from ..storage.opening import without_secrets
 from . import data, text
 from .arguments import (
     AsJson,
+    BudgetOption,
+    BudgetTokens,
     Deadline,
     Grace,
     LimitsOption,
@@ -26,6 +28,8 @@ from .arguments import (
     OutOption,
     Patience,
     PipelineArgument,
+    PriceOption,
+    PricesOption,
     Progress,
     Reopen,
     RetryFailed,
@@ -34,6 +38,7 @@ from .arguments import (
     RunName,
     SettingsOption,
     StoreOption,
+    money_of,
     settings_of,
 )
 from .life import LifeNotes, life_in
@@ -53,15 +58,16 @@ _PLAN = """Say how many cells would run, before anything is spent.
 Reads the rows and the store, calls no function of the pipeline and changes nothing. Give it the same arguments as run
 or resume.
 
-With --sample N the first N rows are run for real first, and the rest is forecast from them: tokens, and the time, each
-with a range. What the sample yields is kept in the store, and the run that follows pays for none of it again.
+With --sample N the first N rows are run for real first, and the rest is forecast from them: tokens, the time, and with
+--prices or --price the cost, each with a range. What the sample yields is kept in the store, and the run that follows
+pays for none of it again.
 
 \b
 Examples:
   headgate plan tickets.py rows.jsonl
   headgate plan tickets:pipeline rows.csv --store run.db --retry-failed
   headgate plan tickets.py 1000 --on-change rerun --json
-  headgate plan tickets.py rows.jsonl --sample 50 --limits limits.toml
+  headgate plan tickets.py rows.jsonl --sample 50 --limits limits.toml --prices genai-prices
 """
 
 _RUN = """Run a pipeline over rows, and say what became of them.
@@ -74,6 +80,7 @@ Examples:
   headgate run tickets.py rows.jsonl
   headgate run tickets:pipeline rows.parquet --store run.db --limits limits.toml --out answers.parquet
   headgate run tickets.py 1000 --deadline 2h --set group_size=64
+  headgate run tickets.py rows.jsonl --budget 5.00 --price openai/gpt-x=2.5/10
 """
 
 _RESUME = """Go on with a run that was held, stopped or killed.
@@ -85,6 +92,7 @@ to stop by a decision stays so until it is opened again with --reopen.
 Examples:
   headgate resume tickets.py rows.jsonl --store run.db
   headgate resume tickets.py rows.jsonl --store run.db --retry-failed
+  headgate resume tickets.py rows.jsonl --store run.db --budget 10.00
   headgate resume tickets.py rows.jsonl --store run.db --reopen
 """
 
@@ -121,14 +129,20 @@ def plan(
         int, typer.Option("--sample", min=0, metavar="N", help="Run the first N rows for real and forecast the rest.")
     ] = 0,
     limits: LimitsOption = None,
+    prices: PricesOption = None,
+    price: PriceOption = None,
     as_json: AsJson = False,
 ) -> None:
     """See ``_PLAN``."""
     if limits is not None and not sample:
         raise typer.BadParameter("limits matter only with --sample", param_hint="--limits")
+    if (prices is not None or price) and not sample:
+        raise typer.BadParameter("prices matter only with --sample", param_hint="--prices")
     loaded = load_pipeline(pipeline)
+    others = settings_of(settings or [])
     options: dict[str, Any] = {
-        **settings_of(settings or []),
+        **others,
+        **money_of(others, prices, price),
         "on_change": on_change.value,
         "retry_failed": retry_failed,
     }
@@ -159,6 +173,10 @@ def _running(*, anew: bool) -> Callable[..., None]:
         deadline: Deadline = None,
         grace: Grace = None,
         max_attempts: MaxAttempts = None,
+        budget: BudgetOption = None,
+        budget_tokens: BudgetTokens = None,
+        prices: PricesOption = None,
+        price: PriceOption = None,
         settings: SettingsOption = None,
         control: Control = False,
         control_at: ControlAt = None,
@@ -168,6 +186,7 @@ def _running(*, anew: bool) -> Callable[..., None]:
         as_json: AsJson = False,
     ) -> None:
         others = settings_of(settings or [])
+        money = money_of(others, prices, price, budget, budget_tokens)
         times = {"patience": patience, "deadline": deadline, "grace": grace, "max_attempts": max_attempts}
         if limits is not None:
             load_limits(limits)
@@ -183,6 +202,7 @@ def _running(*, anew: bool) -> Callable[..., None]:
             run=name or loaded.name,
             options={
                 **others,
+                **money,
                 **{option: value for option, value in times.items() if value is not None},
                 "limits": limits,
                 "row_id": row_id,
@@ -196,6 +216,10 @@ def _running(*, anew: bool) -> Callable[..., None]:
                 *_option("--limits", limits),
                 *_option("--out", out),
                 *_option("--row-id", row_id),
+                *_option("--budget", budget),
+                *_option("--budget-tokens", budget_tokens),
+                *_option("--prices", prices),
+                *(word for one in price or [] for word in ("--price", one)),
                 *(word for one in settings or [] for word in ("--set", one)),
             ),
         )

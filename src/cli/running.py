@@ -13,6 +13,7 @@ import anyio
 
 from ..engine.faces import arun
 from ..engine.interrupts import interruptible
+from ..engine.report import RunStatus
 from ..observe import live
 from ..storage.opening import without_secrets
 
@@ -52,7 +53,10 @@ def perform(errand: Errand, notes: LifeNotes | None = None, *, progress: bool, q
     face = partial(_face, errand, notes, progress=progress)
     with redirect_stdout(sys.stderr) if quiet_stdout else nullcontext():
         report, _ = anyio.run(interruptible, face, dict[str, object]())
-    return replace(report, resume_hint=f"resume: {resume_line(errand)}") if report.resume_hint else report
+    if not report.resume_hint:
+        return report
+    how = "resume with a larger budget" if report.status is RunStatus.BUDGET_EXHAUSTED else "resume"
+    return replace(report, resume_hint=f"{how}: {resume_line(errand)}")
 
 
 def resume_line(errand: Errand) -> str:

@@ -8,7 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from . import data
-from .arguments import AsJson, LimitsOption, PipelineArgument, RowId, RowsArgument, SettingsOption, settings_of
+from .arguments import (
+    AsJson,
+    LimitsOption,
+    PipelineArgument,
+    PriceOption,
+    PricesOption,
+    RowId,
+    RowsArgument,
+    SettingsOption,
+    money_of,
+    settings_of,
+)
 from .targets import load_pipeline, load_rows
 
 __all__ = ["add_to"]
@@ -63,6 +74,8 @@ def simulate(
         typer.Option("--call", metavar="COLUMN", help="Call this local column's own function after all. Repeatable."),
     ] = None,
     row_id: RowId = None,
+    prices: PricesOption = None,
+    price: PriceOption = None,
     settings: SettingsOption = None,
     as_json: AsJson = False,
 ) -> None:
@@ -74,6 +87,7 @@ def simulate(
     if given.fields is not None and not isinstance(given.rows, int):
         loaded.compile(given.fields)
     options: dict[str, Any] = settings_of(settings or [])
+    options |= money_of(options, prices, price)
     found = simulated(
         loaded, given.rows, provider, limits=limits, call=call or (), knobs=knobs, row_id=row_id, **options
     )

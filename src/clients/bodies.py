@@ -54,7 +54,7 @@ class BodyReader:
         self._size = 0
         self._read: int | None = None
         self._written: int | None = None
-        self._cached = (0, 0)
+        self._cached = (0, 0, 0)
         self.error: Mapping[str, object] | None = None
         """The object that holds the field ``error``."""
 
@@ -109,7 +109,8 @@ class BodyReader:
         for place in USAGE.finditer(text):
             stated = _object_at(text, place.end())
             read, written = token_counts(stated)
-            self._cached = max(self._cached, cached_counts(stated))
+            among, read_apart, written_apart = map(max, self._cached, cached_counts(stated))
+            self._cached = among, read_apart, written_apart
             self._read = self._read if read is None else read
             self._written = self._written if written is None else written
         # Elsewhere an "error" may be part of an answer, or of a schema that the answer repeats.

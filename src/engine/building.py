@@ -17,7 +17,7 @@ from ..salvage.salvage import Salvage
 from ..scheduler.tasks import Task
 from ..storage.memory import MemoryRun
 from ..wakeup import loop_clock
-from .accounts import check_prices, open_account
+from .accounts import check_prices, open_account, open_book
 from .core import RunCore
 from .intake import Intake
 from .jobs import ThreadRunner, worker_threads
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..admission.controller import AdmissionController
+    from ..prices.lookup import PriceBook
     from ..salvage.classify import Classifier
     from ..scheduler.graph import Graph
     from ..storage.ports import RunHandle, RunStore
@@ -51,13 +52,14 @@ __all__ = ["Blueprint", "RunBuilder", "require_fields"]
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """A run that may begin. ``set_aside`` are the tasks that it leaves out."""
+    """A run that may begin. ``set_aside`` are the tasks that it leaves out, ``book`` has its prices if it needs any."""
 
     name: str
     graph: Graph
     plans: tuple[ColumnPlan, ...]
     options: RunOptions
     set_aside: frozenset[Task]
+    book: PriceBook | None
 
 
 def require_fields(source: RowSource, pipeline: Pipeline, graph: Graph) -> None:
@@ -93,11 +95,12 @@ class RunBuilder:
         self.listeners: Listeners | None = None
         """Who listens to the engine, once it is entered; None if nobody does."""
 
-    def check(self, name: str, pipeline: Pipeline, source: RowSource, options: RunOptions) -> Blueprint:
+    async def check(self, name: str, pipeline: Pipeline, source: RowSource, options: RunOptions) -> Blueprint:
         """The blueprint of a run of ``pipeline`` over ``source``, whose models admission knows from now on.
 
         Raises PipelineError, InputError, ConfigError, and AdmissionDenied for a model that the limits do not know.
         """
+        book = await open_book(options, self._threads)
         graph = pipeline.compile(source.first_fields)
         require_fields(source, pipeline, graph)
         plans = plan_columns(pipeline, graph)
@@ -105,8 +108,8 @@ class RunBuilder:
         for plan in plans:
             if plan.resource is not None:
                 self._admission.register(plan.resource)
-        check_prices(options, plans)
-        return Blueprint(name, graph, plans, options, set_aside)
+        check_prices(book, options, plans)
+        return Blueprint(name, graph, plans, options, set_aside, book)
 
     def build(
         self,
@@ -140,7 +143,7 @@ class RunBuilder:
         intake = Intake(source, core, handle, self._admission, options, wall_clock=self._wall_clock, teller=teller)
         now = loop_clock()()
         meter = Meter(now)
-        spending = open_account(options, plans, handle)
+        spending = open_account(blueprint.book, options, plans, handle)
         # Neither figures nor an account of a row group: the run that it belongs to has others beside it.
         recorder = None if in_part else self._recorder(handle, core, meter, intake)
         account = None if in_part else spending

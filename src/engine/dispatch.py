@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .core import RunCore
     from .starts import Starts
 
-__all__ = ["STARTS_PER_JOB", "STARTS_PER_STEP", "Dispatch"]
+__all__ = ["STARTS_PER_JOB", "STARTS_PER_STEP", "Dispatch", "Room"]
 
 STARTS_PER_STEP = 32
 """Tasks started before the loop gets a turn: at some 60 us each, far below a stall that anyone notices (T25)."""
@@ -37,6 +37,15 @@ STARTS_PER_JOB = 2
 _FOR_GOOD = 1e300  # a time that never comes, told apart from "not blocked", which Timers calls inf
 
 
+class Room(Enum):
+    """Whether the budget has room for a task. ``TOO_MUCH``: this one needs more than is left, whatever ends, and others
+    of its column may need less; ``NOT_NOW``: what ends may make room, or no other one of its column needs less."""
+
+    FITS = auto()
+    NOT_NOW = auto()
+    TOO_MUCH = auto()
+
+
 class _Served(Enum):
     """How serving a lane ended."""
 
@@ -45,12 +54,11 @@ class _Served(Enum):
     NO_WORKER = auto()
     BLOCKED = auto()
     ENOUGH = auto()
-    POOR = auto()
 
 
 # Named once: they are asked for every task, and looking up an enum's member is slow.
 _EMPTY, _BID, _NO_WORKER = _Served.EMPTY, _Served.BID, _Served.NO_WORKER
-_BLOCKED, _ENOUGH, _POOR = _Served.BLOCKED, _Served.ENOUGH, _Served.POOR
+_BLOCKED, _ENOUGH, _FITS = _Served.BLOCKED, _Served.ENOUGH, Room.FITS
 
 
 class _Workers:
@@ -107,8 +115,6 @@ class Dispatch:
         self._denied = starts.denied
         self._afford = starts.afford
         self._withdrawn = starts.withdrawn
-        self.poor: dict[str, None] = {}
-        """Lanes whose next task the budget has no room for, until something ends. To be read only."""
         self._hungry: dict[str, None] = {}
         self._bids: dict[int, _Lane] = {}  # the lanes with a standing bid, by its number
         self._blocked: Timers[str] = Timers()
@@ -131,11 +137,15 @@ class Dispatch:
 
     def exhausted(self, core: RunCore) -> bool:
         """Whether only the budget keeps what is ready from its start, and time changes nothing about that: no bid
-        stands, and no other lane opens or gets a task back. To be asked while no job runs."""
-        if not self.poor or self._bids or self._hungry or core.unfinished or self._blocked.earliest < _FOR_GOOD:
+        stands, no lane opens, and nothing is held back that may find room. To be asked while no job runs."""
+        passed = self._dispatcher.passed
+        if not passed or self._closed or self._bids or self._hungry or self._dispatcher.woken or core.unfinished:
             return False
-        salvage, others = core.salvage, self._lanes.keys() - self.poor.keys()
-        return not (salvage.waiting and any(salvage.held_on(lane) for lane in others))
+        if self._blocked.earliest < _FOR_GOOD:
+            return False
+        # Its own tokens may be why the next task of a column found no room; stated for all, they are those of a retry.
+        refused = {column for column in passed if not callable(core.plans[column].column.tokens)}
+        return all(task.column in refused for task in core.salvage.waiting_tasks())
 
     def step(self, now: float, most: int = STARTS_PER_STEP) -> None:
         """Place what can be placed now, up to ``most`` tasks."""
@@ -152,7 +162,7 @@ class Dispatch:
                 return
             lane = next(iter(self._hungry))
             place = self._lanes[lane]
-            served = _POOR if lane in self.poor else self._serve(place, now)
+            served = self._serve(place, now)
             if served is _ENOUGH:
                 return
             del self._hungry[lane]
@@ -172,9 +182,8 @@ class Dispatch:
         workers.running -= 1
         if workers.starved:
             self._feed(workers.starved)
-        if self.poor:
-            self._hungry.update(self.poor)
-            self.poor.clear()
+        if self._dispatcher.passed:
+            self._recall()
 
     def block_local(self, lane: str, until: float) -> None:
         """Start nothing on a local lane before ``until``; ``inf`` for good."""
@@ -213,14 +222,17 @@ class Dispatch:
         self._hungry.clear()
         for workers in (self._models, self._local):
             workers.starved.clear()
-        self.poor.clear()
         return tasks
 
     def _unspent(self, task: Task) -> None:
         """``task`` does not start: others may, for what was reserved for it."""
         self._withdrawn(task)
-        self._hungry.update(self.poor)
-        self.poor.clear()
+        if self._dispatcher.passed:
+            self._recall()
+
+    def _recall(self) -> None:
+        """There may be room again for columns that were passed over."""
+        self._hungry.update(dict.fromkeys(self._dispatcher.recall()))
 
     def _feed(self, starved: dict[str, None]) -> None:
         """A worker may be free: one lane that found none gets its chance, so they take turns."""
@@ -246,10 +258,10 @@ class Dispatch:
             if refused(task, now) or self._closed:
                 self._left -= 1  # as much work as a start
                 continue
-            if afford is not None and not afford(task):
-                self._dispatcher.push(task, task.unit, True)
-                self.poor[lane] = None
-                return _POOR
+            if afford is not None and (room := afford(task)) is not _FITS:
+                self._dispatcher.put_back(task, last=room is Room.TOO_MUCH)
+                self._left -= 1
+                continue
             lease: Lease | None = None
             request = request_of(task)
             if request is not None:

@@ -185,7 +185,7 @@ class Engine:
         settings = RunOptions.of(options)
         name = self._free_name(run or pipeline.name)
         source = RowSource(rows, row_id=row_id, argument=argument)
-        blueprint = self._builder.check(name, pipeline, source, settings)
+        blueprint = await self._builder.check(name, pipeline, source, settings)
         handle, notices = await open_run(self.store, name, pipeline.columns, settings.on_change)
         begin_with(self.admission, handle.learned, self._wall_clock())
         loop = self._builder.build(blueprint, source, handle, notices)
@@ -222,7 +222,7 @@ class Engine:
         name = self._free_name(run or pipeline.name)
         store = check_shareable(self.store, rows, settings)
         source = RowSource(rows, row_id=row_id, argument=argument)
-        blueprint = self._builder.check(name, pipeline, source, settings)
+        blueprint = await self._builder.check(name, pipeline, source, settings)
         group_rows = -(-GROUP_ROWS // settings.group_size) * settings.group_size
         shared, notices = await join_run(store, name, pipeline.columns, settings.on_change, group_rows=group_rows)
         begin_with(self.admission, shared.learned, self._wall_clock())

@@ -201,8 +201,8 @@ async def aplan(
 
     With ``sample`` the first rows, so many of them, are run for real before, under ``limits`` and kept in ``store``,
     which the run that follows resumes from: nothing that was paid for is paid again. Then ``forecast`` of the plan says
-    what the rest takes: tokens, cost if ``price`` knows it, and time. The first rows stand for all others: shuffle them
-    if they are sorted. The rows are read twice then, so they must not be an iterator.
+    what the rest takes: tokens, cost if ``prices`` or ``price`` know it, and time. The first rows stand for all others:
+    shuffle them if they are sorted. The rows are read twice then, so they must not be an iterator.
     """
     if not sample:
         return await plan_run(pipeline, rows, store=store, run=run, row_id=row_id, argument=argument, **options)

@@ -40,6 +40,14 @@ class Feeder:
         self.more = False
         """Whether there is room for more than ``take_now`` took in."""
 
+    @property
+    def coming(self) -> bool:
+        """Whether more rows are on their way in that wait for nobody but the store."""
+        intake = self._intake
+        if self.more:
+            return True
+        return not (intake.ended or intake.waits or intake.immediate) and (intake.pulling or intake.room() > 0)
+
     def take_now(self, now: float, *, alone: bool) -> None:
         """Rows that need no waiting come in within the step that made room for them: no task has to be woken.
 

@@ -92,6 +92,8 @@ class Intake:
         self._wall_clock = wall_clock
         self._clock = loop_clock()
         self._resumed = handle.info.rows > 0  # a run that begins has nothing in the store, which is not asked
+        self.waits = source.waits
+        """Whether the source may keep the run waiting for its next row."""
         self.immediate = not source.waits and not self._resumed
         """Whether rows can be taken in without waiting: neither the source nor the store has to be asked for them."""
         self._index = {plan.name: plan.index for plan in core.plans}

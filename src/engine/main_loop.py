@@ -111,7 +111,7 @@ class RunLoop:
         dispatch, core, flight, feeder = steps.dispatch, steps.core, steps.flight, steps.feeder
         while True:
             steps.step(self._clock(), True)
-            if not (flight.jobs or feeder.more) and dispatch.exhausted(core):
+            if not flight.jobs and dispatch.exhausted(core) and not feeder.coming:
                 steps.halt(RunStatus.BUDGET_EXHAUSTED)
             if steps.over():
                 return

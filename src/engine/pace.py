@@ -43,7 +43,7 @@ def pace_of(
         reason = controller.gate.waiting_for(resource)
         return Pace.CONCURRENCY_LIMIT if reason is None else _BLOCKED.get(reason, Pace.CONCURRENCY_LIMIT)
     if core.dispatcher.ready(lane):
-        return Pace.BUDGET if lane in dispatch.poor else Pace.WORKERS
+        return Pace.BUDGET if core.dispatcher.is_passed(lane) else Pace.WORKERS
     if meter.of(lane).in_flight:
         return Pace.LATENCY
     if core.salvage.held_on(lane) or lane in core.left.lanes:

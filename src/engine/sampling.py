@@ -13,8 +13,10 @@ import anyio.to_thread
 
 from ..errors import ConfigError, ResultExpired, UnknownRun
 from ..values import ResourceKey, Usage
+from .accounts import open_book
 from .engine import Engine
 from .forecast import NORMAL_95, Range, ScopeLoad, WorkLeft, finish_time, forecast_usage, thinned
+from .options import RunOptions
 from .planning import plan_run
 
 if TYPE_CHECKING:
@@ -58,8 +60,8 @@ async def asample(
 
     What the sample pays for is kept in ``store`` and not paid again: the run that follows resumes from it, and the same
     call again runs nothing. Rows that were done before are part of the sample. The result is that of
-    :func:`headgate.aplan` with its ``forecast``: tokens, cost by ``price``, and time, which is known only if this call
-    sent requests. The first rows stand for all others: shuffle them if they are sorted.
+    :func:`headgate.aplan` with its ``forecast``: tokens, cost by ``prices`` or ``price``, and time, which is known only
+    if this call sent requests. The first rows stand for all others: shuffle them if they are sorted.
 
     Raises what those two raise; ConfigError for rows that can be read only once.
     """
@@ -70,6 +72,8 @@ async def asample(
     if isinstance(rows, AsyncIterable | Iterator):
         raise ConfigError("with a sample the rows are read twice: give them as a list, a count, or a file")
     first: Rows = min(sample, rows) if isinstance(rows, int) else list(islice(rows, sample))
+    book = None if price is not None else await open_book(RunOptions.of(options), None)
+    price = price if book is None else book.dollars
     before = await plan_run(pipeline, first, store=store, run=run, row_id=row_id, argument=argument, **options)
     async with Engine(limits=limits, store=store, classify=classify, seed=seed) as engine:
         going = await engine.start(pipeline, first, run=run, row_id=row_id, argument=argument, **options)
@@ -80,7 +84,10 @@ async def asample(
         used = await anyio.to_thread.run_sync(_used, engine.store, plan)
         forecast = forecast_usage(list(_work(plan, used)), rng=random.Random(seed or 0), price=price)
         timed = _timed(forecast, before, report, engine.admission)
-    return replace(plan, forecast=timed)
+    models = dict.fromkeys(column.model for column in forecast.columns)
+    unpriced = () if book is None else [model for model in models if book.price(model) is None]
+    told = tuple(f"the price of {model} is not known, so the cost is not: give it in prices=" for model in unpriced)
+    return replace(plan, forecast=replace(timed, notices=(*timed.notices, *told)))
 
 
 @dataclass(frozen=True, slots=True)

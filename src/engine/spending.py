@@ -1,9 +1,9 @@
 """What one run spends, by column and resource, and whether a task may still begin under its budget.
 
-The cost of a task is expected from what its column states (``tokens``, ``max_output_tokens``) and from what its earlier
-tasks cost in all their requests, whichever is more. A column of which neither is known begins with one task, and goes
-on when that has ended; local work of which nothing is known begins whatever was spent. A task that reports no usage
-counts with what was reserved for it. Pure.
+The cost of a task is expected to be what its column states of it (``tokens``, ``max_output_tokens``), and what earlier
+tasks of the column cost beyond that in all their requests. A column of which neither is known begins with one task, and
+goes on when that has ended; local work of which nothing is known begins whatever was spent. A task that reports no
+usage counts with what was reserved for it. Pure.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Spent(NamedTuple):
 
 
 class _Learned:
-    """What the tasks of one column came to, in picos and tokens; ``trying``: the first one is under way."""
+    """What the tasks of one column cost beyond what it states of them, in picos and tokens; ``trying``: the first one
+    is under way."""
 
     __slots__ = ("known", "money", "tokens", "trying")
 
@@ -69,8 +70,9 @@ class Spending:
         self._plans = plans
         self.price_of = price_of
         self._must_be_priced = budget is not None and budget.money is not None
-        self._used: dict[tuple[int, str], Usage] = {}
+        self._picos: dict[tuple[int, str], int] = {}  # by column and resource, in this life
         self._tasks: dict[Task, Amount] = {}  # under way, and what they have reported
+        self._stated: dict[Task, Amount] = {}  # under way with a budget, and what their columns state of them
         self._learned = [_Learned() for _ in plans]
         self._assumed = [0] * len(plans)  # picos of tasks that reported no usage, by column
         self.budget = budget
@@ -108,10 +110,9 @@ class Spending:
     def note(self, task: Task, resource: str, usage: Usage) -> None:
         """A request of ``task`` used ``usage``."""
         key = (task.column, resource)
-        self._used[key] = self._used.get(key, Usage()) + usage
-        amount = Amount(
-            self._money(resource, usage), usage.input_tokens + usage.output_tokens + usage.cache_read_tokens
-        )
+        apart = usage.cache_read_tokens + usage.cache_write_tokens
+        amount = Amount(self._money(resource, usage), usage.input_tokens + usage.output_tokens + apart)
+        self._picos[key] = self._picos.get(key, 0) + amount.money
         self._total = self._total.plus(amount)
         if self.price_of is not None and self.price_of(resource) is not None:
             name = self._plans[task.column].name
@@ -125,21 +126,33 @@ class Spending:
     def afford(self, task: Task, input_tokens: int | None) -> bool:
         """Whether ``task`` may begin; what it is expected to cost is reserved then."""
         assert self.gate is not None
-        learned = self._learned[task.column]
-        expected = self._expected(task.column, input_tokens)
+        plan, learned = self._plans[task.column], self._learned[task.column]
+        stated = self._states(plan, input_tokens)
+        expected = self._expected(plan, input_tokens, stated)
+        trying = expected is None
         if expected is None:
             if learned.trying not in (None, task):
                 return False
-            if not self.gate.reserve(task, Amount() if self._plans[task.column].resource is None else _UNKNOWN):
-                return False
+            expected = Amount() if plan.resource is None else _UNKNOWN
+        if not self.gate.reserve(task, expected):
+            return False
+        self._stated[task] = stated
+        if trying:
             learned.trying = task
-            return True
-        return self.gate.reserve(task, expected)
+        return True
+
+    def is_beyond(self, task: Task, input_tokens: int | None) -> bool:
+        """Whether ``task`` is expected to cost more than is left even if nothing that is under way cost anything."""
+        assert self.gate is not None
+        plan = self._plans[task.column]
+        expected = self._expected(plan, input_tokens, self._states(plan, input_tokens))
+        return expected is not None and not self.gate.may_fit(expected)
 
     def withdrawn(self, task: Task) -> None:
         """``task`` does not begin."""
         if self.gate is not None:
             self.gate.release(task)
+            self._stated.pop(task, None)
             learned = self._learned[task.column]
             if learned.trying == task:
                 learned.trying = None
@@ -149,14 +162,14 @@ class Spending:
         spent = self._tasks.pop(task, None)
         if self.gate is None:
             return
-        left = self.gate.release(task)
+        left, stated = self.gate.release(task), self._stated.pop(task, Amount())
         learned = self._learned[task.column]
         if learned.trying == task:
             learned.trying = None
         if spent is not None:
             learned.known = True
-            learned.money.add(float(spent.money))
-            learned.tokens.add(float(spent.tokens))
+            learned.money.add(float(max(0, spent.money - stated.money)))
+            learned.tokens.add(float(max(0, spent.tokens - stated.tokens)))
         elif succeeded:
             learned.known = True
             if left not in (Amount(), _UNKNOWN):
@@ -174,8 +187,8 @@ class Spending:
         if self.price_of is None:
             return None
         picos = sum(
-            self._money(at, usage)
-            for (of, at), usage in self._used.items()
+            picos
+            for (of, at), picos in self._picos.items()
             if (column is None or of == column) and (resource is None or at == resource)
         )
         picos += sum(
@@ -203,14 +216,17 @@ class Spending:
             self.unpriced[resource] = None
         return (price or FREE).of(usage)
 
-    def _expected(self, column: int, input_tokens: int | None) -> Amount | None:
-        """What a task of ``column`` will cost, as far as that can be said; None if nothing is known."""
-        plan, learned = self._plans[column], self._learned[column]
-        output_tokens = plan.column.max_output_tokens
-        stated = Amount()
-        if plan.resource is not None and (input_tokens or output_tokens):
-            usage = Usage(input_tokens or 0, output_tokens or 0)
-            stated = Amount(self._money(plan.lane, usage), usage.input_tokens + usage.output_tokens)
+    def _expected(self, plan: ColumnPlan, input_tokens: int | None, stated: Amount) -> Amount | None:
+        """What a task of which so much is stated will cost, as far as that can be said; None if nothing is known."""
+        learned = self._learned[plan.index]
         if not learned.known:
-            return stated if input_tokens and output_tokens else None
-        return Amount(max(stated.money, round(learned.money.usual)), max(stated.tokens, round(learned.tokens.usual)))
+            return stated if input_tokens and plan.column.max_output_tokens else None
+        return stated.plus(Amount(round(learned.money.usual), round(learned.tokens.usual)))
+
+    def _states(self, plan: ColumnPlan, input_tokens: int | None) -> Amount:
+        """What a column states of a task that reads so many tokens."""
+        output_tokens = plan.column.max_output_tokens
+        if plan.resource is None or not (input_tokens or output_tokens):
+            return Amount()
+        usage = Usage(input_tokens or 0, output_tokens or 0)
+        return Amount(self._money(plan.lane, usage), usage.input_tokens + usage.output_tokens)

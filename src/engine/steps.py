@@ -166,10 +166,10 @@ class Steps:
 
     def _wake_if_due(self) -> None:
         """The loop sleeps until a time that may have come nearer, or waits for an end that has come."""
-        dispatch = self.dispatch
+        dispatch, core = self.dispatch, self.core
         if dispatch.bidder.wakeup.pending:
             return
-        over = not self.flight.jobs and ((dispatch.poor and dispatch.exhausted(self.core)) or self.over())
+        over = not self.flight.jobs and ((core.dispatcher.passed and dispatch.exhausted(core)) or self.over())
         if over or dispatch.unfinished or self.feeder.more or self._next_event() < self.armed:
             dispatch.bidder.wakeup.set()
 

@@ -32,13 +32,14 @@ def token_counts(usage: object) -> tuple[int | None, int | None]:
     return _first(usage, _INPUT), _first(usage, _OUTPUT)
 
 
-def cached_counts(usage: object) -> tuple[int, int]:
-    """Input tokens that were read from a cache: those among the input tokens, and those that are counted apart."""
+def cached_counts(usage: object) -> tuple[int, int, int]:
+    """Input tokens that were read from a cache, those among the input tokens and those that are counted apart; and
+    those that were written there and are counted apart."""
     for name in _DETAILS:
         details = _get(usage, name)
         if details is not None:
-            return _first(details, ("cached_tokens",)) or 0, 0
-    return 0, _first(usage, ("cache_read_input_tokens",)) or 0
+            return _first(details, ("cached_tokens",)) or 0, 0, 0
+    return 0, _first(usage, ("cache_read_input_tokens",)) or 0, _first(usage, ("cache_creation_input_tokens",)) or 0
 
 
 def _first(usage: object, names: tuple[str, ...]) -> int | None:

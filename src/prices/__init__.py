@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from .budget import Budget, BudgetGate, BudgetSource, budget_of
-from .lookup import PriceBook, PricesSource, price_book
+from .lookup import GENAI_PRICES, PriceBook, PricesSource, price_book
 from .table import MICRO, PICO, Amount, Price
 
 __all__ = [
+    "GENAI_PRICES",
     "MICRO",
     "PICO",
     "Amount",

@@ -68,11 +68,15 @@ class BudgetGate(Generic[K]):
         """Whether ``key`` may begin, which is expected to cost ``amount``. One that holds a reservation keeps it."""
         if key in self._holds:
             return True
-        if not self._fits(amount):
+        if not self._fits(amount, self.reserved):
             return False
         self._holds[key] = amount
         self.reserved = self.reserved.plus(amount)
         return True
+
+    def may_fit(self, amount: Amount) -> bool:
+        """Whether ``amount`` would fit if nothing that is under way cost anything more."""
+        return self._fits(amount, Amount())
 
     def spend(self, key: K | None, amount: Amount) -> None:
         """``amount`` was spent, by ``key`` or somebody without a reservation."""
@@ -109,8 +113,8 @@ class BudgetGate(Generic[K]):
         assert self.reserved.tokens == sum(held.tokens for held in self._holds.values())
         assert min(self.reserved) >= 0
 
-    def _fits(self, amount: Amount) -> bool:
-        after = self.spent.plus(self.reserved).plus(amount)
+    def _fits(self, amount: Amount, reserved: Amount) -> bool:
+        after = self.spent.plus(reserved).plus(amount)
         money, tokens = self._money, self._tokens
         # Somebody who costs nothing disturbs nobody: local work goes on when the budget is used up.
         return (money is None or not amount.money or after.money <= money) and (

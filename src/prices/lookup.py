@@ -1,24 +1,26 @@
 """Finding the price of a model: in the user's own table, else in the data of genai-prices, if that is wanted.
 
-A shell: it reads a file and imports the extra ``prices`` when it is first asked. What genai-prices states for requests
-of a usual size is taken; it has higher prices for very long ones with some models.
+A shell: it reads a file and imports the extra ``prices`` when it is first asked.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ConfigError
 from ..values import ResourceKey
-from .table import Price
+from .table import PICO, Price
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from decimal import Decimal
+    from genai_prices.types import TieredPrices
+
+    from ..values import Usage
 
 __all__ = ["GENAI_PRICES", "PriceBook", "PricesSource", "price_book"]
 
@@ -27,6 +29,10 @@ GENAI_PRICES = "genai-prices"
 
 PricesSource = str | os.PathLike[str] | Mapping[str, Price | Mapping[str, float]]
 """``"genai-prices"``, or a TOML file or mapping: a price per model, in dollars per million tokens; ``*`` for others."""
+
+
+_KNOWN = ResourceKey("openai", "gpt-4o")
+"""A model that the library knows, so that it has read all it reads when it was asked for this one."""
 
 
 class PriceBook:
@@ -43,6 +49,16 @@ class PriceBook:
         if resource not in self._found:
             self._found[resource] = self._look_up(resource)
         return self._found[resource]
+
+    def dollars(self, resource: str, usage: Usage) -> float | None:
+        """What requests of a usual size to ``resource`` cost that used so much together; None where nobody knows it."""
+        price = self.price(resource)
+        return None if price is None else replace(price, above={}).of(usage) / PICO
+
+    def warm_up(self) -> None:
+        """Import what ``price`` may need: that takes a tenth of a second."""
+        if "*" not in self._own:
+            _library_price(_KNOWN)
 
     def require(self, resource: str) -> Price:
         """The price of ``resource``. Raises ConfigError that says how to give one."""
@@ -85,10 +101,13 @@ def _price(name: str, stated: object) -> Price:
     if isinstance(stated, Price):
         return stated
     try:
-        return Price(**cast("Mapping[str, float]", stated))
-    except (TypeError, ConfigError) as error:
+        given = dict(cast("Mapping[str, Any]", stated))
+        tiers = {int(tokens): Price(**price) for tokens, price in given.pop("above", {}).items()}
+        return Price(**given, above=tiers)
+    except (AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"prices of {name!r}: {error}; write input, output and cached_input in dollars per million tokens"
+            f"prices of {name!r}: {error}; write input, output, cached_input and cache_write in dollars per million "
+            "tokens, and above for long requests: such prices by a number of input tokens"
         ) from error
 
 
@@ -101,24 +120,27 @@ def _library() -> object | None:
 
 
 def _library_price(key: ResourceKey) -> Price | None:
-    """One token of each kind, at a time: what the library adds for long requests does not come in."""
     try:
         from genai_prices import Usage, calc_price
     except ImportError:
         return None
-
-    def million(ask: Callable[[], Decimal | None]) -> float:
-        return float((ask() or 0) * 1_000_000)
-
-    def calc(**counts: int) -> tuple[Decimal, Decimal]:
-        found = calc_price(Usage(**counts), model_ref=key.model, provider_id=key.provider)
-        return found.input_price, found.output_price
-
     try:
-        return Price(
-            input=million(lambda: calc(input_tokens=1)[0]),
-            output=million(lambda: calc(output_tokens=1)[1]),
-            cached_input=million(lambda: calc(input_tokens=1, cache_read_tokens=1)[0]),
-        )
+        stated = calc_price(Usage(), model_ref=key.model, provider_id=key.provider).model_price
     except LookupError:
         return None
+    kinds = (stated.input_mtok, stated.output_mtok, stated.cache_read_mtok, stated.cache_write_mtok)
+    starts = {tier.start for price in kinds for tier in getattr(price, "tiers", ())}
+    return replace(_prices(kinds, 0), above={start: _prices(kinds, start + 1) for start in starts})
+
+
+def _prices(kinds: Sequence[Decimal | TieredPrices | None], read: int) -> Price:
+    """What genai-prices states for requests that read so many tokens."""
+    read_in, written, cached, kept = (None if price is None else _at(price, read) for price in kinds)
+    return Price(read_in or 0.0, written or 0.0, cached, kept)
+
+
+def _at(price: Decimal | TieredPrices, read: int) -> float:
+    if isinstance(price, Decimal):
+        return float(price)
+    passed = [tier for tier in price.tiers if read > tier.start]
+    return float(max(passed, key=lambda tier: tier.start).price if passed else price.base)

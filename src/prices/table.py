@@ -6,13 +6,15 @@ Money is counted in picos: millionths of a millionth of a US dollar. One token a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..values import Usage
 
 __all__ = ["FREE", "MICRO", "PICO", "Amount", "Price"]
@@ -42,32 +44,46 @@ class Amount(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars per million tokens. ``cached_input`` is for input that the provider read from its cache; None: as
-    other input.
+    """US dollars per million tokens. ``cached_input`` is for input that the provider read from its cache,
+    ``cache_write`` for what it wrote there and counts apart from other input; None: as other input.
+
+    ``above`` has the prices of long requests: each is for all tokens of a request that reads more than so many.
     """
 
     input: float = 0.0
     output: float = 0.0
     cached_input: float | None = None
+    cache_write: float | None = None
+    above: Mapping[int, Price] = field(default_factory=dict["int", "Price"], hash=False)
 
     def __post_init__(self) -> None:
-        for name in ("input", "output", "cached_input"):
+        for name in ("input", "output", "cached_input", "cache_write"):
             value: object = getattr(self, name)
-            if value is None and name == "cached_input":
+            if value is None and name.startswith("cache"):
                 continue
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not isfinite(value) or value < 0:
                 raise ConfigError(f"{name} must be dollars per million tokens, zero or more, not {value!r}")
+        for tokens, price in self.above.items():
+            if tokens < 1 or price.above:
+                raise ConfigError(f"above must map a number of input tokens to a plain price, not {tokens!r}")
 
     def of(self, usage: Usage) -> int:
-        """What ``usage`` costs, in picos."""
+        """What a request with ``usage`` costs, in picos."""
+        tier = self._tier(usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens)
         cached = min(usage.cached_input_tokens, usage.input_tokens)
-        fresh = usage.input_tokens - cached
-        per_cached = self.input if self.cached_input is None else self.cached_input
         return (
-            fresh * round(self.input * MICRO)
-            + (cached + usage.cache_read_tokens) * round(per_cached * MICRO)
-            + usage.output_tokens * round(self.output * MICRO)
+            (usage.input_tokens - cached) * _picos(tier.input)
+            + (cached + usage.cache_read_tokens) * _picos(tier.input, tier.cached_input)
+            + usage.cache_write_tokens * _picos(tier.input, tier.cache_write)
+            + usage.output_tokens * _picos(tier.output)
         )
+
+    def _tier(self, read: int) -> Price:
+        return self.above[max(passed)] if (passed := [tokens for tokens in self.above if read > tokens]) else self
+
+
+def _picos(other: float, own: float | None = None) -> int:
+    return round((other if own is None else own) * MICRO)
 
 
 FREE: Final = Price()

@@ -85,8 +85,7 @@ class Salvage(Generic[K]):
     ) -> Decision:
         """Judge one failed attempt.
 
-        ``cooldown_until`` is when the lane's cooldown in admission ends, ``sent_at`` when the request was let
-        out, where known.
+        ``cooldown_until``: when the lane's cooldown in admission ends; ``sent_at``: when the request went out.
         """
         attempt = Attempt(failure, TABLE[failure.kind], now, cooldown_until, sent_at)
         place = self._lanes.at(lane, now)
@@ -199,8 +198,7 @@ class Salvage(Generic[K]):
 
     def item(self, task: K) -> HeldItem[K] | None:
         """Return one held task, for the commit that holds it; None if it is not held."""
-        entry = self.known.get(task)
-        return self._item(task, entry) if entry is not None and entry.held else None
+        return self._item(task, entry) if (entry := self.known.get(task)) is not None and entry.held else None
 
     def restore(self, task: K, lane: str, history: Mapping[str, object], not_before: float, now: float) -> None:
         """Hold a task of an earlier cycle again, with what :class:`HeldItem` said. Patience starts anew.
@@ -227,6 +225,10 @@ class Salvage(Generic[K]):
     def waiting(self) -> int:
         """How many held tasks will be let go without anybody's help: those whose lane is not parked."""
         return self._custody.held - self._lanes.parked_tasks()
+
+    def waiting_tasks(self) -> Iterator[K]:
+        """Those that ``waiting`` counts."""
+        return (task for lane in self._lanes if lane.parked is None for task in lane.held)
 
     def held_on(self, lane: str) -> int:
         """How many tasks are held on ``lane``."""

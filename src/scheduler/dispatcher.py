@@ -4,7 +4,9 @@ Decides the order of ready tasks per *lane* (a resource, or the share of local w
 caller pops a task when its lane has room. A lane without room costs nothing, however much is ready in it.
 
 Flows are columns; they share a lane by weight with start-time fair queueing, and at equal virtual time the column
-with the longest path still before it goes first. Costs: O(log ready tasks of one flow) an operation.
+with the longest path still before it goes first. A column whose next task may not start for now is passed over: it
+pays nothing for that turn, and takes none until it is recalled, or another task of it comes to be its next one.
+Costs: O(log ready tasks of one flow) an operation.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ _SPARE_ENTRIES = 64
 # What the constructor of a named tuple calls, a frame later.
 _new: Final[Callable[[type[Task], Ready], Task]] = tuple.__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
-# 0 for a task that comes back, else 1; row order; sequence; unit. Numbers only: garbage collection passes over it.
+_BACK, _FRESH, _LAST = 0, 1, 2
+"""Places in a flow: before all that is new, as it came, behind all others."""
+
+# Place; row order; sequence; unit. Numbers only: garbage collection passes over it.
 _Entry = tuple[int, int, int, int]
 
 
@@ -47,13 +52,14 @@ class _Lane:
 
 
 class _Flow:
-    __slots__ = ("column", "heap", "lane", "queued", "rank", "weight")
+    __slots__ = ("column", "heap", "lane", "passed", "queued", "rank", "weight")
 
     def __init__(self, column: int, lane: _Lane, weight: float, rank: float) -> None:
         self.column = column
         self.lane = lane
         self.weight = weight
         self.rank = rank
+        self.passed = False
         # Only entries in `queued`, which is by unit, are live.
         self.heap: list[_Entry] = []
         self.queued: dict[int, _Entry] = {}
@@ -62,13 +68,16 @@ class _Flow:
 class Dispatcher:
     """The ready tasks of one run.
 
-    To be read only: ``total`` is how many there are in all lanes, ``woken`` the lanes to which tasks came lately.
+    To be read only: ``total`` is how many there are in all lanes, ``woken`` the lanes to which tasks came lately,
+    ``passed`` the columns that were passed over and have ready tasks.
     """
 
-    __slots__ = ("_flows", "_lanes", "_sequence", "total", "woken")
+    __slots__ = ("_flows", "_lanes", "_popped", "_sequence", "passed", "total", "woken")
 
     def __init__(self) -> None:
         self.total = 0
+        self.passed: dict[int, None] = {}
+        self._popped: _Entry | None = None
         self._flows: dict[int, _Flow] = {}
         self._lanes: dict[str, _Lane] = {}
         self._sequence = 0
@@ -96,13 +105,15 @@ class Dispatcher:
         if not queued and lane.alone is None:
             lane.queue.add(column, flow.weight, flow.rank)
         self._sequence += 1
-        fresh = 0 if again else 1
-        entry = queued[unit] = (fresh, order, self._sequence, unit)
+        place = _BACK if again else _FRESH
+        entry = queued[unit] = (place, order, self._sequence, unit)
         heappush(flow.heap, entry)
         lane.ready += 1
-        lane.fresh += fresh
+        lane.fresh += place
         self.total += 1
         self.woken[lane.name] = None
+        if flow.passed and flow.heap[0] is entry:
+            self._recall(flow)
 
     def discard(self, task: Ready) -> bool:
         """``task`` is not wanted any more. False if it was not ready (any more)."""
@@ -111,10 +122,13 @@ class Dispatcher:
         entry = flow.queued.pop(unit, None)
         if entry is None:
             return False
-        if not flow.queued and flow.lane.alone is None:
-            flow.lane.queue.remove(column)
+        if not flow.queued:
+            if flow.passed:
+                self._recall(flow)
+            elif flow.lane.alone is None:
+                flow.lane.queue.remove(column)
         flow.lane.ready -= 1
-        flow.lane.fresh -= entry[0]
+        flow.lane.fresh -= entry[0] == _FRESH
         self.total -= 1
         if len(flow.heap) > 2 * len(flow.queued) + _SPARE_ENTRIES:
             flow.heap = [entry for entry in flow.heap if flow.queued.get(entry[3]) is entry]
@@ -122,22 +136,30 @@ class Dispatcher:
         return True
 
     def clear(self, lane: str, most: int) -> list[Task]:
-        """Take out up to ``most`` of what is ready in ``lane``."""
+        """Take out up to ``most`` of what is ready in ``lane``, whatever was passed over."""
         tasks: list[Task] = []
+        for column in tuple(self.passed):
+            if (flow := self._flows[column]).lane.name == lane:
+                self._recall(flow)
         while len(tasks) < most and (task := self.pop(lane)) is not None:
             tasks.append(task)
         return tasks
 
     def pop(self, lane: str) -> Task | None:
-        """The next task of ``lane``, or None. Its flow pays one turn."""
+        """The next task of ``lane``, or None if nothing is ready but in columns that were passed over. Its flow pays
+        one turn.
+        """
         place = self._lanes.get(lane)
         if place is None or not place.ready:
             return None
         flow = place.alone
         if flow is None:
             column = place.queue.head()
-            assert column is not None, f"{lane}: tasks are ready, and none of its columns waits"
+            if column is None:
+                return None
             flow = self._flows[column]
+        elif flow.passed:
+            return None
         queued = flow.queued
         while True:
             entry = heappop(flow.heap)
@@ -151,9 +173,46 @@ class Dispatcher:
             else:
                 place.queue.remove(flow.column, 1.0)
         place.ready -= 1
-        place.fresh -= entry[0]
+        place.fresh -= entry[0] == _FRESH
         self.total -= 1
+        self._popped = entry
         return _new(Task, (flow.column, unit))
+
+    def put_back(self, task: Task, *, last: bool = False) -> None:
+        """``task``, popped just now, may not start: it is ready as before, and its turn is not paid for.
+
+        Its column is passed over. ``last``: this is about this task alone, so it stands behind all others of its
+        column from now on, and the column is passed over only if it was the last one already.
+        """
+        column, unit = task
+        flow, entry = self._flows[column], self._popped
+        assert entry is not None
+        assert entry[3] == unit, f"{task} was not popped just now"
+        lane, pass_over = flow.lane, not last or entry[0] == _LAST
+        if not pass_over:
+            entry = (_LAST, *entry[1:])
+        if lane.alone is None:
+            lane.queue.refund(column, flow.weight)
+            if pass_over:
+                lane.queue.remove(column)
+            else:
+                lane.queue.add(column, flow.weight, flow.rank)
+        self._popped = None
+        flow.queued[unit] = entry
+        heappush(flow.heap, entry)
+        lane.ready += 1
+        lane.fresh += entry[0] == _FRESH
+        self.total += 1
+        if pass_over:
+            flow.passed = True
+            self.passed[column] = None
+
+    def recall(self) -> list[str]:
+        """Columns that were passed over take turns again. Returns their lanes."""
+        flows = [self._flows[column] for column in self.passed]
+        for flow in flows:
+            self._recall(flow)
+        return [flow.lane.name for flow in flows]
 
     def take_woken(self) -> dict[str, None]:
         """The lanes to which tasks came since the last call, in that order: the caller may want to serve them."""
@@ -164,6 +223,13 @@ class Dispatcher:
         """How many tasks of ``lane`` are ready."""
         place = self._lanes.get(lane)
         return 0 if place is None else place.ready
+
+    def is_passed(self, lane: str) -> bool:
+        """Whether tasks of ``lane`` are ready, and all of them in columns that were passed over."""
+        place = self._lanes[lane]
+        if not self.passed or not place.ready:
+            return False
+        return not place.queue if place.alone is None else place.alone.passed
 
     def fresh_lanes(self) -> set[str]:
         """The lanes in which tasks are ready that come for the first time."""
@@ -183,11 +249,19 @@ class Dispatcher:
         fresh = dict.fromkeys(self._lanes, 0)
         for column, flow in self._flows.items():
             counts[flow.lane.name] += len(flow.queued)
-            assert (column in flow.lane.queue) == (bool(flow.queued) and flow.lane.alone is None)
+            assert (column in flow.lane.queue) == (bool(flow.queued) and flow.lane.alone is None and not flow.passed)
+            assert flow.passed == (column in self.passed)
+            assert flow.queued or not flow.passed
             assert flow.lane.alone in (None, flow), "two columns share a lane, and one of them counts as alone"
-            fresh[flow.lane.name] += sum(entry[0] for entry in flow.queued.values())
+            fresh[flow.lane.name] += sum(entry[0] == _FRESH for entry in flow.queued.values())
             live = [entry for entry in flow.heap if flow.queued.get(entry[3]) is entry]
             assert len(live) == len(flow.queued)
         assert counts == {name: lane.ready for name, lane in self._lanes.items()}
         assert fresh == {name: lane.fresh for name, lane in self._lanes.items()}
         assert self.total == sum(counts.values())
+
+    def _recall(self, flow: _Flow) -> None:
+        flow.passed = False
+        del self.passed[flow.column]
+        if flow.queued and flow.lane.alone is None:
+            flow.lane.queue.add(flow.column, flow.weight, flow.rank)

@@ -1,9 +1,13 @@
-"""The dispatcher of ready tasks against a plain list: nothing lost, oldest first, fair by weight (S5)."""
+"""The dispatcher of ready tasks against a plain list: nothing lost, oldest first, fair by weight (S5).
+
+Some tasks that are popped may not start: they come back, and their columns are passed over.
+"""
 
 from __future__ import annotations
 
 import hypothesis.strategies as st
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from headgate.scheduler.dispatcher import Dispatcher
@@ -22,7 +26,7 @@ class DispatcherMachine(RuleBasedStateMachine):
         for column, lane in LANES.items():
             self.dispatcher.add_flow(column, lane, weight=WEIGHTS[column], rank=column)
         self.ready: dict[Task, tuple[int, int]] = {}
-        self.serial = 0
+        self.passed: set[int] = set()
 
     @rule(column=st.sampled_from(sorted(LANES)), row=st.integers(0, 50), again=st.booleans())
     def push(self, column: int, row: int, again: bool) -> None:
@@ -31,6 +35,8 @@ class DispatcherMachine(RuleBasedStateMachine):
             return
         self.dispatcher.push(task, row, again=again)
         self.ready[task] = (0 if again else 1, row)
+        if column in self.passed and self.next_of(column) == task:
+            self.passed.discard(column)
         assert LANES[column] in self.dispatcher.take_woken()
 
     @precondition(lambda self: self.ready)
@@ -40,16 +46,43 @@ class DispatcherMachine(RuleBasedStateMachine):
         assert self.dispatcher.discard(task)
         assert not self.dispatcher.discard(task)
         del self.ready[task]
+        self.passed &= {one.column for one in self.ready}
 
-    @rule(lane=st.sampled_from(["m", "n", "unknown"]))
-    def pop(self, lane: str) -> None:
+    def next_of(self, column: int) -> Task:
+        return min((task for task in self.ready if task.column == column), key=self.ready.__getitem__)
+
+    @rule(lane=st.sampled_from(["m", "n", "unknown"]), starts=st.sampled_from(["yes", "yes", "not now", "never"]))
+    def pop(self, lane: str, starts: str) -> None:
         task = self.dispatcher.pop(lane)
-        mine = {one: key for one, key in self.ready.items() if LANES[one.column] == lane}
         if task is None:
-            assert not mine
+            assert {one.column for one in self.ready if LANES[one.column] == lane} <= self.passed
             return
-        key = self.ready.pop(task)
-        assert key == min(key for one, key in mine.items() if one.column == task.column), "not the oldest of its flow"
+        assert task.column not in self.passed
+        assert task == self.next_of(task.column), "not the oldest of its flow"
+        if starts == "yes":
+            del self.ready[task]
+            return
+        self.dispatcher.put_back(task, last=starts == "never")
+        place, row = self.ready[task]
+        if starts == "not now" or place == 2:
+            self.passed.add(task.column)
+        else:
+            self.ready[task] = (2, row)
+
+    @rule()
+    def recall(self) -> None:
+        assert sorted(self.dispatcher.recall()) == sorted(LANES[column] for column in self.passed)
+        self.passed.clear()
+
+    @rule(lane=st.sampled_from(["m", "n"]), most=st.integers(1, 3))
+    def clear(self, lane: str, most: int) -> None:
+        mine = {task for task in self.ready if LANES[task.column] == lane}
+        cleared = self.dispatcher.clear(lane, most)
+        assert len(cleared) == min(most, len(mine))
+        assert mine.issuperset(cleared)
+        for task in cleared:
+            del self.ready[task]
+        self.passed -= {column for column, of in LANES.items() if of == lane}
 
     @invariant()
     def counts_agree(self) -> None:
@@ -58,9 +91,13 @@ class DispatcherMachine(RuleBasedStateMachine):
         for lane in ("m", "n"):
             mine = [key for task, key in self.ready.items() if LANES[task.column] == lane]
             assert self.dispatcher.ready(lane) == len(mine)
-            assert (lane in self.dispatcher.fresh_lanes()) == any(fresh for fresh, _ in mine)
+            assert (lane in self.dispatcher.fresh_lanes()) == any(place == 1 for place, _ in mine)
+            waiting = {task.column for task in self.ready if LANES[task.column] == lane}
+            assert self.dispatcher.is_passed(lane) == (bool(waiting) and waiting <= self.passed)
+        assert self.dispatcher.passed.keys() == self.passed
 
 
+DispatcherMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestDispatcher = DispatcherMachine.TestCase
 
 
@@ -89,3 +126,35 @@ def test_at_equal_virtual_time_the_longest_remaining_path_goes_first() -> None:
         dispatcher.add_flow(column, "m", rank=rank)
         dispatcher.push(Task(column, 0), 0)
     assert [dispatcher.pop("m") for _ in range(3)] == [Task(1, 0), Task(2, 0), Task(0, 0)]
+
+
+@pytest.mark.parametrize("ready", [1, 2])
+def test_a_refused_turn_is_not_paid_for(ready: int) -> None:
+    """A turn of a column of little weight costs it four of the other's. ``ready``: with its last task, or not."""
+    dispatcher = Dispatcher()
+    for column, weight in enumerate([0.25, 1.0]):
+        dispatcher.add_flow(column, "m", weight=weight, rank=-column)
+        for row in range(ready if column == 0 else 50):
+            dispatcher.push(Task(column, row), row)
+    assert dispatcher.pop("m") == Task(0, 0)
+    dispatcher.put_back(Task(0, 0))
+    assert dispatcher.pop("m") == Task(1, 0)
+    assert dispatcher.recall() == ["m"]
+    assert [dispatcher.pop("m") for _ in range(2)] == [Task(0, 0), Task(1, 1)]
+
+
+def test_a_column_whose_refused_tasks_are_gone_is_not_passed_over_any_more() -> None:
+    """Else a run that has nothing left to do would look like one that lacks the budget for it."""
+    dispatcher = Dispatcher()
+    dispatcher.add_flow(0, "m")
+    dispatcher.add_flow(1, "m")
+    for column in (0, 1):
+        dispatcher.push(Task(column, 0), 0)
+        task = dispatcher.pop("m")
+        assert task == Task(column, 0)
+        dispatcher.put_back(task)
+    assert dispatcher.is_passed("m")
+    for column in (0, 1):
+        assert dispatcher.discard(Task(column, 0))
+        dispatcher.check()
+    assert not dispatcher.passed

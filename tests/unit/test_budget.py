@@ -353,6 +353,9 @@ def test_prices_come_from_a_file(tmp_path: Path) -> None:
         {"prices": {"acme/m": {"inputs": 1}}},
         {"prices": {"acme/m": 3}},
         {"prices": {"acme/m": {"input": -1}}},
+        {"prices": {"acme/m": {"above": {"many": {"input": 1}}}}},
+        {"prices": {"acme/m": {"above": {0: {"input": 1}}}}},
+        {"prices": {"acme/m": {"above": 5}}},
         {"prices": "/nowhere/prices.toml"},
         {"budget": -1},
         {"budget": "five"},
@@ -372,9 +375,38 @@ def test_what_cannot_be_meant_is_refused(wrong: dict[str, object]) -> None:
         ({"prompt_tokens": 100, "completion_tokens": 10}, 200 * 10**6),
         ({"prompt_tokens": 100, "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 80}}, 40 * 10**6),
         ({"input_tokens": 20, "output_tokens": 0, "cache_read_input_tokens": 80}, 40 * 10**6),
+        ({"input_tokens": 20, "output_tokens": 0, "cache_creation_input_tokens": 80}, 120 * 10**6),
     ],
 )
 def test_cached_tokens_have_their_own_price(usage: dict[str, object], picos: int) -> None:
     counted = usage_of(usage)
     assert counted is not None
-    assert headgate.Price(input=1.0, output=10.0, cached_input=0.25).of(counted) == picos
+    assert headgate.Price(input=1.0, output=10.0, cached_input=0.25, cache_write=1.25).of(counted) == picos
+
+
+def test_what_is_written_to_a_cache_counts_in_a_run() -> None:
+    uses = {"input_tokens": 20, "output_tokens": 10, "cache_creation_input_tokens": 80, "cache_read_input_tokens": 40}
+    prices = {"acme/m": {"input": 1.0, "output": 10.0, "cached_input": 0.1, "cache_write": 1.25}}
+    report = Shop(uses).run(rows=2, prices=prices)
+    assert report.spent is not None
+    assert report.spent.tokens == 2 * 150
+    assert report.cost == report.columns[0].cost == pytest.approx(2 * (20 + 4 + 100 + 100) / 1e6)
+
+
+def test_a_long_request_has_its_own_price(tmp_path: Path) -> None:
+    """All of it, from the first token; one request after the other, not their sum."""
+    file = tmp_path / "prices.toml"
+    file.write_text('["acme/m"]\ninput = 1\noutput = 10\n["acme/m".above.100]\ninput = 2\noutput = 15\n', "utf-8")
+    price = headgate.Price(1, 10, above={100: headgate.Price(2, 15)})
+    assert price_book(file).price("acme/m") == price
+    assert price.of(headgate.Usage(100, 1)) == 110 * 10**6
+    assert price.of(headgate.Usage(21, 1, 0, 40, 40)) == 217 * 10**6
+    report = Shop({"input_tokens": 60, "output_tokens": 1}, requests=3).run(rows=1, prices=file)
+    assert report.cost == report.columns[0].cost == pytest.approx(3 * 70 / 1e6)
+
+
+def test_prices_of_long_requests_and_of_cache_writes_are_those_of_genai_prices() -> None:
+    found = price_book(None).price("anthropic/claude-sonnet-4-5")
+    assert found is not None
+    assert (found.input, found.cache_write) == (3.0, 3.75)
+    assert found.above == {200_000: headgate.Price(6.0, 22.5, 0.6, 7.5)}

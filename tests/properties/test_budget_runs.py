@@ -1,0 +1,164 @@
+"""Runs under a budget, over random costs: it is never passed, and nothing that would have fitted is left undone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import headgate
+from headgate.testing import run_virtual
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+ROWS = 8
+WRITTEN = 1
+"""Output tokens of each cell."""
+
+
+@dataclass
+class Work:
+    """One run: each column has a model, and input tokens for all its cells or for the cell of each row."""
+
+    costs: Sequence[int | list[int]]
+    models: Sequence[str]
+    done: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
+    store: headgate.MemoryStore = field(default_factory=headgate.MemoryStore)
+    fails_first: bool = False
+
+    def cost(self, column: int, row: int) -> int:
+        """What that cell takes in all."""
+        cost = self.costs[column]
+        return (cost[row] if isinstance(cost, list) else cost) + WRITTEN
+
+    def pipeline(self) -> headgate.Pipeline:
+        """Columns ``c0``, ``c1``, ...; the last one of four needs the first."""
+        pipeline = headgate.Pipeline("work")
+        for column, (cost, model) in enumerate(zip(self.costs, self.models, strict=True)):
+            stated: Any = (lambda row, cost=cost: cost[row]) if isinstance(cost, list) else cost
+            options: Any = {"name": f"c{column}", "model": model, "tokens": stated, "max_output_tokens": WRITTEN}
+            pipeline.column(self._body(column), **options)
+        return pipeline
+
+    def _body(self, column: int) -> Callable[..., Any]:
+        tried: set[int] = set()
+
+        async def body(row: int) -> int:
+            await anyio.sleep(1.0 + row % 3)
+            used = {"input_tokens": self.cost(column, row) - WRITTEN, "output_tokens": WRITTEN}
+            if self.fails_first and column and row not in tried:
+                tried.add(row)
+                raise ConnectionResetError
+            lease = headgate.current_lease()
+            assert lease is not None
+            lease.report(usage=used)
+            self.done.add((column, row))
+            return row
+
+        async def needs(row: int, c0: int) -> int:
+            return await body(row)
+
+        return needs if column == 3 else body
+
+    def run(self, tokens: int, rows: Any = ROWS, **options: Any) -> headgate.RunReport:
+        """Run it with so many tokens."""
+
+        async def main() -> headgate.RunReport:
+            async with headgate.Engine(limits={"p": {"concurrency": 4}}, store=self.store, seed=1) as engine:
+                budget = headgate.Budget(tokens=tokens)
+                return await (await engine.start(self.pipeline(), rows, budget=budget, **options)).wait()
+
+        return run_virtual(main)
+
+    def would_fit(self, left: int) -> set[tuple[int, int]]:
+        """Cells that could have been begun with ``left`` tokens."""
+        return {
+            (column, row)
+            for column in range(len(self.costs))
+            for row in range(ROWS)
+            if (column, row) not in self.done
+            and (column != 3 or (0, row) in self.done)
+            and self.cost(column, row) <= left
+        }
+
+
+COSTS = st.one_of(st.integers(1, 60), st.lists(st.integers(1, 60), min_size=ROWS, max_size=ROWS))
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.tuples(COSTS, st.sampled_from(["p/a", "p/b"])), min_size=1, max_size=4),
+    st.integers(0, 900),
+    st.booleans(),
+)
+def test_a_budget_is_kept_and_used_up(columns: list[tuple[Any, str]], tokens: int, fails_first: bool) -> None:
+    work = Work([cost for cost, _ in columns], [model for _, model in columns], fails_first=fails_first)
+    report = work.run(tokens, min_open_rows=ROWS)
+    spent = sum(work.cost(column, row) for column, row in work.done)
+    assert report.spent is not None
+    assert report.spent.tokens == spent <= tokens
+    whole = len(work.done) == ROWS * len(columns)
+    assert report.status is (headgate.RunStatus.COMPLETED if whole else headgate.RunStatus.BUDGET_EXHAUSTED)
+    assert not work.would_fit(tokens - spent)
+
+
+def test_a_column_that_does_not_fit_leaves_the_others_of_its_model_alone() -> None:
+    work = Work([1999, 1], ["p/m", "p/m"])
+    report = work.run(1500)
+    assert report.status is headgate.RunStatus.BUDGET_EXHAUSTED
+    assert work.done == {(1, row) for row in range(ROWS)}
+
+
+def test_a_row_that_does_not_fit_leaves_the_others_of_its_column_alone() -> None:
+    work = Work([[999, 20, 999, 20, 20, 30, 999, 20]], ["p/m"])
+    report = work.run(130)
+    assert report.status is headgate.RunStatus.BUDGET_EXHAUSTED
+    assert work.done == {(0, row) for row in (1, 3, 4, 5, 7)}
+
+
+def test_a_retry_that_fits_is_waited_for_where_its_model_is_out_of_budget() -> None:
+    work = Work([1999, 1], ["p/m", "p/m"], fails_first=True)
+    assert work.run(1500).status is headgate.RunStatus.BUDGET_EXHAUSTED
+    assert work.done == {(1, row) for row in range(ROWS)}
+
+
+def test_a_resumed_run_looks_at_all_rows_at_hand_before_it_ends() -> None:
+    """Its rows come in lots, each with a look at the store; the first lots have nothing left that fits."""
+    store = headgate.MemoryStore()
+    rows = 200
+
+    def run(tokens: int) -> tuple[headgate.RunReport, set[tuple[int, int]]]:
+        work = Work([500, [1] * rows], ["p/m", "p/m"], store=store)
+        report = work.run(tokens, rows, min_open_rows=rows, max_open_rows=rows)
+        return report, work.done
+
+    first, done = run(2 * 40)
+    assert first.status is headgate.RunStatus.BUDGET_EXHAUSTED
+    assert done == {(1, row) for row in range(40)}
+    again, done = run(2 * 190)
+    assert again.status is headgate.RunStatus.BUDGET_EXHAUSTED
+    assert done == {(1, row) for row in range(40, 190)}
+
+
+def test_a_source_that_pauses_is_not_waited_for_when_nothing_in_hand_fits() -> None:
+    """It may pause for ever; whoever reads it again under a larger budget goes on with the row after the last."""
+    work = Work([[999, 1, 1, 1, 1, 1, 1, 1]], ["p/m"])
+    closed: list[int] = []
+
+    async def source() -> AsyncIterator[dict[str, int]]:
+        try:
+            for row in range(ROWS):
+                yield {"row": row}
+                await anyio.sleep(60.0)
+        finally:
+            closed.append(1)
+
+    report = work.run(500, source())
+    assert (report.status, report.accepted, report.held) == (headgate.RunStatus.BUDGET_EXHAUSTED, 1, 1)
+    assert report.seconds < 60.0
+    assert closed == [1]
+    assert work.run(2000, source()).status is headgate.RunStatus.COMPLETED
