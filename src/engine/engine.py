@@ -253,7 +253,7 @@ class Engine:
             empty = nothing_yet(name, notices, self._builder.results(blueprint))
             done = await work_in_part(shared, loop_over, begun, empty=empty, at_once=capacity, lease_s=lease_s)
             report = done
-            await finish_together(shared, store, done.status)
+            await finish_together(shared)
         except BaseException as error:
             broken = error
             raise

@@ -188,14 +188,9 @@ def lasted(report: RunReport, seconds: float) -> RunReport:
     return replace(report, seconds=seconds, resources=tuple(scaled))
 
 
-async def finish_together(shared: SharedRun, store: SharingStore, status: RunStatus) -> None:
-    """Say how the run has ended, if it has, all engines together: with failures if any of them had some."""
-    progress = await shared.progress()
-    if progress.complete < progress.groups:
-        return
-    known = await anyio.to_thread.run_sync(store.read_info, shared.info.run)
-    if known.status != RunStatus.COMPLETED_WITH_FAILURES or known.finished_at is None:
-        await shared.finish(status.value)
+async def finish_together(shared: SharedRun) -> None:
+    """Say that the run has ended, if it has, all engines together. How, the store knows."""
+    await shared.finish(RunStatus.COMPLETED.value)
 
 
 def _plus(one: RunReport, other: RunReport) -> RunReport:
