@@ -48,8 +48,8 @@ class Progress(NamedTuple):
 class SharedRun(RunHandle, Protocol):
     """One engine's part in a run. ``commit`` takes batches about claimed rows only, and raises ClaimLost for others.
 
-    ``finish`` changes nothing while a group is open, and says ``completed_with_failures`` for ``completed`` if a cell of
-    any engine failed: the others may be dead by then, and nobody else knows.
+    ``finish`` changes nothing while a group is open, and says ``completed_with_failures`` for ``completed`` if a cell
+    of any engine failed: the others may be dead by then, and nobody else knows.
     """
 
     async def extend(self, rows: int) -> None:

@@ -118,7 +118,7 @@ async def test_the_failures_of_an_engine_that_was_killed_are_in_the_status() -> 
                 assert victim.stdout is not None
                 assert await anyio.to_thread.run_sync(victim.stdout.readline) == "ready\n"
                 victim.stdin.close()
-                while not server.execute(f"SELECT number FROM {schema}.row_group WHERE number = 0 AND NOT open"):
+                while not server.execute(f"SELECT number FROM {schema}.row_group WHERE number = 0 AND NOT open"):  # noqa: ASYNC110
                     await anyio.sleep(0.01)
                 victim.kill()
                 said, _ = await anyio.to_thread.run_sync(heir.communicate, 60.0)
