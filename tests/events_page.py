@@ -38,7 +38,12 @@ While nobody listens, no event is built: the parts of a run ask whether there is
 
 What ends is said once (V6): each cell, and each group task that was started, when its outcome is committed or the run
 leaves it for a later one; each request; and the run, last. Where the store breaks, cells whose outcome it never
-acknowledged have no end but that of the run. A run that several engines share begins and ends once in each of them.
+acknowledged have no end but that of the run.
+
+A run that several engines share begins, stops and ends once in each of them. Its row groups are numbered through the
+whole run, the same in each engine, and each ends in the one that did it; one that was lost to another engine, or is
+left for it, ends here as `held`. What is said of resources is said for each part of the rows that an engine works on
+at once.
 """
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING
 
 from ..export import RunResults
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ..salvage.classify import Classifier
     from ..scheduler.graph import Graph
     from ..storage.ports import RunHandle, RunStore
+    from ..storage.sharing import Claim
     from .listeners import Listeners
     from .options import RunOptions
     from .pipeline import Pipeline
@@ -118,16 +120,20 @@ class RunBuilder:
         handle: RunHandle,
         notices: tuple[str, ...],
         *,
-        in_part: bool = False,
+        claim: Claim | None = None,
+        whole: RunTeller | None = None,
     ) -> RunLoop:
-        """The shell of a run with a core of its own; ``in_part`` for a row group of a run that engines share."""
+        """The shell of a run with a core of its own.
+
+        ``claim`` is the row group that it is of a run that engines share, and ``whole`` tells what happens in that.
+        """
         name, plans, options = blueprint.name, blueprint.plans, blueprint.options
         policy = SalvagePolicy(
             max_attempts=options.max_attempts,
             max_output_attempts=options.max_output_attempts,
             patience_s=options.patience,
         )
-        teller = self.teller(blueprint, in_part=in_part)
+        teller = self.teller(blueprint, claim, whole)
         open_rows = OpenRows(plans)
         core = RunCore(
             blueprint.graph,
@@ -145,8 +151,8 @@ class RunBuilder:
         meter = Meter(now)
         spending = open_account(blueprint.book, options, plans, handle)
         # Neither figures nor an account of a row group: the run that it belongs to has others beside it.
-        recorder = None if in_part else self._recorder(handle, core, meter, intake)
-        account = None if in_part else spending
+        recorder = None if claim else self._recorder(handle, core, meter, intake)
+        account = None if claim else spending
         keeper = Keeper(self._admission, self._wall_clock, now, recorder, run=handle.info, spending=account)
         steps = Steps(
             name,
@@ -164,23 +170,26 @@ class RunBuilder:
             teller=teller,
             spending=spending,
         )
-        heading = Heading(name, notices, self._resume_hint(name), self.results(blueprint))
         # Nobody named a store, so nobody asks it for rows that were handed out: a long run must not pile them up.
         forget = handle.forget if self._store_source is None and isinstance(handle, MemoryRun) else None
-        return RunLoop(heading, steps, handle, options, forget=forget, teller=teller)
+        return RunLoop(self.heading(blueprint, notices), steps, handle, options, forget=forget, teller=teller)
 
     def _recorder(self, handle: RunHandle, core: RunCore, meter: Meter, intake: Intake) -> Recorder:
         return recorder_of(handle, core, meter, self._admission, intake.resources, self._wall_clock())
 
-    def teller(self, blueprint: Blueprint, *, in_part: bool = False) -> RunTeller | None:
-        """Who tells what happens in a run; None if nobody listens."""
+    def teller(
+        self, blueprint: Blueprint, claim: Claim | None = None, whole: RunTeller | None = None
+    ) -> RunTeller | None:
+        """Who tells what happens in a run, or in the row group ``claim`` of it; None if nobody listens."""
         if self.listeners is None:
             return None
-        return RunTeller(self.listeners, blueprint.name, blueprint.plans, part=in_part)
+        first = 0 if claim is None else _groups_before(claim, blueprint.options.group_size)
+        return RunTeller(self.listeners, blueprint.name, blueprint.plans, whole=whole, first_group=first)
 
-    def results(self, blueprint: Blueprint) -> RunResults:
-        """The results of a run, as the store has them."""
-        return RunResults(self._store, blueprint.name, tuple(plan.name for plan in blueprint.plans))
+    def heading(self, blueprint: Blueprint, notices: tuple[str, ...]) -> Heading:
+        """How the report of a run begins."""
+        results = RunResults(self._store, blueprint.name, tuple(plan.name for plan in blueprint.plans))
+        return Heading(blueprint.name, notices, self._resume_hint(blueprint.name), results)
 
     def _resume_hint(self, name: str) -> str:
         place = self._store_source
@@ -189,3 +198,8 @@ class RunBuilder:
         if not isinstance(place, (str, os.PathLike)) or "://" in str(place):  # an address may hold a password
             place = "the same store"
         return f"resume: run it again with store={str(place)!r} and run={name!r}; finished cells cost nothing"
+
+
+def _groups_before(claim: Claim, group_size: int) -> int:
+    """The groups of ``group_size`` rows in the claims before this one: all claims but the last are of one size."""
+    return claim.group and claim.group * ceil(claim.first / claim.group / group_size)

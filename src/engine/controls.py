@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ..errors import ConfigError
+from .runs import Run
+from .shared_part import SharedPart
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
     from ..admission.controller import AdmissionController
-    from .runs import Run
 
 __all__ = ["Controls"]
 
@@ -23,11 +24,11 @@ class Controls:
     """Live control of one engine, from its program or through its control socket. Call it on the engine's loop."""
 
     def __init__(
-        self, admission: AdmissionController, runs: Mapping[str, Sequence[Run]], shared: Collection[str]
+        self, admission: AdmissionController, runs: Mapping[str, Run], parts: Mapping[str, SharedPart]
     ) -> None:
         self._admission = admission
         self._runs = runs
-        self._shared = shared
+        self._parts = parts
 
     def pause(self, scope: str) -> None:
         """Let nothing out in ``scope`` (``openai``, ``openai/gpt-x``) until it is resumed; what is out comes back.
@@ -51,22 +52,21 @@ class Controls:
         Of all runs, or the one of that name; returns their names. Raises ConfigError if there is none, or if it is
         shared with other engines, which would take its rows over.
         """
-        names = tuple(self._going(run))
-        for name in names:
-            if name in self._shared:
+        going = self._going(run)
+        for name, one in going.items():
+            if isinstance(one, SharedPart):
                 raise ConfigError(f"run {name!r} is shared with other engines and cannot be drained: stop it")
-        for name in names:
-            for part in self._parts(name):
-                part.drain()
-        return names
+        for one in going.values():
+            if isinstance(one, Run):
+                one.drain()
+        return tuple(going)
 
     def stop(self, run: str | None = None, *, grace: float | None = None) -> tuple[str, ...]:
         """Start nothing more; what is in flight gets ``grace`` seconds. As for :meth:`drain` else."""
-        names = tuple(self._going(run))
-        for name in names:
-            for part in self._parts(name):
-                part.stop(grace=grace)
-        return names
+        going = self._going(run)
+        for one in going.values():
+            one.stop(grace=grace)
+        return tuple(going)
 
     def look(self) -> dict[str, object]:
         """Everything that goes on now, as plain data."""
@@ -81,21 +81,22 @@ class Controls:
             }
             for scope in self._admission.gate.scopes().values()
         ]
-        runs = [
-            {**asdict(run.statistics()), "stopping": run.stopping, "draining": run.draining}
-            for name in self._runs
-            for run in self._parts(name)
-        ]
+        going = [*self._alone().values()]
+        idle: list[SharedPart] = []
+        for part in self._parts.values():  # a shared run is worked on in several groups at once, or in none
+            going += (groups := part.groups)
+            idle += [] if groups else [part]
+        runs = [{**asdict(run.statistics()), "stopping": run.stopping, "draining": run.draining} for run in going]
+        runs += [{**asdict(part.statistics()), "stopping": part.stopping, "draining": False} for part in idle]
         return {"pid": os.getpid(), "scopes": scopes, "runs": runs}
 
-    def _going(self, run: str | None) -> Iterator[str]:
-        going = [name for name in self._runs if self._parts(name)]
+    def _alone(self) -> dict[str, Run]:
+        return {name: run for name, run in self._runs.items() if not run.done}
+
+    def _going(self, run: str | None) -> Mapping[str, Run | SharedPart]:
+        going: dict[str, Run | SharedPart] = {**self._alone(), **self._parts}
         if run is not None and run not in going:
             raise ConfigError(f"no run {run!r} goes on here (there: {', '.join(going) or 'none'})")
         if not going:
             raise ConfigError("no run goes on here")
-        return iter(going if run is None else [run])
-
-    def _parts(self, name: str) -> list[Run]:
-        """What goes on of it: a shared run is worked on in several parts at once."""
-        return [part for part in self._runs[name] if not part.done]
+        return going if run is None else {run: going[run]}

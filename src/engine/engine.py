@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from dataclasses import replace
 from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Self, Unpack, cast
@@ -29,16 +30,8 @@ from .requests import Outside, Requester, Sender, requester
 from .resuming import open_run
 from .rows import RowId, Rows, RowSource
 from .runs import Run
-from .sharing import (
-    GROUP_ROWS,
-    ClaimedRun,
-    check_shareable,
-    finish_together,
-    join_run,
-    lasted,
-    nothing_yet,
-    work_in_part,
-)
+from .shared_part import SharedPart
+from .sharing import GROUP_ROWS, ClaimedRun, check_shareable, join_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -105,12 +98,12 @@ class Engine:
             store_source=store,
         )
         self._tasks: TaskGroup | None = None
-        self._runs: dict[str, list[Run]] = {}  # of a shared run there is one for each row group
+        self._runs: dict[str, Run] = {}
+        self._parts: dict[str, SharedPart] = {}  # of runs that are shared with other engines
         self._around: Requester | None = None
-        self._shared: set[str] = set()  # runs of which a part is being done here
         check_source(events)
         self._events = events
-        self.controls = Controls(self.admission, self._runs, self._shared)
+        self.controls = Controls(self.admission, self._runs, self._parts)
         self._control_place = control or None
         self._control: ControlSocket | None = None
 
@@ -191,7 +184,7 @@ class Engine:
         loop = self._builder.build(blueprint, source, handle, notices)
         assert self._tasks is not None
         started = Run(loop, self._tasks)
-        self._runs[name] = [started]
+        self._runs[name] = started
         self._tasks.start_soon(loop.main)
         return started
 
@@ -227,43 +220,32 @@ class Engine:
         shared, notices = await join_run(store, name, pipeline.columns, settings.on_change, group_rows=group_rows)
         begin_with(self.admission, shared.learned, self._wall_clock())
 
-        def loop_over(claim: Claim) -> RunLoop:
-            part = RowSource(rows, row_id=row_id, argument=argument, span=(claim.first, claim.last))
-            require_fields(part, pipeline, blueprint.graph)
-            return self._builder.build(blueprint, part, ClaimedRun(shared, claim), notices, in_part=True)
-
-        def begun(loop: RunLoop) -> None:
-            assert self._tasks is not None
-            going = Run(loop, self._tasks)
-            self._runs[name] = [*(one for one in self._runs.get(name, ()) if not one.done), going]
-            if started is not None:
-                started(going)
-
-        count = rows if isinstance(rows, int) else len(cast("Sequence[object]", rows))
-        began = anyio.current_time()
         teller = self._builder.teller(blueprint)
-        if teller is not None:
-            teller.started(shared.info.epoch)
-        report: RunReport | None = None
-        broken: BaseException | None = None
-        self._shared.add(name)
+
+        def loop_over(claim: Claim, deadline_s: float) -> RunLoop:
+            rows_of_it = RowSource(rows, row_id=row_id, argument=argument, span=(claim.first, claim.last))
+            require_fields(rows_of_it, pipeline, blueprint.graph)
+            of_it = replace(blueprint, options=replace(settings, deadline=deadline_s))
+            handle = ClaimedRun(shared, claim)
+            return self._builder.build(of_it, rows_of_it, handle, notices, claim=claim, whole=teller)
+
+        assert self._tasks is not None
+        heading = self._builder.heading(blueprint, notices)
+        part = self._parts[name] = SharedPart(
+            shared,
+            loop_over,
+            tasks=self._tasks,
+            started=started,
+            heading=heading,
+            options=settings,
+            teller=teller,
+        )
+        count = rows if isinstance(rows, int) else len(cast("Sequence[object]", rows))
+        at_once = partial(self._groups_at_once, blueprint, group_rows)
         try:
-            await shared.extend(count)
-            capacity = partial(self._groups_at_once, blueprint, group_rows)
-            empty = nothing_yet(name, notices, self._builder.results(blueprint))
-            done = await work_in_part(shared, loop_over, begun, empty=empty, at_once=capacity, lease_s=lease_s)
-            report = done
-            await finish_together(shared, store, done.status)
-        except BaseException as error:
-            broken = error
-            raise
+            return await part.work(count, at_once=at_once, lease_s=lease_s)
         finally:
-            self._shared.discard(name)
-            if teller is not None:
-                teller.over(report, broken)
-            await shared.aclose()
-        done.check()
-        return lasted(done, anyio.current_time() - began)
+            self._parts.pop(name, None)
 
     def _groups_at_once(self, blueprint: Blueprint, group_rows: int) -> int:
         """How many groups keep the resources busy, as things stand: the others are left for other engines."""
@@ -277,7 +259,7 @@ class Engine:
     def _free_name(self, name: str) -> str:
         if self._tasks is None:
             raise HeadgateError("enter the engine first: async with headgate.Engine(...) as engine")
-        if name in self._shared or any(not one.done for one in self._runs.get(name, ())):
+        if name in self._parts or (name in self._runs and not self._runs[name].done):
             raise ConfigError(f"a run named {name!r} is going on in this engine: give this one another name")
         return name
 
@@ -292,7 +274,8 @@ class Engine:
                 await anyio.to_thread.run_sync(self._builder.listeners.close)
 
     async def _finish_runs(self) -> None:
-        for run in [one for parts in self._runs.values() for one in parts]:
-            if not run.done:
-                run.stop()
+        going: list[Run | SharedPart] = [*self._runs.values(), *self._parts.values()]
+        for run in going:
+            run.stop()
+        for run in going:
             await run.ended()

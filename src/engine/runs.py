@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .flight import Witness
     from .main_loop import RunLoop
     from .meter import Meter
+    from .shared_part import SharedPart
     from .values import FinishedRow
 
 __all__ = ["Run"]
@@ -30,8 +31,9 @@ Ts = TypeVarTuple("Ts")
 class Run:
     """A run in progress. Made by :meth:`headgate.Engine.start`; see :meth:`rows`, :meth:`wait` and :meth:`stop`."""
 
-    def __init__(self, loop: RunLoop, tasks: TaskGroup) -> None:
+    def __init__(self, loop: RunLoop, tasks: TaskGroup, *, part: SharedPart | None = None) -> None:
         self._loop = loop
+        self._part = part
         self._steps = loop.steps
         self._tasks = tasks
         self._reader: _Reader | None = None
@@ -97,8 +99,13 @@ class Run:
     def stop(self, *, grace: float | None = None) -> None:
         """Start nothing more; what is in flight gets ``grace`` seconds (default: the run's option), then is
         cancelled. Everything finished is committed, everything else is held for a later run.
+
+        Of a row group of a shared run, also one that has ended: this engine begins no further one.
         """
-        self._steps.halt(RunStatus.STOPPED, grace)
+        if not self.done:
+            self._steps.halt(RunStatus.STOPPED, grace)
+        if self._part is not None:
+            self._part.begin_no_more(grace=grace)
 
     def drain(self) -> None:
         """Take no more rows in. Those that are open are finished, then the run ends: ``stopped`` if rows were left,

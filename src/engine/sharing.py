@@ -1,56 +1,31 @@
-"""One engine's part of a run that several engines share: the row groups that it claims, each run like a run of its own.
-
-A group has a core, a journal and commits of its own, so that one which is lost to another engine, or cannot be ended
-now, concerns no other. Admission is the engine's. A group in which cells are held stays claimed until this engine has
-nothing else to do, and is then given back; others try it once more, and end like that themselves.
-"""
+"""Joining a run that several engines share, and the handle of a row group that one of them has claimed."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
 from ..errors import ConfigError, FingerprintMismatch, StoreUnsupported
-from ..storage.group_work import work_on_groups
 from .changes import decide
 from .fingerprints import column_reads, fingerprints
-from .report import ColumnReport, ResourceReport, RunReport, RunStatus
 from .resuming import tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from ..export import RunResults
     from ..storage.ports import Batch, RunInfo, RunStore, StoredRow
     from ..storage.sharing import Claim, SharedRun, SharingStore
     from .changes import OnChange
     from .column import Column
-    from .main_loop import RunLoop
     from .options import RunOptions
 
-__all__ = [
-    "GROUP_ROWS",
-    "ClaimedRun",
-    "check_shareable",
-    "finish_together",
-    "join_run",
-    "lasted",
-    "nothing_yet",
-    "work_in_part",
-]
+__all__ = ["GROUP_ROWS", "ClaimedRun", "check_shareable", "join_run"]
 
 GROUP_ROWS = 64
 """Rows that are handed out together, about: as many whole groups of group columns."""
-
-_LEFT = (RunStatus.STOPPED, RunStatus.STALLED, RunStatus.BUDGET_EXHAUSTED, RunStatus.HELD)
-_WORST_FIRST = (*_LEFT, RunStatus.COMPLETED_WITH_FAILURES, RunStatus.COMPLETED)
-
-_FAILURES = 1_000
-"""Failures that the report of a part names."""
 
 
 def check_shareable(store: RunStore, rows: object, options: RunOptions) -> SharingStore:
@@ -125,130 +100,3 @@ class ClaimedRun:
 
     async def aclose(self) -> None:
         """The engine's part goes on."""
-
-
-async def work_in_part(
-    shared: SharedRun,
-    loop_over: Callable[[Claim], RunLoop],
-    started: Callable[[RunLoop], None],
-    *,
-    empty: RunReport,
-    at_once: Callable[[], int],
-    lease_s: float,
-) -> RunReport:
-    """Work on groups until the run is complete, or only held ones are left; return ``empty`` with what each adds.
-
-    ``loop_over`` gives the run of a group, ``started`` hears of each. Raises what breaks one.
-    """
-    report, stopped = empty, False
-
-    async def work(claim: Claim) -> bool:
-        nonlocal report, stopped
-        if stopped:
-            return False
-        loop = loop_over(claim)
-        started(loop)
-        await loop.main()
-        if loop.error is not None:
-            raise loop.error
-        assert loop.report is not None
-        report = _plus(report, loop.report)
-        stopped = stopped or loop.report.status is RunStatus.STOPPED
-        return loop.report.status not in _LEFT
-
-    try:
-        await work_on_groups(shared, work, at_once=at_once, lease_s=lease_s)
-    except* Exception as group:
-        raise _first_of(group) from None
-    return report
-
-
-def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What broke the work first: one thing, as for any other run."""
-    first = group.exceptions[0]
-    return (
-        _first_of(cast("BaseExceptionGroup[BaseException]", first)) if isinstance(first, BaseExceptionGroup) else first
-    )
-
-
-def nothing_yet(run: str, notices: tuple[str, ...], results: RunResults) -> RunReport:
-    """The report of a part before anything was done."""
-    return RunReport(run, RunStatus.COMPLETED, 0, 0, 0, 0, 0, 0, 0.0, (), (), (), {}, "", notices, "", results)
-
-
-def lasted(report: RunReport, seconds: float) -> RunReport:
-    """``report`` of a part that took so long. Groups go on at the same time: what set the pace is told in the same
-    shares of the whole time.
-    """
-    scaled: list[ResourceReport] = []
-    for resource in report.resources:
-        total = sum(resource.seconds.values())
-        shares = {pace: spent * seconds / total for pace, spent in resource.seconds.items()} if total else {}
-        scaled.append(replace(resource, seconds=shares))
-    return replace(report, seconds=seconds, resources=tuple(scaled))
-
-
-async def finish_together(shared: SharedRun, store: SharingStore, status: RunStatus) -> None:
-    """Say how the run has ended, if it has, all engines together: with failures if any of them had some."""
-    progress = await shared.progress()
-    if progress.complete < progress.groups:
-        return
-    known = await anyio.to_thread.run_sync(store.read_info, shared.info.run)
-    if known.status != RunStatus.COMPLETED_WITH_FAILURES or known.finished_at is None:
-        await shared.finish(status.value)
-
-
-def _plus(one: RunReport, other: RunReport) -> RunReport:
-    columns = {column.column: column for column in one.columns}
-    resources = {resource.resource: resource for resource in one.resources}
-    both = {more.resource: _resource(resources.get(more.resource), more) for more in other.resources}
-    return replace(
-        one,
-        status=min(one.status, other.status, key=_WORST_FIRST.index),
-        accepted=one.accepted + other.accepted,
-        done=one.done + other.done,
-        failed=one.failed + other.failed,
-        held=one.held + other.held,
-        skipped=one.skipped + other.skipped,
-        restored=one.restored + other.restored,
-        columns=tuple(_column(columns.get(column.column), column) for column in other.columns),
-        resources=tuple({**resources, **both}.values()),
-        failures=(one.failures + other.failures)[:_FAILURES],
-        failure_counts=dict(Counter(one.failure_counts) + Counter(other.failure_counts)),
-        advice=other.advice or one.advice,
-        notices=tuple(dict.fromkeys((*one.notices, *other.notices))),
-        resume_hint=other.resume_hint or one.resume_hint,
-    )
-
-
-def _column(one: ColumnReport | None, other: ColumnReport) -> ColumnReport:
-    if one is None:
-        return other
-    return ColumnReport(
-        one.column,
-        one.done + other.done,
-        one.failed + other.failed,
-        one.held + other.held,
-        one.skipped + other.skipped,
-        one.cost if other.cost is None else other.cost + (one.cost or 0.0),
-    )
-
-
-def _resource(one: ResourceReport | None, other: ResourceReport) -> ResourceReport:
-    if one is None:
-        return other
-    paces = dict.fromkeys((*one.seconds, *other.seconds))
-    return replace(
-        one,
-        requests=one.requests + other.requests,
-        outcomes=dict(Counter(one.outcomes) + Counter(other.outcomes)),
-        usage=one.usage + other.usage,
-        peak_in_flight=max(one.peak_in_flight, other.peak_in_flight),
-        mean_limit=one.mean_limit if other.mean_limit is None else other.mean_limit,
-        busy_s=one.busy_s + other.busy_s,
-        queued_s=one.queued_s + other.queued_s,
-        wasted=one.wasted + other.wasted,
-        seconds={pace: one.seconds.get(pace, 0.0) + other.seconds.get(pace, 0.0) for pace in paces},
-        cost=one.cost if other.cost is None else other.cost + (one.cost or 0.0),
-        bound_s=one.bound_s if other.bound_s is None else other.bound_s + (one.bound_s or 0.0),
-    )

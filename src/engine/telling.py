@@ -39,6 +39,7 @@ from ..salvage.decisions import Block, LaneGivenUp, LaneParked, Reopened
 from ..scheduler.tasks import DONE
 from ..storage.ports import CellStatus
 from .effects import Abandoned, Cancel, ColumnHalted
+from .report import RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from .jobs import Job
     from .listeners import Entered, Listeners
     from .meter import Pace
-    from .report import RunReport, RunStatus
+    from .report import RunReport
     from .restore import Restored
     from .values import ColumnPlan, OpenRow
 
@@ -64,15 +65,32 @@ LEFT_PER_TURN = 512
 
 
 class RunTeller:
-    """Tells what happens in one run. ``part``: in one of several parts of it, whose start and end are not the run's."""
+    """Tells what happens in one run.
 
-    __slots__ = ("_begun", "_groups", "_listeners", "_paces", "_part", "_plans", "_started_at", "_unsaid", "run")
+    ``whole``: in one of several parts of a run, of which that one tells the start and the end; the row groups of the
+    part are numbered from ``first_group`` on.
+    """
 
-    def __init__(self, listeners: Listeners, run: str, plans: Sequence[ColumnPlan], *, part: bool = False) -> None:
+    __slots__ = (
+        "_begun", "_first_group", "_groups", "_listeners", "_paces", "_plans", "_started_at", "_stopping", "_unsaid",
+        "_whole", "run",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        listeners: Listeners,
+        run: str,
+        plans: Sequence[ColumnPlan],
+        *,
+        whole: RunTeller | None = None,
+        first_group: int = 0,
+    ) -> None:
         self.run = run
         self._listeners = listeners
         self._plans = plans
-        self._part = part
+        self._whole = whole
+        self._first_group = first_group
+        self._stopping = False
         self._begun: dict[Task, int] = {}  # group tasks that have not ended, and how many rows each was about
         self._unsaid: dict[Task, str] = {}  # those that have, and whose cells are not committed yet
         self._groups: dict[int, int] = {}  # of open rows, where there are group columns
@@ -92,12 +110,17 @@ class RunTeller:
 
     def started(self, epoch: int) -> None:
         """The run begins."""
-        if not self._part:
+        if self._whole is None:
             self.say(RunStarted(self.at, self.run, epoch, tuple(plan.name for plan in self._plans)))
 
     def stopping(self, status: RunStatus, grace_s: float) -> None:
-        """Nothing more is started."""
-        self.say(RunStopping(self.at, self.run, status.value, grace_s))
+        """Nothing more is started. A part that stalls, or runs out of time, does not stop the others."""
+        if self._whole is not None:
+            if status is RunStatus.STOPPED:
+                self._whole.stopping(status, grace_s)
+        elif not self._stopping:
+            self._stopping = True
+            self.say(RunStopping(self.at, self.run, status.value, grace_s))
 
     async def ended(self, core: RunCore, status: RunStatus | None, error: BaseException | None) -> None:
         """The run is over, or broken by ``error``. What is open is left for a later one, and told in turns."""
@@ -105,7 +128,7 @@ class RunTeller:
         for _ in self._left(core):
             await anyio.lowlevel.checkpoint()
             taken = taken and await self._listeners.room()
-        if not self._part:
+        if self._whole is None:
             tally = core.tally
             self._over(status, tally.accepted, tally.done, tally.failed, tally.skipped, error)
 
@@ -133,7 +156,7 @@ class RunTeller:
             self.say(RowFinished(self.at, self.run, record.row, record.row_id, row.status(), True))
             return
         self._groups[record.row] = group
-        self.say(RowOpened(self.at, self.run, record.row, record.row_id, group))
+        self.say(RowOpened(self.at, self.run, record.row, record.row_id, self._first_group + group))
 
     def committed(self, cells: Iterable[CellRecord], finished: Iterable[OpenRow], known: int) -> None:
         """``cells`` are durable, and the rows that have ``finished`` since there were ``known`` of them."""
@@ -268,7 +291,7 @@ class RunTeller:
     # Within
 
     def _unit(self, task: Task) -> tuple[int | None, int | None]:
-        return (None, task.unit) if self._plans[task.column].group else (task.unit, None)
+        return (None, self._first_group + task.unit) if self._plans[task.column].group else (task.unit, None)
 
     def _find_group(self, cell: CellRecord, over: dict[Task, str]) -> None:
         """The group task that ``cell`` was closed by, if it was."""
@@ -281,4 +304,5 @@ class RunTeller:
         rows = self._begun.pop(task)
         self._unsaid.pop(task, None)
         assert outcome in ("done", "failed", "skipped", "held")
-        self.say(GroupEnded(at, self.run, self._plans[task.column].name, task.unit, outcome, rows))
+        number = self._first_group + task.unit
+        self.say(GroupEnded(at, self.run, self._plans[task.column].name, number, outcome, rows))

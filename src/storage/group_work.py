@@ -39,6 +39,7 @@ async def work_on_groups(
     *,
     at_once: int | Callable[[], int] = 2,
     lease_s: float = 60.0,
+    stopping: anyio.Event | None = None,
 ) -> None:
     """Call ``work`` for row groups until all of the run are complete, here and in other engines.
 
@@ -46,9 +47,11 @@ async def work_on_groups(
     lost. If it returns False, something of the group cannot be done now: the group is kept from others until there is
     nothing else to do here, then given back, and the work ends without waiting for others. Up to ``at_once`` groups, or
     as many as it says each time, are worked on here at a time. A group whose engine is gone is taken over after
-    ``lease_s`` seconds at most. Raises what ``work`` raises, and StoreError.
+    ``lease_s`` seconds at most. Once ``stopping`` is set no more groups are begun, and the work ends with those that
+    were. Raises what ``work`` raises, and StoreError.
     """
-    await _Work(run, work, at_once if callable(at_once) else lambda: at_once, lease_s).run()
+    most = at_once if callable(at_once) else lambda: at_once
+    await _Work(run, work, most, lease_s, anyio.Event() if stopping is None else stopping).run()
 
 
 class _Work:
@@ -58,11 +61,13 @@ class _Work:
         work: Callable[[Claim], Awaitable[bool | None]],
         at_once: Callable[[], int],
         lease_s: float,
+        stopping: anyio.Event,
     ) -> None:
         self._run = run
         self._work = work
         self._at_once = at_once
         self._lease_s = lease_s
+        self._stopping = stopping
         self._held = HeldClaims(lease_s)
         self._scopes: dict[Claim, anyio.CancelScope] = {}
         self._left: set[Claim] = set()  # held here, and not to be done now
@@ -72,6 +77,7 @@ class _Work:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._keep)
+                tasks.start_soon(self._hear)
                 while await self._claim(tasks):
                     pass
                 tasks.cancel_scope.cancel()
@@ -82,10 +88,15 @@ class _Work:
 
     async def _claim(self, tasks: anyio.abc.TaskGroup) -> bool:
         """Take what there is room for, and wait for a reason to look again. False if nothing is left."""
+        if self._stopping.is_set():
+            return await self._see_out()
         room = self._at_once() - len(self._scopes)
         if room > 0:
             asked_at, claims = await _patiently(partial(self._run.claim, room, self._lease_s))
             self._held.granted(claims, asked_at)
+            if self._stopping.is_set():  # while the store was asked
+                self._left.update(claims)
+                return True
             for claim in claims:
                 self._scopes[claim] = anyio.CancelScope()
                 tasks.start_soon(self._work_on, claim)
@@ -103,6 +114,16 @@ class _Work:
         with anyio.move_on_after(wait_s):
             await changed.wait()
         return True
+
+    async def _see_out(self) -> bool:
+        """Begin nothing; wait for an end of what goes on. False if nothing does."""
+        if self._scopes:
+            await self._changed.wait()
+        return bool(self._scopes)
+
+    async def _hear(self) -> None:
+        await self._stopping.wait()
+        self._tell()
 
     async def _work_on(self, claim: Claim) -> None:
         with self._scopes[claim], suppress(ClaimLost):

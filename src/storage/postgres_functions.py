@@ -262,17 +262,31 @@ $headgate$"""
 _FINISH: Final = """CREATE OR REPLACE FUNCTION finish_run(
     p_run bigint, p_epoch integer, p_sequence bigint, p_status text, p_now double precision
 ) RETURNS boolean LANGUAGE plpgsql AS $headgate$
--- Returns false if the opening was fenced out.
+-- Returns false if the opening was fenced out. A shared run ends when all its groups are complete, and with failures
+-- if a cell of anybody failed, also of one who did not live to say so; until then nothing changes.
 DECLARE
     entered text;
+    together boolean;
+    named text[];
 BEGIN
     -- The run before the opening, as open_run locks them.
     PERFORM FROM run WHERE id = p_run FOR UPDATE;
     entered := enter(p_run, p_epoch, p_sequence);
-    IF entered = 'go' THEN
-        UPDATE run SET status = p_status, finished_at = p_now WHERE id = p_run;
+    IF entered <> 'go' THEN
+        RETURN entered <> 'fenced';
     END IF;
-    RETURN entered <> 'fenced';
+    SELECT shared, columns INTO together, named FROM opening WHERE run = p_run AND epoch = p_epoch;
+    IF together AND EXISTS (SELECT FROM row_group WHERE run = p_run AND open) THEN
+        RETURN true;
+    END IF;
+    IF together AND p_status = 'completed' AND EXISTS (
+        SELECT FROM cell WHERE run = p_run AND status = 'failed'
+            AND col IN (SELECT number FROM run_column WHERE run = p_run AND name = ANY (named))
+    ) THEN
+        p_status := 'completed_with_failures';
+    END IF;
+    UPDATE run SET status = p_status, finished_at = p_now WHERE id = p_run;
+    RETURN true;
 END
 $headgate$"""
 

@@ -29,7 +29,7 @@ _EXTEND: Final = """WITH old AS (
     SELECT id, group_rows, known_rows FROM run WHERE id = %(run)s AND known_rows < %(rows)s
     AND EXISTS (SELECT FROM opening WHERE run = %(run)s AND epoch = %(epoch)s AND NOT fenced FOR SHARE) FOR UPDATE
 ), grown AS (
-    UPDATE run SET known_rows = %(rows)s FROM old WHERE run.id = old.id
+    UPDATE run SET known_rows = %(rows)s, status = 'running', finished_at = NULL FROM old WHERE run.id = old.id
 )
 INSERT INTO row_group (run, number, rows)
     SELECT id, number, least(group_rows, %(rows)s - number * group_rows)

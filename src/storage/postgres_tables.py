@@ -165,6 +165,7 @@ STEPS: Final = (
     _ONE_DESCRIPTION,
     _REGISTERS,
     _NEWER_FUNCTIONS,  # who shares a run may take it over from those with other columns
+    _NEWER_FUNCTIONS,  # how a shared run has ended is what its groups and cells say, not the last engine
 )
 """What each version added to the one before it, the first being empty. A step once published never changes."""
 

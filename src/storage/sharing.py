@@ -46,12 +46,16 @@ class Progress(NamedTuple):
 
 
 class SharedRun(RunHandle, Protocol):
-    """One engine's part in a run. ``commit`` takes batches about claimed rows only, and raises ClaimLost for others."""
+    """One engine's part in a run. ``commit`` takes batches about claimed rows only, and raises ClaimLost for others.
+
+    ``finish`` changes nothing while a group is open, and says ``completed_with_failures`` for ``completed`` if a cell
+    of any engine failed: the others may be dead by then, and nobody else knows.
+    """
 
     async def extend(self, rows: int) -> None:
         """Let the run have ``rows`` input rows. If it has as many already nothing changes. Raises FencedOut.
 
-        A group that was complete and has got more rows is open again.
+        A group that was complete and has got more rows is open again, and so the run goes on.
         """
         ...
 

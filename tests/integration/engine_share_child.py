@@ -2,7 +2,7 @@
 
 It says ``ready`` and waits for a line. It writes ``ask ROW`` for each request, before it is sent, and at the end
 ``end`` with the counts of its report and of the results of the whole run, or what ended it. Its answers bear the
-version of its column.
+version of its column; of version ``with a bug`` the first row fails.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ def pipeline(version: str, *, longer: bool = False) -> headgate.Pipeline:
     @made.column(model="test/m", version=version)
     async def answer(row: int) -> str:
         say("ask", row)
+        if version == "with a bug" and row == 0:
+            raise ValueError(row)
         await anyio.sleep(0.02)
         return f"{row} by version {version}"
 

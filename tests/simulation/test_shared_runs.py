@@ -1,0 +1,277 @@
+"""Runs that engines share, in virtual time: what each says of its part, and that the part is in hand all the time."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from typing import TYPE_CHECKING, cast
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import headgate
+from headgate.engine.interrupts import interruptible
+from headgate.errors import ConfigError
+from headgate.events import CellEnded, GroupEnded, RowOpened, RunEnded, RunStopping, TaskStarted
+from headgate.testing import run_virtual
+from headgate.testing.told import Told
+from tests.simulation.shared_memory import SharedMemory, SharedMemoryRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from headgate.events import Event
+
+COLUMNS = ("a", "b", "c")
+RUN = "run"
+
+
+def pipeline(fails: Callable[[int], bool] = lambda _: False, *, takes_s: float = 1.0) -> headgate.Pipeline:
+    """A column, a group column, and one more behind it."""
+    made = headgate.Pipeline(RUN)
+
+    @made.column(model="acme/m")
+    async def a(row: int) -> int:
+        await anyio.sleep(takes_s)
+        if fails(row):
+            raise ValueError(row)
+        return row
+
+    @made.column(scope="group")
+    async def b(a: list[int]) -> list[int]:
+        return a
+
+    @made.column
+    async def c(b: int) -> int:
+        return b
+
+    return made
+
+
+def engine(store: SharedMemory, *, events: Callable[[Event], object] | None = None) -> headgate.Engine:
+    return headgate.Engine(limits={"acme/m": {"concurrency": 16}}, store=store, seed=1, events=events)
+
+
+def expect(report: headgate.RunReport, status: str, done: int) -> None:
+    assert (report.status.value, report.done) == (status, done), report
+
+
+@settings(max_examples=12)
+@given(
+    rows=st.integers(1, 300),
+    group_size=st.integers(1, 40),
+    failing=st.sets(st.integers(0, 299), max_size=5),
+    later=st.floats(0.0, 20.0),
+)
+def test_v6_every_cell_and_row_group_of_a_shared_run_ends_once_over_all_engines(
+    rows: int, group_size: int, failing: set[int], later: float
+) -> None:
+    """V6: in each engine, and over both of them nothing twice."""
+    told = [Told(()), Told(())]
+
+    async def main() -> None:
+        store = SharedMemory()
+        made = pipeline(failing.__contains__)
+
+        async def share(which: int) -> None:
+            await anyio.sleep(which * later)
+            async with engine(store, events=told[which]) as one:
+                report = await one.share(made, rows, group_size=group_size)
+            told[which].check(COLUMNS, report)
+
+        async with anyio.create_task_group() as tasks:
+            for which in range(2):
+                tasks.start_soon(share, which)
+        failed = not failing.isdisjoint(range(rows))
+        assert store.read_info(RUN).status == ("completed_with_failures" if failed else "completed")
+
+    run_virtual(main)
+    both = [event for one in told for event in one.events]
+    cells = Counter((event.row, event.column) for event in both if isinstance(event, CellEnded))
+    assert cells == Counter((row, name) for row in range(rows) for name in COLUMNS)
+    groups = Counter((event.group, event.column) for event in both if isinstance(event, GroupEnded))
+    assert set(groups.values()) <= {1}
+    assert {event.outcome for event in both if isinstance(event, GroupEnded)} <= {"done"}
+    # The number of a row group is the same in all that is said of it, and no two groups have the same.
+    opened = Counter(event.group for event in both if isinstance(event, RowOpened))
+    assert sum(opened.values()) == rows
+    assert max(opened.values()) <= group_size
+    begun = {event.group for event in both if isinstance(event, TaskStarted) and event.column == "b"}
+    assert begun == {group for group, _ in groups} <= opened.keys()
+
+
+class TensOfRows(SharedMemory):
+    """Somebody has joined before and said how many rows are handed out together."""
+
+    async def join_run(self, *arguments: object, **named: object) -> SharedMemoryRun:
+        return await super().join_run(*arguments, **{**named, "group_rows": 10})  # type: ignore[arg-type]
+
+
+def test_row_groups_that_do_not_fit_into_what_is_handed_out_have_numbers_of_their_own() -> None:
+    told = Told(())
+
+    async def main() -> None:
+        async with engine(TensOfRows(), events=told) as one:
+            told_of = await one.share(pipeline(), 25, group_size=4)
+        told.check(COLUMNS, told_of)
+
+    run_virtual(main)
+    opened = Counter(event.group for event in told.events if isinstance(event, RowOpened))
+    assert opened == {0: 4, 1: 4, 2: 2, 3: 4, 4: 4, 5: 2, 6: 4, 7: 1}
+
+
+@pytest.mark.parametrize("at_s", [0.5, 1.5])
+def test_a_shared_run_that_is_stopped_says_so_once(at_s: float) -> None:
+    told = Told(())
+
+    async def main() -> None:
+        async with engine(SharedMemory(), events=told) as one, anyio.create_task_group() as tasks:
+
+            async def share() -> None:
+                report = await one.share(pipeline(takes_s=2.0), 300)
+                assert report.status.value == "stopped"
+                assert "run='run'" in report.resume_hint
+                told.check(COLUMNS, report)
+
+            tasks.start_soon(share)
+            await anyio.sleep(at_s)
+            assert one.controls.stop(grace=0.0) == (RUN,)
+
+    run_virtual(main)
+    assert [event.status for event in told.events if isinstance(event, RunStopping)] == ["stopped"]
+
+
+class OthersHaveTheRest(SharedMemory):
+    """All groups but the first belong to somebody who never ends them."""
+
+    async def join_run(self, *arguments: object, **named: object) -> SharedMemoryRun:
+        run = await super().join_run(*arguments, **named)  # type: ignore[arg-type]
+        await run.extend(300)
+        for group in run.board.groups[1:]:
+            group.token, group.ends_at = 1, 1e9
+        return run
+
+
+def test_a_shared_run_without_a_row_group_at_work_is_in_hand_all_the_same() -> None:
+    """It waits for what others do: it is looked at, is not drained, and is stopped at once."""
+    told = Told(())
+
+    async def main() -> None:
+        async with engine(OthersHaveTheRest(), events=told) as one, anyio.create_task_group() as tasks:
+            ended: list[float] = []
+
+            async def share() -> None:
+                report = await one.share(pipeline(), 300)
+                expect(report, "stopped", 64)
+                ended.append(anyio.current_time())
+
+            tasks.start_soon(share)
+            await anyio.sleep(1_000.25)
+            (seen,) = cast("list[Mapping[str, object]]", one.controls.look()["runs"])
+            assert (seen["run"], seen["done"], seen["open_rows"]) == (RUN, 64, 0)
+            assert (seen["stopping"], seen["seconds"]) == (False, pytest.approx(1_000.25))
+            with pytest.raises(ConfigError, match="cannot be drained"):
+                one.controls.drain()
+            with pytest.raises(ConfigError, match="going on"):
+                await one.start(pipeline(), 1)
+            assert one.controls.stop() == (RUN,)
+            (seen,) = cast("list[Mapping[str, object]]", one.controls.look()["runs"])
+            assert seen["stopping"] is True
+            await anyio.sleep(0.001)
+            assert ended == [pytest.approx(1_000.25)]
+            with pytest.raises(ConfigError, match="no run goes on"):
+                one.controls.stop()
+
+    run_virtual(main)
+    assert [event.status for event in told.events if isinstance(event, RunStopping)] == ["stopped"]
+
+
+def test_the_first_ctrl_c_ends_a_shared_run_that_waits_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(os, "_exit", left.append)
+
+    async def main() -> None:
+        async def face(**options: object) -> headgate.RunReport:
+            async with engine(OthersHaveTheRest()) as one:
+                return await one.share(pipeline(), 300, **options)  # type: ignore[arg-type]
+
+        async def press() -> None:
+            await anyio.sleep(100.0)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(press)
+            report, interrupted = await interruptible(face, {})
+            expect(report, "stopped", 64)
+            assert interrupted
+        assert anyio.current_time() == pytest.approx(100.0, abs=1.0)
+
+    run_virtual(main)
+    assert left == []
+
+
+def test_an_engine_that_is_left_ends_the_shared_run_that_waits_for_others() -> None:
+    async def main() -> None:
+        reports: list[headgate.RunReport] = []
+
+        async def share(one: headgate.Engine) -> None:
+            reports.append(await one.share(pipeline(), 300))
+
+        async with anyio.create_task_group() as tasks, engine(OthersHaveTheRest()) as one:
+            tasks.start_soon(share, one)
+            await anyio.sleep(50.0)
+        expect(reports[0], "stopped", 64)
+        assert anyio.current_time() == pytest.approx(50.0)
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("store", [SharedMemory, OthersHaveTheRest])
+def test_the_deadline_is_that_of_the_whole_part(store: type[SharedMemory]) -> None:
+    """It is not counted anew for each row group."""
+
+    async def main() -> None:
+        told = Told(())
+        async with engine(store(), events=told) as one:
+            report = await one.share(pipeline(), 3_000, deadline=9.5, grace=0.0)
+        assert report.status.value == "held"
+        assert 0 < report.done < 3_000
+        assert anyio.current_time() == pytest.approx(9.5)
+        assert [event.status for event in told.events if isinstance(event, RunStopping)] == ["held"]
+        assert isinstance(told.events[-1], RunEnded)
+
+    run_virtual(main)
+
+
+def test_a_row_group_that_stalls_does_not_stop_the_run() -> None:
+    told = Told(())
+    made = headgate.Pipeline(RUN)
+
+    @made.column(model="acme/m")
+    async def a(row: int) -> int:
+        await (anyio.sleep_forever() if row == 0 else anyio.sleep(1.0))
+        return row
+
+    async def main() -> None:
+        async with engine(SharedMemory(), events=told) as one:
+            report = await one.share(made, 640, stall_timeout=20.0)
+        expect(report, "stalled", 639)
+
+    run_virtual(main)
+    assert not any(isinstance(event, RunStopping) for event in told.events)
+
+
+def test_a_run_that_is_over_says_nothing_of_a_stop() -> None:
+    events: list[Event] = []
+
+    async def main() -> None:
+        async with engine(SharedMemory(), events=events.append) as one:
+            run = await one.start(pipeline(), 4)
+            await run.wait()
+            run.stop()
+
+    run_virtual(main)
+    assert isinstance(events[-1], RunEnded)

@@ -1,0 +1,1 @@
+from src.testing.told import *
