@@ -13,7 +13,7 @@ import typer
 
 from ..engine.options import RunOptions
 from ..errors import ConfigError
-from ..prices import GENAI_PRICES, Budget, Price
+from ..prices import GENAI_PRICES, Budget, Price, price_book
 from .durations import seconds
 
 __all__ = [
@@ -95,11 +95,12 @@ def money_of(
 
 
 def _prices(prices: str | None, price: list[str]) -> Any:
-    if not price:
-        return prices
-    if prices not in (None, GENAI_PRICES):
+    of_file = prices not in (None, GENAI_PRICES)
+    if of_file and price:
         raise typer.BadParameter("a file has all prices: write it there, or leave --prices out", param_hint="--price")
-    return dict(map(_price, price))
+    if of_file:
+        price_book(prices)  # a mistake there is known before all else
+    return dict(map(_price, price)) if price else prices
 
 
 def _price(text: str) -> tuple[str, Price]:

@@ -53,6 +53,7 @@ def of_report(report: RunReport, export: Export | None = None) -> Data:
     usage = report.usage
     return {
         **{name: getattr(report, name) for name in names},
+        "spent": None if report.spent is None else report.spent._asdict(),
         "columns": [asdict(column) for column in report.columns],
         "resources": [
             {**_fields(resource, "resource requests peak_in_flight mean_limit busy_s queued_s wasted bound_s"),

@@ -149,7 +149,7 @@ def report(
     elif as_json:
         typer.echo(as_json_report(told))
     else:
-        typer.echo(as_markdown(told) if markdown else text.of_overview(told.overview))
+        typer.echo(as_markdown(told) if markdown else text.of_overview(told.overview, told.costs))
 
 
 def export(

@@ -78,14 +78,23 @@ def of_runs(store: str, infos: Sequence[RunInfo]) -> str:
     return "\n".join(table(rows, left=2))
 
 
-def of_status(overview: RunOverview) -> str:
-    """A run and its columns."""
-    return "\n".join([*_head(overview), *_indented(table([_HEADINGS, *map(_cells, overview.columns)]))])
+def of_status(overview: RunOverview, costs: Mapping[str, float] | None = None) -> str:
+    """A run and its columns; ``costs`` by column, in dollars, where they are known."""
+    rows = [_HEADINGS, *map(_cells, overview.columns)]
+    if costs:
+        told = (_dollars(costs.get(column.column)) for column in overview.columns)
+        rows = [(*row, cost) for row, cost in zip(rows, ("cost", *told), strict=True)]
+    lines = [*_head(overview), *_indented(table(rows))]
+    return "\n".join([*lines, f"  cost: {_dollars(sum(costs.values()))}"] if costs else lines)
 
 
-def of_overview(overview: RunOverview) -> str:
-    """A run with its failures."""
-    lines = [of_status(overview)]
+def _dollars(amount: float | None) -> str:
+    return "-" if amount is None else f"${amount:.6g}"
+
+
+def of_overview(overview: RunOverview, costs: Mapping[str, float] | None = None) -> str:
+    """A run with its failures; ``costs`` as above."""
+    lines = [of_status(overview, costs)]
     if overview.failure_counts:
         lines.append("  failures:")
         lines += [f"    {column}: {n} x {reason}" for (column, reason), n in overview.failure_counts.items()]

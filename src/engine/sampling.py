@@ -86,7 +86,9 @@ async def asample(
         timed = _timed(forecast, before, report, engine.admission)
     models = dict.fromkeys(column.model for column in forecast.columns)
     unpriced = () if book is None else [model for model in models if book.price(model) is None]
-    told = tuple(f"the price of {model} is not known, so the cost is not: give it in prices=" for model in unpriced)
+    told = tuple(
+        f"the price of {model} is not known, so the cost is not: give it in prices= (--price)" for model in unpriced
+    )
     return replace(plan, forecast=replace(timed, notices=(*timed.notices, *told)))
 
 

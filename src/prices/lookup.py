@@ -67,8 +67,8 @@ class PriceBook:
             missing = "" if _library() else " (genai-prices is not installed: pip install 'headgate[prices]')"
             raise ConfigError(
                 f"a budget in money needs the price of {resource}, which is not known{missing}: give "
-                f"prices={{{resource!r}: {{'input': ..., 'output': ...}}}} in dollars per million tokens, or a budget "
-                "in tokens"
+                f"prices={{{resource!r}: {{'input': ..., 'output': ...}}}} in dollars per million tokens (on the "
+                f"command line --price {resource}=IN/OUT), or a budget in tokens"
             )
         return found
 

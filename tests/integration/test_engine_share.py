@@ -189,6 +189,8 @@ async def test_what_cannot_be_shared_is_said_before_anything_is_spent(place: Pla
     async with headgate.Engine(store=store) as engine:
         with pytest.raises(ConfigError, match="a list or a number"):
             await engine.share(pipeline("1"), iter([{"row": 1}]))
+        with pytest.raises(ConfigError, match="budget= is for one engine that has the run alone"):
+            await engine.share(pipeline("1"), 10, budget=1.0)
         with pytest.raises(ConfigError, match="retry_failed"):
             await engine.share(pipeline("1"), 10, retry_failed=True)
     await store.aclose()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -410,3 +412,28 @@ def test_prices_of_long_requests_and_of_cache_writes_are_those_of_genai_prices()
     assert found is not None
     assert (found.input, found.cache_write) == (3.0, 3.75)
     assert found.above == {200_000: headgate.Price(6.0, 22.5, 0.6, 7.5)}
+
+
+def test_the_library_is_imported_in_a_thread_before_the_run_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a tenth of a second, in which no request would be let out."""
+    importing: list[int] = []
+
+    class Watch(MetaPathFinder):
+        def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+            if fullname == "genai_prices":
+                importing.append(threading.get_ident())
+
+    monkeypatch.delitem(sys.modules, "genai_prices", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Watch(), *sys.meta_path])
+    pipeline, loops = headgate.Pipeline("p"), set[int]()
+
+    @pipeline.column
+    async def a(row: int) -> int:
+        loops.add(threading.get_ident())
+        async with headgate.request("openai/gpt-4o") as lease:
+            lease.report(usage=EACH)
+        return row
+
+    assert headgate.run(pipeline, 1, prices=PRICES).cost == pytest.approx((250 + 500) / 1e6)
+    assert importing
+    assert loops.isdisjoint(importing)
