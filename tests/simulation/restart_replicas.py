@@ -29,14 +29,8 @@ if TYPE_CHECKING:
 
 
 STOP = Answer(Verdict.STOP, reason="the disk is full")
-
-
 RESTART = Answer(Verdict.RESTART)
-
-
 CRASH = Failure(Cause("crash", "summary"))
-
-
 Backend = Literal["asyncio", "trio"]
 
 

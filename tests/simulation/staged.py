@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from headgate.testing.provider import ModelStats
 
 Build = Callable[[VirtualProvider], headgate.Pipeline]
-
-
 Look = Callable[[headgate.Engine, headgate.Run], None]
 
 

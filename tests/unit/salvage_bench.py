@@ -11,11 +11,7 @@ from headgate.salvage.policy import SalvagePolicy
 from headgate.salvage.salvage import Salvage
 
 K = FailureKind
-
-
 LANE = "openai/gpt-x"
-
-
 POLICY_CAP_S = SalvagePolicy().cap_s
 
 
