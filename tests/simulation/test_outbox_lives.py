@@ -109,6 +109,7 @@ def test_a_wall_clock_that_jumped_holds_nothing_up() -> None:
         async with Outbox(deliveries, world, options=OPTIONS, clock=anyio.current_time) as outbox:
             with anyio.fail_after(OPTIONS.longest_pause_s + 10):
                 await outbox.drained()
+        assert deliveries.ended == {"a": (Answer.ACK, "")}
 
     run_virtual(main)
 

@@ -118,9 +118,16 @@ def test_what_is_kept_is_bounded() -> None:
     assert stream.usage == Usage(3, 4), "after a line that was too long it reads on"
 
 
-@given(st.lists(st.binary(max_size=40)), st.booleans(), st.booleans())
-def test_any_bytes_at_all_are_no_trouble(parts: list[bytes], stream: bool, failing: bool) -> None:
-    reader = BodyReader(EVENTS if stream else "", failing=failing)
-    for part in parts:
-        reader.feed(part)
-    reader.close()
+SCRAPS = st.sampled_from([b"data: ", b"\n", b'{"usage":', b'{"prompt_tokens": 3, "completion_tokens": 4}', b"}", b"{"])
+
+
+@given(st.lists(st.binary(max_size=40) | SCRAPS), st.booleans(), st.booleans())
+def test_any_bytes_at_all_are_no_trouble_however_they_are_cut(parts: list[bytes], stream: bool, failing: bool) -> None:
+    found: list[object] = []
+    for cut in (parts, [b"".join(parts)], [bytes((byte,)) for byte in b"".join(parts)]):
+        reader = BodyReader(EVENTS if stream else "", failing=failing)
+        for part in cut:
+            reader.feed(part)
+        reader.close()
+        found.append((reader.usage, reader.error))
+    assert found == [found[0]] * 3
