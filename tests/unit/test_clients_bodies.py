@@ -118,9 +118,19 @@ def test_what_is_kept_is_bounded() -> None:
     assert stream.usage == Usage(3, 4), "after a line that was too long it reads on"
 
 
-@given(st.lists(st.binary(max_size=40)), st.booleans(), st.booleans())
-def test_any_bytes_at_all_are_no_trouble(parts: list[bytes], stream: bool, failing: bool) -> None:
-    reader = BodyReader(EVENTS if stream else "", failing=failing)
-    for part in parts:
-        reader.feed(part)
-    reader.close()
+USAGE_LINE = b'data: {"usage": {"prompt_tokens": 3, "completion_tokens": 4}}\n\n'
+SCRAPS = st.binary(max_size=9) | st.sampled_from([USAGE_LINE, USAGE_LINE, b"data: ", b"\n", b'{"error": {"code": 1}}'])
+
+
+@given(st.lists(SCRAPS, max_size=5).map(b"".join), st.integers(1, 40), st.booleans(), st.booleans())
+def test_any_bytes_at_all_are_no_trouble_however_they_are_cut(
+    body: bytes, size: int, stream: bool, failing: bool
+) -> None:
+    found: list[object] = []
+    for step in (size, len(body) or 1):
+        reader = BodyReader(EVENTS if stream else "", failing=failing)
+        for start in range(0, len(body), step):
+            reader.feed(body[start : start + step])
+        reader.close()
+        found.append((reader.usage, reader.error))
+    assert found[0] == found[1]

@@ -6,52 +6,24 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator  # noqa: TC003  (read at run time)
-from dataclasses import dataclass
-from enum import Enum
 from math import inf, nan
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, assert_type
+from typing import Any, assert_type
 
 import pytest
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
-from headgate.engine.pipeline import Column, Pipeline, one_column
-from headgate.engine.signatures import describe_type
+from headgate.engine.pipeline import Pipeline
 from headgate.errors import PipelineError
 from headgate.scheduler.graph import Scope
 from headgate.values import ResourceKey
-
-if TYPE_CHECKING:
-    from decimal import Decimal as Nowhere  # what a column may not be annotated with
-
-
-class Verdict(BaseModel):
-    score: int
-    note: str = ""
-
-
-class Opaque:
-    """Nothing that pydantic could check."""
-
-
-async def ask(topic: str) -> str:
-    return topic
-
-
-def define(fn: Callable[..., object], **options: Any) -> Column:
-    pipeline = Pipeline("tickets")
-    pipeline.column(fn, **options)
-    return pipeline.columns[0]
+from tests.unit.defined import Opaque, Verdict, ask, dangling, define, opaque, scalar, unannotated
 
 
 def refusal(fn: Any, **options: Any) -> str:
     with pytest.raises(PipelineError) as caught:
         define(fn, **options)
     return str(caught.value)
-
-
-# What a column may be.
 
 
 def test_the_design_page_pipeline() -> None:
@@ -179,9 +151,6 @@ def test_conditions_resolve_like_parameters() -> None:
     assert column.spec.required() == ("topic", "urgent")
 
 
-# What is refused.
-
-
 @pytest.mark.parametrize("name", ["", "two words", "9lives", "my-pipeline", "class", None, 3])
 def test_a_pipeline_name_is_an_identifier(name: Any) -> None:
     with pytest.raises(PipelineError, match="a pipeline needs an identifier for its name"):
@@ -206,22 +175,6 @@ async def stream(topic: str) -> AsyncIterator[str]:
 
 def generate(topic: str) -> Iterator[str]:
     yield topic
-
-
-def opaque(topic: str) -> Opaque:
-    raise NotImplementedError
-
-
-def dangling(topic: str) -> Nowhere:
-    raise NotImplementedError
-
-
-def scalar(topic: list[str]) -> bool:
-    raise NotImplementedError
-
-
-def unannotated(topic):  # type: ignore[no-untyped-def]  # pyright: ignore
-    raise NotImplementedError
 
 
 @pytest.mark.parametrize(
@@ -307,151 +260,3 @@ def test_the_graph_is_checked_with_the_fields() -> None:
     with pytest.raises(PipelineError, match="did you mean 'topics'"):
         pipeline.compile(["topics"])
     assert pipeline.compile().input_fields == {"topic"}
-
-
-# What a value must be.
-
-
-def test_values_are_checked_by_the_return_type() -> None:
-    class Local(BaseModel):
-        score: int
-
-    def local(topic: str) -> Local:
-        raise NotImplementedError
-
-    def nested(topic: str) -> dict[str, list[Local]]:
-        raise NotImplementedError
-
-    assert define(local).validate({"score": "3"}) == Local(score=3)
-    assert define(nested).validate({"a": [{"score": 1}]}) == {"a": [Local(score=1)]}
-    with pytest.raises(ValidationError):
-        define(local).validate({"score": "many"})
-
-
-def test_none_is_a_type_like_any_other() -> None:
-    def nothing(topic: str) -> None:
-        raise NotImplementedError
-
-    column = define(nothing)
-    assert column.validate(None) is None
-    with pytest.raises(ValidationError):
-        column.validate("something")
-
-
-@pytest.mark.parametrize(("fn", "options"), [(unannotated, {}), (ask, {"output": Any}), (opaque, {"output": Any})])
-def test_unchecked_columns_take_anything(fn: Callable[..., object], options: dict[str, Any]) -> None:
-    column = define(fn, **options)
-    thing = Opaque()
-    assert column.adapter is None
-    assert column.validate(thing) is thing
-
-
-def test_output_replaces_the_return_type() -> None:
-    assert define(dangling, output=int).validate("3") == 3
-
-
-def test_a_group_column_checks_element_by_element() -> None:
-    """T32, the part that is decided here: one bad element is one bad row, because each is checked alone."""
-    column = define(scalar, scope="group", output=list[Verdict])
-    assert column.validate({"score": 1}) == Verdict(score=1)
-    with pytest.raises(ValidationError):
-        column.validate({"score": None})
-
-
-def test_stored_values_come_back_as_their_type() -> None:
-    assert define(ask, output=Verdict).restore(b'{"score": 3, "note": "x"}') == Verdict(score=3, note="x")
-    assert define(unannotated).restore(b'{"score": [3, null]}') == {"score": [3, None]}
-    with pytest.raises(ValidationError):
-        define(ask, output=Verdict).restore(b'{"mark": 3}')
-
-
-def test_estimates() -> None:
-    assert define(ask).estimate({"topic": "x"}) == 0
-    assert define(ask, tokens=900).estimate({"topic": "x"}) == 900
-
-    def by_length(topic: str, factor: int = 4, style: str = "") -> int:
-        return len(topic) // factor + len(style)
-
-    def styled(topic: str, style: str = "terse") -> str:
-        raise NotImplementedError
-
-    assert define(styled, tokens=by_length).estimate({"topic": "x" * 40}) == 10
-    assert define(styled, tokens=by_length).estimate({"topic": "x" * 40, "style": "ab"}) == 12
-    with pytest.raises(TypeError, match=r"column 'ask': tokens= must give a whole number from 0 on, not 2\.5"):
-        define(ask, tokens=lambda topic: 2.5).estimate({"topic": "x"})
-
-
-def test_timeouts() -> None:
-    assert define(ask).timeout == 600.0
-    assert define(ask, timeout=None).timeout is None
-    assert define(ask, timeout=inf).timeout is None
-
-
-@dataclass
-class Point:
-    x: int
-    nearest: Point | None = None
-
-
-class Reply(TypedDict):
-    text: str
-
-
-class Color(Enum):
-    RED = "r"
-
-
-@pytest.mark.parametrize(
-    ("annotation", "text"),
-    [
-        (int, "int"),
-        (Any, "Any"),
-        (list[int | None], "list[Union[int, NoneType]]"),
-        (Annotated[int, Field(gt=0)], "int"),
-        (Literal["a", 1], "Literal('a', 1)"),
-        (tuple[int, ...], "tuple[int, ellipsis]"),
-        (Verdict, "Verdict(score: int, note: str)"),
-        (Point, "Point(x: int, nearest: Union[Point, NoneType])"),
-        (Reply, "Reply(text: str)"),
-        (Color, "Color(RED='r')"),
-    ],
-)
-def test_types_as_text(annotation: object, text: str) -> None:
-    assert describe_type(annotation) == text
-
-
-# One function over many rows.
-
-
-def test_one_column_pipelines() -> None:
-    pipeline, argument = one_column(ask, model="openai/gpt-x", timeout=5)
-    assert (pipeline.name, argument) == ("ask", "topic")
-    assert pipeline.columns[0].timeout == 5
-    assert pipeline.compile(["topic"]).input_fields == {"topic"}
-
-
-def test_which_parameter_a_plain_row_becomes() -> None:
-    def two(topic: str, style: str) -> str:
-        raise NotImplementedError
-
-    def spare(topic: str, style: str = "terse") -> str:
-        raise NotImplementedError
-
-    def optional(topic: str = "cats") -> str:
-        raise NotImplementedError
-
-    def nothing() -> str:
-        raise NotImplementedError
-
-    assert one_column(two)[1] is None
-    assert one_column(spare)[1] == "topic"
-    assert one_column(optional)[1] == "topic"
-    assert one_column(nothing)[1] is None
-
-
-def test_a_lambda_may_be_mapped() -> None:
-    pipeline, argument = one_column(lambda row: json.dumps(row))
-    assert (pipeline.columns[0].name, argument) == ("value", "row")
-    assert one_column(ask, name="answer")[0].columns[0].name == "answer"
-    with pytest.raises(PipelineError, match="3 is not a function"):
-        one_column(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,200 @@
+"""An outbox from its first item to the end of its block: what is durable, what is asked again, and who is told."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from headgate.errors import ConfigError, HeadgateError, StoreUnavailable
+from headgate.outbox import (
+    Answer,
+    Item,
+    MemoryDeliveries,
+    Outbox,
+    OutboxOptions,
+)
+from headgate.testing import run_virtual
+from tests.simulation.outbox_world import OPTIONS, World, add, simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def test_an_attempt_in_flight_gets_its_grace_when_the_block_is_left() -> None:
+    async def main() -> None:
+        world, deliveries, outbox = simulate()
+        async with outbox:
+            await add(outbox, world, "a")
+            await anyio.sleep(0.001)
+        assert deliveries.ended == {"a": (Answer.ACK, "")}
+        world.hanging.add("north")
+        started = anyio.current_time()
+        async with Outbox(deliveries, world, options=OutboxOptions(grace_s=3.0)) as again:
+            await add(again, world, "b")
+            await anyio.sleep(0.001)
+        assert anyio.current_time() - started == pytest.approx(3.001)
+        assert [kept.item.key for kept in await deliveries.load()] == ["b"]
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("option", [{"slots": 3}, {"timeout_s": 0.0}, {"trips_after": 0}, {"first_pause_s": -1.0}])
+def test_options_that_cannot_be_meant(option: dict[str, Any]) -> None:
+    (name,) = option
+    with pytest.raises(ConfigError, match=name):
+        OutboxOptions(**option)
+
+
+def test_drained_means_that_it_is_durable() -> None:
+    class Slow(MemoryDeliveries):
+        async def end(self, ended: Sequence[tuple[str, Answer, str]]) -> None:
+            await anyio.sleep(5)
+            await super().end(ended)
+
+    async def main() -> None:
+        world, deliveries = World(Random(1)), Slow()
+        async with Outbox(deliveries, world) as outbox:
+            await add(outbox, world, "a")
+            await anyio.sleep(2)
+            assert world.got.keys() == {"a"}
+            await outbox.drained()
+            assert deliveries.ended == {"a": (Answer.ACK, "")}
+
+    run_virtual(main)
+
+
+def test_nothing_new_is_sent_while_the_block_is_left() -> None:
+    async def main() -> None:
+        world, deliveries, outbox = simulate(slots=4, grace_s=30.0)
+        async with outbox:
+            for number in range(20):
+                await add(outbox, world, f"a{number}")
+            await anyio.sleep(0.001)
+        assert len(world.got) == 4
+        assert len(await deliveries.load()) == 16
+
+    run_virtual(main)
+
+
+def test_a_receiver_that_could_not_be_asked_is_asked_again() -> None:
+    async def main() -> None:
+        world, deliveries, outbox = simulate(first_pause_s=1.0, trips_after=10_000)
+        world.down.add("north")
+        async with outbox:
+            for number in range(20):
+                world.known.setdefault("north", set()).add(f"a{number}")
+                assert await outbox.add(f"a{number}", "north", b"a%d" % number, receiver="boot 0")
+            await anyio.sleep(5)
+            assert await outbox.add("b", "north", b"b", receiver="boot 1")  # boot 0 is over, so the others are stale
+            await anyio.sleep(60)
+            world.down.clear()
+            with anyio.fail_after(600):
+                await outbox.drained()
+        assert {key for key, (answer, _) in deliveries.ended.items() if answer is Answer.ACK} == {
+            f"a{number}" for number in range(20)
+        }
+
+    run_virtual(main)
+
+
+def test_a_wall_clock_that_jumped_holds_nothing_up() -> None:
+    async def main() -> None:
+        world, deliveries = World(Random(1)), MemoryDeliveries()
+        await deliveries.add(Item("a", "north", 0.0), b"a")
+        await deliveries.postpone("a", 1, 1e9, None)
+        world.known["north"] = {"a"}
+        async with Outbox(deliveries, world, options=OPTIONS, clock=anyio.current_time) as outbox:
+            with anyio.fail_after(OPTIONS.longest_pause_s + 10):
+                await outbox.drained()
+        assert deliveries.ended == {"a": (Answer.ACK, "")}
+
+    run_virtual(main)
+
+
+def test_who_asked_for_an_item_is_known_in_the_next_life() -> None:
+    """What a receiver waited for before its restart is not sent unasked, though this process restarted too."""
+
+    async def main() -> None:
+        world, deliveries, outbox = simulate(first_pause_s=100.0)
+        world.troubles = 0.0
+        async with outbox:
+            assert await outbox.add("first", "north", b"first")  # unknown there: gone, but by whom is known now
+            await anyio.sleep(2)
+            world.down.add("north")
+            assert await outbox.add("a", "north", b"a")
+            await anyio.sleep(2)
+        (kept,) = await deliveries.load()
+        assert kept.item.receiver == "boot 1"
+
+    run_virtual(main)
+
+
+def test_an_item_whose_adding_is_cancelled_is_sent_all_the_same() -> None:
+    """It was durable, and never sent before the next life: adding it again said that it was there."""
+
+    class Slow(MemoryDeliveries):
+        async def add(self, item: Item, body: bytes) -> bool:
+            added = await super().add(item, body)
+            await anyio.sleep(1)
+            return added
+
+    async def main() -> None:
+        world, deliveries = World(Random(1)), Slow()
+        world.known["north"] = {"a"}
+        async with Outbox(deliveries, world) as outbox:
+            with anyio.move_on_after(0.5):
+                await outbox.add("a", "north", b"a")
+            with anyio.fail_after(60):
+                await outbox.drained()
+        assert deliveries.ended == {"a": (Answer.ACK, "")}
+
+    run_virtual(main)
+
+
+def test_who_waits_for_an_outbox_that_is_left_is_told() -> None:
+    async def main() -> None:
+        world, deliveries, outbox = simulate(first_pause_s=100.0)
+        world.down.add("north")  # nothing is in flight when the block is left: it waits for its next attempt
+        with pytest.raises(HeadgateError, match="async with"):
+            await outbox.add("early", "north", b"early")
+
+        async def wait() -> None:
+            with pytest.raises(HeadgateError, match="async with"):
+                await outbox.drained()
+
+        async with anyio.create_task_group() as tasks, outbox:
+            await add(outbox, world, "a")
+            tasks.start_soon(wait)
+            await anyio.sleep(1)
+        with pytest.raises(HeadgateError, match="async with"):
+            await outbox.add("late", "north", b"late")
+        assert [kept.item.key for kept in await deliveries.load()] == ["a"]
+
+    run_virtual(main)
+
+
+def test_a_store_that_is_away_holds_deliveries_up_before_answers_pile_up() -> None:
+    class Away(MemoryDeliveries):
+        away = True
+
+        async def end(self, ended: Sequence[tuple[str, Answer, str]]) -> None:
+            if self.away:
+                raise StoreUnavailable("away")
+            await super().end(ended)
+
+    async def main() -> None:
+        world, deliveries = World(Random(1)), Away()
+        async with Outbox(deliveries, world, options=OutboxOptions(slots=4)) as outbox:
+            for number in range(200):
+                await add(outbox, world, f"a{number}")
+            await anyio.sleep(100)
+            assert len(world.got) <= 5 * 4
+            deliveries.away = False
+            with anyio.fail_after(600):
+                await outbox.drained()
+        assert len(deliveries.ended) == 200
+
+    run_virtual(main)
