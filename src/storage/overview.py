@@ -67,6 +67,11 @@ class RunOverview:
     next_at: float | None
     last_at: float | None
 
+    @property
+    def rows(self) -> int:
+        """How many rows were looked at."""
+        return self.whole + self.failed + self.held + self.pending
+
 
 def read_overview(store: RunStore, run: str, *, examples: int = _EXAMPLES) -> RunOverview:
     """Read all of ``run``, which may go on meanwhile. Failures are the first ``examples``. It blocks: use a thread.
