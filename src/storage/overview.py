@@ -98,6 +98,8 @@ def read_overview(store: RunStore, run: str, *, examples: int = _EXAMPLES) -> Ru
 
 
 class _Count:
+    """What the rows read so far come to."""
+
     def __init__(self, names: tuple[str, ...], most: int) -> None:
         self._most = most
         self.names = names
