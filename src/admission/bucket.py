@@ -47,11 +47,6 @@ class Bucket:
         self._floor = -inf
         self._owed_at_block: float | None = None
 
-    @property
-    def tat(self) -> float:
-        """The theoretical arrival time: when the bucket is full again (seconds, monotonic)."""
-        return self._tat
-
     def fits(self, cost: float) -> bool:
         """Whether ``cost`` can ever go. If not, the request is too large: waiting does not help."""
         return self.capacity is None or cost <= self.capacity

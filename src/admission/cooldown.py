@@ -77,6 +77,8 @@ _ROUNDING: Final = 1e-9
 
 
 class _Phase(Enum):
+    """How far a scope is on its way from a block to sending freely; see the module."""
+
     OPEN = auto()
     BLOCKED = auto()
     CANARY_WANTED = auto()

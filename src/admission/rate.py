@@ -45,7 +45,7 @@ it says of the refill must be wrong, such as the length of its window, which is 
 
 
 class RateLimiter:
-    """Paces one kind of unit (requests or tokens) in one scope.
+    """Paces one kind of unit (requests or tokens) in one scope. Times are seconds (monotonic), costs are units.
 
     ``configured_per_minute`` is an upper bound in units a minute, None for none; learning and headers only ever go
     below it. ``share`` is the part of the provider's stated limit that this process may use (0 to 1); the configured

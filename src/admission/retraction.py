@@ -60,8 +60,9 @@ class Past:
         self._last_at.append(state.at)
 
     def back_to(self, since: float) -> Before | None:
-        """The state before the first burst with a rejection at ``since`` or later; it and all later ones are forgotten.
-        None if none is remembered."""
+        """The state before the first burst with a rejection at ``since`` (seconds, monotonic) or later; it and all
+        later ones are forgotten. None if none is remembered.
+        """
         found: Before | None = None
         while self._last_at and self._last_at[-1] >= since:
             self._last_at.pop()

@@ -71,7 +71,7 @@ class Watch:
             self.stamps.clear()
 
     def take(self, sent_by: float) -> Stamp | None:
-        """Take out the oldest if it was sent at ``sent_by`` or earlier."""
+        """Take out the oldest if it was sent at ``sent_by`` (seconds, monotonic) or earlier."""
         if not self.stamps:
             return None  # most of the time there is nothing to watch
         for stamp in self.stamps.values():
@@ -82,7 +82,7 @@ class Watch:
         return None
 
     def next_at(self, tau: float) -> float:
-        """When the oldest will have been silent for ``tau``; ``inf`` if none is watched."""
+        """When the oldest will have been silent for ``tau`` seconds; ``inf`` if none is watched."""
         if not self.stamps:
             return inf
         for stamp in self.stamps.values():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import anyio
 import typer
 
+from ..engine.report import RunStatus
 from ..errors import ConfigError
 from ..export import export_run, output_path, write_html
 from ..reports import as_json as as_json_report
@@ -72,17 +72,6 @@ Examples:
   headgate sweep run.db --keep 30d --dry-run
   headgate sweep runs/ --keep 7d --status stopped --status held
 """
-
-
-class Ended(StrEnum):
-    """How a run can have ended."""
-
-    COMPLETED = "completed"
-    COMPLETED_WITH_FAILURES = "completed_with_failures"
-    HELD = "held"
-    STALLED = "stalled"
-    STOPPED = "stopped"
-    BUDGET_EXHAUSTED = "budget_exhausted"
 
 
 OneRun = Annotated[str | None, typer.Option("--run", metavar="NAME", help="The run, if the store has more than one.")]
@@ -176,7 +165,7 @@ def sweep(
         typer.Option("--keep", metavar="TIME", parser=duration, help="Runs that ended within this time stay: 7d, 12h."),
     ],
     statuses: Annotated[
-        list[Ended] | None,
+        list[RunStatus] | None,
         typer.Option("--status", help="Runs that ended so. Repeatable. [default: the two that are completed]"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which runs would go.")] = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..engine.spans import span
-from ..reports.wording import moment, one_line
+from ..reports.wording import moment, one_line, rows_by_state, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -118,17 +118,8 @@ def _cells(column: ColumnOverview) -> tuple[str, ...]:
 def _head(overview: RunOverview) -> Iterator[str]:
     info = overview.info
     yield f"run {info.run}: {info.status}"
-    times = (
-        f"begun {moment(info.created_at)}",
-        f"last outcome {moment(overview.last_at)}" if overview.last_at else "",
-        f"ended {moment(info.finished_at)}" if info.finished_at is not None else "",
-    )
-    yield f"  {', '.join(filter(None, times))}; opened {info.epoch} times"
-    rows = overview.whole + overview.failed + overview.held + overview.pending
-    yield (
-        f"  rows: {rows} = {overview.whole} whole + {overview.failed} failed + {overview.held} held + "
-        f"{overview.pending} pending"
-    )
+    yield f"  {times(overview)}"
+    yield f"  {rows_by_state(overview)}"
     if overview.next_at is not None:
         yield f"  held cells are tried again from {moment(overview.next_at)} on"
 

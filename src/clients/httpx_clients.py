@@ -118,9 +118,7 @@ class _AsyncGate:
             return await self._send(request)
         try:
             response = await self._send(request)
-            if not _read_already(response, attempt):
-                attempt.answered(response.status_code, response.headers, _decoder(response, self._module))
-                response.stream = self._stream(response.stream, attempt)
+            _received(response, attempt, self._stream, self._module)
         except BaseException as error:
             attempt.failed(error)
             raise
@@ -145,9 +143,7 @@ class _Gate:
             return self._send(request)
         try:
             response = self._send(request)
-            if not _read_already(response, attempt):
-                attempt.answered(response.status_code, response.headers, _decoder(response, self._module))
-                response.stream = self._stream(response.stream, attempt)
+            _received(response, attempt, self._stream, self._module)
         except BaseException as error:
             attempt.failed(error)
             raise
@@ -223,14 +219,18 @@ def _asked(request: _Request) -> Asked:
     return Asked(request.method, request.url.host, request.url.path, model_in(body))
 
 
-def _read_already(response: _Response, attempt: Attempt) -> bool:
-    """Whether the transport has the answer at hand, as one that keeps answers: nobody will read its stream."""
-    if not response.is_closed:
-        return False
-    attempt.answered(response.status_code, response.headers)
-    attempt.feed(response.content)
-    attempt.ended()
-    return True
+def _received(response: _Response, attempt: Attempt, stream: Callable[[Any, Attempt], object], module: Any) -> None:
+    """The head of an answer is there: the end of its body is to be the end of the attempt.
+
+    A transport that keeps answers may have it at hand, and nobody will read its stream.
+    """
+    if response.is_closed:
+        attempt.answered(response.status_code, response.headers)
+        attempt.feed(response.content)
+        attempt.ended()
+    else:
+        attempt.answered(response.status_code, response.headers, _decoder(response, module))
+        response.stream = stream(response.stream, attempt)
 
 
 def _decoder(response: _Response, module: Any) -> Callable[[bytes], bytes] | None:

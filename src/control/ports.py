@@ -30,7 +30,7 @@ class Controlled(Protocol):
         ...
 
     def stop(self, run: str | None = None, *, grace: float | None = None) -> tuple[str, ...]:
-        """Start nothing more, and end. Returns the runs that do."""
+        """Start nothing more, and end; what is in flight gets ``grace`` seconds. Returns the runs that do."""
         ...
 
     def look(self) -> dict[str, object]:

@@ -118,7 +118,9 @@ def define_column(
     version: str,
     output: Any,
 ) -> Column:
-    """Return the column that :meth:`Pipeline.column` describes. Raises PipelineError that names the cure."""
+    """Return the column that :meth:`Pipeline.column` describes; ``timeout`` is in seconds. Raises PipelineError that
+    names the cure.
+    """
     what = f"column {name!r}"
     if is_generator(fn):
         raise PipelineError(f"{what} is a generator: return one value, or a list of them")

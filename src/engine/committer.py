@@ -38,7 +38,7 @@ RECORDS_PER_TURN = 512
 class Committer:
     """Commits what the journal collects, and tells the run of each batch that is durable."""
 
-    __slots__ = ("_committed", "_handle", "_journal", "_keeper", "_teller", "paused_s", "wakeup")
+    __slots__ = ("_committed", "_handle", "_journal", "_keeper", "_teller", "wakeup")
 
     def __init__(
         self,
@@ -54,7 +54,6 @@ class Committer:
         self._keeper = keeper
         self._committed = committed
         self.wakeup = Wakeup()
-        self.paused_s = 0.0
 
     async def run(self) -> None:
         """Commit until cancelled. Raises StoreError when the store gives up, or stays away for too long."""
@@ -86,7 +85,6 @@ class Committer:
                 if self._teller is not None:
                     self._teller.store_retried(error, pause)
                 await anyio.sleep(pause)
-                self.paused_s += pause
                 pause = min(2 * pause, LONGEST_PAUSE_S)
             else:
                 if self._teller is not None:

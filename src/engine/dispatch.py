@@ -186,7 +186,7 @@ class Dispatch:
             self._recall()
 
     def block_local(self, lane: str, until: float) -> None:
-        """Start nothing on a local lane before ``until``; ``inf`` for good."""
+        """Start nothing on a local lane before ``until`` (seconds, monotonic); ``inf`` for good."""
         self._blocked.set(lane, min(until, _FOR_GOOD))
 
     def withdraw_lane(self, lane: str) -> Task | None:

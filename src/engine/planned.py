@@ -170,6 +170,8 @@ class WorkCount:
 
 @dataclass(slots=True)
 class _Count:
+    """The cells of one column so far."""
+
     done: int = 0
     failed: int = 0
     skipped: int = 0

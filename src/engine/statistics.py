@@ -27,9 +27,9 @@ __all__ = ["ResourceStatistics", "RunStatistics", "look"]
 @dataclass(frozen=True, slots=True)
 class ResourceStatistics:
     """One resource now. ``pace`` says what sets its speed, or why it has none: ``paused``, ``parked`` until somebody
-    repairs a key or a quota, ``given up`` since nothing worked there for too long,
-    ``blocked`` for another run. ``blocked_s`` is what is left of a
-    cooldown, ``inf`` of what has no end by itself. ``usage`` are the tokens of all attempts that came to an end.
+    repairs a key or a quota, ``given up`` since nothing worked there for too long, ``blocked`` for another run.
+    ``blocked_s`` is what is left of a cooldown, ``inf`` of what has no end by itself. ``usage`` are the tokens of all
+    attempts that came to an end.
     """
 
     resource: str

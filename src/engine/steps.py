@@ -117,11 +117,15 @@ class Steps:
         self._starts_per_job = STARTS_PER_JOB
         self.paces = PaceReader(intake.resources, core, self.dispatch, controller, meter, recorder, teller)
         self.rows_ready = Wakeup()
+        """Set when finished rows wait to be handed out, if they are."""
         self.streaming = False
+        """Whether somebody takes the finished rows."""
         self.dropped_rows = False
+        """Whether rows have finished that nobody took."""
         self.stopping = Halt()
         self.feeder = Feeder(intake, self.stopping, came=self._rows_came, broke=self._break)
         self.error: BaseException | None = None
+        """What broke the run."""
 
     def step(self, now: float, alone: bool) -> None:
         """Decide and perform, until nothing more follows from what is known now.

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from . import tables
-from .wording import count, duration, moment, one_line, standing, times
+from .wording import count, duration, moment, one_line, rows_by_state, standing, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,11 +32,7 @@ def _lines(report: StoredReport) -> Iterator[str]:
     yield f"# Run {_inline(overview.info.run)}: {standing(overview)}"
     yield ""
     yield f"- {times(overview)}"
-    rows = overview.whole + overview.failed + overview.held + overview.pending
-    yield (
-        f"- rows: {rows} = {overview.whole} whole + {overview.failed} failed + {overview.held} held + "
-        f"{overview.pending} pending"
-    )
+    yield f"- {rows_by_state(overview)}"
     if overview.next_at is not None:
         yield f"- held cells are tried again from {moment(overview.next_at)} on"
     if figures is not None:

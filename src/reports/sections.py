@@ -77,7 +77,7 @@ def _tiles(report: StoredReport) -> str:
 
 def _numbers(report: StoredReport) -> Iterator[tuple[str, str]]:
     overview, figures = report.overview, report.figures
-    yield "rows", count(overview.whole + overview.failed + overview.held + overview.pending)
+    yield "rows", count(overview.rows)
     yield "whole", count(overview.whole)
     yield "failed", count(overview.failed)
     yield "held", count(overview.held)

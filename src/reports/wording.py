@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..storage.overview import RunOverview
 
-__all__ = ["count", "duration", "large", "moment", "one_line", "share", "shortened", "standing", "times"]
+__all__ = [
+    "count",
+    "duration",
+    "large",
+    "moment",
+    "one_line",
+    "rows_by_state",
+    "share",
+    "shortened",
+    "standing",
+    "times",
+]
 
 
 def count(number: float) -> str:
@@ -80,3 +91,11 @@ def times(overview: RunOverview) -> str:
     )
     opened = "once" if info.epoch == 1 else f"{info.epoch} times"
     return f"{', '.join(filter(None, told))}; opened {opened}"
+
+
+def rows_by_state(overview: RunOverview) -> str:
+    """How many rows there are, as the sum that they must come to."""
+    return (
+        f"rows: {overview.rows} = {overview.whole} whole + {overview.failed} failed + {overview.held} held + "
+        f"{overview.pending} pending"
+    )

@@ -99,7 +99,7 @@ class Inquiry:
         self._heard.setdefault(said.source, said)
 
     def decide(self, record: RunRecord, replica: str, wall: float, *, over: bool) -> Decision | None:
-        """What becomes of the open cycle; None while it is worth waiting. ``wall`` is the wall clock."""
+        """What becomes of the open cycle; None while it is worth waiting. ``wall`` is in wall-clock seconds."""
         options = self._options
         failure = record.triggers[0].failure
         if is_exhausted(record, failure, options.budget):

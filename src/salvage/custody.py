@@ -31,7 +31,7 @@ it."""
 
 
 class Custody(Generic[K]):
-    """The known tasks, on these ``lanes``. Whoever moves one touches its lane afterwards."""
+    """The known tasks, on these ``lanes``. Whoever moves one touches its lane afterwards. Times are machine seconds."""
 
     __slots__ = ("_expiry", "_lanes", "_patience_s", "held", "known")
 

@@ -21,7 +21,7 @@ class PendingEffects:
         self._pending: dict[tuple[type[Effect], str], Effect] = {}
 
     def block(self, lane: str, until: float) -> None:
-        """An outage began or goes on."""
+        """An outage began or goes on, at least until ``until`` (machine seconds)."""
         self._pending.pop((Reopened, lane), None)
         self._pending[Block, lane] = Block(lane, until)
 

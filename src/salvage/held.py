@@ -24,7 +24,7 @@ _SLACK = 16
 
 
 class Timetable(Generic[K]):
-    """Each key at most once. Equal times come in the order in which they were set."""
+    """Each key at most once, at machine seconds. Equal times come in the order in which they were set."""
 
     __slots__ = ("_heap", "_live", "_serial")
 

@@ -52,6 +52,8 @@ class _Lane:
 
 
 class _Flow:
+    """The ready tasks of one column."""
+
     __slots__ = ("column", "heap", "lane", "passed", "queued", "rank", "weight")
 
     def __init__(self, column: int, lane: _Lane, weight: float, rank: float) -> None:

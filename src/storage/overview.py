@@ -67,6 +67,11 @@ class RunOverview:
     next_at: float | None
     last_at: float | None
 
+    @property
+    def rows(self) -> int:
+        """How many rows were looked at."""
+        return self.whole + self.failed + self.held + self.pending
+
 
 def read_overview(store: RunStore, run: str, *, examples: int = _EXAMPLES) -> RunOverview:
     """Read all of ``run``, which may go on meanwhile. Failures are the first ``examples``. It blocks: use a thread.
@@ -93,6 +98,8 @@ def read_overview(store: RunStore, run: str, *, examples: int = _EXAMPLES) -> Ru
 
 
 class _Count:
+    """What the rows read so far come to."""
+
     def __init__(self, names: tuple[str, ...], most: int) -> None:
         self._most = most
         self.names = names

@@ -166,7 +166,9 @@ def why_refused(
 
 
 def drop_runs(connection: Connection[Any], before: float, statuses: Iterable[str], spare: Iterable[str]) -> list[str]:
-    """Drop the runs that ended until ``before``, and return their names. Their records become trash."""
+    """Drop the runs that ended until ``before`` (wall-clock seconds), and return their names. Their records become
+    trash.
+    """
     wanted, spared = list(statuses), [packed(run) for run in spare]
     dropped: list[str] = []
     while (found := connection.execute(_DROP, (before, wanted, spared)).fetchone()) and found[0] is not None:

@@ -55,6 +55,8 @@ MESSAGES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _InFlight:
+    """An accepted request until its end: ``since`` when (seconds), and what is counted of it then."""
+
     served: ServedModel
     count: ContentCount
     status: str

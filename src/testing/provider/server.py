@@ -17,7 +17,6 @@ import dataclasses
 import json
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiohttp import web
@@ -25,13 +24,14 @@ from pydantic import ValidationError
 
 from .dialects import Dialect, error_body
 from .model import ProviderModel
+from .slot import slot
 from .spec import Control, ProviderSpec
 from .values import Accepted, Fault, Rejected
 from .wire import ChatAsk, EmbeddingAsk, UnreadableRequest
 from .wire_messages import MessagesAsk
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Mapping
 
     from .values import ProviderRequest
 
@@ -115,7 +115,7 @@ class ProviderServer:
     ) -> web.StreamResponse:
         """Answer in one piece, after ``latency_s``, or do what the fault says."""
         slow: _SlowBody | None = None
-        with self._slot(accepted):
+        with slot(self._model, accepted, self._now):
             if accepted.fault is Fault.HANG:
                 await asyncio.Event().wait()
             await asyncio.sleep(latency_s)
@@ -137,7 +137,7 @@ class ProviderServer:
         first_s = self._first_token_s(ask.request, accepted)
         events = ask.events(accepted, created)
         pause_s = (accepted.latency_s - first_s + accepted.body_s) / len(events)
-        with self._slot(accepted):
+        with slot(self._model, accepted, self._now):
             await asyncio.sleep(first_s)
             await response.prepare(http)
             for number, event in enumerate(events):
@@ -155,16 +155,6 @@ class ProviderServer:
 
     def _first_token_s(self, request: ProviderRequest, accepted: Accepted) -> float:
         return accepted.latency_s * self._model.capacity(request.model).latency.first_token
-
-    @contextmanager
-    def _slot(self, accepted: Accepted) -> Generator[None]:
-        """Hold the slot for the body: left normally it is served, by an exception the client has gone."""
-        left = True
-        try:
-            yield
-            left = False
-        finally:
-            self._model.end(accepted.request_id, self._now(), left=left)
 
     async def _models(self, http: web.Request) -> web.Response:
         data = [{"id": name, "object": "model", "created": 0, "owned_by": "headgate"} for name in self._model.names()]

@@ -31,6 +31,8 @@ class Slice:
 
 @dataclass(slots=True)
 class _Counts:
+    """What a model did in one slice of time."""
+
     busy_s: float = 0.0
     capacity_s: float | None = 0.0
     accepted: int = 0

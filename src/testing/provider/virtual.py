@@ -9,7 +9,6 @@ gives up.
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,10 +18,11 @@ from ...values import Usage
 from .answers import answer_json, answer_text, count_tokens
 from .dialects import http_date
 from .model import ProviderModel
+from .slot import slot
 from .values import Accepted, ContentCount, Fault, ProviderRequest, ProviderStats, Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Mapping
 
     from .spec import Capacity, ProviderSpec
     from .timeline import Slice
@@ -118,7 +118,7 @@ class VirtualProvider:
         return Answer(text, usage, self._dated(decision.headers))
 
     async def _serve(self, accepted: Accepted) -> None:
-        with self._slot(accepted):
+        with slot(self._model, accepted, anyio.current_time):
             if accepted.fault is Fault.HANG:
                 await anyio.sleep_forever()
             await anyio.sleep(accepted.latency_s + accepted.body_s)
@@ -129,15 +129,6 @@ class VirtualProvider:
             json.loads(MALFORMED_TEXT)
         if accepted.error is not None:
             raise ProviderResponseError(accepted.status, self._dated(accepted.headers), accepted.error)
-
-    @contextmanager
-    def _slot(self, accepted: Accepted) -> Generator[None]:
-        left = True
-        try:
-            yield
-            left = False
-        finally:
-            self._model.end(accepted.request_id, anyio.current_time(), left=left)
 
     def _dated(self, headers: Mapping[str, str]) -> dict[str, str]:
         return {**headers, "date": http_date(self.wall_s())}
