@@ -201,7 +201,7 @@ class Gate:
                 self._learn(lane, lease, outcome, feedback, now, used)
         for scope in lane.scopes:
             if scope.parked:
-                self._serving.pump(scope, now)
+                self._serving.pump(scope, now, lane)
         return _RELEASED
 
     def block(self, scope: str, until: float, now: float) -> None:
