@@ -53,9 +53,18 @@ class LeaseBook:
     ) -> Lease:
         """A lease goes out."""
         self._last = number = self.number()
-        lease = self._out[number] = Lease(
-            number, self.generation, resource, request, now, waited_s, limit, epoch, passages
-        )
+        lease = self._out[number] = Lease()
+        lease.id = number
+        lease.generation = self.generation
+        lease.resource = resource
+        lease.request = request
+        lease.acquired_at = now
+        lease.waited_s = waited_s
+        lease.limit = limit
+        lease.epoch = epoch
+        lease.passages = passages
+        lease.usage = None
+        lease.returned = 0
         return lease
 
     def is_out(self, lease: Lease) -> bool:
