@@ -32,7 +32,7 @@ def cases(plan: Plan) -> Iterator[Case]:
 
     What is measured is CPU time and memory, so several children may run at once. All begin with the first case.
     """
-    usual = plan.effort.pick(50, 2_000, 100_000)
+    usual = plan.effort.pick(50, 2_000, 50_000)
     wanted = [(usual, way, False) for way in WAYS] + [(usual, WAYS[0], True)]
     if plan.effort is Effort.FULL:  # the longest first
         wanted = [(GOAL_ROWS, WAYS[0], False), *wanted, (usual // 10, WAYS[0], False), (usual // 10, WAYS[0], True)]

@@ -157,7 +157,11 @@ class AdaptiveConcurrency:
     def sent(self, now: float, in_flight_others: int) -> Stamp:
         """A request goes out while ``in_flight_others`` others are in flight."""
         self._seq += 1
-        stamp = Stamp(self.generation, in_flight_others, now, self._seq)
+        stamp = Stamp()
+        stamp.generation = self.generation
+        stamp.others = in_flight_others
+        stamp.sent_at = now
+        stamp.seq = self._seq
         if self.looks_at == inf:
             return stamp
         ceiling = self._ceiling

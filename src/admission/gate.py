@@ -133,7 +133,14 @@ class Gate:
         if timeout_s <= 0 and not bid:
             return Denied(DenyReason.QUEUE_TIMEOUT, lane.name, _wait_s(refusal, now))
         expires = inf if bid or timeout_s == inf else lane.open_time(now) + timeout_s
-        waiter = Waiter(self._leases.number(), request, lane, now, expires, bid)
+        waiter = Waiter()
+        waiter.id = self._leases.number()
+        waiter.request = request
+        waiter.lane = lane
+        waiter.since = now
+        waiter.expires = expires
+        waiter.bid = bid
+        waiter.queued = True
         first = self._room.enter(waiter, now)
         if parked_at is None:
             self._serving.park(lane, refusal, now)
@@ -201,7 +208,7 @@ class Gate:
                 self._learn(lane, lease, outcome, feedback, now, used)
         for scope in lane.scopes:
             if scope.parked:
-                self._serving.pump(scope, now)
+                self._serving.pump(scope, now, lane)
         return _RELEASED
 
     def block(self, scope: str, until: float, now: float) -> None:

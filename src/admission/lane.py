@@ -31,7 +31,7 @@ USAGES_KEPT = 32
 """Twice what an estimate needs: a silent token limit shows itself by a rejection, and is measured in tokens at once."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, init=False)
 class Waiter:
     """One request in the queue. ``expires`` is on the open-time clock of its lane; a bid has no deadline."""
 
@@ -41,7 +41,7 @@ class Waiter:
     since: float
     expires: float
     bid: bool
-    queued: bool = True
+    queued: bool
 
 
 class _Rank:

@@ -88,10 +88,10 @@ class Verdict(StrEnum):
     """(d) Rejected again and nothing got through in between: searching downwards."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Stamp:
     """What the law must know of one request when its fate is known. To be read only, but not frozen: one is made for
-    every request, and frozen classes and named tuples take twice as long to make.
+    every request, and without a constructor, which would take most of the time.
 
     ``generation`` is the law's when it was sent, ``others`` how many others were in flight then, ``sent_at``
     in seconds (monotonic), ``seq`` its number within the law.

@@ -6,11 +6,14 @@ the last few thousand is a ``duplicate``, of an earlier one ``stale``, and chang
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING
 
 from .values import Lease, ReleaseResult
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .scope import Passage
     from .values import Request
 
@@ -25,21 +28,18 @@ _RELEASED = ReleaseResult.RELEASED  # named once: looking up an enum's member is
 class LeaseBook:
     """Numbers and keeps the leases of one gate. ``generation`` tells them from those of another gate."""
 
-    __slots__ = ("_last", "_out", "_returned", "generation")
+    __slots__ = ("_last", "_out", "_returned", "generation", "number")
 
     def __init__(self, generation: int) -> None:
         self.generation = generation
+        self.number: Callable[[], int] = count(1).__next__
+        """Gives a number that no lease and no waiter has had."""
         self._last = 0
         self._out: dict[int, Lease] = {}
         self._returned = 0
 
     def __len__(self) -> int:
         return len(self._out)
-
-    def number(self) -> int:
-        """A number that no lease and no waiter has had."""
-        self._last += 1
-        return self._last
 
     def open(
         self,
@@ -52,10 +52,19 @@ class LeaseBook:
         passages: tuple[Passage, ...],
     ) -> Lease:
         """A lease goes out."""
-        self._last = number = self._last + 1
-        lease = self._out[number] = Lease(
-            number, self.generation, resource, request, now, waited_s, limit, epoch, passages
-        )
+        self._last = number = self.number()
+        lease = self._out[number] = Lease()
+        lease.id = number
+        lease.generation = self.generation
+        lease.resource = resource
+        lease.request = request
+        lease.acquired_at = now
+        lease.waited_s = waited_s
+        lease.limit = limit
+        lease.epoch = epoch
+        lease.passages = passages
+        lease.usage = None
+        lease.returned = 0
         return lease
 
     def is_out(self, lease: Lease) -> bool:

@@ -139,15 +139,23 @@ class RateLimiter:
         before, seq = counts.units, counts.requests
         if self.free:  # what follows, for a rate without end
             learned.sent(cost, now, 0.0, 0.0)
-            return RateStamp(cost, now, seq, before, learned.generation, nan)
-        bucket = self._bucket
-        late_s = now - bucket.ready_at(cost, now) if learned.mode is PROBE else 0.0  # nobody asks else
-        learned.sent(cost, now, late_s, cost / bucket.rate)
-        bucket.take(cost, now)
-        expected = self._stated.sent(cost, now) - self._stated.corrected
-        if learned.mode is PROBE:
-            self._apply(now)
-        return RateStamp(cost, now, seq, before, learned.generation, expected)
+            expected = nan
+        else:
+            bucket = self._bucket
+            late_s = now - bucket.ready_at(cost, now) if learned.mode is PROBE else 0.0  # nobody asks else
+            learned.sent(cost, now, late_s, cost / bucket.rate)
+            bucket.take(cost, now)
+            expected = self._stated.sent(cost, now) - self._stated.corrected
+            if learned.mode is PROBE:
+                self._apply(now)
+        stamp = RateStamp()
+        stamp.cost = cost
+        stamp.sent_at = now
+        stamp.seq = seq
+        stamp.units_before = before
+        stamp.generation = learned.generation
+        stamp.expected = expected
+        return stamp
 
     def settle(self, stamp: RateStamp, actual: float, now: float) -> None:
         """Replace the reservation by what the attempt really used; once per stamp. 0 gives all of it back.

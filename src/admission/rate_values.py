@@ -127,10 +127,10 @@ class RateOrigin(StrEnum):
     LEARNED = "learned"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class RateStamp:
     """What one send took, kept until its fate is known. To be read only, but not frozen: up to four are made for every
-    request, and frozen classes and named tuples take twice as long to make.
+    request, and without a constructor, which would take most of the time.
 
     ``cost`` in units, ``sent_at`` in seconds (monotonic), ``seq`` its number, ``units_before`` what was sent before
     it, ``generation`` the learned law's, ``expected`` what the provider should have left after it less the

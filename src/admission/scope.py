@@ -45,7 +45,7 @@ class Refusal:
     next_at: float
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, init=False)
 class Passage:
     """What one lease holds in one scope."""
 
@@ -100,7 +100,7 @@ class Scope:
         self.asks_at = inf  # when time alone may let the first of them in: the scope's timer
         self.waiters_ahead = Refusal(self, DenyReason.WAITERS_AHEAD, inf)
         self._full = Refusal(self, _NO_CAPACITY, inf)
-        self.place = Passage(self, None, (), False)  # of every lease that took nothing else here
+        self.place = self._passage(None, (), False)  # of every lease that took nothing else here
         self.cooldown = Cooldown(rng=rng, cap_s=limits.cooldown_cap_s)
         self.concurrency = _law(limits, rng)
         self.inference = Inference()
@@ -209,7 +209,7 @@ class Scope:
         settle_s = SETTLE_S if law is None else law.silence.tau
         canary = not (cooldown.quiet and cooldown.settle_s == settle_s) and cooldown.sent(now, settle_s)
         if self.bare:
-            return Passage(self, None, (), canary) if canary else self.place
+            return self._passage(None, (), canary) if canary else self.place
         rates: tuple[tuple[LimitKind, RateStamp], ...] = ()
         if only is not None:
             rates = ((_REQUESTS, only.take(1.0, now)),)
@@ -219,7 +219,15 @@ class Scope:
                 cost = 1.0 if kind is _REQUESTS else cost_of(request, kind)
                 taken.append((kind, limiter.take(cost, now)))
             rates = tuple(taken)
-        return Passage(self, None if law is None else law.sent(now, others), rates, canary)
+        return self._passage(None if law is None else law.sent(now, others), rates, canary)
+
+    def _passage(self, stamp: Stamp | None, rates: tuple[tuple[LimitKind, RateStamp], ...], canary: bool) -> Passage:
+        passage = Passage()
+        passage.scope = self
+        passage.stamp = stamp
+        passage.rates = rates
+        passage.canary = canary
+        return passage
 
     def check(self) -> None:
         """Assert every invariant of this scope and its parts."""

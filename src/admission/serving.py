@@ -87,20 +87,33 @@ class Serving:
         if due or first:
             self.pump(scope, now)
 
-    def pump(self, scope: Scope, now: float) -> None:
-        """Serve the lanes that wait for ``scope`` in turn until it refuses."""
+    def pump(self, scope: Scope, now: float, lane: Lane | None = None) -> None:
+        """Serve the lanes that wait for ``scope`` in turn until it refuses. ``lane`` is one that may wait there: where
+        it is the only one, nobody needs to ask which it is."""
         refusal: Refusal | None = None
-        lane: Lane | None = None
+        room, waiting = self._room, scope.waiting
         while scope.parked:
             if lane is None or scope.parked > 1 or lane.parked_at is not scope:  # else it is the only one, still
-                lane = scope.waiting.head()
+                lane = waiting.head()
                 assert lane is not None
             if refusal is None:
-                refusal = self._serve(lane, now)
+                if lane.deadlines:
+                    room.expire(lane, now)
+                waiter = lane.head()
+                if waiter is None:
+                    scope.advance(now)
+                    room.unpark(lane)
+                elif (refusal := self.refusal(lane, waiter.request, now)) is None:
+                    room.seat(waiter, now)
+                    lease = self.admit(lane, waiter.request, now - waiter.since, now)
+                    room.effects.append(Grant(waiter.id, lease))
+                elif refusal.scope is not scope:
+                    scope.advance(now)  # until now somebody waited for it
+                    self.park(lane, refusal, now)
             if refusal is not None and refusal.scope is scope:
                 lane.reason = refusal.reason
                 if refusal.next_at != scope.asks_at:
-                    self._room.ask_at(scope, refusal.next_at)
+                    room.ask_at(scope, refusal.next_at)
                 return
             # Most of the time that was the only place: then the next one need not be looked at.
             refusal = scope.full(now) if scope.parked else None
@@ -114,24 +127,3 @@ class Serving:
         if not lane.queued:
             self._room.unpark(lane)
         self.pump(parked, now)
-
-    def _serve(self, lane: Lane, now: float) -> Refusal | None:
-        """Serve the first waiter of a parked lane; say what refuses it, after parking the lane there."""
-        room, parked_at = self._room, lane.parked_at
-        assert parked_at is not None
-        if lane.deadlines:
-            room.expire(lane, now)
-        waiter = lane.head()
-        if waiter is None:
-            parked_at.advance(now)
-            room.unpark(lane)
-            return None
-        refusal = self.refusal(lane, waiter.request, now)
-        if refusal is None:
-            room.seat(waiter, now)
-            lease = self.admit(lane, waiter.request, now - waiter.since, now)
-            room.effects.append(Grant(waiter.id, lease))
-        elif refusal.scope is not parked_at:
-            parked_at.advance(now)  # until now somebody waited for it
-            self.park(lane, refusal, now)
-        return refusal

@@ -83,7 +83,8 @@ class Request:
     stated: Request | None = None
 
 
-@dataclass(slots=True, eq=False)
+# Without a constructor, which would take most of the time: so is all that is made for every request.
+@dataclass(slots=True, eq=False, init=False)
 class Lease:
     """The permission for one attempt, to be released exactly once with an outcome.
 
@@ -102,8 +103,8 @@ class Lease:
     limit: float
     epoch: int
     passages: tuple[Passage, ...] = field(repr=False)
-    usage: Usage | None = None
-    returned: int = 0
+    usage: Usage | None
+    returned: int
 
 
 @dataclass(frozen=True, slots=True)

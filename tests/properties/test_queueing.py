@@ -20,6 +20,13 @@ from headgate.values import Outcome, ResourceKey, Usage
 from tests.simulation.queueing_simulator import Server, figures, queueing
 
 
+def stamp(others: int, sent_at: float) -> Stamp:
+    """Of a request that went out while so many others were in flight."""
+    made = Stamp()
+    made.generation, made.others, made.sent_at, made.seq = 0, others, sent_at, 1
+    return made
+
+
 @given(
     start=st.integers(1, 64),
     maximum=st.integers(1, 512),
@@ -42,7 +49,7 @@ def test_any_answers_keep_the_level_within_one_step(
         now += gap
         before = knee.level
         others = int(knee.level) - 1 if used else 0
-        moved = knee.completed(Stamp(0, others, now - latency, 1), now, units)
+        moved = knee.completed(stamp(others, now - latency), now, units)
         assert moved == (knee.level != before)
         assert before / STEP - 1.0 <= knee.level <= before * STEP + 1.0
         knee.check()
@@ -54,7 +61,7 @@ def test_no_step_without_use(gap: float, number: int, known: bool) -> None:
     knee = Knee(minimum=1, start=32.0, maximum=512)
     for tick in range(number):
         now = tick * gap
-        assert not knee.completed(Stamp(0, 20, now - 1.0, tick), now, 100.0 if known else None)
+        assert not knee.completed(stamp(20, now - 1.0), now, 100.0 if known else None)
     assert knee.level == 32.0
 
 
@@ -68,7 +75,7 @@ def test_it_ends_within_a_step_of_the_knee(knee: int, latency: float) -> None:
     for _ in range(12000):
         took = latency * max(1.0, law.level / knee)
         now += took / law.level
-        law.completed(Stamp(0, int(law.level) - 1, now - took, 1), now, 100.0)
+        law.completed(stamp(int(law.level) - 1, now - took), now, 100.0)
         highest = max(highest, law.level)
     assert knee / STEP <= law.level <= knee * STEP * TRIAL + 1.0
     assert highest <= knee * STEP * STEP + 1.0

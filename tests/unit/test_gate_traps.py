@@ -239,7 +239,10 @@ def test_a_deadline_is_not_waited_for_when_its_rest_is_lost_in_rounding() -> Non
     for _ in range(2_000):
         lane = Lane(str(MODEL), (scope,), rng.uniform(0.0, 1000.0))
         now = rng.uniform(1000.0, 2000.0)
-        lane.push(Waiter(1, Request(MODEL), lane, now, lane.open_time(now) + rng.choice([0.1, 5.0, 30.0]), bid=False))
+        waiter = Waiter()
+        waiter.id, waiter.request, waiter.lane, waiter.since = 1, Request(MODEL), lane, now
+        waiter.expires, waiter.bid, waiter.queued = lane.open_time(now) + rng.choice([0.1, 5.0, 30.0]), False, True
+        lane.push(waiter)
         due = lane.next_deadline(now)
         assert lane.overdue(due) is not None or lane.next_deadline(due) > due
 
