@@ -216,7 +216,7 @@ def _bars(data: list[Chart], names: Sequence[str], axis: Mapping[str, object], l
     """Stacked bars, each below its name: at the side a long one would leave no room for the bars of a phone."""
     above = [
         {"text": escape(shortened(name), quote=False), "x": 0, "xref": "paper", "xanchor": "left",
-         "y": place, "yanchor": "bottom", "yshift": 9, "showarrow": False, "align": "left"}
+         "y": place, "yanchor": "bottom", "yshift": 12, "showarrow": False, "align": "left"}
         for place, name in enumerate(names)
     ]  # fmt: skip
     layout = {

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from . import tables
+from .glance import glance
 from .wording import count, duration, moment, one_line, rows_by_state, standing, times
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def _lines(report: StoredReport) -> Iterator[str]:
         yield f"- held cells are tried again from {moment(overview.next_at)} on"
     if figures is not None:
         yield f"- going on for {duration(figures.seconds)}, as of {moment(figures.saved_at)}"
+    for one in glance(report):
+        yield f"- {one.what.lower()}: {_inline(one.told)}"
     yield from _section("Columns", tables.columns(report))
     if figures is not None and figures.resources:
         yield from _section("Requests", tables.requests(figures))

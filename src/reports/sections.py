@@ -9,6 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 
 from . import charts, tables
+from .glance import glance
 from .wording import count, duration, large, moment, share, standing, times
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ _MOODS: Final = {
     "stalled": "bad",
     "budget_exhausted": "bad",
 }
+
+_ALERTS: Final = {"failed": "bad", "held": "wait", "pending": "wait"}
+"""Numbers that are to be seen unless they are zero."""
 
 UNFOLDED: Final = 4
 """Resources whose chart is drawn at once; those of the others when they are unfolded."""
@@ -48,6 +52,7 @@ def body(report: StoredReport, drawn: list[Chart]) -> str:
 def _parts(report: StoredReport, drawn: list[Chart]) -> Iterator[str]:
     yield _head(report)
     yield _tiles(report)
+    yield _glance(report)
     figures = report.figures
     if figures is None:
         yield _section("Over time", _note(_NO_FIGURES))
@@ -57,7 +62,7 @@ def _parts(report: StoredReport, drawn: list[Chart]) -> Iterator[str]:
         if figures.resources:
             yield from _resources(figures, drawn)
     spent = _chart(charts.tokens(report), drawn, "No tokens are on record.")
-    yield _section("Columns", _table(tables.columns(report)), spent)
+    yield _section("Columns", _table(tables.columns(report)), spent, place="columns")
     yield _failures(report)
 
 
@@ -70,8 +75,20 @@ def _head(report: StoredReport) -> str:
     )
 
 
+def _glance(report: StoredReport) -> str:
+    """What the page says, in sentences that lead to where it shows it."""
+    shown = "".join(
+        f'<div><dt>{one.what}</dt><dd class="{one.mood}"><a href="#{one.place}">{escape(one.told)}</a></dd></div>'
+        for one in glance(report)
+    )
+    return _section("In short", f'<dl class="glance">{shown}</dl>')
+
+
 def _tiles(report: StoredReport) -> str:
-    shown = "".join(f"<div><dt>{name}</dt><dd>{told}</dd></div>" for name, told in _numbers(report))
+    shown = "".join(
+        f'<div><dt>{name}</dt><dd class="{_ALERTS.get(name, "") if told != "0" else ""}">{told}</dd></div>'
+        for name, told in _numbers(report)
+    )
     return f'<dl class="tiles">{shown}</dl>'
 
 
@@ -108,15 +125,17 @@ def _resources(figures: RunFigures, drawn: list[Chart]) -> Iterator[str]:
     paced = _note("What would have had to change for a resource to go faster.")
     answered = _note("Of successful requests.")
     yield '<div class="pair">'
-    yield _section("Where the time went", paced, _chart(charts.pace(figures), drawn, "No resource was in use."))
+    yield _section(
+        "Where the time went", paced, _chart(charts.pace(figures), drawn, "No resource was in use."), place="pace"
+    )
     yield _section("Time to an answer", answered, _chart(charts.latency(figures), drawn, "No request succeeded."))
     yield "</div>"
     held = charts.held_back(figures)
     if held is None:
-        yield _section("Held back", _note("Nothing was held back whenever a sample was taken."))
+        yield _section("Held back", _note("Nothing was held back whenever a sample was taken."), place="held")
     else:
         told = _note("Tasks that waited for their time to be tried again.")
-        yield _section("Held back", told, _chart(held, drawn))
+        yield _section("Held back", told, _chart(held, drawn), place="held")
     yield _section("Requests", _table(tables.requests(figures)), _table(tables.limits(figures)))
 
 
@@ -136,7 +155,7 @@ def _load(one: ResourceFigures) -> str:
 def _failures(report: StoredReport) -> str:
     overview = report.overview
     if not report.failed_cells:
-        return _section("Failures", _note("No cell failed."))
+        return _section("Failures", _note("No cell failed."), place="failures")
     listed = len(overview.failures)
     told = f"{count(report.failed_cells)} cells failed."
     if listed < report.failed_cells:
@@ -147,7 +166,8 @@ def _failures(report: StoredReport) -> str:
     places = {cause: place for place, cause in enumerate(overview.failure_counts)}
     marks = [f' data-cause="{places[cell.column, cell.reason]}"' for cell in overview.failures]
     counts = _causes(tables.causes(report))
-    return _section("Failures", _note(told), counts, _search(report), _ledger(tables.ledger(report), marks))
+    listed_ones = _ledger(tables.ledger(report), marks)
+    return _section("Failures", _note(told), counts, _search(report), listed_ones, place="failures")
 
 
 def _search(report: StoredReport) -> str:
@@ -162,8 +182,9 @@ def _search(report: StoredReport) -> str:
     )
 
 
-def _section(title: str, *parts: str) -> str:
-    return "\n".join((f"<section><h2>{title}</h2>", *filter(None, parts), "</section>"))
+def _section(title: str, *parts: str, place: str = "") -> str:
+    named = f' id="{place}"' if place else ""
+    return "\n".join((f"<section{named}><h2>{title}</h2>", *filter(None, parts), "</section>"))
 
 
 def _note(told: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +16,7 @@ from headgate.engine.meter import Pace
 from headgate.errors import ConfigError
 from headgate.reports import StoredReport, as_html, as_json, as_markdown, charts, read_report
 from headgate.reports import page as page_module
+from headgate.reports.glance import glance
 from headgate.reports.reading import LEDGER_MAX
 from headgate.reports.sections import body
 from headgate.reports.tables import columns
@@ -23,13 +25,13 @@ from headgate.storage import Batch, CellRecord, CellStatus, MemoryStore, RowReco
 from tests.unit.made_reports import HOSTILE, hostile_report, made_figures, made_overview, made_report
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from headgate.reports.charts import Chart
 
 OF_THE_PAGE = {
     *("header", "h1", "h2", "h3", "p", "span", "br", "dl", "div", "dt", "dd", "small", "section", "details", "summary"),
-    *("table", "thead", "tbody", "tr", "th", "td", "input", "select", "option", "output", "code"),
+    *("table", "thead", "tbody", "tr", "th", "td", "input", "select", "option", "output", "code", "a"),
 }
 
 
@@ -46,7 +48,7 @@ class Seen(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append(tag)
-        self.attributes |= {name for name, _ in attrs}
+        self.attributes |= {name for name, value in attrs if (name, (value or "")[:1]) != ("href", "#")}
 
     def handle_data(self, data: str) -> None:
         self.text.append(data)
@@ -154,6 +156,45 @@ def test_a_ledger_is_read_up_to_its_bound() -> None:
     anyio.run(fail)
     report = read_report(store, "r")
     assert (report.failed_cells, len(report.overview.failures)) == (most, LEDGER_MAX)
+
+
+def test_a_report_says_first_what_set_the_pace_what_failed_what_is_left_and_what_it_cost() -> None:
+    figures = made_figures(2)
+    busy, idle = figures.resources.values()
+    paced = {"request limit": 70.0, "cooldown": 20.0, "store": 0.1, "no ready work": 9.9}
+    resources = {
+        "acme/slow": busy.model_copy(update={"seconds": paced}),
+        "acme/dead": idle.model_copy(update={"seconds": {"held back": 80.0, "concurrency limit": 20.0}}),
+    }
+    report = replace(
+        made_report(2, failures=3, status="held"),
+        figures=figures.model_copy(update={"resources": resources}),
+        costs={"a": 3.0, "b": 1.0},
+    )
+    overview = replace(report.overview, failed=2, held=1, pending=4, failure_counts={("a", "rejected"): 3})
+    told = [f"{one.what}: {one.told}" for one in glance(replace(report, overview=overview))]
+    assert told == [
+        "Pace: acme/slow set it: request limit 70\u202f%, cooldown 20\u202f% of its time.",
+        "Held back: acme/dead had nothing but held-back tasks for 80\u202f% of its time.",
+        "Failed: 3 cells of 2 rows: a rejected (3).",
+        "Left: 5 rows are not finished; resume the run to go on.",
+        "Cost: 4.00 USD: a 75\u202f%, b 25\u202f%.",
+    ]
+    assert "- cost: 4.00 USD: a 75 %, b 25 %." in as_markdown(replace(report, overview=overview))
+    waits = figures.model_copy(
+        update={"resources": {"m": busy.model_copy(update={"seconds": {"provider latency": 9}})}}
+    )
+    calm = replace(report, figures=waits, costs={}, overview=replace(overview, held=0, pending=0, failure_counts={}))
+    assert [one.told for one in glance(calm)] == [
+        "No limit did for most of the time: answers took as long as they took, or rows came no faster.",
+        "No cell.",
+    ]
+
+
+@pytest.mark.parametrize("make", [hostile_report, partial(made_report, 0), partial(made_report, 20, 5)])
+def test_what_is_said_first_leads_to_a_place_of_the_page(make: Callable[[], StoredReport]) -> None:
+    html = body(make(), [])
+    assert set(re.findall(r'href="#(\w+)"', html)) <= set(re.findall(r'<section id="(\w+)"', html))
 
 
 def test_costs_have_a_column_where_they_are_known() -> None:

@@ -1,0 +1,1 @@
+from src.reports.glance import *
