@@ -51,14 +51,12 @@ class Sample:
 @dataclass(frozen=True, slots=True)
 class Case:
     """One set-up. ``measure`` performs it once and gives its samples; ``runs`` overrides how often, where one says
-    it all (virtual time repeats exactly). ``again`` is how often more where a noisy number misses its goal: what the
-    machine does beside it comes and goes, and a turn that the code makes long is long every time.
+    it all (virtual time repeats exactly).
     """
 
     name: str
     measure: Callable[[], Iterable[Sample]]
     runs: int | None = None
-    again: int = 0
 
 
 @dataclass(frozen=True, slots=True)

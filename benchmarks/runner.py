@@ -41,22 +41,14 @@ def run_scenario(scenario: Scenario, plan: Plan, *, tell: Callable[[str], None] 
 
 def _run_case(case: Case, runs: int) -> CaseResult:
     samples: dict[str, list[Sample]] = {}
-    metrics = _measured(case, runs, samples)
-    if case.again and any(metric.noisy and metric.met is False for metric in metrics):
-        metrics = _measured(case, case.again, samples)
-        runs += case.again
+    for _ in range(runs):
+        for sample in case.measure():
+            samples.setdefault(sample.name, []).append(sample)
+    metrics = [_metric(name, taken) for name, taken in samples.items()]
     for metric in metrics:
         if len(metric.values) != runs:
             sys.exit(f"{case.name}: {metric.name} was measured {len(metric.values)} times in {runs} runs")
     return CaseResult(name=case.name, runs=runs, metrics=tuple(metrics))
-
-
-def _measured(case: Case, runs: int, samples: dict[str, list[Sample]]) -> list[MetricResult]:
-    """Measure ``case`` so often, and summarise that with the ``samples`` there were before."""
-    for _ in range(runs):
-        for sample in case.measure():
-            samples.setdefault(sample.name, []).append(sample)
-    return [_metric(name, taken) for name, taken in samples.items()]
 
 
 def _metric(name: str, taken: list[Sample]) -> MetricResult:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from benchmarks.measure import Case, Effort, Plan, Sample, Scenario
+from benchmarks.measure import Effort, Plan
 from benchmarks.provenance import machine
 from benchmarks.result import FORMAT, Better, CaseResult, Goal, MetricResult, Provenance, Result, ScenarioResult
 from benchmarks.runner import run_scenario
@@ -139,23 +139,3 @@ def test_arguments_that_cannot_be_meant(arguments: list[str]) -> None:
     assert ran.returncode == 2
     assert arguments[-1].lstrip("-") in ran.stderr or arguments[0] in ran.stderr
     assert ran.stdout == ""
-
-
-@pytest.mark.parametrize(
-    ("values", "noisy", "runs"),
-    [
-        ((1.0, 1.0, 1.0), True, 1),
-        ((9.0, 1.0, 1.0), True, 3),  # it came and went
-        ((9.0, 8.0, 1.0), True, 3),  # it did not: missed
-        ((9.0, 1.0, 1.0), False, 1),  # what no machine's mood explains is not asked again
-    ],
-)
-def test_a_noisy_number_that_misses_its_goal_is_measured_again(
-    values: tuple[float, ...], noisy: bool, runs: int
-) -> None:
-    left = iter(values)
-    case = Case("c", lambda: [Sample("m", "ms", next(left), Goal(at_most=2.0), noisy=noisy)], runs=1, again=2)
-    result = run_scenario(Scenario("s", "", lambda _: [case]), Plan(Effort.SMOKE, seed=1, runs=1))
-    (metric,) = result.cases[0].metrics
-    assert (result.cases[0].runs, metric.values) == (runs, values[:runs])
-    assert metric.met == (metric.median <= 2.0)
