@@ -33,6 +33,9 @@ of level debug are dropped, counted, and said as `events_dropped`; whatever wait
 engine is left. The cells that a run leaves for a later one are told in turns of the loop, as fast as the disk takes
 them; a disk that takes nothing for seconds loses them too, but no `run_ended`.
 
+Restarts and deliveries are told by whoever makes them: `headgate.supervise(events=)` and `restart.Supervisor(events=)`
+(what is asked, decided and done in a supervisor's process), `outbox.Outbox(events=)`, each a function there.
+
 While nobody listens, no event is built: the parts of a run ask whether there is a `RunTeller`
 (`src/engine/telling.py`), and there is none.
 

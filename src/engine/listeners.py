@@ -112,6 +112,11 @@ class Listeners:
         return False
 
     @property
+    def sinks(self) -> tuple[EventSink, ...]:
+        """Those that still listen, for an engine that tells the same listeners; who opened the files closes them."""
+        return tuple(self._sinks)
+
+    @property
     def blocking(self) -> bool:
         """Whether ``close`` has to wait for anything."""
         return bool(self._owned)

@@ -129,7 +129,7 @@ class SharedPart:
                 await self._shared.aclose()
             finally:
                 self._ended.set()
-        return lasted(report, anyio.current_time() - self._began_at)
+        return lasted(self._report, anyio.current_time() - self._began_at)
 
     async def _take_groups(self, at_once: Callable[[], int], lease_s: float) -> None:
         try:

@@ -6,6 +6,7 @@ nothing, and tasks that were set aside are not tried.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from ..restart.supervisor import NO_CURE
 from ..storage.opening import open_store
 from ..values import EXIT_CODES
 from .faces import RunFaceKeywords, arun, block_on
+from .listeners import open_listeners
 from .log import logger
 from .report import RunReport, RunStatus
 from .rows import Rows
@@ -106,7 +108,8 @@ async def asupervise(pipeline: Pipeline, rows: RowsAgain, **options: Unpack[Supe
     after a bad end, while they analyse. ``reopen`` begins a run again that was closed. ``replica`` is this process's
     name for people. A ``store`` is needed, for results and decisions; ``rows`` are a list, a number, or a function that
     returns them for each life. All else is as for :func:`headgate.arun`; ``deadline`` is that of all lives together,
-    ``out`` is written when the run has finished, and ``started`` gets something to stop it by.
+    ``events`` are told of restarts too, ``out`` is written when the run has finished, and ``started`` gets something to
+    stop it by.
 
     A life that crashes, stalls, leaves rows held or loses its store is a bad end. Raises what no restart cures.
     """
@@ -129,7 +132,12 @@ async def asupervise(pipeline: Pipeline, rows: RowsAgain, **options: Unpack[Supe
         coordinator = await stack.enter_async_context(
             RestartCoordinator(name, _registers(store), sources=sources, config=config, replica=replica)
         )
-        supervisor = Supervisor(coordinator, lives.live, recover=recover)
+        listeners = open_listeners(given.pop("events", None), time.time)
+        if listeners is not None:
+            stack.push_async_callback(anyio.to_thread.run_sync, listeners.close)
+            given["events"] = listeners.sinks
+        events = None if listeners is None else listeners.say
+        supervisor = Supervisor(coordinator, lives.live, recover=recover, events=events)
         if started is not None:
             started(supervisor)
         ended = await supervisor.run(reopen=reopen)

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from .around import (
+    DeliveryDeadLettered,
+    DeliveryPostponed,
+    DeliverySent,
+    RestartAsked,
+    RestartDecided,
+    RestartDone,
+    RestartRefused,
+)
 from .fields import FIELDS, as_dict
 from .kinds import (
     EVENTS,
@@ -12,7 +21,6 @@ from .kinds import (
     EventsDropped,
     EventSink,
     GroupEnded,
-    Level,
     PaceChanged,
     RequestEnded,
     RequestStarted,
@@ -29,6 +37,7 @@ from .kinds import (
     TaskHeld,
     TaskStarted,
 )
+from .levels import Level
 
 __all__ = [
     "EVENTS",
@@ -36,6 +45,9 @@ __all__ = [
     "BatchCommitted",
     "CellEnded",
     "ColumnStopped",
+    "DeliveryDeadLettered",
+    "DeliveryPostponed",
+    "DeliverySent",
     "Event",
     "EventSink",
     "EventsDropped",
@@ -48,6 +60,10 @@ __all__ = [
     "ResourceGivenUp",
     "ResourceParked",
     "ResourceReopened",
+    "RestartAsked",
+    "RestartDecided",
+    "RestartDone",
+    "RestartRefused",
     "RowFinished",
     "RowOpened",
     "RunEnded",

@@ -9,7 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Final, get_args
+
+from .around import (
+    DeliveryDeadLettered,
+    DeliveryPostponed,
+    DeliverySent,
+    RestartAsked,
+    RestartDecided,
+    RestartDone,
+    RestartRefused,
+)
+
+if TYPE_CHECKING:
+    from .levels import Level
 
 __all__ = [
     "EVENTS",
@@ -20,7 +33,6 @@ __all__ = [
     "EventSink",
     "EventsDropped",
     "GroupEnded",
-    "Level",
     "PaceChanged",
     "RequestEnded",
     "RequestStarted",
@@ -37,9 +49,6 @@ __all__ = [
     "TaskHeld",
     "TaskStarted",
 ]
-
-Level = Literal["debug", "info", "warning", "error"]
-"""How loud an event is, in the terms of logs. ``error`` is for what somebody should act on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,9 +353,16 @@ Event = (
     | PaceChanged
     | BatchCommitted
     | StoreRetried
+    | RestartAsked
+    | RestartDecided
+    | RestartRefused
+    | RestartDone
+    | DeliverySent
+    | DeliveryPostponed
+    | DeliveryDeadLettered
     | EventsDropped
 )
-"""Everything that a run says."""
+"""Everything that is said of a run."""
 
 EVENTS: Final[tuple[type[Event], ...]] = get_args(Event)
 """The kinds, in the order of a run."""

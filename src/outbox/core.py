@@ -107,6 +107,11 @@ class OutboxCore:
         """Slots in use."""
         return self._in_flight
 
+    def run_of(self, key: str) -> str | None:
+        """The run that an item names; None if it names none, or has ended."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.item.run
+
     # What comes in
 
     def add(self, item: Item) -> bool:

@@ -16,6 +16,8 @@ import anyio
 import structlog
 
 from ..errors import HeadgateError, ResultCorrupt, StoreError, only_error
+from ..events import DeliveryDeadLettered, DeliveryPostponed, DeliverySent
+from ..events.sinks import Ear
 from ..wakeup import Wakeup
 from .core import Ask, OutboxCore, Send
 from .ports import DeliveryFailed
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
+    from ..events import EventSink
     from ..values import Rng
     from .ports import Deliveries, Sender
 
@@ -55,6 +58,7 @@ class Outbox:
     ``deliveries`` keeps the items, ``sender`` talks to the receivers, ``clock`` gives wall-clock seconds. What an
     earlier life left undelivered goes on when the block is entered. Leaving the block gives what is in flight
     ``grace_s``; the rest stays with ``deliveries``, which is closed. Raises StoreError if ``deliveries`` cannot go on.
+    ``events`` is told what was sent, what was not, and what never will be: see :mod:`headgate.events`.
     """
 
     def __init__(
@@ -65,12 +69,14 @@ class Outbox:
         options: OutboxOptions | None = None,
         clock: Callable[[], float] = time.time,
         rng: Rng | None = None,
+        events: EventSink | None = None,
     ) -> None:
         self._deliveries = deliveries
         self._sender = sender
         self._options = options or OutboxOptions()
         self._clock = clock
         self._core = OutboxCore(self._options, rng or random.Random())
+        self._ear = Ear(events)
         self._wakeup = Wakeup()
         self._stack = AsyncExitStack()
         self._busy = 0
@@ -176,7 +182,7 @@ class Outbox:
 
     async def _send(self, send: Send) -> None:
         key, destination = send.item.key, send.item.destination
-        body = await self._body(key)
+        body = await self._body(send.item)
         if body is None:
             return
         reply = await self._attempt(destination, lambda: self._sender.deliver(send.item, body, send.attempt))
@@ -186,14 +192,32 @@ class Outbox:
         elif (ended := self._core.answered(key, reply, now)) is not None:
             self._wakeup.set()
             await self._patiently(lambda: self._deliveries.end([(key, ended, reply.message)]))
+            if ended is Answer.ACK:
+                self._say_sent(send)
+            else:
+                self._say_dead(send.item.run, key, destination, ended, reply.message)
             return
         waits = self._core.waits(key, now)
         self._wakeup.set()
+        if self._ear:
+            why = "not reached" if reply is None else reply.message or "not now"
+            run, attempts = send.item.run or "", waits.attempts
+            self._ear.say(DeliveryPostponed(self._clock(), run, key, destination, attempts, why, waits.wait_s))
         not_before = self._clock() + waits.wait_s
         await self._patiently(lambda: self._deliveries.postpone(key, waits.attempts, not_before, waits.receiver))
 
-    async def _body(self, key: str) -> bytes | None:
+    def _say_sent(self, send: Send) -> None:
+        if self._ear:
+            item = send.item
+            self._ear.say(DeliverySent(self._clock(), item.run or "", item.key, item.destination, send.attempt))
+
+    def _say_dead(self, run: str | None, key: str, destination: str, answer: Answer, message: str) -> None:
+        if self._ear:
+            self._ear.say(DeliveryDeadLettered(self._clock(), run or "", key, destination, answer.value, message))
+
+    async def _body(self, item: Item) -> bytes | None:
         """What is to be sent; None if there is nothing to send, however often it is tried."""
+        key = item.key
         try:
             body = await self._patiently(lambda: self._deliveries.body(key))
         except ResultCorrupt as error:
@@ -201,6 +225,7 @@ class Outbox:
             self._core.withdrawn(key)
             ended = [(key, Answer.REJECTED, str(error))]
             await self._patiently(lambda: self._deliveries.end(ended))
+            self._say_dead(item.run, key, item.destination, Answer.REJECTED, str(error))
             return None
         if body is None:
             self._core.withdrawn(key)
@@ -211,11 +236,15 @@ class Outbox:
         if found is None:
             self._core.not_reconciled(ask.destination, anyio.current_time())
             return
+        runs = {key: self._core.run_of(key) for key in ask.keys} if self._ear else {}
         gone = self._core.reconciled(ask.destination, frozenset(found.known), found.receiver)
         self._wakeup.set()
         if gone:
-            ended = [(key, Answer.GONE, "the receiver restarted and does not know it any more") for key in gone]
+            why = "the receiver restarted and does not know it any more"
+            ended = [(key, Answer.GONE, why) for key in gone]
             await self._patiently(lambda: self._deliveries.end(ended))
+            for key in gone:
+                self._say_dead(runs.get(key), key, ask.destination, Answer.GONE, why)
 
     async def _attempt(self, destination: str, call: Callable[[], Awaitable[T]]) -> T | None:
         """What ``call`` returns; None, and a word about it, if it fails or takes too long."""

@@ -20,6 +20,8 @@ from ..errors import (
     SchemaMismatch,
     StoreUnsupported,
 )
+from ..events import RestartAsked, RestartDecided, RestartDone, RestartRefused
+from ..events.sinks import Ear
 from ..values import EXIT_CODES
 from .lives import LifeEnd, Supervised, pause_s
 from .record import Action
@@ -28,6 +30,7 @@ from .values import Cause, Failure
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from ..events import EventSink
     from ..values import Rng
     from .coordinator import Entry, RestartCoordinator
     from .record import Decision
@@ -58,7 +61,7 @@ class Supervisor:
     ``live`` is one life of the run, from its opening to its end; what it raises is a cause like any other, unless no
     restart cures it. ``recover`` is what has to be done after a failure: it goes on while the sources analyse, for
     ``recovery_timeout`` at most. A life that is told to end has ``grace_s`` seconds, and is then cancelled. ``rng``
-    spreads the pauses.
+    spreads the pauses. ``events`` is told what is asked and decided: see :mod:`headgate.events`.
     """
 
     def __init__(
@@ -69,12 +72,14 @@ class Supervisor:
         recover: Callable[[], Awaitable[None]] | None = None,
         grace_s: float = 10.0,
         rng: Rng | None = None,
+        events: EventSink | None = None,
     ) -> None:
         self._coordinator = coordinator
         self._live = live
         self._recover = recover
         self._grace_s = grace_s
         self._rng = rng or random.Random()
+        self._ear = Ear(events)
         self._stopped = False
         self._life: Life | None = None
         self._between = anyio.CancelScope()
@@ -107,10 +112,12 @@ class Supervisor:
             if entry is None:
                 return _stopped(lives, end)
             if entry.closed is not None:
-                return _told(entry.closed, lives, None)
+                return self._told(entry.closed, lives, None)
             if not lives and await self._unless_stopped(partial(self._wait_on, entry)) is None:
                 return _stopped(lives, end)
             lives += 1
+            if lives > 1 and self._ear:
+                self._ear.say(RestartDone(self._coordinator.wall_time(), self._coordinator.run, entry.cycle, lives))
             end, told = await self._one_life(entry)
             if end is not None and end.cause is None:
                 if end.finished:
@@ -118,14 +125,14 @@ class Supervisor:
                 if end.finished or told is None:
                     return Supervised(end.status, end.exit_code, lives, None, end)
             if told is not None:
-                return _told(told, lives, end)
+                return self._told(told, lives, end)
             assert end is not None, "a life that nobody told to end has an end of its own"
-            after = partial(self._after, end)
+            after = partial(self._after, entry, end)
             decision = await self._unless_stopped(after)
             if decision is None:
                 return _stopped(lives, end)
             if not decision.action.goes_on:
-                return _told(decision, lives, end)
+                return self._told(decision, lives, end)
 
     async def _wait_on(self, entry: Entry) -> bool:
         """Whoever is begun again in the pause before this life waits for the rest of it: else being killed ends it."""
@@ -184,10 +191,22 @@ class Supervisor:
             _LOG.exception("restart_life_crashed", run=self._coordinator.run, cycle=life.entry.cycle)
             return LifeEnd("crashed", 1, Cause(type(error).__name__, message=str(error)), finished=False)
 
-    async def _after(self, end: LifeEnd) -> Decision:
+    def _told(self, decision: Decision, lives: int, end: LifeEnd | None) -> Supervised:
+        """No life follows."""
+        action = decision.action
+        if self._ear and action is not Action.FINISHED:
+            at, run = self._coordinator.wall_time(), self._coordinator.run
+            self._ear.say(RestartRefused(at, run, decision.cycle, action.value, decision.basis.value))
+        code = 0 if action is Action.FINISHED else EXIT_CODES[action]
+        return Supervised(action.value, code, lives, decision, end)
+
+    async def _after(self, entry: Entry, end: LifeEnd) -> Decision:
         """Let it be decided while this replica recovers, and wait until it is time for the next life."""
         assert end.cause is not None
         ended_at = anyio.current_time()
+        if self._ear:
+            at, run = self._coordinator.wall_time(), self._coordinator.run
+            self._ear.say(RestartAsked(at, run, entry.cycle, end.cause.kind, end.cause.message))
         self._coordinator.failed(Failure(end.cause, end.progress, epoch=end.epoch, ledger=end.ledger))
         decision: Decision | None = None
         async with anyio.create_task_group() as tasks:
@@ -204,6 +223,10 @@ class Supervisor:
             basis=decision.basis.value,
             pause_s=round(pause, 3) if decision.action.goes_on else None,
         )
+        if self._ear:
+            at, run, action = self._coordinator.wall_time(), self._coordinator.run, decision.action
+            wait_s = max(0.0, ended_at + pause - anyio.current_time()) if action.goes_on else None
+            self._ear.say(RestartDecided(at, run, decision.cycle, action.value, decision.basis.value, wait_s))
         if decision.action.goes_on:
             await anyio.sleep_until(ended_at + pause)
         return decision
@@ -219,8 +242,3 @@ class Supervisor:
 
 def _stopped(lives: int, end: LifeEnd | None) -> Supervised:
     return Supervised("stopped", EXIT_CODES["stopped"], lives, None, end)
-
-
-def _told(decision: Decision, lives: int, end: LifeEnd | None) -> Supervised:
-    code = 0 if decision.action is Action.FINISHED else EXIT_CODES[decision.action]
-    return Supervised(decision.action.value, code, lives, decision, end)

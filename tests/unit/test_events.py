@@ -37,8 +37,10 @@ from headgate.events import (
     as_dict,
 )
 from headgate.observe import event_log
+from headgate.restart import LifeEnd
 from headgate.testing import run_virtual
 from tests import events_page
+from tests.unit.events_around import CRASHED, deliveries, restarts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -164,6 +166,9 @@ EMITTED: dict[str, Callable[[], list[Event]]] = {
     "store_retried": lambda: told(lambda _: None, store=Faulty(StoreUnavailable("nobody at home"))),
     "run_stopping": lambda: told(lambda _: None, 40, stop_at=9),
     "events_dropped": dropped,
+    "restart_asked restart_decided restart_done": lambda: restarts(CRASHED, LifeEnd("completed")),
+    "restart_refused": lambda: restarts(CRASHED, CRASHED, budget=1),
+    "delivery_sent delivery_postponed delivery_dead_lettered": lambda: deliveries("away 1", "gone 2"),
 }
 
 

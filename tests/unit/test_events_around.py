@@ -1,0 +1,140 @@
+"""What is said of restarts and deliveries: each thing once, with its reason, and no listener matters."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+import headgate
+from headgate import events as kinds
+from headgate.events import (
+    DeliveryDeadLettered,
+    DeliveryPostponed,
+    DeliverySent,
+    Event,
+    RestartAsked,
+    RestartDecided,
+    RestartDone,
+    RestartRefused,
+)
+from headgate.outbox import outbox as outboxes
+from headgate.restart import LifeEnd
+from headgate.restart import supervisor as supervisors
+from tests.unit.events_around import CRASHED, WALL_S, deliveries, restarts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DONE = LifeEnd("completed")
+PLACE = "https://gateway/done"
+
+
+def test_a_run_that_is_begun_again_says_why_what_was_decided_and_when_it_was_done() -> None:
+    asked, decided, done = restarts(CRASHED, DONE)
+    assert asked == RestartAsked(WALL_S, "tickets", 1, "MemoryError", "no room")
+    assert isinstance(decided, RestartDecided)
+    assert (decided.cycle, decided.action, decided.basis) == (1, "restart", "no_sources")
+    assert decided.retry_in_s is not None
+    assert 3.0 <= decided.retry_in_s <= 5.0
+    assert done == RestartDone(WALL_S, "tickets", 2, 2)
+
+
+def test_a_run_that_goes_well_says_nothing_of_restarts() -> None:
+    assert restarts(DONE) == []
+
+
+def test_a_run_that_is_not_begun_again_says_so() -> None:
+    refused = RestartRefused(WALL_S, "tickets", 2, "budget_exhausted", "budget")
+    *_, asked, decided, said = restarts(CRASHED, CRASHED, budget=1)
+    assert isinstance(asked, RestartAsked)
+    assert isinstance(decided, RestartDecided)
+    assert (decided.action, decided.retry_in_s) == ("budget_exhausted", None)
+    assert said == refused
+
+
+def test_a_delivery_says_each_attempt_that_failed_and_how_it_ended() -> None:
+    away, sent = deliveries("away 1")
+    assert isinstance(away, DeliveryPostponed)
+    assert (away.key, away.destination, away.attempts, away.message) == ("away 1", PLACE, 1, "not reached")
+    assert 0.5 <= away.retry_in_s <= 2.0
+    assert sent == DeliverySent(WALL_S, "tickets", "away 1", PLACE, 2)
+    later, sent = deliveries("retry 1")
+    assert isinstance(later, DeliveryPostponed)
+    assert later.message == "it says retry"
+    assert isinstance(sent, DeliverySent)
+
+
+@pytest.mark.parametrize(
+    ("key", "outcome", "message"),
+    [
+        ("rejected 1", "rejected", "it says rejected"),
+        ("gone 1", "gone", "it says gone"),
+        ("damaged", "rejected", "the body does not match its checksum"),
+    ],
+)
+def test_what_is_never_delivered_is_said_once_and_with_its_reason(key: str, outcome: str, message: str) -> None:
+    assert deliveries(key) == [DeliveryDeadLettered(WALL_S, "tickets", key, PLACE, outcome, message)]
+
+
+def test_what_a_receiver_has_forgotten_is_said_too() -> None:
+    *gone, new = sorted(deliveries("one", "two", restarted=True), key=lambda event: event.kind)
+    assert all(isinstance(event, DeliveryDeadLettered) and event.run == "tickets" for event in gone)
+    assert {getattr(event, "key", "") for event in gone} == {"one", "two"}
+    assert isinstance(new, DeliverySent)
+    assert new.run == ""
+
+
+def test_nobody_listens_and_no_event_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    def built(*_: object) -> None:
+        raise AssertionError("it was built")
+
+    for module, names in (
+        (supervisors, ("RestartAsked", "RestartDecided", "RestartDone", "RestartRefused")),
+        (outboxes, ("DeliverySent", "DeliveryPostponed", "DeliveryDeadLettered")),
+    ):
+        for name in names:
+            assert hasattr(kinds, name)
+            monkeypatch.setattr(module, name, built)
+
+    restarts(CRASHED, CRASHED, budget=1, nobody=True)
+    restarts(CRASHED, DONE, nobody=True)
+    deliveries("away 1", "gone 2", "damaged", nobody=True)
+    deliveries("one", restarted=True, nobody=True)
+
+
+def test_a_listener_that_raises_is_let_go_and_all_goes_on() -> None:
+    heard: list[Event] = []
+
+    def listen(event: Event) -> None:
+        heard.append(event)
+        raise ValueError(event)
+
+    restarts(CRASHED, DONE, sink=listen)
+    deliveries("one", "two", sink=listen)
+    assert [type(event) for event in heard] == [RestartAsked, DeliverySent]
+
+
+def test_a_run_under_a_supervisor_tells_the_same_file_of_its_lives_and_its_restarts(tmp_path: Path) -> None:
+    crashed = False
+
+    def body(row: int) -> int:
+        return row
+
+    def rows() -> list[dict[str, int]]:
+        nonlocal crashed
+        if not crashed:
+            crashed = True
+            raise MemoryError("no room")
+        return [{"row": 1}]
+
+    pipeline = headgate.Pipeline("tickets")
+    pipeline.column(body)
+    path = tmp_path / "events.jsonl"
+    restart = {"first_pause": 0.0, "longest_pause": 0.0}
+    ended = headgate.supervise(pipeline, rows, store=headgate.MemoryStore(), restart=restart, events=path)
+    assert ended.status == "completed"
+    told = [json.loads(line)["kind"] for line in path.read_text(encoding="utf-8").splitlines()]
+    assert told[:4] == ["restart_asked", "restart_decided", "restart_done", "run_started"]
+    assert told[-1] == "run_ended"
