@@ -6,7 +6,6 @@ import json
 from collections import Counter
 
 import anyio
-import anyio.lowlevel
 import pytest
 
 import headgate

@@ -1,6 +1,6 @@
 """The types of columns: what values are checked, what is taken unchecked, and how types are told."""
 
-# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 # Lambdas and functions without annotations are what is tested here.
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What can be a column, what is refused and with which words, and what the engine reads from one."""
 
-# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 # Lambdas and functions without annotations are what is tested here.
 
 from __future__ import annotations

@@ -31,20 +31,23 @@ __all__ = ["DeliveriesMachine"]
 _KEYS: Final = ("run/0", "run/1", "run/2", "täglich/é\u20ac", "x" * 300)
 _ANSWERS: Final = (Answer.ACK, Answer.GONE, Answer.REJECTED)
 
+
+def _item(key: str, more: tuple[str, float, str | None, str | None]) -> Item:
+    return Item(key, *more)
+
+
+def _note(key: str, more: tuple[int, float, str | None]) -> tuple[str, int, float, str | None]:
+    return key, *more
+
+
 _keys = st.sampled_from(_KEYS)
 _RECEIVERS: Final = (None, "boot 1", "boot 2")
 _bodies = st.sampled_from([b"", b"{}", b"\0\xff" * 7, b"long" * 1_500])
 # A draw costs more than the call that is tested, so what belongs together is one choice from a list.
 _items = st.builds(
-    lambda key, more: Item(key, *more),
-    _keys,
-    st.sampled_from(list(product(("north", "south"), (0.0, 1.5e9 + 0.1), _RECEIVERS, _RECEIVERS))),
+    _item, _keys, st.sampled_from(list(product(("north", "south"), (0.0, 1.5e9 + 0.1), _RECEIVERS, _RECEIVERS)))
 )
-_notes = st.builds(
-    lambda key, more: (key, *more),
-    _keys,
-    st.sampled_from(list(product(range(1, 5), (0.0, 1.7e9, 1.7e9 + 1 / 3), _RECEIVERS))),
-)
+_notes = st.builds(_note, _keys, st.sampled_from(list(product(range(1, 5), (0.0, 1.7e9, 1.7e9 + 1 / 3), _RECEIVERS))))
 _ends = st.lists(st.sampled_from(list(product(_KEYS, _ANSWERS, ("", "404 unknown")))), max_size=3)
 _which = st.integers(0, 1)
 
