@@ -109,8 +109,8 @@ class BodyReader:
         for place in USAGE.finditer(text):
             stated = _object_at(text, place.end())
             read, written = token_counts(stated)
-            among, read_apart, written_apart = map(max, self._cached, cached_counts(stated))
-            self._cached = among, read_apart, written_apart
+            known, told = self._cached, cached_counts(stated)
+            self._cached = max(known[0], told[0]), max(known[1], told[1]), max(known[2], told[2])
             self._read = self._read if read is None else read
             self._written = self._written if written is None else written
         # Elsewhere an "error" may be part of an answer, or of a schema that the answer repeats.

@@ -39,10 +39,17 @@ class Work:
         """Columns ``c0``, ``c1``, ...; the last one of four needs the first."""
         pipeline = headgate.Pipeline("work")
         for column, (cost, model) in enumerate(zip(self.costs, self.models, strict=True)):
-            stated: Any = (lambda row, cost=cost: cost[row]) if isinstance(cost, list) else cost
+            stated = self._by_row(cost) if isinstance(cost, list) else cost
             options: Any = {"name": f"c{column}", "model": model, "tokens": stated, "max_output_tokens": WRITTEN}
             pipeline.column(self._body(column), **options)
         return pipeline
+
+    @staticmethod
+    def _by_row(costs: list[int]) -> Callable[[int], int]:
+        def stated(row: int) -> int:
+            return costs[row]
+
+        return stated
 
     def _body(self, column: int) -> Callable[..., Any]:
         tried: set[int] = set()

@@ -150,9 +150,8 @@ def test_a_column_whose_refused_tasks_are_gone_is_not_passed_over_any_more() -> 
     dispatcher.add_flow(1, "m")
     for column in (0, 1):
         dispatcher.push(Task(column, 0), 0)
-        task = dispatcher.pop("m")
-        assert task == Task(column, 0)
-        dispatcher.put_back(task)
+        assert dispatcher.pop("m") == Task(column, 0)
+        dispatcher.put_back(Task(column, 0))
     assert dispatcher.is_passed("m")
     for column in (0, 1):
         assert dispatcher.discard(Task(column, 0))

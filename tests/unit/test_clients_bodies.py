@@ -134,3 +134,16 @@ def test_any_bytes_at_all_are_no_trouble_however_they_are_cut(
         reader.close()
         found.append((reader.usage, reader.error))
     assert found[0] == found[1]
+
+
+def test_what_was_read_from_a_cache_and_written_there_is_counted_apart() -> None:
+    """Stated at the beginning of a stream, and by its end for some only."""
+    counts = {"cache_creation_input_tokens": 70, "cache_read_input_tokens": 20}
+    stream = events(
+        {"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1, **counts}}},
+        {"type": "message_delta", "usage": {"output_tokens": 4, "cache_read_input_tokens": 25}},
+    )
+    usage = read(stream, EVENTS).usage
+    assert usage == Usage(3, 4)
+    assert usage is not None
+    assert (usage.cached_input_tokens, usage.cache_read_tokens, usage.cache_write_tokens) == (0, 25, 70)
