@@ -12,7 +12,6 @@ lock that this process holds on the file, those of its own SQLite connections in
 from __future__ import annotations
 
 import sqlite3
-import time
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -35,9 +34,6 @@ __all__ = ["SQLITE_ERRORS", "FileFormat", "connect", "meaning_of"]
 
 SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
 """What a call of SQLite raises: the second where a damaged name, or a message about it, is no text."""
-
-_LOOKS: Final = 300
-_LOOK_AGAIN_S: Final = 0.01
 
 
 def connect(path: Path, *, query: str, busy_timeout_s: float = 5.0) -> sqlite3.Connection:
@@ -127,22 +123,12 @@ class FileFormat:
 def _identity(path: Path) -> tuple[int, int]:
     """Return the application id and the version that the main file holds. Raises sqlite3.Error.
 
-    Without a lock it may be looked at in the middle of a checkpoint, when its header tells of pages that are not there
-    yet: SQLite takes that for damage. So it is looked at again while there is a log that somebody may be emptying.
+    Beside a log the header may tell of pages that stand there only: in the middle of a checkpoint, and for as long as a
+    reader keeps one from being finished. SQLite takes that for damage unless the schema is writable. Nothing but the
+    header is read, and if the file is really cut short, whoever reads more is told so.
     """
-    log = path.with_name(f"{path.name}-wal")
-    for _ in range(_LOOKS - 1):
-        try:
-            return _look(path)
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT or not log.exists():
-                raise
-        time.sleep(_LOOK_AGAIN_S)
-    return _look(path)
-
-
-def _look(path: Path) -> tuple[int, int]:
     with closing(connect(path, query="immutable=1")) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
         return _pragma(connection, "application_id"), _pragma(connection, "user_version")
 
 
