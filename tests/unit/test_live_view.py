@@ -11,6 +11,7 @@ from math import inf, isclose
 
 import anyio
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -308,6 +309,7 @@ def test_a_screen_has_one_table_at_a_time_and_others_speak_above_it() -> None:
 
 def test_what_is_said_meanwhile_stands_above_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """An entry of the log, on standard error as the table; what the program prints goes where it always went."""
+    structlog.reset_defaults()  # whoever captured entries in this process has left it configured
     file, printed = Terminal(), io.StringIO()
     monkeypatch.setattr("sys.stderr", file)
     monkeypatch.setattr("sys.stdout", printed)
