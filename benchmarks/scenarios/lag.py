@@ -49,7 +49,6 @@ def cases(plan: Plan) -> Iterator[Case]:
     many = plan.effort.pick(200, 5_000, 100_000)
     some = plan.effort.pick(100, 1_000, 10_000)
     few = plan.effort.pick(100, 200, 1_000)
-    runs = plan.effort.pick(1, 1, 3)
     found: list[tuple[str, Body]] = [
         (f"{many} rows open, all ready", partial(_ready, many)),
         (f"{many} cells ready when a group ends", partial(_after_group, many // BEHIND)),
@@ -64,8 +63,8 @@ def cases(plan: Plan) -> Iterator[Case]:
         (f"the first {few} rows of a run", partial(_ready, few)),
     ]
     for name, body in found:
-        yield Case(name, partial(_memory, body), runs=runs)
-    yield Case(f"resume of {many} cells from SQLite", partial(_resume, many // BEHIND), runs=runs)
+        yield Case(name, partial(_memory, body), runs=1)
+    yield Case(f"resume of {many} cells from SQLite", partial(_resume, many // BEHIND), runs=1)
     woken: list[tuple[str, Body]] = [
         (f"{some} answers at once", partial(_at_once, some, None)),
         (f"{some} in flight fail at once", partial(_at_once, some, 400)),
@@ -73,7 +72,7 @@ def cases(plan: Plan) -> Iterator[Case]:
         (f"{some} tasks are cut off", partial(_stopped, some, some)),
     ]
     for name, body in woken:
-        yield Case(name, partial(_memory, body, woken=some), runs=runs)
+        yield Case(name, partial(_memory, body, woken=some), runs=1)
 
 
 def _memory(body: Body, woken: int = 0) -> Iterable[Sample]:

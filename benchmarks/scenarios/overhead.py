@@ -66,7 +66,7 @@ def cases(plan: Plan) -> Iterator[Case]:
         yield Case(
             f"{columns} model columns, {some} cells, SQLite",
             partial(_engine, columns, some, seed, models=True, durable=True),
-            min(plan.runs, 3),
+            min(plan.runs, 2),
         )
 
 
