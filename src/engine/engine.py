@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import random
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Self, Unpack, cast
 
 import anyio
-import anyio.to_thread
 
 from ..admission.controller import AdmissionController
 from ..control import open_control
@@ -34,7 +34,7 @@ from .shared_part import SharedPart
 from .sharing import GROUP_ROWS, ClaimedRun, check_shareable, join_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -100,6 +100,7 @@ class Engine:
         self._tasks: TaskGroup | None = None
         self._runs: dict[str, Run] = {}
         self._parts: dict[str, SharedPart] = {}  # of runs that are shared with other engines
+        self._beginning: set[str] = set()  # names of what is neither a run nor a part yet
         self._around: Requester | None = None
         check_source(events)
         self._events = events
@@ -149,7 +150,8 @@ class Engine:
                     try:
                         await self._close_store()
                     finally:
-                        await self._close_listeners()
+                        if self._builder.listeners is not None:
+                            await self._builder.listeners.aclose()
 
     @property
     def control_path(self) -> Path | None:
@@ -176,17 +178,17 @@ class Engine:
         limits do not know, StoreError.
         """
         settings = RunOptions.of(options)
-        name = self._free_name(run or pipeline.name)
-        source = RowSource(rows, row_id=row_id, argument=argument)
-        blueprint = await self._builder.check(name, pipeline, source, settings)
-        handle, notices = await open_run(self.store, name, pipeline.columns, settings.on_change)
-        begin_with(self.admission, handle.learned, self._wall_clock())
-        loop = self._builder.build(blueprint, source, handle, notices)
-        assert self._tasks is not None
-        started = Run(loop, self._tasks)
-        self._runs[name] = started
-        self._tasks.start_soon(loop.main)
-        return started
+        with self._beginning_as(run or pipeline.name) as name:
+            source = RowSource(rows, row_id=row_id, argument=argument)
+            blueprint = await self._builder.check(name, pipeline, source, settings)
+            handle, notices = await open_run(self.store, name, pipeline.columns, settings.on_change)
+            begin_with(self.admission, handle.learned, self._wall_clock())
+            loop = self._builder.build(blueprint, source, handle, notices)
+            assert self._tasks is not None
+            started = Run(loop, self._tasks)
+            self._runs[name] = started
+            self._tasks.start_soon(loop.main)
+            return started
 
     async def share(
         self,
@@ -212,40 +214,40 @@ class Engine:
         work on the run with other columns ends with FencedOut. Everything else is as for :meth:`start`.
         """
         settings = RunOptions.of(options)
-        name = self._free_name(run or pipeline.name)
-        store = check_shareable(self.store, rows, settings)
-        source = RowSource(rows, row_id=row_id, argument=argument)
-        blueprint = await self._builder.check(name, pipeline, source, settings)
-        group_rows = -(-GROUP_ROWS // settings.group_size) * settings.group_size
-        shared, notices = await join_run(store, name, pipeline.columns, settings.on_change, group_rows=group_rows)
-        begin_with(self.admission, shared.learned, self._wall_clock())
+        with self._beginning_as(run or pipeline.name) as name:
+            store = check_shareable(self.store, rows, settings)
+            source = RowSource(rows, row_id=row_id, argument=argument)
+            blueprint = await self._builder.check(name, pipeline, source, settings)
+            group_rows = -(-GROUP_ROWS // settings.group_size) * settings.group_size
+            shared, notices = await join_run(store, name, pipeline.columns, settings.on_change, group_rows=group_rows)
+            begin_with(self.admission, shared.learned, self._wall_clock())
 
-        teller = self._builder.teller(blueprint)
+            teller = self._builder.teller(blueprint)
 
-        def loop_over(claim: Claim, deadline_s: float) -> RunLoop:
-            rows_of_it = RowSource(rows, row_id=row_id, argument=argument, span=(claim.first, claim.last))
-            require_fields(rows_of_it, pipeline, blueprint.graph)
-            of_it = replace(blueprint, options=replace(settings, deadline=deadline_s))
-            handle = ClaimedRun(shared, claim)
-            return self._builder.build(of_it, rows_of_it, handle, notices, claim=claim, whole=teller)
+            def loop_over(claim: Claim, deadline_s: float) -> RunLoop:
+                rows_of_it = RowSource(rows, row_id=row_id, argument=argument, span=(claim.first, claim.last))
+                require_fields(rows_of_it, pipeline, blueprint.graph)
+                of_it = replace(blueprint, options=replace(settings, deadline=deadline_s))
+                handle = ClaimedRun(shared, claim)
+                return self._builder.build(of_it, rows_of_it, handle, notices, claim=claim, whole=teller)
 
-        assert self._tasks is not None
-        heading = self._builder.heading(blueprint, notices)
-        part = self._parts[name] = SharedPart(
-            shared,
-            loop_over,
-            tasks=self._tasks,
-            started=started,
-            heading=heading,
-            options=settings,
-            teller=teller,
-        )
-        count = rows if isinstance(rows, int) else len(cast("Sequence[object]", rows))
-        at_once = partial(self._groups_at_once, blueprint, group_rows)
+            count = rows if isinstance(rows, int) else len(cast("Sequence[object]", rows))
+            at_once = partial(self._groups_at_once, blueprint, group_rows)
+            assert self._tasks is not None
+            heading = self._builder.heading(blueprint, notices)
+            part = self._parts[name] = SharedPart(
+                shared,
+                loop_over,
+                tasks=self._tasks,
+                started=started,
+                heading=heading,
+                options=settings,
+                teller=teller,
+            )
         try:
             return await part.work(count, at_once=at_once, lease_s=lease_s)
         finally:
-            self._parts.pop(name, None)
+            del self._parts[name]
 
     def _groups_at_once(self, blueprint: Blueprint, group_rows: int) -> int:
         """How many groups keep the resources busy, as things stand: the others are left for other engines."""
@@ -256,22 +258,24 @@ class Engine:
         rows = min(HORIZON_FACTOR * capacity, settings.max_open_rows)
         return 1 + ceil(rows / group_rows)
 
-    def _free_name(self, name: str) -> str:
+    @contextmanager
+    def _beginning_as(self, name: str) -> Generator[str]:
+        """Keep the name for what begins until the engine has that in hand. Raises ConfigError if it is not free."""
         if self._tasks is None:
             raise HeadgateError("enter the engine first: async with headgate.Engine(...) as engine")
-        if name in self._parts or (name in self._runs and not self._runs[name].done):
+        going = name in self._parts or (name in self._runs and not self._runs[name].done)
+        if going or name in self._beginning:
             raise ConfigError(f"a run named {name!r} is going on in this engine: give this one another name")
-        return name
+        self._beginning.add(name)
+        try:
+            yield name
+        finally:
+            self._beginning.remove(name)
 
     async def _close_store(self) -> None:
         if self._owns_store:
             with anyio.CancelScope(shield=True):
                 await self.store.aclose()
-
-    async def _close_listeners(self) -> None:
-        if self._builder.listeners is not None and self._builder.listeners.blocking:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._builder.listeners.close)
 
     async def _finish_runs(self) -> None:
         going: list[Run | SharedPart] = [*self._runs.values(), *self._parts.values()]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import anyio
+import anyio.to_thread
 
 from ..errors import ConfigError
 from ..events import Event, EventSink
@@ -116,15 +117,11 @@ class Listeners:
         """Those that still listen, for an engine that tells the same listeners; who opened the files closes them."""
         return tuple(self._sinks)
 
-    @property
-    def blocking(self) -> bool:
-        """Whether ``close`` has to wait for anything."""
-        return bool(self._owned)
-
-    def close(self) -> None:
-        """Write out what the sinks of our own still have. It blocks, for some seconds at most."""
-        for sink in self._owned:
-            sink.close()
+    async def aclose(self) -> None:
+        """Write out what the sinks of our own still have, also when cancelled: some seconds at most."""
+        with anyio.CancelScope(shield=True):
+            for sink in self._owned:
+                await anyio.to_thread.run_sync(sink.close)
 
 
 def open_listeners(source: EventsSource, wall_clock: Callable[[], float]) -> Listeners | None:

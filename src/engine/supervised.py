@@ -125,7 +125,7 @@ async def asupervise(pipeline: Pipeline, rows: RowsAgain, **options: Unpack[Supe
     async with AsyncExitStack() as stack:
         store = open_store(spec)
         if store is not spec:
-            stack.push_async_callback(store.aclose)
+            stack.push_async_callback(_close, store)
         name = given.setdefault("run", None) or pipeline.name
         lives = _Lives(pipeline, rows, _Counting(store), given)
         sources = (*own, *await stack.enter_async_context(configured_sources(config)))
@@ -134,7 +134,7 @@ async def asupervise(pipeline: Pipeline, rows: RowsAgain, **options: Unpack[Supe
         )
         listeners = open_listeners(given.pop("events", None), time.time)
         if listeners is not None:
-            stack.push_async_callback(anyio.to_thread.run_sync, listeners.close)
+            stack.push_async_callback(listeners.aclose)
             given["events"] = listeners.sinks
         events = None if listeners is None else listeners.say
         supervisor = Supervisor(coordinator, lives.live, recover=recover, events=events)
@@ -296,6 +296,11 @@ def _check_rows(rows: object) -> None:
     raise ConfigError(
         f"rows under a supervisor are read in each life: give a list, a number or a function, not {type(rows).__name__}"
     )
+
+
+async def _close(store: RunStore) -> None:
+    with anyio.CancelScope(shield=True):  # as an engine closes the store that it opened
+        await store.aclose()
 
 
 def _registers(store: RunStore) -> DecisionStore:

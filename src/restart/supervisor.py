@@ -115,9 +115,10 @@ class Supervisor:
                 return self._told(entry.closed, lives, None)
             if not lives and await self._unless_stopped(partial(self._wait_on, entry)) is None:
                 return _stopped(lives, end)
+            self._say_done(entry, lives + 1)
+            if self._stopped:  # by whoever was just told: neither a pause nor a life would hear of it
+                return _stopped(lives, end)
             lives += 1
-            if lives > 1 and self._ear:
-                self._ear.say(RestartDone(self._coordinator.wall_time(), self._coordinator.run, entry.cycle, lives))
             end, told = await self._one_life(entry)
             if end is not None and end.cause is None:
                 if end.finished:
@@ -133,6 +134,10 @@ class Supervisor:
                 return _stopped(lives, end)
             if not decision.action.goes_on:
                 return self._told(decision, lives, end)
+
+    def _say_done(self, entry: Entry, lives: int) -> None:
+        if lives > 1 and self._ear:
+            self._ear.say(RestartDone(self._coordinator.wall_time(), self._coordinator.run, entry.cycle, lives))
 
     async def _wait_on(self, entry: Entry) -> bool:
         """Whoever is begun again in the pause before this life waits for the rest of it: else being killed ends it."""

@@ -49,7 +49,8 @@ class SharedRun(RunHandle, Protocol):
     """One engine's part in a run. ``commit`` takes batches about claimed rows only, and raises ClaimLost for others.
 
     ``finish`` changes nothing while a group is open, and says ``completed_with_failures`` for ``completed`` if a cell
-    of any engine failed: the others may be dead by then, and nobody else knows.
+    of any engine failed: the others may be dead by then, and nobody else knows. A run whose groups are all complete is
+    ``running`` until an engine has called it, if need be one that joins later and finds nothing to do.
     """
 
     async def extend(self, rows: int) -> None:

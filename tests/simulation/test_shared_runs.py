@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from headgate.events import Event
+    from headgate.storage.memory import MemoryRun
 
 COLUMNS = ("a", "b", "c")
 RUN = "run"
@@ -142,6 +144,45 @@ def test_a_shared_run_that_is_stopped_says_so_once(at_s: float) -> None:
 
     run_virtual(main)
     assert [event.status for event in told.events if isinstance(event, RunStopping)] == ["stopped"]
+
+
+class SlowToOpen(SharedMemory):
+    """Opening a run takes time, so something else may begin meanwhile."""
+
+    async def open_run(self, *arguments: object, **named: object) -> MemoryRun:
+        await checkpoint()
+        return await super().open_run(*arguments, **named)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ways", [("share", "share"), ("share", "start"), ("start", "share"), ("start", "start")])
+def test_of_two_that_begin_under_one_name_at_the_same_time_one_is_refused(ways: tuple[str, str]) -> None:
+    """Else the second one would take the place of the first, which nobody could look at or stop any more."""
+
+    async def main() -> None:
+        ended: list[str] = []
+        async with engine(SlowToOpen()) as one, anyio.create_task_group() as tasks:
+
+            async def begin(way: str) -> None:
+                try:
+                    if way == "share":
+                        report = await one.share(pipeline(), 300)
+                    else:
+                        report = await (await one.start(pipeline(), 300)).wait()
+                    ended.append(report.status.value)
+                except ConfigError as error:
+                    ended.append("refused" if "is going on in this engine" in str(error) else str(error))
+
+            with pytest.raises(ConfigError, match="give a list or a number"):
+                await one.share(pipeline(), iter([1]))  # a beginning that fails leaves the name free
+            for way in ways:
+                tasks.start_soon(begin, way)
+            await anyio.sleep(1.5)
+            assert ended == ["refused"]
+            assert one.controls.stop(grace=0.0) == (RUN,)
+            await anyio.sleep(0.1)
+            assert ended == ["refused", "stopped"]
+
+    run_virtual(main)
 
 
 class OthersHaveTheRest(SharedMemory):
@@ -275,3 +316,28 @@ def test_a_run_that_is_over_says_nothing_of_a_stop() -> None:
 
     run_virtual(main)
     assert isinstance(events[-1], RunEnded)
+
+
+def test_an_engine_that_dies_before_it_says_the_end_leaves_that_to_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All groups are complete by then, a failed cell among them, and the next engine finds nothing to do."""
+
+    async def main() -> None:
+        store, scope = SharedMemory(), anyio.CancelScope()
+
+        async def dies(self: SharedMemoryRun, status: str) -> None:
+            scope.cancel()
+            await checkpoint()
+
+        with monkeypatch.context() as killed, scope:
+            killed.setattr(SharedMemoryRun, "finish", dies)
+            async with engine(store) as one:
+                await one.share(pipeline({3}.__contains__), 100)
+        assert scope.cancelled_caught
+        assert store.read_info(RUN).status == "running"
+        async with engine(store) as one:
+            expect(await one.share(pipeline({3}.__contains__), 100), "completed", 0)
+        assert store.read_info(RUN).status == "completed_with_failures"
+
+    run_virtual(main)

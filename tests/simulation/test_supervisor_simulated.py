@@ -36,6 +36,7 @@ from headgate.values import EXIT_CODES
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from headgate.events import Event
     from headgate.restart import RestartSource
 
 CRASHED = LifeEnd("crashed", 1, Cause("MemoryError"), finished=False)
@@ -230,6 +231,23 @@ def test_a_closed_run_is_not_begun_unless_somebody_says_so() -> None:
         ended = await supervised(lives, store=store)
         assert (ended.status, ended.lives, lives.lived) == ("told_to_stop", 0, [])
         assert (await supervised(lives, store=store, reopen=True)).status == "completed"
+
+    play(body)
+
+
+@pytest.mark.parametrize("kind", ["restart_asked", "restart_decided", "restart_done"])
+def test_who_listens_may_stop_it_whatever_is_said(kind: str) -> None:
+    async def body() -> None:
+        lives = Lives([CRASHED, DONE])
+
+        def listen(event: Event) -> None:
+            if event.kind == kind:
+                supervisor.stop()
+
+        async with RestartCoordinator("tickets", MemoryStore(), config=QUICK, clock=lambda: 1e9) as coordinator:
+            supervisor = Supervisor(coordinator, lives.live, rng=Random(1), events=listen)
+            ended = await supervisor.run()
+        assert (ended.status, ended.lives, ended.end, len(lives.lived)) == ("stopped", 1, CRASHED, 1)
 
     play(body)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 import headgate
 from headgate import events as kinds
+from headgate.engine import supervised
 from headgate.events import (
     DeliveryDeadLettered,
     DeliveryPostponed,
@@ -138,3 +142,42 @@ def test_a_run_under_a_supervisor_tells_the_same_file_of_its_lives_and_its_resta
     told = [json.loads(line)["kind"] for line in path.read_text(encoding="utf-8").splitlines()]
     assert told[:4] == ["restart_asked", "restart_decided", "restart_done", "run_started"]
     assert told[-1] == "run_ended"
+
+
+def test_a_run_under_a_supervisor_that_is_cancelled_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for the file is written, its end among it, and the store that it opened is closed."""
+    path, before, closed = tmp_path / "events.jsonl", set(threading.enumerate()), list[str]()
+
+    class TakesTime(headgate.MemoryStore):
+        async def aclose(self) -> None:
+            await checkpoint()
+            await super().aclose()
+            closed.append("store")
+
+    def opened(_: object) -> TakesTime:
+        return TakesTime()
+
+    monkeypatch.setattr(supervised, "open_store", opened)
+    pipeline = headgate.Pipeline("tickets")
+
+    @pipeline.column
+    async def a(row: int) -> int:
+        await anyio.sleep_forever()
+        return row
+
+    async def main() -> None:
+        with anyio.CancelScope() as scope:
+
+            def listen(event: Event) -> None:
+                if event.kind == "task_started":
+                    scope.cancel()
+
+            await headgate.asupervise(pipeline, 3, store="memory", events=[path, listen])
+        assert scope.cancelled_caught
+
+    anyio.run(main)
+    assert closed == ["store"]
+    assert "headgate-events" not in {thread.name for thread in set(threading.enumerate()) - before}
+    assert json.loads(path.read_text(encoding="utf-8").splitlines()[-1])["kind"] == "run_ended"
