@@ -145,7 +145,7 @@ async def test_a_server_that_is_starting_is_waited_for() -> None:
         server.stop()
         server.start_as_standby()
         impatient = PostgresStore(server.dsn, reconnect_s=0.0)
-        with pytest.raises(StoreUnavailable, match="not accepting connections|starting up"):
+        with pytest.raises(StoreUnavailable, match=r"not accepting connections|starting up"):
             await impatient.open_run(RUN, COLUMNS)
         store = PostgresStore(server.dsn, reconnect_s=60)
         async with anyio.create_task_group() as tasks:
