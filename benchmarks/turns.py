@@ -2,8 +2,10 @@
 
 CPU time of the loop's own thread, because a machine that others use keeps everybody waiting and says nothing about the
 code. Beside it a timer notes how late it is called, which is what a neighbour in the same loop would see, and how much
-of that the process explains: a thread beside the loop can keep it waiting for the interpreter's lock. What the kernel
-says that the thread stood in line for a processor is not the process's doing.
+of that the process explains at most: a thread beside the loop can keep it waiting for the interpreter's lock, or for a
+processor. Time that the loop's thread stood in line for a processor, as the kernel says, is not the process's doing as
+far as its other threads did not work meanwhile. They may have worked on another processor, which the kernel does not
+say, so all that they took counts: an upper bound.
 """
 
 from __future__ import annotations
@@ -39,8 +41,9 @@ class Turns:
     ``longest_s``: the CPU seconds of the loop's thread in the longest turn, without garbage collection.
     ``collected_s``: the most of that in one turn.
     ``late_s``: how late a timer was at most, for whatever reason.
-    ``stalled_s``: how late it was at most through the process itself: without the time that the loop's thread stood in
-    line for a processor, and no more than the CPU seconds of all threads since the last time without collection.
+    ``stalled_s``: how late it was at most through the process itself, an upper bound: without the time that the loop's
+    thread stood in line for a processor beyond the CPU seconds of the process's other threads, and no more than the CPU
+    seconds of all threads since the last time, without collection.
     """
 
     longest_s: float = 0.0
@@ -84,21 +87,25 @@ class Heartbeat:
         self._loop = loop
         self._turns = turns
         self._timer: asyncio.TimerHandle | None = None
-        self._worked_s = 0.0
         self._in_line = QueueTime()
-        self._queued_s = 0.0
+        self._seen = self._clocks()
 
     def beat(self) -> None:
         """Note the lateness, and set the timer again."""
-        now, worked_s = self._loop.time(), time.process_time() - self._loop.collections_s
-        queued_s = self._in_line.waited_s()
+        now, seen = self._loop.time(), self._clocks()
         if self._timer is not None:
             late_s = now - self._timer.when()
+            worked_s, loop_s, collected_s, queued_s = (new - old for new, old in zip(seen, self._seen, strict=True))
+            # Its own other threads may have been the ones in front.
+            behind_others_s = max(0.0, queued_s - (worked_s - loop_s))
             self._turns.late_s = max(self._turns.late_s, late_s)
-            own_s = min(late_s - (queued_s - self._queued_s), worked_s - self._worked_s)
-            self._turns.stalled_s = max(self._turns.stalled_s, own_s)
-        self._worked_s, self._queued_s = worked_s, queued_s
+            self._turns.stalled_s = max(self._turns.stalled_s, min(late_s - behind_others_s, worked_s - collected_s))
+        self._seen = seen
         self._timer = self._loop.call_later(HEARTBEAT_S, self.beat)
+
+    def _clocks(self) -> tuple[float, float, float, float]:
+        """CPU seconds of all threads and of the loop's, those of garbage collection, seconds in line."""
+        return time.process_time(), time.thread_time(), self._loop.collections_s, self._in_line.waited_s()
 
     def stop(self) -> None:
         """No more."""

@@ -3,8 +3,9 @@
 CPU time of the whole process per cell, with 64 requests in flight. Beside it, in the same minute, what asyncio, anyio
 and aiometer take for calls that do nothing: see ``benchmarks/baselines.py``.
 
-On disk it is seen too how long the loop stalls: what the process itself keeps a timer waiting, in any of its threads.
-Garbage collection is told apart, and so is what the machine does, beside how late a timer is in a loop that idles.
+On disk it is seen too how long the loop stalls: what the process itself keeps a timer waiting, in any of its threads,
+at most. Garbage collection is told apart, and so is what the machine does, beside how late a timer is in a loop that
+idles.
 """
 
 from __future__ import annotations

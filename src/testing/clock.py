@@ -7,8 +7,10 @@ keep each other busy and time never moves on, that is a :class:`LivelockError`.
 
 Threads do not know virtual time: while one works, the clock may jump past every timeout. Code that needs
 worker threads takes its thread runner as an argument and gets one that calls directly here. A wake-up from a
-thread (``call_soon_threadsafe``) is still served, and a thread that is working puts off the deadlock error
-for a second. Signals work as usual. Sockets are looked at only when nothing is ready.
+thread (``call_soon_threadsafe``) is still served, and a thread that may be working for the run puts off the deadlock
+error for two seconds: one that was started in it, or one of before that a task waits for (a worker that trio kept, the
+thread of a store in use). Other threads of before put off nothing: a pool of your own has to be started in the
+run. Signals work as usual. Sockets are looked at only when nothing is ready.
 
 Under :func:`run_virtual` on asyncio a program runs in the same order each time: tasks and cancel scopes,
 which anyio keeps in sets, are ordered by serial number here instead of by address. trio shuffles each batch
@@ -33,6 +35,7 @@ from weakref import WeakSet
 import anyio
 
 from ..errors import HeadgateError
+from .waits import may_wait_for_a_thread, place, waits_for_a_store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
@@ -106,10 +109,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             raise LivelockError(_livelock_message(self._virtual_s))
 
     def patience_s(self) -> float:
-        """Real seconds to wait for a thread's wake-up when no timer is set: 0 unless threads were started."""
-        if self._next_timer() < math.inf or self._threads_before.issuperset(threading.enumerate()):
+        """Real seconds to wait for a thread's wake-up when no timer is set: 0 unless one may work for this run.
+
+        That is a thread that was started since, or that of a store which was in use before.
+        """
+        if self._next_timer() < math.inf:
             return 0.0
-        return THREAD_PATIENCE_S
+        working = not self._threads_before.issuperset(threading.enumerate())
+        return THREAD_PATIENCE_S if working or any(map(waits_for_a_store, asyncio.all_tasks(self))) else 0.0
 
     def _next_timer(self) -> float:
         """Return the time of the next timer; sleeping for ever is a timer at infinity, which is none."""
@@ -182,19 +189,7 @@ def _with_serials(plain: Any) -> Any:
 
 
 def _describe(tasks: set[asyncio.Task[Any]]) -> str:
-    return _deadlock_message(sorted(_place(task) for task in tasks if not task.done()))
-
-
-def _place(task: asyncio.Task[Any]) -> str:
-    """Name the task and the innermost line of it that is not anyio's or asyncio's own."""
-    where = ""
-    awaiting: Any = task.get_coro()
-    while (frame := getattr(awaiting, "cr_frame", None)) is not None:
-        package = frame.f_globals.get("__name__", "").partition(".")[0]
-        if package not in {"anyio", "asyncio"}:
-            where = f" at {frame.f_code.co_filename}:{frame.f_lineno}"
-        awaiting = awaiting.cr_await
-    return f"{task.get_name()}{where}"
+    return _deadlock_message(sorted(place(task) for task in tasks if not task.done()))
 
 
 def _livelock_message(now: float) -> str:
@@ -302,10 +297,12 @@ class _TrioWatch:
             self.scope.cancel()
 
     def _thread_may_wake(self) -> bool:
+        threads = threading.enumerate()
+        if len(threads) == 1 or time.monotonic() - self._idle_since >= THREAD_PATIENCE_S:
+            return False
         # trio keeps idle worker threads for later runs, so one that was there before may work for a task of this one.
-        return time.monotonic() - self._idle_since < THREAD_PATIENCE_S and (
-            not self._threads_before.issuperset(threading.enumerate())
-            or (self.root is not None and any(map(_waits_for_a_thread, _tree(self.root))))
+        return not self._threads_before.issuperset(threads) or (
+            self.root is not None and any(map(may_wait_for_a_thread, _tree(self.root)))
         )
 
     def _end(self) -> None:
@@ -333,15 +330,6 @@ def _tree(root: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
         task = pending.pop()
         yield task
         pending.extend(child for nursery in task.child_nurseries for child in nursery.child_tasks)
-
-
-def _waits_for_a_thread(task: trio.lowlevel.Task) -> bool:
-    awaiting: Any = task.coro
-    while (frame := getattr(awaiting, "cr_frame", None)) is not None:
-        if frame.f_globals.get("__name__") == "trio._threads":
-            return True
-        awaiting = awaiting.cr_await
-    return False
 
 
 @contextmanager

@@ -6,18 +6,21 @@ import random
 import threading
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import anyio.lowlevel
 import pytest
 from anyio import from_thread, to_thread
 
+from headgate.storage.job_thread import Job, JobThread
 from headgate.testing import clock
 from headgate.testing.clock import DeadlockError, LivelockError, VirtualLoop, run_virtual
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+
+    Through = Callable[[Callable[[], Coroutine[Any, Any, object]]], Awaitable[None]]
 
 Backend = Literal["asyncio", "trio"]
 
@@ -254,7 +257,71 @@ def test_a_thread_that_an_earlier_run_left_is_waited_for_when_it_works_again(bac
         assert run_virtual(main, backend=backend) is False
 
 
-def test_a_thread_of_somebody_else_puts_off_no_deadlock_on_trio(monkeypatch: pytest.MonkeyPatch) -> None:
+async def _through_an_async_generator(wait: Callable[[], Awaitable[object]]) -> None:
+    async def pieces() -> AsyncGenerator[object]:
+        yield await wait()
+
+    async for _ in pieces():
+        pass
+
+
+async def _through_await(wait: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    class Later:
+        def __await__(self) -> Generator[Any, Any, object]:
+            return wait().__await__()
+
+    await Later()
+
+
+async def _through_what_hides_it(wait: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """As compiled code does."""
+
+    class Hidden:
+        def __init__(self) -> None:
+            self._steps = wait().__await__()
+            self.send, self.throw = self._steps.send, self._steps.throw
+
+        def __await__(self) -> Hidden:
+            return self
+
+        def __iter__(self) -> Hidden:
+            return self
+
+        def __next__(self) -> object:
+            return next(self._steps)
+
+    hidden: Any = Hidden()
+    await hidden
+
+
+@pytest.mark.parametrize("through", [_through_an_async_generator, _through_await, _through_what_hides_it])
+def test_a_thread_that_was_left_is_seen_whatever_the_task_waits_through(through: Through) -> None:
+    async def wait() -> bool:
+        return await to_thread.run_sync(threading.Event().wait, 0.02)
+
+    for _ in range(2):
+        run_virtual(through, wait, backend="trio")
+
+
+def test_the_thread_of_a_store_in_use_is_waited_for(backend: Backend) -> None:
+    """One that an earlier run has started."""
+
+    def serve(jobs: list[Job[int]]) -> None:
+        threading.Event().wait(0.02)
+        thread.settle(jobs)
+
+    thread: JobThread[int] = JobThread("store", serve, lambda: None)
+    try:
+        for _ in range(2):
+            run_virtual(_through_an_async_generator, partial(thread.do, 1), backend=backend)
+    finally:
+        run_virtual(thread.aclose, backend=backend)
+
+
+@pytest.mark.parametrize("through", [_through_an_async_generator, _through_await])
+def test_a_thread_of_somebody_else_puts_off_no_deadlock_on_trio(
+    through: Through, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Such as the one through which a worker of pytest is told what to do: each deadlock would take its patience."""
     slept: list[float] = []
     monkeypatch.setattr(clock, "time", SimpleNamespace(sleep=slept.append, monotonic=lambda: sum(slept)))
@@ -263,8 +330,17 @@ def test_a_thread_of_somebody_else_puts_off_no_deadlock_on_trio(monkeypatch: pyt
     other.start()
     try:
         with pytest.raises(DeadlockError):
-            run_virtual(anyio.Event().wait, backend="trio")
+            run_virtual(through, lambda: anyio.Event().wait(), backend="trio")
     finally:
         ends.set()
         other.join()
+    assert slept == []
+
+
+def test_with_no_other_thread_a_deadlock_is_told_at_once_whatever_hides_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(clock, "time", SimpleNamespace(sleep=slept.append, monotonic=lambda: sum(slept)))
+    monkeypatch.setattr(threading, "enumerate", lambda: [threading.current_thread()])
+    with pytest.raises(DeadlockError):
+        run_virtual(_through_what_hides_it, lambda: anyio.Event().wait(), backend="trio")
     assert slept == []
