@@ -120,7 +120,7 @@ def _spent(now: RunStatistics, before: str = "") -> str:
     """What was spent, beside its cap."""
     if now.spent is None:
         return ""
-    most, tokens = now.budget and now.budget.money, now.budget and now.budget.tokens
+    most, tokens = (None, None) if now.budget is None else (now.budget.money, now.budget.tokens)
     of = "" if most is None else f" of ${money(most)}"
     told = [] if now.spent.money is None else [f"${money(now.spent.money)}{of}"]
     told.append(f"{now.spent.tokens}{'' if tokens is None else f' of {tokens}'} tokens")
