@@ -13,7 +13,7 @@ import typer
 
 from ..engine.options import RunOptions
 from ..errors import ConfigError
-from ..prices import GENAI_PRICES, Budget, Price, price_book
+from ..prices import GENAI_PRICES, Budget, Price, price_book, priced_model
 from .durations import seconds
 
 __all__ = [
@@ -100,7 +100,14 @@ def _prices(prices: str | None, price: list[str]) -> Any:
         raise typer.BadParameter("a file has all prices: write it there, or leave --prices out", param_hint="--price")
     if of_file:
         price_book(prices)  # a mistake there is known before all else
-    return dict(map(_price, price)) if price else prices
+    if not price:
+        return prices
+    own: dict[str, Price] = {}
+    for model, one in map(_price, price):
+        if model in own:
+            raise typer.BadParameter(f"the price of {model} is given twice", param_hint="--price")
+        own[model] = one
+    return own
 
 
 def _price(text: str) -> tuple[str, Price]:
@@ -113,7 +120,10 @@ def _price(text: str) -> tuple[str, Price]:
     if price is None or not model:
         wanted = "MODEL=IN/OUT in dollars per million tokens, e.g. openai/gpt-x=2.5/10"
         raise typer.BadParameter(f"{text!r} is not {wanted}", param_hint="--price")
-    return model, price
+    try:
+        return priced_model(model), price
+    except ConfigError as error:
+        raise typer.BadParameter(str(error), param_hint="--price") from error
 
 
 def _value(text: str) -> Any:

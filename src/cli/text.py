@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..engine.spans import span
-from ..reports.wording import moment, one_line, rows_by_state, times
+from ..reports.wording import moment, money, one_line, rows_by_state, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -89,7 +89,7 @@ def of_status(overview: RunOverview, costs: Mapping[str, float] | None = None) -
 
 
 def _dollars(amount: float | None) -> str:
-    return "-" if amount is None else f"${amount:.6g}"
+    return "-" if amount is None else f"${money(amount)}"
 
 
 def of_overview(overview: RunOverview, costs: Mapping[str, float] | None = None) -> str:

@@ -38,9 +38,12 @@ async def open_book(options: RunOptions, threads: ThreadRunner | None) -> PriceB
 
 def check_prices(book: PriceBook | None, options: RunOptions, plans: Sequence[ColumnPlan]) -> None:
     """Raise ConfigError for a budget in money over models without a price."""
-    for plan in plans if _in_money(options) else ():
-        if book is not None and plan.resource is not None:
-            book.require(plan.lane)
+    if book is None:
+        return
+    find = book.require if _in_money(options) else book.price
+    for plan in plans:
+        if plan.resource is not None:
+            find(plan.lane)  # also one that no request of this life will go to: its price is in use
 
 
 def open_account(
@@ -51,7 +54,7 @@ def open_account(
         return None
     budget = None if options.budget is None else budget_of(options.budget)
     before = account_before(handle.learned, handle.info)
-    return Spending(plans, budget, None if book is None else book.price, before)
+    return Spending(plans, budget, book, before)
 
 
 def _in_money(options: RunOptions) -> bool:

@@ -189,15 +189,15 @@ class RunBuilder:
     def heading(self, blueprint: Blueprint, notices: tuple[str, ...]) -> Heading:
         """How the report of a run begins."""
         results = RunResults(self._store, blueprint.name, tuple(plan.name for plan in blueprint.plans))
-        return Heading(blueprint.name, notices, self._resume_hint(blueprint.name), results)
+        return Heading(blueprint.name, notices, self._resumed_with(blueprint.name), results)
 
-    def _resume_hint(self, name: str) -> str:
+    def _resumed_with(self, name: str) -> str:
         place = self._store_source
         if place is None:
-            return "results were kept in memory only: give a store= to be able to resume"
+            return ""
         if not isinstance(place, (str, os.PathLike)) or "://" in str(place):  # an address may hold a password
             place = "the same store"
-        return f"resume: run it again with store={str(place)!r} and run={name!r}; finished cells cost nothing"
+        return f"store={str(place)!r} and run={name!r}"
 
 
 def _groups_before(claim: Claim, group_size: int) -> int:

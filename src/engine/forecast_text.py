@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..reports.wording import money
 from .spans import span
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def forecast_lines(forecast: Forecast) -> Iterator[str]:
         return
     yield f"forecast of the rest, from {forecast.sampled} rows:"
     for column in forecast.columns:
-        cost = "" if column.cost is None else f", cost {_told(column.cost, _money)}"
+        cost = "" if column.cost is None else f", cost {_told(column.cost, money)}"
         yield (
             f"  {column.column}: {column.cells} cells, tokens in {_told(column.input_tokens, _count)}, "
             f"out {_told(column.output_tokens, _count)}{cost}"
@@ -29,7 +30,7 @@ def forecast_lines(forecast: Forecast) -> Iterator[str]:
     if len(forecast.columns) > 1:
         yield f"  tokens in {_told(forecast.input_tokens, _count)}, out {_told(forecast.output_tokens, _count)}"
     if forecast.cost is not None:
-        yield f"  cost {_told(forecast.cost, _money)}"
+        yield f"  cost {_told(forecast.cost, money)}"
     if forecast.seconds is not None:
         by = f"; {forecast.pace} sets the pace" if forecast.pace else ""
         yield f"  time {_told(forecast.seconds, span)}{by}"
@@ -47,7 +48,3 @@ def _count(number: float) -> str:
             scaled = number / (1e3 if unit == "k" else size)
             return f"{scaled:.3g} {unit}"
     return f"{number:.0f}"
-
-
-def _money(amount: float) -> str:
-    return f"{amount:.2f}" if amount >= 0.1 or not amount else f"{amount:.2g}"

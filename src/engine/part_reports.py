@@ -33,7 +33,7 @@ def nothing_yet(heading: Heading) -> RunReport:
 def ended_early(report: RunReport, status: RunStatus, heading: Heading) -> RunReport:
     """``report`` of a part that ended as ``status`` while there were groups left: here, or in the hands of others."""
     worse = min(report.status, status, key=_WORST_FIRST.index)
-    return replace(report, status=worse, resume_hint=heading.resume_hint)
+    return replace(report, status=worse, resume_hint=heading.resume_hint(worse))
 
 
 def lasted(report: RunReport, seconds: float) -> RunReport:

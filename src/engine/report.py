@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from ..errors import LedgerMismatch, RowFailed
-from ..reports.wording import one_line
+from ..reports.wording import money, one_line
 from ..values import EXIT_CODES, Usage
 
 if TYPE_CHECKING:
@@ -210,8 +210,8 @@ def render(report: RunReport) -> str:
     for resource in report.resources:
         lines.extend(_resource_lines(resource, report.seconds))
     if report.spent is not None:
-        money = "" if report.spent.money is None else f"${report.spent.money:.6g}, "
-        lines.append(f"  spent in all lives of the run: {money}{report.spent.tokens} tokens")
+        dollars = "" if report.spent.money is None else f"${money(report.spent.money)}, "
+        lines.append(f"  spent in all lives of the run: {dollars}{report.spent.tokens} tokens")
     if report.bound_s is not None:
         ratio = f", {report.seconds / report.bound_s:.2f} x" if report.bound_s > 0 else ""
         lines.append(f"  bound by the providers' work and limits: {report.bound_s:.2f} s{ratio}")
@@ -231,7 +231,7 @@ def render(report: RunReport) -> str:
 
 
 def _cost(cost: float | None) -> str:
-    return "" if cost is None else f", ${cost:.6g}"
+    return "" if cost is None else f", ${money(cost)}"
 
 
 def _resource_lines(resource: ResourceReport, seconds: float) -> Iterator[str]:

@@ -89,6 +89,7 @@ async def asample(
     told = tuple(
         f"the price of {model} is not known, so the cost is not: give it in prices= (--price)" for model in unpriced
     )
+    told = told if book is None or not book.notice else (*told, book.notice)
     return replace(plan, forecast=replace(timed, notices=(*timed.notices, *told)))
 
 

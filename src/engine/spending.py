@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..prices.budget import Budget
+    from ..prices.lookup import PriceBook
     from ..scheduler.tasks import Task
     from .values import ColumnPlan
 
@@ -56,19 +57,20 @@ class _Learned:
 
 
 class Spending:
-    """The account of one run. ``price_of`` looks a resource up, None where prices are not asked for; ``before`` is what
-    earlier lives of the run spent.
+    """The account of one run. ``book`` is None where prices are not asked for; ``before`` is what earlier lives of the
+    run spent.
     """
 
     def __init__(
         self,
         plans: Sequence[ColumnPlan],
         budget: Budget | None,
-        price_of: Callable[[str], Price | None] | None,
+        book: PriceBook | None,
         before: Account,
     ) -> None:
         self._plans = plans
-        self.price_of = price_of
+        self._book = book
+        self.price_of: Callable[[str], Price | None] | None = None if book is None else book.price
         self._must_be_priced = budget is not None and budget.money is not None
         self._picos: dict[tuple[int, str], int] = {}  # by column and resource, in this life
         self._tasks: dict[Task, Amount] = {}  # under way, and what they have reported
@@ -80,8 +82,7 @@ class Spending:
         self.gate: BudgetGate[Task] | None = None if budget is None else BudgetGate(budget, before.total)
         self._total = self._kept = before.total
         self._columns = dict(before.columns)
-        self.unpriced: dict[str, None] = {}
-        """Resources that were used and whose price nobody knows. To be read only."""
+        self._unpriced: dict[str, None] = {}
 
     @property
     def account(self) -> Account:
@@ -204,6 +205,15 @@ class Spending:
         return self.so_far
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """What is to be said of the prices."""
+        if self._book is None:
+            return ()
+        free = ", ".join(self._unpriced)
+        unpriced = f"the price of {free} is not known: it counts as free; give it in prices=" if free else ""
+        return tuple(filter(None, (unpriced, self._book.notice)))
+
+    @property
     def so_far(self) -> Spent:
         """What was spent in all lives until now."""
         return Spent(None if self.price_of is None else self._total.dollars, self._total.tokens)
@@ -213,7 +223,7 @@ class Spending:
             return 0
         price = self.price_of(resource)
         if price is None:
-            self.unpriced[resource] = None
+            self._unpriced[resource] = None
         return (price or FREE).of(usage)
 
     def _expected(self, plan: ColumnPlan, input_tokens: int | None, stated: Amount) -> Amount | None:

@@ -26,14 +26,23 @@ _NEVER_SENT = frozenset({Outcome.CANCELLED})
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """What the report of a run says however it goes: its name, what there was to say before it began, how to resume it,
-    where its results are.
+    """What the report of a run says however it goes: its name, what there was to say before it began, with what it is
+    resumed (nothing if it cannot be), where its results are.
     """
 
     run: str
     notices: tuple[str, ...]
-    resume_hint: str
+    resumed_with: str
     results: RunResults
+
+    def resume_hint(self, status: RunStatus) -> str:
+        """How to resume the run after such an end; empty where nothing is left."""
+        if status not in _RESUMABLE:
+            return ""
+        if not self.resumed_with:
+            return "results were kept in memory only: give a store= to be able to resume"
+        how = "resume with a larger budget" if status is RunStatus.BUDGET_EXHAUSTED else "resume"
+        return f"{how}: run it again with {self.resumed_with}; finished cells cost nothing"
 
 
 def summarize(
@@ -50,9 +59,7 @@ def summarize(
     tally = core.tally
     notices = (*heading.notices, *notices)
     resources = tuple(_resource(lane, one, spending) for lane, one in meter.resources.items())
-    unpriced = () if spending is None or spending.price_of is None else tuple(spending.unpriced)
-    if unpriced:
-        notices = (*notices, f"the price of {', '.join(unpriced)} is not known: it counts as free; give it in prices=")
+    of_prices = () if spending is None else spending.notices
     return RunReport(
         run=heading.run,
         status=status,
@@ -70,9 +77,9 @@ def summarize(
         resources=resources,
         failures=tuple(core.ledger),
         failure_counts={(column, kind.value): count for (column, kind), count in core.ledger.counts().items()},
-        advice="" if notices and not unpriced else advice_of(resources),
-        notices=notices,
-        resume_hint=heading.resume_hint if status in _RESUMABLE else "",
+        advice="" if notices and not of_prices else advice_of(resources),
+        notices=(*notices, *of_prices),
+        resume_hint=heading.resume_hint(status),
         spent=None if spending is None else spending.spent(),
         _results=heading.results,
     )

@@ -10,6 +10,7 @@ from math import inf, isfinite
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..engine.spans import span
+from ..reports.wording import money
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -119,8 +120,9 @@ def _spent(now: RunStatistics, before: str = "") -> str:
     """What was spent, beside its cap."""
     if now.spent is None:
         return ""
-    money, tokens = now.budget and now.budget.money, now.budget and now.budget.tokens
-    told = [] if now.spent.money is None else [f"${now.spent.money:.4g}{'' if money is None else f' of ${money:.4g}'}"]
+    most, tokens = (None, None) if now.budget is None else (now.budget.money, now.budget.tokens)
+    of = "" if most is None else f" of ${money(most)}"
+    told = [] if now.spent.money is None else [f"${money(now.spent.money)}{of}"]
     told.append(f"{now.spent.tokens}{'' if tokens is None else f' of {tokens}'} tokens")
     return f"{before}spent {', '.join(told)}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .budget import Budget, BudgetGate, BudgetSource, budget_of
-from .lookup import GENAI_PRICES, PriceBook, PricesSource, price_book
+from .lookup import GENAI_PRICES, PriceBook, PricesSource, price_book, priced_model
 from .table import MICRO, PICO, Amount, Price
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "PricesSource",
     "budget_of",
     "price_book",
+    "priced_model",
 ]

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,27 +23,32 @@ if TYPE_CHECKING:
 
     from ..values import Usage
 
-__all__ = ["GENAI_PRICES", "PriceBook", "PricesSource", "price_book"]
+__all__ = ["GENAI_PRICES", "PriceBook", "PricesSource", "price_book", "priced_model"]
 
 GENAI_PRICES = "genai-prices"
 """The word for: only what genai-prices knows."""
 
-PricesSource = str | os.PathLike[str] | Mapping[str, Price | Mapping[str, float]]
+PricesSource = str | os.PathLike[str] | Mapping[str, Price | Mapping[str, Any]]
 """``"genai-prices"``, or a TOML file or mapping: a price per model, in dollars per million tokens; ``*`` for others."""
 
 
 _KNOWN = ResourceKey("openai", "gpt-4o")
 """A model that the library knows, so that it has read all it reads when it was asked for this one."""
 
+NAMES_TOLD = 3
+"""Models that a notice names."""
+
 
 class PriceBook:
     """Prices by resource name; each is looked up once. An own price wins over the library's."""
 
-    __slots__ = ("_found", "_own")
+    __slots__ = ("_found", "_others", "_own", "_unused")
 
     def __init__(self, own: Mapping[str, Price]) -> None:
         self._own = dict(own)
         self._found: dict[str, Price | None] = {}
+        self._unused = dict.fromkeys(own)
+        self._others: dict[str, None] = {}  # models that were asked for and are not among the own
 
     def price(self, resource: str) -> Price | None:
         """The price of ``resource``; None where nobody knows it."""
@@ -54,6 +60,16 @@ class PriceBook:
         """What requests of a usual size to ``resource`` cost that used so much together; None where nobody knows it."""
         price = self.price(resource)
         return None if price is None else replace(price, above={}).of(usage) / PICO
+
+    @property
+    def notice(self) -> str:
+        """What is to be said of own prices that were not asked for while a model was priced otherwise: misspelt names
+        look like that, and a table of all prices that somebody pays does not. Empty if there is nothing to say.
+        """
+        unused = [name for name in self._unused if name != "*"]
+        if not unused or not self._others:
+            return ""
+        return f"prices= has {_listed(unused)}, which nothing used, and not {_listed(self._others)}: check the names"
 
     def warm_up(self) -> None:
         """Import what ``price`` may need: that takes a tenth of a second."""
@@ -75,7 +91,10 @@ class PriceBook:
     def _look_up(self, resource: str) -> Price | None:
         key = ResourceKey.parse(resource)
         for name in (*reversed(key.scopes()[1:]), "*"):
+            if name == "*":
+                self._others[key.name] = None
             if name in self._own:
+                self._unused.pop(name, None)
                 return self._own[name]
         return _library_price(key)
 
@@ -86,13 +105,38 @@ def price_book(source: PricesSource | None) -> PriceBook:
         if source is not None and _library() is None:
             raise ConfigError("genai-prices is not installed: pip install 'headgate[prices]'")
         return PriceBook({})
-    stated = source if isinstance(source, Mapping) else _read(Path(source))
-    return PriceBook({name: _price(name, one) for name, one in stated.items()})
+    own: dict[str, Price] = {}
+    for given, one in _stated(source).items():
+        name = priced_model(given)
+        if name in own:
+            raise ConfigError(f"prices= has {name} twice, once as {given!r}")
+        own[name] = _price(name, one)
+    return PriceBook(own)
 
 
-def _read(path: Path) -> Mapping[str, Mapping[str, float]]:
+def _stated(source: object) -> Mapping[object, object]:
+    if isinstance(source, Mapping):
+        return cast("Mapping[object, object]", source)
+    if isinstance(source, (str, os.PathLike)):
+        return _read(Path(cast("str | os.PathLike[str]", source)))
+    raise ConfigError(f"prices must be a file, {GENAI_PRICES!r} or a price per model, not {source!r}")
+
+
+def priced_model(given: object) -> str:
+    """The name by which the price of the model ``given`` is found, or ``*``. Raises ConfigError if it names none."""
+    if given == "*":
+        return "*"
+    if not isinstance(given, str):
+        raise ConfigError(f"prices= has {given!r}, which is no name of a model")
     try:
-        return cast("Mapping[str, Mapping[str, float]]", tomllib.loads(path.read_text(encoding="utf-8")))
+        return ResourceKey.parse(given).name
+    except ValueError as error:
+        raise ConfigError(f"{error}; among prices '*' stands for all others") from error
+
+
+def _read(path: Path) -> Mapping[object, object]:
+    try:
+        return cast("Mapping[object, object]", tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise ConfigError(f"prices cannot be read from {str(path)!r}: {error}") from error
 
@@ -102,13 +146,28 @@ def _price(name: str, stated: object) -> Price:
         return stated
     try:
         given = dict(cast("Mapping[str, Any]", stated))
-        tiers = {int(tokens): Price(**price) for tokens, price in given.pop("above", {}).items()}
+        tiers = {_tokens(tokens): _tier(given, price) for tokens, price in given.pop("above", {}).items()}
         return Price(**given, above=tiers)
     except (AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
             f"prices of {name!r}: {error}; write input, output, cached_input and cache_write in dollars per million "
             "tokens, and above for long requests: such prices by a number of input tokens"
         ) from error
+
+
+def _tier(base: Mapping[str, Any], stated: Any) -> Price:
+    """A price of long requests, which has from ``base`` what it does not state."""
+    return stated if isinstance(stated, Price) else Price(**{**base, **stated})
+
+
+def _tokens(key: object) -> Any:
+    """In a file keys are text."""
+    return int(key) if isinstance(key, str) else key
+
+
+def _listed(names: Collection[str]) -> str:
+    more = f" and {len(names) - NAMES_TOLD} more" if len(names) > NAMES_TOLD else ""
+    return f"{', '.join(islice(names, NAMES_TOLD))}{more}"
 
 
 def _library() -> object | None:

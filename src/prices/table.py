@@ -6,15 +6,14 @@ Money is counted in picos: millionths of a millionth of a US dollar. One token a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ..values import Usage
 
 __all__ = ["FREE", "MICRO", "PICO", "Amount", "Price"]
@@ -47,7 +46,8 @@ class Price:
     """US dollars per million tokens. ``cached_input`` is for input that the provider read from its cache,
     ``cache_write`` for what it wrote there and counts apart from other input; None: as other input.
 
-    ``above`` has the prices of long requests: each is for all tokens of a request that reads more than so many.
+    ``above`` has the prices of long requests: each is for all tokens of a request that reads more than so many. A
+    ``Price`` there states all of its own; a mapping there, where prices are mappings, has the rest from the base price.
     """
 
     input: float = 0.0
@@ -63,9 +63,14 @@ class Price:
                 continue
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not isfinite(value) or value < 0:
                 raise ConfigError(f"{name} must be dollars per million tokens, zero or more, not {value!r}")
-        for tokens, price in self.above.items():
-            if tokens < 1 or price.above:
-                raise ConfigError(f"above must map a number of input tokens to a plain price, not {tokens!r}")
+        above = cast("object", self.above)
+        if not isinstance(above, Mapping):
+            raise ConfigError(f"above must map numbers of input tokens to prices, not be {above!r}")
+        for tokens, price in cast("Mapping[object, object]", above).items():
+            if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
+                raise ConfigError(f"above must map whole numbers of input tokens, one or more, not {tokens!r}")
+            if not isinstance(price, Price) or price.above:
+                raise ConfigError(f"above must map {tokens} tokens to a Price without above, not to {price!r}")
 
     def of(self, usage: Usage) -> int:
         """What a request with ``usage`` costs, in picos."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .charts import by_requests
-from .wording import count, shortened
+from .wording import count, money, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -103,7 +103,7 @@ def _cost(report: StoredReport) -> Iterator[Finding]:
         return
     columns = sorted(report.costs.items(), key=lambda item: -item[1])
     told = ", ".join(f"{shortened(column)} {_percent(cost / total)}" for column, cost in columns[:COLUMNS_TOLD])
-    told = f"{total:,.2f} {report.currency}: {told}." if len(columns) > 1 else f"{total:,.2f} {report.currency}."
+    told = f"{money(total)} {report.currency}: {told}." if len(columns) > 1 else f"{money(total)} {report.currency}."
     yield Finding("Cost", told, "", "columns")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from . import charts, tables
 from .glance import glance
-from .wording import count, duration, large, moment, share, standing, times
+from .wording import count, duration, large, moment, money, share, standing, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -106,7 +106,7 @@ def _numbers(report: StoredReport) -> Iterator[tuple[str, str]]:
     yield "tokens in", large(sum(one.usage.input_tokens for one in overview.columns))
     yield "tokens out", large(sum(one.usage.output_tokens for one in overview.columns))
     if report.costs:
-        yield "cost", f"{sum(report.costs.values()):,.2f} <small>{escape(report.currency)}</small>"
+        yield "cost", f"{money(sum(report.costs.values()))} <small>{escape(report.currency)}</small>"
 
 
 def _course(figures: RunFigures) -> str:

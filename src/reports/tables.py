@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..values import Usage
 from .histogram import quantile_s
-from .wording import count, duration, share
+from .wording import count, duration, money, share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +92,7 @@ def _cost(cost: float | None, usage: Usage) -> str:
     """A column that used nothing has no cost; of one that did and has none, nobody knows the price."""
     if cost is None:
         return "unknown" if usage != Usage() else "\u2013"
-    return f"{cost:,.4g}"
+    return money(cost)
 
 
 def _failure(cell: FailedCell) -> Sequence[str]:

@@ -1,8 +1,9 @@
-"""Numbers, durations and times as all reports write them. Pure."""
+"""Numbers, money, durations and times as all reports write them. Pure."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from math import floor, log10
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ __all__ = [
     "duration",
     "large",
     "moment",
+    "money",
     "one_line",
     "rows_by_state",
     "share",
@@ -49,6 +51,15 @@ def duration(seconds: float | None) -> str:
             rest = whole % size // smaller
             return f"{whole // size} {unit}" + (f" {rest} {part}" if rest else "")
     return f"{whole} s"
+
+
+def money(amount: float) -> str:
+    """Without its currency: ``12,345.68``, ``0.50``, and three digits that say something of less: ``0.00613``."""
+    if not amount or amount >= 0.9995:
+        return f"{amount:,.2f}"
+    places = min(12, 2 - floor(log10(amount)))  # of a dollar there is no smaller part than a millionth of a millionth
+    whole, _, part = f"{amount:.{places}f}".partition(".")
+    return f"{whole}.{part.rstrip('0'):0<2}"
 
 
 def share(part: float, whole: float) -> str:

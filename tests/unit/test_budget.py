@@ -143,7 +143,6 @@ def test_a_run_ends_before_it_would_pass_its_budget(budget: object, bought: int)
     assert (report.status, report.exit_code) == (headgate.RunStatus.BUDGET_EXHAUSTED, 6)
     assert shop.bought == report.done == bought
     assert report.held == report.accepted - bought
-    assert report.resume_hint
     assert report.spent is not None
     assert report.spent.tokens == 150 * bought
     assert report.cost == report.columns[0].cost == report.spent.money == pytest.approx(DOLLARS * bought)
@@ -162,6 +161,16 @@ def test_a_budget_counts_all_lives_of_a_run() -> None:
     assert more.cost == pytest.approx(15 * DOLLARS)
     other = shop.run(rows=3, run="other", prices=PRICES, budget=25.5 * DOLLARS)
     assert other.status is headgate.RunStatus.COMPLETED  # it has spent nothing yet
+
+
+def test_the_end_of_a_budget_asks_for_a_larger_one(tmp_path: Path) -> None:
+    shop = Shop(**STATED)
+    place = str(tmp_path / "shop.db")
+    report = headgate.run(shop.pipeline, 2, store=place, budget=headgate.Budget(tokens=140))
+    assert report.resume_hint.startswith(
+        f"resume with a larger budget: run it again with store={place!r} and run='shop'"
+    )
+    assert "resume" not in headgate.run(shop.pipeline, 0, store=place, budget=headgate.Budget(tokens=140)).resume_hint
 
 
 def test_a_run_that_fits_is_not_held_up() -> None:
@@ -306,7 +315,53 @@ def test_a_request_without_a_price_is_refused_where_there_is_a_budget_in_money()
 def test_a_price_that_nobody_knows_is_noticed() -> None:
     report = Shop().run(rows=2, prices={"acme/other": {"input": 1.0}})
     assert report.cost == 0.0
-    assert report.notices == ("the price of acme/m is not known: it counts as free; give it in prices=",)
+    assert report.notices[0] == "the price of acme/m is not known: it counts as free; give it in prices="
+
+
+def test_own_prices_that_nothing_used_are_noticed_where_a_model_was_priced_otherwise() -> None:
+    misspelt = {"acne/m": {"input": 1.0}, "*": {"input": 2.0}}
+    said = "prices= has acne/m, which nothing used, and not acme/m: check the names"
+    assert Shop(**STATED).run(rows=1, prices=misspelt, budget=1.0).notices == (said,)
+    assert Shop().run(rows=2, prices=PRICES | {"acme/other": {"input": 1.0}}).notices == ()
+    many = price_book({f"acme/{number}": headgate.Price() for number in range(5)})
+    assert (many.price("openai/gpt-4o"), many.notice) != (None, "")
+    assert "acme/0, acme/1, acme/2 and 2 more" in many.notice
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"gpt-4o": headgate.Price()}, "'gpt-4o' does not name a model: write it as 'provider/model'"),
+        ({"openai": headgate.Price()}, "'openai' does not name a model"),
+        ({7: headgate.Price()}, "prices= has 7, which is no name of a model"),
+        ({"acme/m": headgate.Price(), "acme/m:chat": headgate.Price()}, "has acme/m twice, once as 'acme/m:chat'"),
+        (7, "prices must be a file, 'genai-prices' or a price per model, not 7"),
+    ],
+)
+def test_prices_are_by_the_names_of_models(wrong: Any, said: str) -> None:
+    with pytest.raises(headgate.ConfigError, match=said):
+        price_book(wrong)
+
+
+def test_a_price_holds_however_the_name_of_its_model_is_written() -> None:
+    book = price_book({"acme/m:chat": {"input": 1.0}})
+    assert book.price("acme/m") == book.price("acme/m:embedding") == headgate.Price(1.0)
+
+
+@pytest.mark.parametrize(
+    ("above", "said"),
+    [
+        ({200_000: {"input": 6}}, "must map 200000 tokens to a Price without above, not to {'input': 6}"),
+        ({9: headgate.Price(above={1: headgate.Price()})}, "must map 9 tokens to a Price without above"),
+        ({"200000": headgate.Price()}, "whole numbers of input tokens, one or more, not '200000'"),
+        ({1.5: headgate.Price()}, "not 1.5"),
+        ({True: headgate.Price()}, "not True"),
+        ([1], "above must map numbers of input tokens to prices, not be \\[1\\]"),
+    ],
+)
+def test_a_wrong_price_of_long_requests_is_named(above: Any, said: str) -> None:
+    with pytest.raises(headgate.ConfigError, match=said):
+        headgate.Price(1, 2, above=above)
 
 
 def test_a_stored_report_has_no_cost_of_a_column_without_a_price() -> None:
@@ -358,6 +413,7 @@ def test_prices_come_from_a_file(tmp_path: Path) -> None:
         {"prices": {"acme/m": {"above": {"many": {"input": 1}}}}},
         {"prices": {"acme/m": {"above": {0: {"input": 1}}}}},
         {"prices": {"acme/m": {"above": 5}}},
+        {"prices": {"acme/m": {"above": {1.5: {"input": 1}}}}},
         {"prices": "/nowhere/prices.toml"},
         {"budget": -1},
         {"budget": "five"},
@@ -405,6 +461,14 @@ def test_a_long_request_has_its_own_price(tmp_path: Path) -> None:
     assert price.of(headgate.Usage(21, 1, 0, 40, 40)) == 217 * 10**6
     report = Shop({"input_tokens": 60, "output_tokens": 1}, requests=3).run(rows=1, prices=file)
     assert report.cost == report.columns[0].cost == pytest.approx(3 * 70 / 1e6)
+
+
+def test_what_a_price_of_long_requests_leaves_out_is_that_of_others() -> None:
+    stated = {"input": 3, "output": 15, "cached_input": 0.3, "above": {"200000": {"input": 6}}}
+    price = price_book({"acme/m": stated}).price("acme/m")
+    assert price == headgate.Price(3, 15, 0.3, above={200_000: headgate.Price(6, 15, 0.3)})
+    assert price is not None
+    assert price.of(headgate.Usage(300_000, 10_000)) == (1_800_000 + 150_000) * 10**6
 
 
 def test_prices_of_long_requests_and_of_cache_writes_are_those_of_genai_prices() -> None:

@@ -67,7 +67,13 @@ def test_a_run_keeps_to_its_budget_and_goes_on_under_a_larger_one() -> None:
     words = shlex.split(last.partition("headgate ")[2])
     words[words.index("--budget") + 1] = "0.05"
     assert says(*words)[0] == 0
-    assert f"cost: ${30 * EACH:.6g}" in says("report", "tickets.db")[1]
+    assert "cost: $0.018" in says("report", "tickets.db")[1]
+
+
+def test_a_price_for_no_model_of_the_pipeline_is_noticed() -> None:
+    code, out, _ = says(*RUN, "--price", "acne/m=1/10", "--price", "*=1/2")
+    assert code == 0
+    assert "notice: prices= has acne/m, which nothing used, and not acme/m: check the names" in out
 
 
 def test_a_budget_in_tokens_needs_no_price() -> None:
@@ -104,6 +110,8 @@ def test_a_simulated_run_has_a_cost() -> None:
         ("--price acme/m=1", 2, "'acme/m=1' is not MODEL=IN/OUT"),
         ("--price acme/m=1/-1", 2, "'acme/m=1/-1' is not MODEL=IN/OUT"),
         ("--price =1/2", 2, "'=1/2' is not MODEL=IN/OUT"),
+        ("--price gpt-4o=1/2", 2, "'gpt-4o' does not name a model: write it as 'provider/model'"),
+        ("--price acme/m=1/2 --price acme/m=1/3", 2, "the price of acme/m is given twice"),
         ("--price acme/m=1/2 --prices prices.toml", 2, "a file has all prices"),
         ("--prices nowhere.toml", 1, "headgate: prices cannot be read from 'nowhere.toml'"),
         ("--budget -1", 2, "'--budget'"),

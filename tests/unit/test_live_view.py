@@ -18,6 +18,7 @@ from rich.console import Console
 
 import headgate
 from headgate.engine import ColumnReport, ResourceStatistics, RunStatistics
+from headgate.engine.spending import Spent
 from headgate.observe import live, watch
 from headgate.observe.rates import LOOK_EVERY_S, LOOKS, Rates
 from headgate.observe.view import progress_line, view_lines
@@ -385,6 +386,12 @@ def test_a_pause_and_a_stop_are_said() -> None:
     lines = [line.text for line in view_lines(seen[1], 100, rates, width=100, height=30)]
     assert lines[1].endswith("500 ms, stopping")
     assert lines[2] == "spent 0 of 1000 tokens"
+
+
+def test_large_and_small_sums_are_told_without_an_exponent() -> None:
+    now = replace(statistics(resources=0), spent=Spent(12_345.678, 4), budget=headgate.Budget(20_000))
+    assert progress_line(now).endswith(", spent $12,345.68 of $20,000.00, 4 tokens")
+    assert progress_line(replace(now, spent=Spent(0.00009, 4), budget=None)).endswith(", spent $0.00009, 4 tokens")
 
 
 def test_a_view_that_breaks_does_not_harm_the_run() -> None:

@@ -20,7 +20,7 @@ from headgate.reports.glance import glance
 from headgate.reports.reading import LEDGER_MAX
 from headgate.reports.sections import body
 from headgate.reports.tables import columns
-from headgate.reports.wording import duration, shortened
+from headgate.reports.wording import duration, money, shortened
 from headgate.storage import Batch, CellRecord, CellStatus, MemoryStore, RowRecord
 from tests.unit.made_reports import HOSTILE, hostile_report, made_figures, made_overview, made_report
 
@@ -189,6 +189,24 @@ def test_a_report_says_first_what_set_the_pace_what_failed_what_is_left_and_what
         "No limit did for most of the time: answers took as long as they took, or rows came no faster.",
         "No cell.",
     ]
+
+
+def test_a_small_cost_is_told_in_every_place() -> None:
+    report = replace(made_report(2), costs={"column 0": 0.00009})
+    assert [one.told for one in glance(report) if one.what == "Cost"] == ["0.00009 USD."]
+    assert "0.00009 <small>USD</small>" in body(report, [])
+    assert columns(report).rows[0][-1] == "0.00009"
+
+
+@pytest.mark.parametrize(
+    ("amount", "told"),
+    [
+        *((0, "0.00"), (0.5, "0.50"), (0.006, "0.006"), (0.0061349, "0.00613"), (9e-05, "0.00009"), (1e-300, "0.00")),
+        *((0.09996, "0.10"), (0.9994, "0.999"), (0.9996, "1.00"), (1.239, "1.24"), (12_345.678, "12,345.68")),
+    ],
+)
+def test_money_has_digits_that_say_something(amount: float, told: str) -> None:
+    assert money(amount) == told
 
 
 @pytest.mark.parametrize("make", [hostile_report, partial(made_report, 0), partial(made_report, 20, 5)])
