@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -169,3 +170,66 @@ def test_a_source_that_pauses_is_not_waited_for_when_nothing_in_hand_fits() -> N
     assert report.seconds < 60.0
     assert closed == [1]
     assert work.run(2000, source()).status is headgate.RunStatus.COMPLETED
+
+
+# The room of finished rows
+
+
+def _rows_of_ten(skipped: range = range(0), large: range = range(1)) -> headgate.Pipeline:
+    """Rows in ``large`` are too large, those in ``skipped`` need no call, and every other one takes ten tokens."""
+    pipeline = headgate.Pipeline("work")
+
+    def stated(row: int) -> int:
+        return 999 if row in large else 9
+
+    def wanted(row: int) -> bool:
+        return row not in skipped
+
+    @pipeline.column(model="p/m", tokens=stated, max_output_tokens=WRITTEN, when=wanted)
+    async def c(row: int) -> int:
+        await anyio.sleep(1.0)
+        lease = headgate.current_lease()
+        assert lease is not None
+        lease.report(usage={"input_tokens": stated(row), "output_tokens": WRITTEN})
+        return row
+
+    return pipeline
+
+
+def test_rows_that_need_no_call_make_room_for_others_before_a_run_ends() -> None:
+    """They are whole as soon as they come, and take up room until they are committed."""
+
+    async def main() -> headgate.RunReport:
+        async with headgate.Engine(limits={"p": {"concurrency": 4}}, seed=1) as engine:
+            budget = headgate.Budget(tokens=205)
+            return await (await engine.start(_rows_of_ten(range(1, 60)), 100, budget=budget)).wait()
+
+    report = run_virtual(main)
+    assert (report.status, report.done, report.skipped) == (headgate.RunStatus.BUDGET_EXHAUSTED, 20, 59)
+
+
+@pytest.mark.parametrize("pause", [0.0, 3.0])
+@pytest.mark.parametrize(("large", "done"), [(range(1), 60), (range(2, 100), 2)])
+def test_rows_that_nobody_took_yet_make_room_for_others_before_a_run_ends(
+    large: range, done: int, pause: float
+) -> None:
+    """``pause``: how many seconds whoever takes them spends on each. Where all that follow are too large, the last one
+    to be taken makes room for none.
+    """
+
+    async def main() -> tuple[headgate.RunReport, int]:
+        async with headgate.Engine(limits={"p": {"concurrency": 4}}, seed=1) as engine:
+            run = await engine.start(
+                _rows_of_ten(large=large), 100, budget=headgate.Budget(tokens=605), stall_timeout=60.0
+            )
+            taken = 0
+            async for _ in run.rows():
+                taken += 1
+                await anyio.sleep(pause)
+            return await run.wait(), taken
+
+    report, taken = run_virtual(main)
+    assert (report.status, report.done, taken) == (headgate.RunStatus.BUDGET_EXHAUSTED, done, done)
+
+
+# What is held back or left beside columns that are passed over
