@@ -11,10 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import headgate
+from headgate.engine import left_lanes
+from headgate.events import ResourceGivenUp
 from headgate.testing import run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
+
+    from headgate.events import Event
 
 ROWS = 8
 WRITTEN = 1
@@ -30,6 +34,7 @@ class Work:
     done: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
     store: headgate.MemoryStore = field(default_factory=headgate.MemoryStore)
     fails_first: bool = False
+    concurrency: int = 4
 
     def cost(self, column: int, row: int) -> int:
         """What that cell takes in all."""
@@ -76,7 +81,8 @@ class Work:
         """Run it with so many tokens."""
 
         async def main() -> headgate.RunReport:
-            async with headgate.Engine(limits={"p": {"concurrency": 4}}, store=self.store, seed=1) as engine:
+            limits = {"p": {"concurrency": self.concurrency}}
+            async with headgate.Engine(limits=limits, store=self.store, seed=1) as engine:
                 budget = headgate.Budget(tokens=tokens)
                 return await (await engine.start(self.pipeline(), rows, budget=budget, **options)).wait()
 
@@ -232,4 +238,83 @@ def test_rows_that_nobody_took_yet_make_room_for_others_before_a_run_ends(
     assert (report.status, report.done, taken) == (headgate.RunStatus.BUDGET_EXHAUSTED, done, done)
 
 
+def test_the_smallest_of_rows_that_were_too_large_is_looked_at_again() -> None:
+    """What the first task took beyond what was stated of it is expected of all, until others take less."""
+    stated = [1, 1, 1, 1, 1, 1, 1000, 440]
+    pipeline = headgate.Pipeline("work")
+
+    def tokens(row: int) -> int:
+        return stated[row]
+
+    @pipeline.column(model="p/m", tokens=tokens)
+    async def c(row: int) -> int:
+        await anyio.sleep(5.0 if row else 1.0)
+        lease = headgate.current_lease()
+        assert lease is not None
+        lease.report(usage={"input_tokens": stated[row], "output_tokens": 0 if row else 100})
+        return row
+
+    async def main() -> headgate.RunReport:
+        async with headgate.Engine(limits={"p": {"concurrency": 8}}, seed=1) as engine:
+            return await (await engine.start(pipeline, ROWS, budget=headgate.Budget(tokens=606))).wait()
+
+    report = run_virtual(main)
+    assert (report.status, report.done) == (headgate.RunStatus.BUDGET_EXHAUSTED, 7)
+
+
 # What is held back or left beside columns that are passed over
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_what_the_budget_has_no_room_for_is_no_work_that_retries_wait_behind(concurrency: int) -> None:
+    """Retries keep to three a minute while other work of their model is ready that pays for them. What is not sent pays
+    for none, also in the moment after an end, when it is looked at again.
+    """
+    rows, seconds = 4 * ROWS, list[float]()
+    for model in ("p/m", "p/other"):
+        work = Work([1999, [1] * rows], [model, "p/m"], fails_first=True, concurrency=concurrency)
+        seconds.append(work.run(1500, rows, min_open_rows=rows).seconds)
+        assert work.done == {(1, row) for row in range(rows)}
+    assert seconds[0] == pytest.approx(seconds[1])
+
+
+def test_a_model_that_works_again_while_it_is_given_up_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its ready tasks are left in parts. Between two of them a call that was under way succeeds, so the others stay."""
+    monkeypatch.setattr(left_lanes, "LEFT_PER_STEP", 8)
+    given_up: list[float] = []
+
+    def run(ends_at: float, turns: int) -> headgate.RunReport:
+        pipeline = headgate.Pipeline("work")
+
+        @pipeline.column(model="p/m", tokens=100, max_output_tokens=WRITTEN)
+        async def c(row: int) -> int:
+            lease = headgate.current_lease()
+            assert lease is not None
+            if row == 0:
+                await anyio.sleep(0.5)
+                lease.report(usage={"input_tokens": 100, "output_tokens": WRITTEN})
+                raise ConnectionResetError
+            await anyio.sleep_until(ends_at)
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            lease.report(usage={"input_tokens": 1, "output_tokens": 0})
+            return row
+
+        def told(event: Event) -> None:
+            if isinstance(event, ResourceGivenUp):
+                given_up.append(anyio.current_time())
+
+        async def main() -> headgate.RunReport:
+            async with headgate.Engine(limits={"p": {"concurrency": 4}}, seed=1, events=told) as engine:
+                budget, patience = headgate.Budget(tokens=210), 0.05
+                rows = 40
+                options: Any = {"patience": patience, "stall_timeout": 60.0, "grace": 1.0, "min_open_rows": rows}
+                return await (await engine.start(pipeline, rows, budget=budget, **options)).wait()
+
+        return run_virtual(main)
+
+    run(9.0, 0)
+    at = given_up[0]
+    ends = [run(at, turns) for turns in range(6)]
+    assert headgate.RunStatus.BUDGET_EXHAUSTED in {report.status for report in ends}
+    assert headgate.RunStatus.STALLED not in {report.status for report in ends}
