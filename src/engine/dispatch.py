@@ -182,7 +182,7 @@ class Dispatch:
         workers.running -= 1
         if workers.starved:
             self._feed(workers.starved)
-        if self._dispatcher.passed:
+        if self._dispatcher.passed and not self._closed:
             self._recall()
 
     def block_local(self, lane: str, until: float) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import headgate
 from headgate.engine import left_lanes
+from headgate.engine.steps import Steps
 from headgate.events import ResourceGivenUp
 from headgate.testing import run_virtual
 
@@ -262,7 +263,7 @@ def test_the_smallest_of_rows_that_were_too_large_is_looked_at_again() -> None:
     assert (report.status, report.done) == (headgate.RunStatus.BUDGET_EXHAUSTED, 7)
 
 
-# What is held back or left beside columns that are passed over
+# What is held back, left or stopped beside columns that are passed over
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
@@ -318,3 +319,37 @@ def test_a_model_that_works_again_while_it_is_given_up_is_served(monkeypatch: py
     ends = [run(at, turns) for turns in range(6)]
     assert headgate.RunStatus.BUDGET_EXHAUSTED in {report.status for report in ends}
     assert headgate.RunStatus.STALLED not in {report.status for report in ends}
+
+
+def test_a_run_that_was_stopped_sleeps_until_what_is_under_way_has_ended() -> None:
+    """What ends first makes room for columns that were passed over, but nobody is to be looked at any more."""
+    pipeline = headgate.Pipeline("work")
+    steps = 0
+
+    @pipeline.column(model="p/m", tokens=9, max_output_tokens=WRITTEN)
+    async def c(row: int) -> int:
+        await anyio.sleep(1.0 + 5.0 * row)
+        lease = headgate.current_lease()
+        assert lease is not None
+        lease.report(usage={"input_tokens": 9, "output_tokens": WRITTEN})
+        return row
+
+    def counted(self: Steps, now: float, alone: bool) -> None:
+        nonlocal steps
+        steps += 1
+        assert steps < 100, f"it does not sleep at {now} s"
+        step(self, now, alone)
+
+    async def main() -> headgate.RunReport:
+        async with headgate.Engine(limits={"p": {"concurrency": 4}}, seed=1) as engine:
+            run = await engine.start(pipeline, ROWS, budget=headgate.Budget(tokens=25))
+            await anyio.sleep(0.5)
+            run.stop(grace=30.0)
+            return await run.wait()
+
+    step = Steps.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Steps, "step", counted)
+        report = run_virtual(main)
+    assert (report.status, report.done) == (headgate.RunStatus.STOPPED, 2)
+    assert 5.0 < report.seconds < 7.0
