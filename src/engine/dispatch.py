@@ -38,12 +38,12 @@ _FOR_GOOD = 1e300  # a time that never comes, told apart from "not blocked", whi
 
 
 class Room(Enum):
-    """Whether the budget has room for a task. ``TOO_MUCH``: this one needs more than is left, whatever ends, and others
-    of its column may need less; ``NOT_NOW``: what ends may make room, or no other one of its column needs less."""
+    """Whether the budget has room for a task. ``NOT_NOW``: what ends may make room, or no other one of its column needs
+    less. Where it needs more than is left, whatever ends, and others may need less, the input tokens that are stated of
+    it stand instead."""
 
     FITS = auto()
     NOT_NOW = auto()
-    TOO_MUCH = auto()
 
 
 class _Served(Enum):
@@ -182,7 +182,7 @@ class Dispatch:
         workers.running -= 1
         if workers.starved:
             self._feed(workers.starved)
-        if self._dispatcher.passed:
+        if self._dispatcher.passed and not self._closed:
             self._recall()
 
     def block_local(self, lane: str, until: float) -> None:
@@ -232,7 +232,8 @@ class Dispatch:
 
     def _recall(self) -> None:
         """There may be room again for columns that were passed over."""
-        self._hungry.update(dict.fromkeys(self._dispatcher.recall()))
+        self._dispatcher.recall()
+        self._hungry.update(self._dispatcher.take_woken())
 
     def _feed(self, starved: dict[str, None]) -> None:
         """A worker may be free: one lane that found none gets its chance, so they take turns."""
@@ -259,7 +260,7 @@ class Dispatch:
                 self._left -= 1  # as much work as a start
                 continue
             if afford is not None and (room := afford(task)) is not _FITS:
-                self._dispatcher.put_back(task, last=room is Room.TOO_MUCH)
+                self._dispatcher.put_back(task, last=room if isinstance(room, int) else None)
                 self._left -= 1
                 continue
             lease: Lease | None = None

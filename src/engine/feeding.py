@@ -42,11 +42,13 @@ class Feeder:
 
     @property
     def coming(self) -> bool:
-        """Whether more rows are on their way in that wait for nobody but the store."""
+        """Whether more rows are on their way in that wait for nobody but the store, and whoever takes finished ones."""
         intake = self._intake
-        if self.more:
+        if intake.ended or intake.waits:
+            return False
+        if self.more or intake.occupied:
             return True
-        return not (intake.ended or intake.waits or intake.immediate) and (intake.pulling or intake.room() > 0)
+        return not intake.immediate and (intake.pulling or intake.room() > 0)
 
     def take_now(self, now: float, *, alone: bool) -> None:
         """Rows that need no waiting come in within the step that made room for them: no task has to be woken.

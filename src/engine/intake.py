@@ -116,6 +116,11 @@ class Intake:
         self._take(rows, stored, self._clock())
         return len(rows)
 
+    @property
+    def occupied(self) -> bool:
+        """Whether room is taken by rows that are finished, and not committed or not taken yet; or was so until now."""
+        return bool(self._core.journal.backlog or self._core.finished)
+
     def full(self) -> bool:
         """Whether the open rows already weigh all that they may, or will. A group that is begun is completed first."""
         return self._window.full(self._core.open.expected_bytes()) and not (self.group_rows > 1 and self._core.owed)

@@ -57,7 +57,9 @@ class Starts:
     ) -> None:
         self._teller = teller
         self._spending = spending
-        self.afford: Callable[[Task], Room] | None = None if spending is None or spending.gate is None else self._afford
+        self.afford: Callable[[Task], Room | int] | None = (
+            None if spending is None or spending.gate is None else self._afford
+        )
         """Whether the budget has room for a task that is not refused; it is reserved then. None without a budget."""
         self._core = core
         self._requests = requests
@@ -99,15 +101,15 @@ class Starts:
             return
         self._failed(task, self._requests.denial(task, denied), self._clock())
 
-    def _afford(self, task: Task) -> Room:
+    def _afford(self, task: Task) -> Room | int:
         spending, tokens = self._spending, self._requests.input_tokens(task)
         assert spending is not None
         if spending.afford(task, tokens):
             return Room.FITS
-        if task.column not in self._estimated or not spending.is_beyond(task, tokens):
+        if tokens is None or task.column not in self._estimated or not spending.is_beyond(task, tokens):
             return Room.NOT_NOW
         self._requests.forget(task)
-        return Room.TOO_MUCH
+        return tokens
 
     def _failed(self, task: Task, failure: Failure, now: float) -> None:
         """``task`` has failed before it was started."""

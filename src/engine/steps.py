@@ -304,5 +304,5 @@ class Steps:
             self.feeder.look()
         elif intake.immediate and not intake.ended and intake.room() > 0:
             wakeup.set()
-        if not self.core.finished and self.over():
-            wakeup.set()  # the run waited for nothing else
+        if not self.core.finished and (self.core.dispatcher.passed or self.over()):
+            wakeup.set()  # the run waited for nothing else, it may be

@@ -32,29 +32,32 @@ _new: Final[Callable[[type[Task], Ready], Task]] = tuple.__new__  # pyright: ign
 _BACK, _FRESH, _LAST = 0, 1, 2
 """Places in a flow: before all that is new, as it came, behind all others."""
 
-# Place; row order; sequence; unit. Numbers only: garbage collection passes over it.
+# Place; row order, in the last place size; sequence; unit. Numbers only: garbage collection passes over it.
 _Entry = tuple[int, int, int, int]
 
 
 class _Lane:
-    """The columns that share a resource, or one column of local work; how many of their tasks are ready, and how many
-    of these for the first time. One that is ``alone`` there has every turn, and stands in no queue.
+    """The columns that share a resource, or one column of local work, and how many of their tasks are ready. One that
+    is ``alone`` there has every turn, and stands in no queue.
     """
 
-    __slots__ = ("alone", "fresh", "name", "queue", "ready")
+    __slots__ = ("alone", "flows", "name", "queue", "ready")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.queue: FairQueue[int] = FairQueue()
         self.alone: _Flow | None = None
+        self.flows: list[_Flow] = []
         self.ready = 0
-        self.fresh = 0
 
 
 class _Flow:
-    """The ready tasks of one column."""
+    """The ready tasks of one column, and how many of them are ``fresh``: ready for the first time.
 
-    __slots__ = ("column", "heap", "lane", "passed", "queued", "rank", "weight")
+    ``passed``: it takes no turns. ``refused``: its last turn was in vain, also once it takes turns again.
+    """
+
+    __slots__ = ("column", "fresh", "heap", "lane", "passed", "queued", "rank", "refused", "weight")
 
     def __init__(self, column: int, lane: _Lane, weight: float, rank: float) -> None:
         self.column = column
@@ -62,6 +65,8 @@ class _Flow:
         self.weight = weight
         self.rank = rank
         self.passed = False
+        self.refused = False
+        self.fresh = 0
         # Only entries in `queued`, which is by unit, are live.
         self.heap: list[_Entry] = []
         self.queued: dict[int, _Entry] = {}
@@ -71,7 +76,7 @@ class Dispatcher:
     """The ready tasks of one run.
 
     To be read only: ``total`` is how many there are in all lanes, ``woken`` the lanes to which tasks came lately,
-    ``passed`` the columns that were passed over and have ready tasks.
+    or whose columns take turns again, ``passed`` the columns that were passed over and have ready tasks.
     """
 
     __slots__ = ("_flows", "_lanes", "_popped", "_sequence", "passed", "total", "woken")
@@ -96,6 +101,7 @@ class Dispatcher:
             flow, other, place.alone = _Flow(column, place, weight, rank), place.alone, None
             if other is not None and other.queued:
                 place.queue.add(other.column, other.weight, other.rank)  # from now on it takes turns
+        place.flows.append(flow)
         self._flows[column] = flow
 
     def push(self, task: Ready, order: int, again: bool = False) -> None:
@@ -111,7 +117,7 @@ class Dispatcher:
         entry = queued[unit] = (place, order, self._sequence, unit)
         heappush(flow.heap, entry)
         lane.ready += 1
-        lane.fresh += place
+        flow.fresh += place
         self.total += 1
         self.woken[lane.name] = None
         if flow.passed and flow.heap[0] is entry:
@@ -130,7 +136,7 @@ class Dispatcher:
             elif flow.lane.alone is None:
                 flow.lane.queue.remove(column)
         flow.lane.ready -= 1
-        flow.lane.fresh -= entry[0] == _FRESH
+        flow.fresh -= entry[0] == _FRESH
         self.total -= 1
         if len(flow.heap) > 2 * len(flow.queued) + _SPARE_ENTRIES:
             flow.heap = [entry for entry in flow.heap if flow.queued.get(entry[3]) is entry]
@@ -175,24 +181,26 @@ class Dispatcher:
             else:
                 place.queue.remove(flow.column, 1.0)
         place.ready -= 1
-        place.fresh -= entry[0] == _FRESH
+        flow.fresh -= entry[0] == _FRESH
+        flow.refused = False
         self.total -= 1
         self._popped = entry
         return _new(Task, (flow.column, unit))
 
-    def put_back(self, task: Task, *, last: bool = False) -> None:
+    def put_back(self, task: Task, *, last: int | None = None) -> None:
         """``task``, popped just now, may not start: it is ready as before, and its turn is not paid for.
 
-        Its column is passed over. ``last``: this is about this task alone, so it stands behind all others of its
-        column from now on, and the column is passed over only if it was the last one already.
+        Its column is passed over. ``last``: it is too large, and this its size. It stands behind all others of its
+        column from now on, among those the smallest first, and the column is passed over only if it stood there
+        already: then no other one is smaller.
         """
         column, unit = task
         flow, entry = self._flows[column], self._popped
         assert entry is not None
         assert entry[3] == unit, f"{task} was not popped just now"
-        lane, pass_over = flow.lane, not last or entry[0] == _LAST
-        if not pass_over:
-            entry = (_LAST, *entry[1:])
+        lane, pass_over = flow.lane, last is None or entry[0] == _LAST
+        if last is not None:
+            entry = (_LAST, last, *entry[2:])
         if lane.alone is None:
             lane.queue.refund(column, flow.weight)
             if pass_over:
@@ -203,21 +211,19 @@ class Dispatcher:
         flow.queued[unit] = entry
         heappush(flow.heap, entry)
         lane.ready += 1
-        lane.fresh += entry[0] == _FRESH
+        flow.fresh += entry[0] == _FRESH
         self.total += 1
         if pass_over:
-            flow.passed = True
+            flow.passed = flow.refused = True
             self.passed[column] = None
 
-    def recall(self) -> list[str]:
-        """Columns that were passed over take turns again. Returns their lanes."""
-        flows = [self._flows[column] for column in self.passed]
-        for flow in flows:
-            self._recall(flow)
-        return [flow.lane.name for flow in flows]
+    def recall(self) -> None:
+        """Columns that were passed over take turns again: their lanes are woken."""
+        for column in tuple(self.passed):
+            self._recall(self._flows[column])
 
     def take_woken(self) -> dict[str, None]:
-        """The lanes to which tasks came since the last call, in that order: the caller may want to serve them."""
+        """The lanes that were woken since the last call, in that order: the caller may want to serve them."""
         woken, self.woken = self.woken, {}
         return woken
 
@@ -234,8 +240,16 @@ class Dispatcher:
         return not place.queue if place.alone is None else place.alone.passed
 
     def fresh_lanes(self) -> set[str]:
-        """The lanes in which tasks are ready that come for the first time."""
-        return {name for name, lane in self._lanes.items() if lane.fresh}
+        """The lanes in which tasks are ready that come for the first time, in columns that may start them as far as is
+        known: that of a column whose last turn was in vain is not work that others have to wait for.
+        """
+        lanes: set[str] = set()
+        for name, lane in self._lanes.items():
+            for flow in lane.flows:
+                if flow.fresh and not flow.refused:
+                    lanes.add(name)
+                    break
+        return lanes
 
     def lane_of(self, task: Ready) -> str:
         """The lane to which ``task`` belongs."""
@@ -248,22 +262,25 @@ class Dispatcher:
     def check(self) -> None:
         """Assert that counts, queues and heaps agree."""
         counts = dict.fromkeys(self._lanes, 0)
-        fresh = dict.fromkeys(self._lanes, 0)
         for column, flow in self._flows.items():
             counts[flow.lane.name] += len(flow.queued)
             assert (column in flow.lane.queue) == (bool(flow.queued) and flow.lane.alone is None and not flow.passed)
             assert flow.passed == (column in self.passed)
             assert flow.queued or not flow.passed
             assert flow.lane.alone in (None, flow), "two columns share a lane, and one of them counts as alone"
-            fresh[flow.lane.name] += sum(entry[0] == _FRESH for entry in flow.queued.values())
+            assert flow.fresh == sum(entry[0] == _FRESH for entry in flow.queued.values())
+            assert flow.refused or not flow.passed
             live = [entry for entry in flow.heap if flow.queued.get(entry[3]) is entry]
             assert len(live) == len(flow.queued)
         assert counts == {name: lane.ready for name, lane in self._lanes.items()}
-        assert fresh == {name: lane.fresh for name, lane in self._lanes.items()}
         assert self.total == sum(counts.values())
 
     def _recall(self, flow: _Flow) -> None:
         flow.passed = False
         del self.passed[flow.column]
-        if flow.queued and flow.lane.alone is None:
-            flow.lane.queue.add(flow.column, flow.weight, flow.rank)
+        if flow.queued:
+            self.woken[flow.lane.name] = None
+            if flow.lane.alone is None:
+                flow.lane.queue.add(flow.column, flow.weight, flow.rank)
+        else:
+            flow.refused = False
