@@ -120,8 +120,12 @@ class Dispatcher:
         flow.fresh += place
         self.total += 1
         self.woken[lane.name] = None
-        if flow.passed and flow.heap[0] is entry:
-            self._recall(flow)
+        if flow.passed:
+            heap = flow.heap
+            while queued.get(heap[0][3]) is not heap[0]:  # was discarded: it hides that the new one is the next
+                heappop(heap)
+            if heap[0] is entry:
+                self._recall(flow)
 
     def discard(self, task: Ready) -> bool:
         """``task`` is not wanted any more. False if it was not ready (any more)."""

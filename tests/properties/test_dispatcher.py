@@ -175,3 +175,17 @@ def test_a_column_whose_refused_tasks_are_gone_is_not_passed_over_any_more() -> 
         assert dispatcher.discard(Task(column, 0))
         dispatcher.check()
     assert not dispatcher.passed
+
+
+def test_a_new_next_task_recalls_its_column_also_where_the_refused_one_was_discarded() -> None:
+    dispatcher = Dispatcher()
+    dispatcher.add_flow(0, "m")
+    dispatcher.push(Task(0, 5), 5)
+    dispatcher.push(Task(0, 9), 9, again=True)
+    assert dispatcher.pop("m") == Task(0, 9)
+    dispatcher.put_back(Task(0, 9))
+    assert dispatcher.discard(Task(0, 9))
+    dispatcher.push(Task(0, 7), 7)
+    assert dispatcher.is_passed("m"), "the one of row 5 is still the next"
+    dispatcher.push(Task(0, 2), 2)
+    assert dispatcher.pop("m") == Task(0, 2)
