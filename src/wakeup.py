@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["Home", "Wakeup", "loop_clock"]
 
 T = TypeVar("T")
+
+_ASYNCIO_TIME = asyncio.BaseEventLoop.time
+"""It passes the question on to ``time.monotonic``, unless a loop has a clock of its own."""
 
 
 class Wakeup:
@@ -82,4 +86,6 @@ class Home:
 def loop_clock() -> Callable[[], float]:
     """The clock of the running loop. anyio finds out anew at every call which loop that is: ten times as slow."""
     token = anyio.lowlevel.current_token().native_token
-    return token.time if isinstance(token, asyncio.AbstractEventLoop) else anyio.current_time
+    if not isinstance(token, asyncio.AbstractEventLoop):
+        return anyio.current_time
+    return time.monotonic if getattr(token.time, "__func__", None) is _ASYNCIO_TIME else token.time

@@ -144,7 +144,7 @@ class Gate:
         first = self._room.enter(waiter, now)
         if parked_at is None:
             self._serving.park(lane, refusal, now)
-        elif first and lane.head() is waiter and parked_at.waiting.head() is lane:
+        elif first and lane.head() is waiter and parked_at.first() is lane:
             self._serving.pump(parked_at, now)  # it goes before the others of its lane, and may need less
         return waiter.id
 

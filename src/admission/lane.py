@@ -60,7 +60,6 @@ class Lane:
 
     __slots__ = (
         "_gone",
-        "_lone",
         "_marked_at",
         "_open_s",
         "_order",
@@ -72,6 +71,7 @@ class Lane:
         "deadlines",
         "estimates",
         "limited",
+        "lone",
         "name",
         "parked_at",
         "queued",
@@ -101,7 +101,7 @@ class Lane:
         self.shares = any(scope.slot_time is not None for scope in scopes)
         """Whether it is to be told for how long its leases were held."""
         # Who waits alone needs no order: it stands in no line until somebody joins it.
-        self._lone: Waiter | None = None
+        self.lone: Waiter | None = None
         self._ranks: dict[int, _Rank] = {}
         self._order: list[_Rank] = []  # highest priority first
         self._gone = 0  # how many who left still stand in a line
@@ -115,11 +115,11 @@ class Lane:
         """Put ``waiter`` at the end of its flow. Whether it is the first of its priority."""
         first = True
         if not self.queued:
-            self._lone = waiter
+            self.lone = waiter
         else:
-            if self._lone is not None:
-                self._line_up(self._lone)
-                self._lone = None
+            if self.lone is not None:
+                self._line_up(self.lone)
+                self.lone = None
             first = self._line_up(waiter)
         self.queued += 1
         self.bids += waiter.bid
@@ -144,8 +144,8 @@ class Lane:
 
     def head(self) -> Waiter | None:
         """The waiter whose turn it is."""
-        if self._lone is not None:
-            return self._lone
+        if self.lone is not None:
+            return self.lone
         for rank in self._order:
             flow = rank.fair.head()
             if flow is not None:
@@ -154,8 +154,8 @@ class Lane:
 
     def serve(self, waiter: Waiter) -> None:
         """Take out ``waiter``, the head, because it was admitted; its flow pays for it."""
-        if waiter is self._lone:
-            self._lone = None
+        if waiter is self.lone:
+            self.lone = None
         else:
             rank, flow = self._ranks[waiter.request.priority], waiter.request.flow
             line = rank.lines[flow]
@@ -176,8 +176,8 @@ class Lane:
 
     def drop(self, waiter: Waiter) -> None:
         """Take ``waiter`` out at no cost to its flow."""
-        if waiter is self._lone:
-            self._lone = None
+        if waiter is self.lone:
+            self.lone = None
         else:
             rank, flow = self._ranks[waiter.request.priority], waiter.request.flow
             line = rank.lines[flow]
@@ -266,7 +266,7 @@ class Lane:
         self.estimates.check()
         assert self.token_limited == any(scope.token_limited for scope in self.scopes)
         standing = self._standing()
-        assert self._lone is None or standing == [self._lone], "somebody waits beside the lone one"
+        assert self.lone is None or standing == [self.lone], "somebody waits beside the lone one"
         queued = [waiter for waiter in standing if waiter.queued]
         assert len(queued) == self.queued
         assert len(standing) - len(queued) == self._gone
@@ -282,12 +282,12 @@ class Lane:
         known = [self.slot_time, *(scope.slot_time for scope in self.scopes)]
         assert self.shares == any(one is not None for one in known)
         if self.parked_at is not None:
-            assert self in self.parked_at.waiting
+            assert self is self.parked_at.lone or self in self.parked_at.waiting
 
     def _standing(self) -> list[Waiter]:
         """Everybody in a line, those who left too, and who waits alone."""
         in_lines = [waiter for rank in self._ranks.values() for line in rank.lines.values() for waiter in line]
-        return in_lines if self._lone is None else [self._lone, *in_lines]
+        return in_lines if self.lone is None else [self.lone, *in_lines]
 
     def _add_rank(self, priority: int) -> _Rank:
         rank = self._ranks[priority] = _Rank()

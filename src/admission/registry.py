@@ -71,7 +71,7 @@ class Registry:
     def check_conserving(self, now: float) -> None:
         """Assert that no lane stands first at a scope and is refused by none that it passes (A10)."""
         for scope in self.scopes.values():
-            lane = scope.waiting.head()
+            lane = scope.first()
             if lane is None:
                 continue
             head = lane.head()

@@ -58,7 +58,8 @@ class Passage:
 class Scope:
     """The counts, limits, rate buckets and cooldown of one scope, and the queue of resources that wait for it."""
 
-    # The mutable state of a scope is these slots; `waiting`, `parked`, `asks_at` and `lanes` are kept by the gate.
+    # The mutable state of a scope is these slots; `waiting`, `lone`, `lone_turn`, `parked`, `asks_at` and `lanes` are
+    # kept by the gate.
     __slots__ = (
         "_full",
         "_ramp_started",
@@ -75,6 +76,8 @@ class Scope:
         "leaf",
         "limiters",
         "limits",
+        "lone",
+        "lone_turn",
         "name",
         "only_requests",
         "parked",
@@ -95,7 +98,11 @@ class Scope:
         self.accepted = 0  # answered, and not with a capacity rejection
         self.paused = False  # a cooldown ran, and nothing has got through since
         self.waiting: FairQueue[Lane] = FairQueue()
-        self.parked = 0  # how many lanes are in `waiting`
+        # Who waits alone needs no order: it stands in no queue until another lane joins it, and pays for its last turn
+        # then; earlier ones make no difference.
+        self.lone: Lane | None = None
+        self.lone_turn = 0.0
+        self.parked = 0  # how many lanes wait
         self.slot_time: SlotTime[Lane] | None = None  # what turns cost, from when on two lanes have waited side by side
         self.asks_at = inf  # when time alone may let the first of them in: the scope's timer
         self.waiters_ahead = Refusal(self, DenyReason.WAITERS_AHEAD, inf)
@@ -177,6 +184,10 @@ class Scope:
         if law is not None and now >= law.looks_at:
             law.advance(now, self.in_flight, self.parked > 0)
 
+    def first(self) -> Lane | None:
+        """The lane whose turn it is, of those that wait here."""
+        return self.waiting.head() if self.lone is None else self.lone
+
     def full(self, now: float) -> Refusal | None:
         """What any request would hear while the limit is reached; None if its own needs matter, or a cooldown's."""
         law = self.concurrency
@@ -232,7 +243,8 @@ class Scope:
     def check(self) -> None:
         """Assert every invariant of this scope and its parts."""
         assert self.in_flight >= 0
-        assert self.parked == len(self.waiting)
+        assert self.parked == len(self.waiting) + (self.lone is not None)
+        assert self.lone is None or not self.waiting, "somebody waits beside the lone one"
         self.waiting.check()
         self.cooldown.check()
         self.inference.check()

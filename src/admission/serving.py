@@ -71,11 +71,7 @@ class Serving:
         if lane.parked_at is not scope:
             if lane.parked_at is not None:
                 room.unpark(lane)
-            lane.parked_at = scope
-            scope.waiting.add(lane)
-            scope.parked += 1
-            if scope.parked > 1 and scope.slot_time is None:
-                scope.share_slots()
+            room.park(lane, scope)
             if refusal.next_at < scope.asks_at:
                 room.ask_at(scope, refusal.next_at)
         law, due = scope.concurrency, False
@@ -83,7 +79,7 @@ class Serving:
             limit = law.limit
             law.advance(now, scope.in_flight, demand=True)  # it counts the time in which somebody waits
             due = law.limit > limit  # a probe, that only waited for somebody who needs it
-        first = refusal is scope.waiters_ahead and scope.waiting.head() is lane  # and nobody asked the scope itself
+        first = refusal is scope.waiters_ahead and scope.first() is lane  # and nobody asked the scope itself
         if due or first:
             self.pump(scope, now)
 
@@ -91,22 +87,25 @@ class Serving:
         """Serve the lanes that wait for ``scope`` in turn until it refuses. ``lane`` is one that may wait there: where
         it is the only one, nobody needs to ask which it is."""
         refusal: Refusal | None = None
-        room, waiting = self._room, scope.waiting
+        room = self._room
         while scope.parked:
             if lane is None or scope.parked > 1 or lane.parked_at is not scope:  # else it is the only one, still
-                lane = waiting.head()
+                lane = scope.first()
                 assert lane is not None
             if refusal is None:
                 if lane.deadlines:
                     room.expire(lane, now)
-                waiter = lane.head()
+                waiter = lane.head() if lane.lone is None else lane.lone
                 if waiter is None:
                     scope.advance(now)
                     room.unpark(lane)
                 elif (refusal := self.refusal(lane, waiter.request, now)) is None:
                     room.seat(waiter, now)
                     lease = self.admit(lane, waiter.request, now - waiter.since, now)
-                    room.effects.append(Grant(waiter.id, lease))
+                    grant = Grant()
+                    grant.waiter = waiter.id
+                    grant.lease = lease
+                    room.effects.append(grant)
                 elif refusal.scope is not scope:
                     scope.advance(now)  # until now somebody waited for it
                     self.park(lane, refusal, now)

@@ -116,10 +116,9 @@ class Denied:
     retry_after_s: float | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Grant:
-    """Waiter ``waiter`` got ``lease``. It holds from this moment, whoever reads the effect. To be read only, but not
-    frozen: one is made for every waiter, and frozen classes take twice as long to make."""
+    """Waiter ``waiter`` got ``lease``. It holds from this moment, whoever reads the effect. To be read only."""
 
     waiter: int
     lease: Lease

@@ -64,14 +64,19 @@ class WaitingRoom:
         cost = 1.0
         if scope.slot_time is not None and lane.reason is _NO_CAPACITY:
             cost = scope.slot_time.turn(lane)
-        if lane.queued:
-            scope.waiting.charge(lane, cost)
-        else:
-            scope.waiting.remove(lane, cost)
+        if not lane.queued:
+            if scope.lone is lane:
+                scope.lone = None
+            else:
+                scope.waiting.remove(lane, cost)
             lane.parked_at = None
             scope.parked -= 1
             if not scope.parked and scope.asks_at < inf:
                 self.ask_at(scope, inf)
+        elif scope.lone is lane:
+            scope.lone_turn = cost
+        else:
+            scope.waiting.charge(lane, cost)
         if was_first:
             self.arm(lane, now)
 
@@ -110,11 +115,31 @@ class WaitingRoom:
 
     # Places
 
+    def park(self, lane: Lane, scope: Scope) -> None:
+        """``lane``, which waits nowhere, waits at ``scope`` from now on."""
+        lane.parked_at = scope
+        scope.parked += 1
+        if scope.parked == 1:
+            scope.lone, scope.lone_turn = lane, 0.0
+            return
+        alone = scope.lone
+        if alone is not None:
+            scope.lone = None
+            scope.waiting.add(alone)
+            if scope.lone_turn:
+                scope.waiting.charge(alone, scope.lone_turn)
+        scope.waiting.add(lane)
+        if scope.slot_time is None:
+            scope.share_slots()
+
     def unpark(self, lane: Lane) -> None:
         """``lane`` waits nowhere."""
         scope = lane.parked_at
         if scope is not None:
-            scope.waiting.remove(lane)
+            if scope.lone is lane:
+                scope.lone = None
+            else:
+                scope.waiting.remove(lane)
             lane.parked_at = None
             scope.parked -= 1
             if not scope.parked and scope.asks_at < inf:

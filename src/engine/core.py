@@ -287,7 +287,10 @@ class RunCore:
                     continue  # an earlier failure in the same step closed it
                 plan = self.plans[ready[0]]
                 if plan.column.when_fn is None and not plan.group:
-                    self._queue(ready, plan)
+                    if self.left.lanes:
+                        self._queue(ready, plan)
+                    else:
+                        self.dispatcher.push(ready, ready[1])
                 elif (further := self._ready(Task(*ready), plan)) is not None:
                     todo.append(further)
                     grown = True

@@ -116,6 +116,10 @@ def body_results(
     return result.failure if result.failure is not None else [result]
 
 
+# What the constructor of a named tuple calls, a frame later.
+_new: Final[Callable[[type[CellResult], tuple[int, object, bytes, None]], CellResult]] = tuple.__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
 class GroupResults:
     """What a group body returned means for each row, found out row by row: there may be thousands.
 
@@ -162,7 +166,7 @@ def _cell(plan: ColumnPlan, row: int, value: object) -> CellResult:
         # pydantic's ValidationError, or whatever a validator of the user's raised.
         return CellResult(row, failure=_failure(FailureKind.INVALID_OUTPUT, plan, error))
     try:
-        return CellResult(row, valid, encode(valid))
+        return _new(CellResult, (row, valid, encode(valid), None))
     except TypeError as error:
         return CellResult(row, failure=_failure(FailureKind.BUG, plan, error))
 

@@ -74,7 +74,8 @@ class Window:
             self._filling = True
         room = 0
         if self._filling:
-            by_rows, by_bytes = self._by_rows(open_rows, owed), self._by_bytes(open_rows, open_bytes, row_bytes, owed)
+            groups = (self._max_rows - open_rows - owed) // self._group_rows
+            by_rows, by_bytes = owed + groups * self._group_rows, self._by_bytes(open_rows, open_bytes, row_bytes, owed)
             room = min(self._horizon - load, by_rows, by_bytes)
         starved = load == 0 and (open_rows == 0 or owed > 0)
         return 1 if starved and room < 1 else room
@@ -92,10 +93,6 @@ class Window:
         self._capacity = capacity
         self._horizon = max(1, ceil(min(HORIZON_FACTOR * capacity, self._max_rows)))
         self._refill_at = (1 - HYSTERESIS) * self._horizon
-
-    def _by_rows(self, open_rows: int, owed: int) -> int:
-        groups = (self._max_rows - open_rows - owed) // self._group_rows
-        return owed + groups * self._group_rows
 
     def _by_bytes(self, open_rows: int, open_bytes: float, row_bytes: float, owed: int) -> int:
         """As many as fit if they are like others; a group that is begun must fit as a whole, unless it is alone."""

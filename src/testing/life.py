@@ -194,7 +194,7 @@ class Life:
         expect(gate.leases() == 0, "S7", f"{gate.leases()} leases are out after the end")
         for scope in gate.scopes().values():
             expect(scope.in_flight == 0, "S7", f"{scope.name} counts {scope.in_flight} in flight after the end")
-            expect(not scope.waiting, "S7", f"{scope.name} has waiters after the end")
+            expect(not scope.parked, "S7", f"{scope.name} has waiters after the end")
         for name, model in self._stage.provider.stats().models.items():
             expect(model.in_flight == 0, "S7", f"{name} still works on {model.in_flight} requests after the end")
 

@@ -207,7 +207,7 @@ class WatchedGate:
         self._check()
         assert self.gate.leases() == 0
         assert all(scope.in_flight == 0 for scope in self.gate.scopes().values())
-        assert not any(scope.waiting for scope in self.gate.scopes().values())
+        assert not any(scope.parked for scope in self.gate.scopes().values())
 
     def watch(self, every: int) -> None:
         """From now on look at everything after each ``every``-th call, and compare limits only if that is each."""
