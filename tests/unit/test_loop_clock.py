@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
-import pytest
 
 from headgate.wakeup import loop_clock
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class _Later(asyncio.SelectorEventLoop):
