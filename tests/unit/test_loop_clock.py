@@ -48,6 +48,10 @@ def test_a_clock_that_somebody_put_into_the_loop_is_asked(monkeypatch: pytest.Mo
     assert asked > told + 1e5
 
     real = asyncio.BaseEventLoop.time
-    monkeypatch.setattr(asyncio.BaseEventLoop, "time", lambda loop: real(loop) + 1e6)
+
+    def later(loop: asyncio.BaseEventLoop) -> float:
+        return real(loop) + 1e6
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "time", later)
     asked, told = _clock()
     assert time.monotonic() + 1e5 < asked <= told
