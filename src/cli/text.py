@@ -121,7 +121,7 @@ def _head(overview: RunOverview) -> Iterator[str]:
     yield f"  {times(overview)}"
     yield f"  {rows_by_state(overview)}"
     if overview.next_at is not None:
-        yield f"  held cells are tried again from {moment(overview.next_at)} on"
+        yield f"  held-back cells are tried again from {moment(overview.next_at)} on"
 
 
 def _indented(lines: Sequence[str]) -> list[str]:

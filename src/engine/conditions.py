@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
-from ..salvage.classify import Failure
+from ..salvage.classify import Failure, message_of
 from ..salvage.kinds import FailureKind
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def condition_holds(plan: ColumnPlan, row: OpenRow) -> bool | Failure:
     except Exception as error:
         return Failure(
             FailureKind.BUG,
-            f"when= raised {type(error).__name__}: {error}",
+            f"when= raised {type(error).__name__}: {message_of(error)}",
             error_type=type(error).__name__,
             traceback="".join(traceback.format_exception(error)),
         )

@@ -142,6 +142,7 @@ class Engine:
                 self._tasks.cancel_scope.cancel()
                 await self._tasks.__aexit__(None, None, None)
             finally:
+                self._tasks = None
                 if self._control is not None:
                     self._control.close()
                 try:
@@ -186,6 +187,8 @@ class Engine:
             loop = self._builder.build(blueprint, source, handle, notices)
             assert self._tasks is not None
             started = Run(loop, self._tasks)
+            for ended in [other for other, run in self._runs.items() if run.done]:
+                del self._runs[ended]  # an engine may outlive any number of runs
             self._runs[name] = started
             self._tasks.start_soon(loop.main)
             return started

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio
 import anyio.lowlevel
 
+from ..errors import InputError
 from ..wakeup import Wakeup
+from .flight import is_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +87,14 @@ class Feeder:
                     await self._take(min(room, intake.rows_per_pull))
                 except Exception as error:
                     self._broke(error)
+                    continue
+                except anyio.get_cancelled_exc_class() as cancelled:
+                    if is_cancelled():
+                        raise
+                    # Not ours (T62). To take it for the end would lose every row that was to come.
+                    broken = InputError("the source of rows awaited something that was cancelled by somebody else")
+                    broken.__cause__ = cancelled
+                    self._broke(broken)
                     continue
                 await anyio.lowlevel.checkpoint()
         finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .telling import RunTeller
     from .values import CellResult
 
-__all__ = ["CANCELS_PER_TURN", "RESULTS_PER_TURN", "Flight", "Witness"]
+__all__ = ["CANCELS_PER_TURN", "RESULTS_PER_TURN", "Flight", "Witness", "is_cancelled"]
 
 CANCELS_PER_TURN = 64
 """Jobs that are cancelled in one turn of the loop. All of them end in the next one, whatever the turnstile says (T25);
@@ -202,14 +202,11 @@ class Flight:
             else:
                 returned = await self._threads(partial(column.fn, **job.arguments))
         except Exception as raised:
-            if _is_cancelled():
+            if is_cancelled():
                 await anyio.sleep_forever()  # the body made an error of our cancellation, which goes on here
             error = raised
-        except anyio.get_cancelled_exc_class():
-            if _is_cancelled():
-                raise
-            # Not ours: a future or task that the body awaited was cancelled by somebody else (T62).
-            error = Failure(FailureKind.CONNECTION_ERROR, f"{job.plan.name}: something that it awaited was cancelled")
+        except BaseException as raised:
+            error = await _cut_short(job, raised)
         # What the answer means is found out behind the turnstile: it costs more than all that came before.
         workers = self._workers
         assert workers is not None
@@ -273,6 +270,19 @@ class Flight:
             self._workers.cancel(job.worker, job)
 
 
-def _is_cancelled() -> bool:
+async def _cut_short(job: Job, raised: BaseException) -> Failure:
+    """What it means that the body of ``job`` raised what is no Exception. A cancellation of ours goes on."""
+    cancelled = anyio.get_cancelled_exc_class()
+    if not is_cancelled():
+        if isinstance(raised, cancelled):  # a future or task that it awaited was cancelled by somebody else (T62)
+            return Failure(FailureKind.CONNECTION_ERROR, f"{job.plan.name}: something that it awaited was cancelled")
+    elif isinstance(raised, BaseExceptionGroup):  # a nursery of trio keeps our cancellation beside errors of its tasks
+        _, others = cast("BaseExceptionGroup[BaseException]", raised).split(cancelled)
+        if others is None or isinstance(others, Exception):
+            await anyio.sleep_forever()
+    raise raised
+
+
+def is_cancelled() -> bool:
     """Whether a scope around this place was cancelled."""
     return anyio.current_effective_deadline() == -inf

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 import anyio
 import anyio.to_thread
 
-from ..salvage.classify import Failure
+from ..salvage.classify import Failure, message_of
 from ..salvage.kinds import FailureKind
 from ..storage.codec import encode
 from ..values import Usage
@@ -137,7 +137,12 @@ class GroupResults:
         if not isinstance(returned, Sequence) or isinstance(returned, str | bytes):
             self._wrong = _bad_group(job, f"returned a {type(returned).__name__}, not a list")
             return
-        self._values = cast("Sequence[object]", returned)
+        try:
+            self._values = tuple(cast("Sequence[object]", returned))  # not every sequence can be asked for a slice
+        except Exception as error:
+            kind = type(cast("object", returned)).__name__
+            self._wrong = _bad_group(job, f"returned a {kind} that raised {message_of(error)}")
+            return
         if len(self._values) != len(job.rows):
             self._wrong = _bad_group(job, f"returned {len(self._values)} values for {len(job.rows)} rows")
 
@@ -167,7 +172,7 @@ def _cell(plan: ColumnPlan, row: int, value: object) -> CellResult:
         return CellResult(row, failure=_failure(FailureKind.INVALID_OUTPUT, plan, error))
     try:
         return _new(CellResult, (row, valid, encode(valid), None))
-    except TypeError as error:
+    except Exception as error:  # a TypeError of ours, or whatever a serialiser of the user's raised
         return CellResult(row, failure=_failure(FailureKind.BUG, plan, error))
 
 
@@ -178,4 +183,4 @@ def _bad_group(job: Job, what: str) -> Failure:
 
 
 def _failure(kind: FailureKind, plan: ColumnPlan, error: Exception) -> Failure:
-    return Failure(kind, f"{plan.name}: {error}", error_type=type(error).__name__)
+    return Failure(kind, f"{plan.name}: {message_of(error)}", error_type=type(error).__name__)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import checkpoint
 
+from ..errors import HeadgateError
 from ..wakeup import loop_clock
 from .halt import cause_of
 from .report import RunReport, RunStatus
@@ -94,7 +95,7 @@ class RunLoop:
 
     async def _work(self) -> None:
         """Everything until nothing is left to do: with workers, the committer and whoever lets rows in."""
-        steps = self.steps
+        steps, over = self.steps, False
         async with anyio.create_task_group() as tasks:
             # Beyond max_workers each resource's one standing bid may be granted: see Dispatch.
             most = self._options.max_workers + len(steps.intake.resources) + self._options.local_workers
@@ -104,7 +105,12 @@ class RunLoop:
                 tasks.start_soon(steps.feeder.run)
             await self._loop()
             await steps.flight.dismiss()
+            over = True
             tasks.cancel_scope.cancel()
+        if not over:  # a task of the group ended by a cancellation that was not ours, and the group says no word of it
+            raise HeadgateError(
+                "something that the run awaited was cancelled by somebody else; what was committed stays"
+            )
 
     async def _loop(self) -> None:
         steps = self.steps

@@ -61,6 +61,7 @@ class RowSource:
         self._sync: Iterator[object] | None = None
         self._async: AsyncIterator[object] | None = None
         self._all: Sequence[object] | None = None
+        self._copies = False  # whether the source may use the same mapping for its next row
         if isinstance(rows, bool) or (isinstance(rows, int) and rows < 0):
             raise InputError(f"a number of rows must be zero or more, not {rows!r}")
         if isinstance(rows, int):
@@ -69,6 +70,7 @@ class RowSource:
         elif isinstance(rows, AsyncIterable):
             self._async = rows.__aiter__()
             self.first_fields = None
+            self._copies = True
         elif span is not None and isinstance(rows, Sequence):
             part = rows[slice(*span)]
             self._sync = iter(part)
@@ -76,6 +78,7 @@ class RowSource:
         else:
             self._sync = iter(_iterable(rows))
             self._all = rows if isinstance(rows, Sequence) else None
+            self._copies = self._all is None
             self.first_fields = frozenset(self._fields(self._all[0], 0)) if self._all else None
         self.at_hand: Iterator[OpenRow] = map(self._accept, self._sync or ())
         """The rows of a source that does not wait, each accepted as it is taken. Raises InputError."""
@@ -119,6 +122,8 @@ class RowSource:
     def _accept(self, row: object) -> OpenRow:
         index = self._next
         fields = self._fields(row, index)
+        if self._copies:
+            fields = dict(fields)
         row_id = str(index) if self._row_id is None else self._identify(fields, index, self._seen)
         try:
             data, digest = stored_form(fields)

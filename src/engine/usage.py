@@ -14,6 +14,7 @@ UsageLike = object
 
 _INPUT = ("input_tokens", "prompt_tokens")
 _OUTPUT = ("output_tokens", "completion_tokens")
+_MOST_TOKENS = 10**12  # more is no count of tokens, and sums of it would not fit into a store
 _DETAILS = ("input_tokens_details", "prompt_tokens_details")
 
 
@@ -45,7 +46,7 @@ def cached_counts(usage: object) -> tuple[int, int, int]:
 def _first(usage: object, names: tuple[str, ...]) -> int | None:
     for name in names:
         value = _get(usage, name)
-        if isinstance(value, int) and value >= 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
             return value
     return None
 
@@ -53,4 +54,7 @@ def _first(usage: object, names: tuple[str, ...]) -> int | None:
 def _get(usage: object, name: str) -> object:
     if isinstance(usage, Mapping):
         return cast("Mapping[str, object]", usage).get(name)
-    return getattr(usage, name, None)
+    try:
+        return getattr(usage, name, None)
+    except Exception:  # a property of somebody else's class
+        return None

@@ -13,6 +13,7 @@ import anyio.to_thread
 from ..errors import ConfigError
 from ..reports import as_json, as_markdown, read_report
 from ..storage.codec import encode
+from ..storage.ports import RUNNING
 from .files import Replacement, sync_folder
 from .html import write_html
 from .jsonl import write_jsonl
@@ -63,11 +64,12 @@ def export_run(
 ) -> Export:
     """Write the whole rows of ``run`` to ``out`` (.jsonl or .parquet), in the order of the rows.
 
-    A row is whole if each of ``columns`` (default: all that the run has) is done or skipped: input fields first, then
-    columns, None where skipped. All others go to ``<name>.unfinished.jsonl`` beside it, with their status (``failed``,
-    ``held`` or ``pending``) and the reason for each cell. Each file is replaced as a whole or not at all; memory holds
-    some rows at a time. Blocks: see :func:`aexport_run`. Raises ConfigError for ``out`` or a column that the run does
-    not have, UnknownRun, ResultCorrupt, ResultExpired, and OSError if the disk does not play along.
+    A row is whole if each of ``columns`` (default: all that the run has) is done or skipped: input fields first,
+    then columns, None where skipped. All others go to ``<name>.unfinished.jsonl`` beside it, with their status
+    (``failed``, ``held``, or ``pending`` while the run goes on) and the reason for each cell. Each file is replaced
+    as a whole or not at all; memory holds some rows at a time. Blocks: see :func:`aexport_run`. Raises ConfigError
+    for ``out`` or a column that the run does not have, UnknownRun, ResultCorrupt, ResultExpired, and OSError if the
+    disk does not play along.
     """
     path = output_path(out)
     known = tuple(store.read_info(run).fingerprints)
@@ -130,6 +132,7 @@ class _Rest:
 
     def sifted(self, store: RunStore, run: str, columns: tuple[str, ...]) -> Iterator[dict[str, object]]:
         """The whole rows; the others are written on the way."""
+        ended = store.read_info(run).status != RUNNING
         for stored in store.read_rows(run):
             row = whole(stored, columns)
             if row is not None:
@@ -137,7 +140,7 @@ class _Rest:
                 continue
             if self._replacement is None:
                 self._replacement = Replacement(self._path)
-            self._replacement.file.write(encode(unfinished(stored, columns)) + b"\n")
+            self._replacement.file.write(encode(unfinished(stored, columns, ended=ended)) + b"\n")
             self.count += 1
 
     def publish(self) -> None:

@@ -33,10 +33,11 @@ def whole(stored: StoredRow, columns: tuple[str, ...]) -> dict[str, object] | No
     return row
 
 
-def unfinished(stored: StoredRow, columns: tuple[str, ...]) -> dict[str, object]:
+def unfinished(stored: StoredRow, columns: tuple[str, ...], *, ended: bool) -> dict[str, object]:
     """A row that is not whole: what it is, what is done of it, and why the rest is not.
 
-    ``status`` is ``failed`` if a cell of it failed, else ``held`` if one is held back, else ``pending``.
+    ``status`` is ``failed`` if a cell of it failed, else ``held`` if one is held back or the run has ``ended``, which
+    left it for a later one, else ``pending``.
     ``not_before`` is wall-clock time in seconds.
     """
     wanted = frozenset(columns)
@@ -73,7 +74,7 @@ def unfinished(stored: StoredRow, columns: tuple[str, ...]) -> dict[str, object]
     return {
         "row": stored.record.row,
         "row_id": stored.record.row_id,
-        "status": "failed" if failed else "held" if held else "pending",
+        "status": "failed" if failed else "held" if held or ended else "pending",
         "problems": problems,
         "input": decode(stored.record.data),
         "values": values,

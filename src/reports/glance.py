@@ -81,7 +81,8 @@ def _failed(report: StoredReport) -> Iterator[Finding]:
     )
     more = f", and {len(causes) - CAUSES_TOLD} more causes" if len(causes) > CAUSES_TOLD else ""
     cells = "cell" if report.failed_cells == 1 else "cells"
-    told = f"{count(report.failed_cells)} {cells} of {count(report.overview.failed)} rows: {told}{more}."
+    rows = f" of {count(report.overview.failed)} rows" if report.overview.failed else ""  # others of theirs are held
+    told = f"{count(report.failed_cells)} {cells}{rows}: {told}{more}."
     yield Finding("Failed", told, "bad", "failures")
 
 

@@ -24,8 +24,9 @@ from .kinds import FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import UnionType
 
-__all__ = ["Classifier", "CustomClassifier", "Failure"]
+__all__ = ["Classifier", "CustomClassifier", "Failure", "message_of"]
 
 _MAX_LINKS: Final = 16
 _MAX_NESTING: Final = 4
@@ -47,6 +48,9 @@ _WORST_FIRST: Final = (
     FailureKind.ADMISSION_TIMEOUT,
 )
 """What is cured least by waiting comes first: of several failures at once, that one decides."""
+
+_BY_NAME: Final = {str(kind): kind for kind in _WORST_FIRST}
+_NO_FAILURE: Final = "the classifier gave a Failure with a field of another type than it says"
 
 # Raised while another error was handled, these are mistakes of the code that handled it.
 _MISTAKES: Final = (
@@ -109,12 +113,31 @@ class Classifier:
             return _bug(broken, "the classifier raised: ")
         if verdict is None:
             return _known(exc, wall_now) or _bug(exc)
+        kind = _shown(verdict.kind if isinstance(verdict, Failure) else verdict)
+        if kind is None:
+            said = verdict.kind if isinstance(verdict, Failure) else verdict
+            return _bug(exc, f"the classifier said {message_of(said)!r}, which no single error can show: ")
         if isinstance(verdict, Failure):
-            return verdict
-        if verdict not in _WORST_FIRST:
-            return _bug(exc, f"the classifier said {str(verdict)!r}, which no single error can show: ")
+            return replace(verdict, kind=kind) if _is_whole(verdict) else _bug(exc, f"{_NO_FAILURE}: ")
         source = next((link for link in _links(exc) if examine(link).status is not None), exc)
-        return _failure(source, verdict, examine(source), wall_now)
+        return _failure(source, kind, examine(source), wall_now)
+
+
+def _shown(said: object) -> FailureKind | None:
+    """The kind that a classifier named, also as plain text; None if no single error can show that."""
+    return _BY_NAME.get(said) if isinstance(said, str) else None
+
+
+def _is_whole(verdict: Failure) -> bool:
+    """Whether every field of a classifier's own failure is what it must be: others would fail far from here."""
+    typed: tuple[tuple[object, type | UnionType], ...] = (
+        (verdict.message, str),
+        (verdict.status, int | None),
+        (verdict.feedback, Feedback | None),
+        (verdict.error_type, str),
+        (verdict.traceback, str | None),
+    )
+    return all(isinstance(value, kind) for value, kind in typed)
 
 
 def _known(exc: BaseException, wall_now: float, path: frozenset[int] = frozenset()) -> Failure | None:
@@ -218,7 +241,7 @@ def _failure(exc: BaseException, kind: FailureKind, evidence: Evidence, wall_now
         feedback = parse_feedback(evidence.headers, wall_now=wall_now, status=evidence.status)
     if kind is FailureKind.RATE_LIMITED:
         feedback = _labelled(feedback, evidence)
-    return Failure(kind, _text(exc), evidence.status, feedback, _name(exc))
+    return Failure(kind, message_of(exc), evidence.status, feedback, _name(exc))
 
 
 def _labelled(feedback: Feedback | None, evidence: Evidence) -> Feedback | None:
@@ -231,16 +254,17 @@ def _labelled(feedback: Feedback | None, evidence: Evidence) -> Feedback | None:
 
 def _bug(exc: BaseException, prefix: str = "") -> Failure:
     lines = traceback.format_exception(exc, limit=30)
-    message = (prefix + _text(exc))[:MESSAGE_CHARS]
+    message = (prefix + message_of(exc))[:MESSAGE_CHARS]
     return Failure(FailureKind.BUG, message, None, None, _name(exc), "".join(lines)[-_TRACEBACK_CHARS:])
 
 
-def _text(exc: BaseException) -> str:
+def message_of(said: object) -> str:
+    """What ``said``, an exception of somebody else's class, says of itself; its type if that is nothing, or raises."""
     try:
-        text = str(exc)
+        text = str(said)
     except Exception:
         text = ""
-    return (text or type(exc).__name__)[:MESSAGE_CHARS]
+    return (text or type(said).__name__)[:MESSAGE_CHARS]
 
 
 def _name(exc: BaseException) -> str:

@@ -1,13 +1,14 @@
 """What an exception of any client carries: status, error codes, headers. Read without importing one SDK.
 
 Decides nothing. Looks at attributes and mappings only, at a bounded number of them, and calls nothing that
-could do I/O: a body counts only if the client has already read it. An attribute that raises counts as absent.
+could do I/O: a body counts only if the client has already read it. What raises when it is looked at counts as absent.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
 from itertools import islice
@@ -42,9 +43,9 @@ def examine(exc: BaseException) -> Evidence:
 
 
 def _get(source: object, name: str) -> object:
-    if isinstance(source, Mapping):
-        return cast("Mapping[object, object]", source).get(name)
     try:
+        if isinstance(source, Mapping):
+            return cast("Mapping[object, object]", source).get(name)
         return getattr(source, name, None)
     except Exception:  # a property of somebody else's class
         return None
@@ -96,6 +97,7 @@ def _headers(exc: BaseException, response: object) -> tuple[tuple[str, str], ...
     metadata = _get(response, "ResponseMetadata")
     for candidate in (_get(response, "headers"), _get(exc, "headers"), _get(metadata, "HTTPHeaders")):
         if isinstance(candidate, (Mapping, Message)):
-            pairs = cast("Mapping[object, object]", candidate).items()
-            return tuple((str(name), str(value)) for name, value in islice(pairs, _MAX_HEADERS))
+            with suppress(Exception):
+                pairs = cast("Mapping[object, object]", candidate).items()
+                return tuple((str(name), str(value)) for name, value in islice(pairs, _MAX_HEADERS))
     return ()

@@ -32,6 +32,9 @@ _EXACT: Final = frozenset({str, int, bool, type(None)})
 """Types of which every value has one JSON form only. Floats have several, and what contains others may hold them."""
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
+_MAX_DEPTH: Final = 200
+"""Levels that pydantic's parser reads; it writes some more."""
+
 _PLAIN: Final = (str, int, float, bool, type(None), bytes)
 
 
@@ -41,12 +44,22 @@ def encode(value: object) -> bytes:
         payload = to_json(value, inf_nan_mode="constants")
     except ValueError as error:  # pydantic's serialisation error is one
         raise TypeError(_complaint(value, error)) from error
+    if len(payload) > 2 * _MAX_DEPTH and payload.count(b"[") + payload.count(b"{") > _MAX_DEPTH:
+        _check_depth(value, payload)
     if type(value) not in _EXACT and b"null" in payload and _non_finite(value) > _non_finite(decode(payload)):
         raise TypeError(
             f"a {type(value).__name__} holds NaN or an infinity that its model would store as null: set "
             "model_config = ConfigDict(ser_json_inf_nan='constants') on the model"
         )
     return payload
+
+
+def _check_depth(value: object, payload: bytes) -> None:
+    """What can be written may be too deep to be read again, and would be lost."""
+    try:
+        decode(payload)
+    except ValueError as error:
+        raise TypeError(f"a {type(value).__name__} is nested too deeply to be read again: flatten it") from error
 
 
 def decode(payload: bytes) -> Any:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ..values import Usage
-from .ports import CellStatus
+from .ports import RUNNING, CellStatus
 
 if TYPE_CHECKING:
     from .ports import CellRecord, RunInfo, RunStore, StoredRow
@@ -22,7 +22,9 @@ _EXAMPLES: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class ColumnOverview:
-    """The cells of one column; they add up to the stored rows. ``usage`` is of all attempts on record."""
+    """The cells of one column; they add up to the stored rows. Those without an outcome are ``held`` if they are held
+    back, or left for a later run since this one has ended, else ``open``. ``usage`` is of all attempts on record.
+    """
 
     column: str
     done: int
@@ -50,8 +52,9 @@ class FailedCell:
 class RunOverview:
     """One run as its store has it. ``info.rows == whole + failed + held + pending`` unless it is being written to.
 
-    A row is ``whole`` if every column of the run is done or skipped, ``failed`` if a cell failed, else ``held`` if one
-    is held back, else ``pending``. ``failure_counts`` is by column and reason; ``failures`` are the first few.
+    A row is ``whole`` if every column of the run is done or skipped, ``failed`` if all have their outcome and one
+    failed. Any other is ``held`` if a cell of it is held back, or if the run has ended, as its report counts them too;
+    else ``pending``. ``failure_counts`` is by column and reason; ``failures`` are the first few.
     ``next_at`` is the earliest time at which a held cell may be tried, ``last_at`` that of the latest outcome, both in
     wall-clock seconds.
     """
@@ -79,7 +82,7 @@ def read_overview(store: RunStore, run: str, *, examples: int = _EXAMPLES) -> Ru
     Raises UnknownRun, ResultExpired, ResultCorrupt, StoreUnavailable.
     """
     info = store.read_info(run)
-    count = _Count(tuple(info.fingerprints), examples)
+    count = _Count(tuple(info.fingerprints), examples, ended=info.status != RUNNING)
     for row in store.read_rows(run):
         count.add(row)
     spent = store.read_spent(run)
@@ -100,8 +103,9 @@ def read_overview(store: RunStore, run: str, *, examples: int = _EXAMPLES) -> Ru
 class _Count:
     """What the rows read so far come to."""
 
-    def __init__(self, names: tuple[str, ...], most: int) -> None:
+    def __init__(self, names: tuple[str, ...], most: int, *, ended: bool) -> None:
         self._most = most
+        self._ended = ended
         self.names = names
         self.rows = Counter[str]()
         self.reasons = Counter[tuple[str, str]]()
@@ -121,15 +125,16 @@ class _Count:
         for held in row.held:
             self._cells[held.column, "held"] += 1
             self.next_at = min(held.not_before, self.next_at or held.not_before)
-        whole = len(row.cells) >= len(self.names)
-        self.rows["failed" if failed else "whole" if whole else "held" if row.held else "pending"] += 1
+        if len(row.cells) >= len(self.names):
+            self.rows["failed" if failed else "whole"] += 1
+        else:
+            self.rows["held" if row.held or self._ended else "pending"] += 1
 
     def column(self, name: str, usage: Usage) -> ColumnOverview:
         done, failed, skipped = (self._cells[name, status] for status in CellStatus)
-        held = self._cells[name, "held"]
-        return ColumnOverview(
-            name, done, failed, skipped, held, self.rows.total() - done - failed - skipped - held, usage
-        )
+        left = self.rows.total() - done - failed - skipped
+        held = left if self._ended else self._cells[name, "held"]
+        return ColumnOverview(name, done, failed, skipped, held, left - held, usage)
 
     def _failed(self, row_id: str, cell: CellRecord) -> None:
         self.reasons[cell.column, cell.reason] += 1

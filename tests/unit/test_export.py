@@ -101,6 +101,19 @@ def test_every_row_is_in_one_of_two_files(store: MemoryStore, tmp_path: Path) ->
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out.jsonl", "out.unfinished.jsonl"]
 
 
+def test_what_a_run_left_at_its_end_is_held(store: MemoryStore, tmp_path: Path) -> None:
+    """As its report counts it."""
+
+    async def end() -> None:
+        handle = await store.open_run("run", COLUMNS)
+        await handle.finish("stopped")
+
+    anyio.run(end)
+    headgate.export_run(store, "run", tmp_path / "out.jsonl")
+    statuses = [row["status"] for row in lines(tmp_path / "out.unfinished.jsonl")]
+    assert statuses == ["failed", "held", "held", "failed"]
+
+
 def test_fewer_columns_make_more_rows_whole(store: MemoryStore, tmp_path: Path) -> None:
     done = headgate.export_run(store, "run", tmp_path / "out.jsonl", columns=["answer"])
     assert (done.rows, done.unfinished_path) == (4, tmp_path / "out.unfinished.jsonl")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from typing import Literal
 
@@ -9,6 +10,7 @@ import anyio
 import pytest
 
 import headgate
+from headgate.engine.first_request import FirstRequests
 from headgate.testing import run_virtual
 
 Backend = Literal["asyncio", "trio"]
@@ -65,3 +67,43 @@ def test_a_retry_is_estimated_anew(backend: Backend) -> None:
     )
     assert report.done == 6
     assert asked == sent
+
+
+@both
+def test_estimates_of_discarded_tasks_are_forgotten(backend: Backend) -> None:
+    """A task that waits for room in the budget keeps its estimate; when its row fails meanwhile nobody comes to take
+    it back, and each of hundreds of such rows left one behind.
+    """
+
+    def count(row: int) -> int:
+        return 10
+
+    async def ask(row: int) -> int:
+        await anyio.sleep_forever()
+        return row
+
+    async def check(row: int) -> int:
+        await anyio.sleep(1)
+        if row >= 50:
+            raise FileNotFoundError
+        return row
+
+    pipeline = headgate.Pipeline("estimates")
+    pipeline.column(ask, model="x/a", tokens=count, max_output_tokens=10, output=int)
+    pipeline.column(check, output=int)
+
+    async def main() -> tuple[int, int]:
+        async with headgate.Engine(limits={"x/a": {"concurrency": 50}}, seed=1) as engine:
+            run = await engine.start(pipeline, 250, budget=headgate.Budget(tokens=1000), local_workers=4)
+            (requests,) = (one for one in gc.get_objects() if isinstance(one, FirstRequests))
+            most = 0
+            while run.statistics().failed < 190:
+                await anyio.sleep(1)
+                most = max(most, len(requests.estimates))
+            run.stop(grace=0)
+            return most, (await run.wait()).failed
+
+    gc.collect()  # no other run is left over
+    most, failed = run_virtual(main, backend=backend)
+    assert failed >= 190
+    assert most <= 64

@@ -180,6 +180,8 @@ def test_a_report_says_first_what_set_the_pace_what_failed_what_is_left_and_what
         "Left: 5 rows are not finished; resume the run to go on.",
         "Cost: 4.00 USD: a 75\u202f%, b 25\u202f%.",
     ]
+    held_too = replace(report, overview=replace(overview, failed=0))
+    assert [one.told for one in glance(held_too) if one.what == "Failed"] == ["3 cells: a rejected (3)."]
     assert "- cost: 4.00 USD: a 75 %, b 25 %." in as_markdown(replace(report, overview=overview))
     waits = figures.model_copy(
         update={"resources": {"m": busy.model_copy(update={"seconds": {"provider latency": 9}})}}

@@ -1,0 +1,1 @@
+from src.engine.first_request import *
