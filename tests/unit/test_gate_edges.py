@@ -15,7 +15,7 @@ from headgate.admission.scope_limits import ScopeLimits
 from headgate.admission.values import Denied, DenyReason, Grant, Lease, ReleaseResult, Request
 from headgate.errors import AdmissionDenied
 from headgate.values import Feedback, LimitKind, Outcome, RateWindow, ResourceKey, Usage
-from tests.unit.controlled import under
+from tests.unit.controlled import Stated, under
 
 if TYPE_CHECKING:
     from headgate.admission import AdmissionController
@@ -173,7 +173,7 @@ def test_a_block_from_outside_says_nothing_of_the_rate() -> None:
 
 def test_an_alias_does_not_loosen_or_tighten_what_it_does_not_state() -> None:
     """A9: unstated, its bounds were the defaults: at least 1 in flight, and 600 s of cooldown at most."""
-    limits = {
+    limits: Stated = {
         "openai/gpt-x": {"concurrency": "4-20-150", "cooldown": 900.0, "tokens_per_minute": 600.0},
         "openai/other-name": {"alias_of": "openai/gpt-x", "requests_per_minute": 60.0},
     }
@@ -190,7 +190,7 @@ def test_an_alias_does_not_loosen_or_tighten_what_it_does_not_state() -> None:
 
 def test_who_waits_is_told_when_an_alias_makes_its_request_too_large() -> None:
     """It was refused, and nobody woke it until something else happened."""
-    limits = {
+    limits: Stated = {
         "openai/gpt-x": {"concurrency": 1},
         "openai/other-name": {"alias_of": "openai/gpt-x", "tokens_per_minute": 10.0},
     }
