@@ -23,7 +23,7 @@ from .limits import Limits
 from .limits_book import LimitsBook, LimitsSource, load_limits, parse_limits
 from .memory import ScopeMemory, learned, restore
 from .refusals import refused, timed_out, unknown
-from .scope_limits import limits_along, scope_limits
+from .scope_limits import alias_limits, limits_along, scope_limits
 from .values import Denied, DenyReason, Expire, Grant, Lease, Refuse, ReleaseResult, Request
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ class AdmissionController:
         if target is not None and target != resource:
             self.register(target)
             stated = self.book.for_scope(str(resource))
-            self._gate.alias(resource, target, None if stated is None else scope_limits(stated), now)
+            self._gate.alias(resource, target, None if stated is None else alias_limits(stated), now)
+            self._perform()  # its limits may refuse some who wait
             return
         self._gate.register(resource, limits_along(resource, self.book), now)
 

@@ -142,6 +142,11 @@ class Cooldown:
         self._rate_rejected_at = -inf
         self._rate_witness_at = inf  # when the first request after the last counted rate rejection went out
 
+    @property
+    def own_until(self) -> float:
+        """The end of the latest pause that a rejection or a hint caused, whatever somebody outside blocks."""
+        return self._own_until
+
     # What closes
 
     def hint(self, now: float, retry_after_s: float) -> bool:

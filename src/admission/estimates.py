@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..values import LimitKind, Outcome, Usage
 from .moments import Moments, MomentsMemory
-from .values import Request
+from .values import TOKENS_MAX, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -186,7 +186,8 @@ class TokenEstimates:
 
     @staticmethod
     def _fitted(tokens_in: int, tokens_out: int, scopes: Iterable[Scope]) -> tuple[int, int]:
-        """The numbers cut to what the buckets can hold."""
+        """The numbers cut to what the buckets can hold, and to what can be meant at all."""
+        tokens_in, tokens_out = min(tokens_in, TOKENS_MAX), min(tokens_out, TOKENS_MAX)
         for scope in scopes:
             if not scope.token_limited:
                 continue

@@ -161,7 +161,7 @@ class Gate:
         if not self._leases.is_out(lease):
             return
         if usage is not None:
-            lease.usage = believable(usage)
+            lease.usage = believable(usage) or lease.usage
         if feedback is not None:
             observe(lease, feedback, now)
             for scope in self._registry.lanes[lease.resource].scopes:

@@ -26,6 +26,7 @@ __all__ = ["Lane", "Waiter"]
 
 _NO_CAPACITY = DenyReason.NO_CAPACITY  # named once: looking up an enum's member is slow
 _SPARE_ENTRIES = 64  # how much rubbish the lines and the deadlines may hold before they are swept
+_SPARE_RANKS = 8  # how many priorities are kept when nobody of theirs waits: more are hardly in use
 
 USAGES_KEPT = 32
 """Twice what an estimate needs: a silent token limit shows itself by a rejection, and is measured in tokens at once."""
@@ -257,7 +258,7 @@ class Lane:
 
     def footprint(self) -> int:
         """Entries held, rubbish included."""
-        flows = sum(rank.fair.footprint() for rank in self._order)
+        flows = sum(1 + rank.fair.footprint() for rank in self._order)
         held = self.queued + self._gone + len(self.deadlines) + len(self._usages)
         return held + flows + self.estimates.footprint()
 
@@ -290,6 +291,8 @@ class Lane:
         return in_lines if self.lone is None else [self.lone, *in_lines]
 
     def _add_rank(self, priority: int) -> _Rank:
+        if len(self._ranks) >= _SPARE_RANKS:  # who is empty owes nothing, and is as good as new
+            self._ranks = {one: rank for one, rank in self._ranks.items() if rank.lines}
         rank = self._ranks[priority] = _Rank()
         self._order = [self._ranks[one] for one in sorted(self._ranks, reverse=True)]
         return rank

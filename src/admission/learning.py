@@ -16,7 +16,7 @@ from ..values import Feedback, LimitKind, Outcome, Usage
 from .concurrency import AdaptiveConcurrency, Verdict
 from .inference import Rejection, Stage, Suspect
 from .rate_values import RateMode
-from .values import REFUNDED, Lease
+from .values import REFUNDED, TOKENS_MAX, Lease
 
 if TYPE_CHECKING:
     from ..values import RateWindow
@@ -33,9 +33,6 @@ _REQUESTS = LimitKind.REQUESTS
 EVIDENCE = 20
 """Requests that a scope must have seen accepted before an unlabelled rejection is taken for the measure of a rate: a
 provider that rejects everything for its first seconds says nothing about its rate."""
-
-TOKENS_MAX = 10**12
-"""No request uses more: what claims to have was miscounted."""
 
 
 def believable(usage: Usage | None) -> Usage | None:
@@ -245,11 +242,12 @@ def _hinted(lease: Lease, feedback: Feedback | None, now: float) -> tuple[Scope,
 
 
 def _pause(scope: Scope, now: float) -> None:
-    """No burst credit accumulates while the scope is blocked."""
-    if scope.cooldown.blocked_until > now:
+    """No burst credit accumulates while the scope is blocked. For how long somebody outside blocks it says nothing."""
+    until = scope.cooldown.own_until
+    if until > now:
         scope.paused = True
         for limiter in scope.limiters.values():
-            limiter.blocked(now, scope.cooldown.blocked_until)
+            limiter.blocked(now, until)
 
 
 def _used(kind: LimitKind, stamp: RateStamp, outcome: Outcome, usage: Usage | None, *, sent: bool) -> float:

@@ -75,10 +75,14 @@ class LeaseBook:
         """``lease`` comes back; only ``released`` means that it counted."""
         if lease.generation != self.generation:
             return ReleaseResult.WRONG_GENERATION
-        if self._out.pop(lease.id, None) is not None:
+        known = self._out.pop(lease.id, None)
+        if known is lease:
             self._returned += 1
             lease.returned = self._returned
             return _RELEASED
+        if known is not None:  # another gate of the same generation gave out this number, too
+            self._out[lease.id] = known
+            return ReleaseResult.WRONG_GENERATION
         if lease.returned and self._returned - lease.returned < RELEASED_HISTORY:
             return ReleaseResult.DUPLICATE
         return ReleaseResult.STALE if 0 < lease.id <= self._last else ReleaseResult.UNKNOWN

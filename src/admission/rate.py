@@ -50,8 +50,8 @@ class RateLimiter:
     ``configured_per_minute`` is an upper bound in units a minute, None for none; learning and headers only ever go
     below it. ``share`` is the part of the provider's stated limit that this process may use (0 to 1); the configured
     number is taken as it is. A cost above a configured minute never fits, nor does one above a limit that the
-    provider stated several times alike. ``free``, to be read only, says that no limit is known at all: every cost may
-    go now, until something is configured, stated or taught.
+    provider stated several times alike; one unit always does. ``free``, to be read only, says that no limit is known
+    at all: every cost may go now, until something is configured, stated or taught.
     """
 
     __slots__ = (
@@ -87,6 +87,12 @@ class RateLimiter:
         """Work under another configured bound from now on (units a minute, None for none)."""
         assert per_minute is None or per_minute > 0.0
         self._configured = inf if per_minute is None else per_minute / 60.0
+        self._apply(now)
+
+    def take_share(self, share: float, now: float) -> None:
+        """Use this part of the provider's stated limit from now on."""
+        assert 0.0 < share <= 1.0
+        self._share = share
         self._apply(now)
 
     @property
@@ -308,7 +314,8 @@ class RateLimiter:
         stated = self._share * self._stated.rate(now)
         self._bucket.set_rate(min(self._configured, self._learned.rate, stated), now)
         limits = [60.0 * self._configured, self._stated.capacity(now) or inf]
-        self._bucket.capacity = None if min(limits) == inf else min(limits)
+        # A request is one unit: slower than one a minute is still a rate, and no request is too large for it.
+        self._bucket.capacity = None if min(limits) == inf else max(1.0, min(limits))
         self.free = self._bucket.rate == inf and not self._stated.active and self._learned.mode is RateMode.OPEN
 
     def _climbs(self) -> bool:

@@ -65,6 +65,7 @@ class LearnedRate:
         "_fallen_until",
         "_hold_s",
         "_hold_until",
+        "_idled",
         "_measure",
         "_open",
         "_probed_s",
@@ -102,6 +103,7 @@ class LearnedRate:
         self._open: Mark | None = None  # the last unblock, or the start of the busy spell
         self._block: Mark | None = None  # the start of the block that runs
         self._resume: Mark | None = None  # the first send after it
+        self._idled = False  # whether nobody sent anything for a while before that
         self._blocked_until = -inf
         self._then: float | None = None  # what will be held once a window is used up
         self._unblocked_at = -inf
@@ -220,6 +222,7 @@ class LearnedRate:
             self._promised = until
         self._blocked_until = until
         self._resume = None
+        self._idled = False
 
     def refused(self, cost: float, sent_at: float, units_before: float) -> None:
         """A send came back rejected, for whatever limit it is taken to be."""
@@ -286,9 +289,11 @@ class LearnedRate:
         """A send comes after a gap, or while a cooldown has not proved to be over."""
         pause_s = PAUSE_INTERVALS * pace_s
         if self._block is not None:
-            pause_s = max(pause_s, now - self._block.at + LATE_S)
             if self._resume is None and now >= self._blocked_until:
                 self._resume = Mark(now, self.counts.units)
+                self._idled = now > self._blocked_until + max(EXTENDED_S, pause_s)
+            if not self._idled:
+                pause_s = max(pause_s, now - self._block.at + LATE_S)
         if now - self._unblocked_at > IDLE_S and self.counts.idle(now, pause_s):
             self._open = Mark(now, self.counts.units)
 

@@ -84,6 +84,6 @@ class Registry:
         if found is None:
             self.scopes[name] = Scope(name, limits, rng=self._rng, leaf=leaf)
         elif leaf:
-            found.leaf = True
+            found.end_here()
             if found.limits == ScopeLimits() != limits:
                 found.set_limits(limits, now)  # until now it only stood above other resources

@@ -93,7 +93,7 @@ class Scope:
     def __init__(self, name: str, limits: ScopeLimits, *, rng: Rng, leaf: bool) -> None:
         self.name = name
         self.limits = limits
-        self.leaf = leaf  # some resource ends here, so limits that nobody stated are found out here
+        self.leaf = leaf
         self.in_flight = 0
         self.accepted = 0  # answered, and not with a capacity rejection
         self.paused = False  # a cooldown ran, and nothing has got through since
@@ -118,12 +118,12 @@ class Scope:
         self._ramp_started: float | None = None
         for kind, rate in limits.rates().items():
             self.limiters[kind] = RateLimiter(configured_per_minute=rate, rng=rng, share=limits.share)
-        if leaf and LimitKind.REQUESTS not in self.limiters:
-            self.limiters[LimitKind.REQUESTS] = RateLimiter(configured_per_minute=None, rng=rng, share=limits.share)
         self.only_requests: RateLimiter | None = None
         self.token_limited = False
         self.lanes: list[Lane] = []
         self._review()
+        if leaf:
+            self.end_here()
 
     @property
     def used(self) -> bool:
@@ -139,6 +139,11 @@ class Scope:
     def limit(self) -> float:
         """How many requests may be in flight, cooldown and ramp aside; ``inf`` when nothing is known."""
         return inf if self.concurrency is None else self.concurrency.limit
+
+    def end_here(self) -> None:
+        """Some resource ends here, so limits that nobody stated are found out here."""
+        self.leaf = True
+        self.limiter(_REQUESTS)
 
     def share_slots(self) -> None:
         """Two lanes wait here: from now on each pays for the time that its slots are taken."""
@@ -167,8 +172,11 @@ class Scope:
             self.concurrency = _law(limits, self._rng)
         self.cooldown.cap_s = limits.cooldown_cap_s
         stated = limits.rates()
-        for kind in before.rates().keys() | stated.keys():
+        for kind in before.rates() | stated:
             self.limiter(kind).configure(stated.get(kind), now)
+        if limits.share != before.share:
+            for limiter in self.limiters.values():
+                limiter.take_share(limits.share, now)
         self._review()
 
     def too_large(self, request: Request, now: float) -> LimitKind | None:
@@ -284,7 +292,9 @@ class Scope:
         allowed = 1.0 + slope * (now - self._ramp_started)
         if self.in_flight < floor_limit(min(allowed, limit)):
             return None
-        return Refusal(self, _NO_CAPACITY, self._ramp_started + self.in_flight / slope)
+        next_at = self._ramp_started + self.in_flight / slope
+        # A rest that is lost in rounding has passed: a timer set for it would be due now, for ever.
+        return None if next_at <= now else Refusal(self, _NO_CAPACITY, next_at)
 
 
 UNKNOWN_MAXIMUM = 1024

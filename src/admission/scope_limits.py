@@ -5,7 +5,7 @@ Decides nothing; how limits are read and inherited is in :mod:`headgate.admissio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .limits import Limits
     from .limits_book import LimitsBook
 
-__all__ = ["ScopeLimits", "limits_along", "scope_limits"]
+__all__ = ["ScopeLimits", "alias_limits", "limits_along", "scope_limits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,8 @@ class ScopeLimits:
 
     def tightest(self, other: ScopeLimits) -> ScopeLimits:
         """The limits that satisfy both: what two names of one endpoint share (A9)."""
+        if not other.adaptive and other.maximum is None:  # says nothing of concurrency
+            other = replace(other, minimum=self.minimum, start=self.start)
         maximum = least(self.maximum, other.maximum)
         minimum = min(self.minimum, other.minimum, inf if maximum is None else maximum)
         start = min(self.start, other.start, inf if maximum is None else maximum)
@@ -110,6 +112,12 @@ def scope_limits(limits: Limits) -> ScopeLimits:
         startup_ramp_s=limits.startup_ramp,
         share=share,
     )
+
+
+def alias_limits(limits: Limits) -> ScopeLimits:
+    """The numbers of ``limits``, which an alias states: what it leaves out, its target decides."""
+    found = scope_limits(limits)
+    return found if "cooldown" in limits.model_fields_set else replace(found, cooldown_cap_s=inf)
 
 
 def limits_along(resource: ResourceKey, book: LimitsBook) -> dict[str, ScopeLimits]:

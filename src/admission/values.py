@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from math import inf, isnan
+from typing import TYPE_CHECKING, Final
 
 from ..values import Outcome, Usage
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "REFUNDED",
+    "TOKENS_MAX",
     "Denied",
     "DenyReason",
     "Effect",
@@ -27,6 +29,10 @@ __all__ = [
     "ReleaseResult",
     "Request",
 ]
+
+
+TOKENS_MAX: Final = 10**12
+"""No request uses more: what claims to have was miscounted."""
 
 
 class DenyReason(StrEnum):
@@ -70,6 +76,8 @@ class Request:
 
     Requests with the same ``alike`` (empty: the same flow) cost alike: what they really use is learned, and reserved
     for the next one instead of what its caller said. ``stated`` is then the request as its caller made it.
+
+    Raises ValueError for numbers that cannot be meant.
     """
 
     resource: ResourceKey
@@ -81,6 +89,16 @@ class Request:
     queue_timeout_s: float | None = None
     alike: str = ""
     stated: Request | None = None
+
+    def __post_init__(self) -> None:
+        # Checked here: later they would fail whoever happens to serve this request, or be counted for ever.
+        if not (0 <= self.input_tokens <= TOKENS_MAX and 0 <= self.output_tokens <= TOKENS_MAX):
+            tokens = f"{self.input_tokens!r} + {self.output_tokens!r}"
+            raise ValueError(f"{self.resource}: a request of {tokens} tokens: estimate 0 to {TOKENS_MAX} of each")
+        if not 0.0 < self.weight < inf:
+            raise ValueError(f"{self.resource}: the weight {self.weight!r} of a flow: use a number above 0")
+        if self.queue_timeout_s is not None and isnan(self.queue_timeout_s):
+            raise ValueError(f"{self.resource}: a queue timeout of {self.queue_timeout_s!r} s: use a number")
 
 
 # Without a constructor, which would take most of the time: so is all that is made for every request.

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from pydantic_core import from_json
 
+from ..admission.values import TOKENS_MAX
 from ..errors import PipelineError
 from ..scheduler.graph import ColumnSpec, Scope
 from ..values import ResourceKey
@@ -93,14 +94,16 @@ class Column:
     def estimate(self, arguments: Mapping[str, object]) -> int:
         """Return the input tokens that a call with ``arguments`` is expected to use, 0 if nobody said.
 
-        Raises what the user's estimate raises, and TypeError if it gives no whole number from 0 on.
+        Raises what the user's estimate raises, and TypeError if it gives no whole number from 0 to 10**12.
         """
         if not callable(self.tokens):
             return self.tokens or 0
         given = {name: arguments[name] for name in self.token_parameters if name in arguments}
         estimate: object = self.tokens(**given)
         if not _is_count(estimate):
-            raise TypeError(f"column {self.name!r}: tokens= must give a whole number from 0 on, not {estimate!r}")
+            raise TypeError(
+                f"column {self.name!r}: tokens= must give a whole number from 0 to {TOKENS_MAX}, not {estimate!r}"
+            )
         return estimate
 
 
@@ -138,7 +141,9 @@ def define_column(
         optional=tuple(dict.fromkeys(parameters.optional + condition.optional)),
     )
     if max_output_tokens is not None and not (_is_count(max_output_tokens) and max_output_tokens):
-        raise PipelineError(f"{what}: max_output_tokens must be a whole number above zero, not {max_output_tokens!r}")
+        raise PipelineError(
+            f"{what}: max_output_tokens must be a whole number from 1 to {TOKENS_MAX}, not {max_output_tokens!r}"
+        )
     if not isinstance(cast("object", version), str):
         raise PipelineError(f'{what}: version must be text, such as "2", not {version!r}')
     return Column(
@@ -164,7 +169,7 @@ def is_identifier(name: object) -> TypeGuard[str]:
 
 
 def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= TOKENS_MAX
 
 
 def column_name(fn: object, name: str | None) -> str:
@@ -236,7 +241,8 @@ def _token_parameters(tokens: object, parameters: Parameters, what: str) -> tupl
         return ()
     if not callable(tokens) or is_awaited(tokens):
         raise PipelineError(
-            f"{what}: tokens must be a whole number from 0 on, or a plain function that gives one, not {tokens!r}"
+            f"{what}: tokens must be a whole number from 0 to {TOKENS_MAX}, or a plain function that gives one, "
+            f"not {tokens!r}"
         )
     own = read_parameters(tokens, f"{what}: tokens=")
     for name in own.required:

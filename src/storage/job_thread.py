@@ -27,7 +27,7 @@ from .signals import Signal, send
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["GROUP", "Job", "JobThread"]
+__all__ = ["GROUP", "Job", "JobThread", "StoreThread"]
 
 W = TypeVar("W")
 
@@ -53,6 +53,17 @@ class Job(Generic[W]):
         error.__cause__ = cause
 
 
+class StoreThread(threading.Thread):
+    """The thread of a :class:`JobThread`. ``busy`` says whether it has something to do that somebody may wait for: for
+    clocks of virtual time, which must not move on meanwhile."""
+
+    def __init__(self, run: Callable[[], object], name: str, busy: Callable[[], bool]) -> None:
+        # A daemon, because a store that nobody closed must not keep the process from ending; what was handed
+        # in is still written then, by the exit function.
+        super().__init__(target=run, name=f"headgate-store-{name}", daemon=True)
+        self.busy = busy
+
+
 class JobThread(Generic[W]):
     """Takes jobs from tasks of any event loop. ``serve`` does a group of them, in the thread.
 
@@ -66,11 +77,12 @@ class JobThread(Generic[W]):
         self._end = end
         self._jobs: SimpleQueue[Job[W] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        # Guards the four below, between loops and the thread; held for a few instructions only.
+        # Guards the five below, between loops and the thread; held for a few instructions only.
         self._lock = threading.Lock()
         self._closing = False
         self._ended = False
         self._line: OrderedDict[Job[W], None] = OrderedDict()
+        self._owed = 0  # jobs that were handed in and not settled yet
         self._want_end: list[Signal] = []
 
     async def do(self, work: W) -> object:
@@ -81,7 +93,9 @@ class JobThread(Generic[W]):
             await job.done.wait()
         except BaseException:
             with self._lock:
-                self._line.pop(job, None)
+                if job in self._line:
+                    del self._line[job]
+                    self._owed -= 1
             raise
         if job.error is not None:
             raise job.error
@@ -116,6 +130,8 @@ class JobThread(Generic[W]):
         for job in told:
             job.settled = True
         send(job.done for job in told)
+        with self._lock:
+            self._owed -= len(told)
 
     def _hand_in(self, job: Job[W]) -> None:
         """Queue the job, or put it in line. Raises StoreError when closed."""
@@ -126,17 +142,19 @@ class JobThread(Generic[W]):
                 self._start()
             elif not self._thread.is_alive():
                 raise StoreError(f"{self._name}: its writer thread is gone; open a store after a fork, not before it")
+            self._owed += 1
             if self._jobs.qsize() < GROUP and not self._line:
                 self._jobs.put(job)
             else:
                 self._line[job] = None
 
     def _start(self) -> None:
-        # A daemon, because a store that nobody closed must not keep the process from ending; what was handed
-        # in is still written then, by the exit function.
-        self._thread = threading.Thread(target=self._run, name=f"headgate-store-{self._name}", daemon=True)
+        self._thread = StoreThread(self._run, self._name, self._busy)
         self._thread.start()
         atexit.register(self._leave)
+
+    def _busy(self) -> bool:
+        return self._owed > 0 or self._closing  # while it lives
 
     def _close(self) -> None:
         if not self._closing:

@@ -5,12 +5,12 @@ every sleep ends at once, in order. When nothing is ready and no timer is set, n
 lost wake-up is then a :class:`DeadlockError` that names the tasks that wait, instead of a test that hangs. When tasks
 keep each other busy and time never moves on, that is a :class:`LivelockError`.
 
-Threads do not know virtual time: while one works, the clock may jump past every timeout. Code that needs
-worker threads takes its thread runner as an argument and gets one that calls directly here. A wake-up from a
-thread (``call_soon_threadsafe``) is still served, and a thread that may be working for the run puts off the deadlock
-error for two seconds: one that was started in it, or one of before that a task waits for (a worker that trio kept, the
-thread of a store in use). Other threads of before put off nothing: a pool of your own has to be started in the
-run. Signals work as usual. Sockets are looked at only when nothing is ready.
+Threads do not know virtual time. For the thread of a store time stands still while it works. While any other does, the
+clock may jump past every timeout: code that needs worker threads takes its thread runner as an argument and gets one
+that calls directly here. A wake-up from a thread (``call_soon_threadsafe``) is still served, and a thread that may be
+working for the run puts off the deadlock error for two seconds: one that was started in it, or a worker that trio kept
+and a task waits for. Other threads of before put off nothing: a pool of your own has to be started in the run. Signals
+work as usual. Sockets are looked at only when nothing is ready.
 
 Under :func:`run_virtual` on asyncio a program runs in the same order each time: tasks and cancel scopes,
 which anyio keeps in sets, are ordered by serial number here instead of by address. trio shuffles each batch
@@ -35,7 +35,7 @@ from weakref import WeakSet
 import anyio
 
 from ..errors import HeadgateError
-from .waits import may_wait_for_a_thread, place, waits_for_a_store
+from .waits import may_wait_for_a_thread, place, store_is_busy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     import trio.testing
 
 __all__ = ["DeadlockError", "LivelockError", "VirtualLoop", "run_virtual", "seeded_trio"]
+
+STORE_PATIENCE_S: Final = 60.0
+"""Real seconds for which time stands still while the thread of a store works: none takes so long."""
 
 THREAD_PATIENCE_S: Final = 2.0
 THREAD_LOOK_S: Final = 0.001
@@ -109,14 +112,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             raise LivelockError(_livelock_message(self._virtual_s))
 
     def patience_s(self) -> float:
-        """Real seconds to wait for a thread's wake-up when no timer is set: 0 unless one may work for this run.
-
-        That is a thread that was started since, or that of a store which was in use before.
-        """
-        if self._next_timer() < math.inf:
+        """Real seconds to wait for a thread's wake-up when no timer is set: 0 unless one was started in this run."""
+        if self._next_timer() < math.inf or self._threads_before.issuperset(threading.enumerate()):
             return 0.0
-        working = not self._threads_before.issuperset(threading.enumerate())
-        return THREAD_PATIENCE_S if working or any(map(waits_for_a_store, asyncio.all_tasks(self))) else 0.0
+        return THREAD_PATIENCE_S
 
     def _next_timer(self) -> float:
         """Return the time of the next timer; sleeping for ever is a timer at infinity, which is none."""
@@ -134,9 +133,15 @@ class _JumpingSelector(selectors.DefaultSelector):
         if timeout is not None and timeout <= 0:
             self._loop.turned()
             return []
-        ready = super().select(self._loop.patience_s())
+        ready = self._woken_by_a_store() or super().select(self._loop.patience_s())
         if not ready:
             self._loop.jump()
+        return ready
+
+    def _woken_by_a_store(self) -> list[tuple[selectors.SelectorKey, int]]:
+        since, ready = time.monotonic(), list[tuple[selectors.SelectorKey, int]]()
+        while not ready and store_is_busy() and time.monotonic() - since < STORE_PATIENCE_S:
+            ready = super().select(THREAD_LOOK_S)  # not for long: it may be busy for somebody else
         return ready
 
 
@@ -270,6 +275,15 @@ class _TrioWatch:
         self._idle_since = 0.0
         self._instant_s = -1.0
         self._turns_at_instant = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        import trio
+
+        since = time.monotonic()
+        while store_is_busy() and time.monotonic() - since < STORE_PATIENCE_S:
+            if trio.lowlevel.current_statistics().tasks_runnable:
+                return
+            time.sleep(THREAD_LOOK_S)
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self._turns = 0

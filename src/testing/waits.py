@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import inspect
+import threading
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from ..storage import signals
+from ..storage.job_thread import StoreThread
 
 if TYPE_CHECKING:
     import asyncio
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     import trio
 
-__all__ = ["may_wait_for_a_thread", "place", "waits_for_a_store"]
+__all__ = ["may_wait_for_a_thread", "place", "store_is_busy"]
 
 _TO_WHAT_AWAITS: Final = {"cr_frame": "cr_await", "ag_frame": "ag_await", "gi_frame": "gi_yieldfrom"}
 
@@ -29,17 +30,15 @@ def place(task: asyncio.Task[Any]) -> str:
     return f"{task.get_name()}{where}"
 
 
-def waits_for_a_store(task: asyncio.Task[Any]) -> bool:
-    """Whether the thread of a store will wake it, which may have lived before the loop."""
-    return signals.__name__ in map(_module, _frames(task.get_coro()))
+def store_is_busy() -> bool:
+    """Whether the thread of a store, which may have lived before the loop, has something to do for somebody."""
+    return any(isinstance(thread, StoreThread) and thread.busy() for thread in threading.enumerate())
 
 
 def may_wait_for_a_thread(task: trio.lowlevel.Task) -> bool:
-    """Whether a worker of trio or a store's thread may wake it; so may who knows what where the end is out of sight."""
+    """Whether a worker of trio may wake it; so may who knows what where the end is out of sight."""
     modules = [_module(frame) for frame in _frames(task.coro)]
-    return (
-        not modules or modules[-1] != "trio._core._traps" or not {"trio._threads", signals.__name__}.isdisjoint(modules)
-    )
+    return not modules or modules[-1] != "trio._core._traps" or "trio._threads" in modules
 
 
 def _frames(awaiting: Any) -> Iterator[FrameType]:

@@ -175,6 +175,19 @@ def test_when_the_gate_tells_of_the_end_of_a_block_does_not_matter() -> None:
     assert rates[0] == rates[1]
 
 
+def test_who_had_nothing_to_send_for_an_hour_after_a_block_measured_no_window() -> None:
+    """The hour was taken for a part of the window: 40 a minute became less than one."""
+    limiter = limiter_of()
+    for step in range(40):
+        limiter.take(1.0, step * 1.5)
+    assert reject(limiter, limiter.take(1.0, 60.0), 60.1)
+    held = limiter.rate_per_minute
+    limiter.blocked(60.1, 90.0)
+    limiter.take(1.0, 3690.0)
+    limiter.unblocked(3691.0)
+    assert limiter.rate_per_minute >= held
+
+
 def test_no_guess_stops_a_limiter_for_good() -> None:
     """A rejection right after a pause measures next to nothing; a request a minute still goes out."""
     limiter = limiter_of()

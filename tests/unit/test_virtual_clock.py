@@ -13,12 +13,14 @@ import anyio.lowlevel
 import pytest
 from anyio import from_thread, to_thread
 
-from headgate.storage.job_thread import Job, JobThread
+import headgate
+from headgate.storage.job_thread import Job, JobThread, StoreThread
 from headgate.testing import clock
 from headgate.testing.clock import DeadlockError, LivelockError, VirtualLoop, run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+    from pathlib import Path
 
     Through = Callable[[Callable[[], Coroutine[Any, Any, object]]], Awaitable[None]]
 
@@ -316,6 +318,59 @@ def test_the_thread_of_a_store_in_use_is_waited_for(backend: Backend) -> None:
             run_virtual(_through_an_async_generator, partial(thread.do, 1), backend=backend)
     finally:
         run_virtual(thread.aclose, backend=backend)
+
+
+def test_time_stands_still_while_the_thread_of_a_store_works(backend: Backend) -> None:
+    """It jumped past every timeout, so that a run with such a store had stalled, or its requests had timed out."""
+
+    def serve(jobs: list[Job[int]]) -> None:
+        threading.Event().wait(0.02)
+        thread.settle(jobs)
+
+    async def program() -> float:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.sleep, 5.0)
+            with anyio.fail_after(1.0):
+                for job in range(3):
+                    await thread.do(job)
+        with anyio.move_on_after(0.0):
+            await thread.do(4)
+        await thread.aclose()
+        return anyio.current_time()
+
+    thread: JobThread[int] = JobThread("store", serve, lambda: None)
+    assert run_virtual(program, backend=backend) == 5.0
+
+
+def test_a_store_that_works_for_somebody_else_does_not_stop_time_for_good(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "STORE_PATIENCE_S", 0.01)
+    ends = threading.Event()
+    other = StoreThread(ends.wait, "other", lambda: True)
+    other.start()
+    try:
+        run_virtual(anyio.sleep, 60.0, backend=backend)
+    finally:
+        ends.set()
+        other.join()
+
+
+def test_a_run_with_a_store_on_disk_takes_the_time_that_its_requests_take(backend: Backend, tmp_path: Path) -> None:
+    pipeline = headgate.Pipeline("on_disk")
+
+    @pipeline.column(model="openai/gpt-x")
+    async def slow(topic: str) -> str:
+        await anyio.sleep(5.0)
+        return topic
+
+    async def main() -> headgate.RunReport:
+        rows = [{"topic": str(number)} for number in range(8)]
+        limits = {"openai/gpt-x": {"concurrency": 4}}
+        return await headgate.arun(pipeline, rows, limits=limits, store=tmp_path / "run.db", seed=1)
+
+    report = run_virtual(main, backend=backend)
+    assert (report.status, report.done, round(report.seconds)) == ("completed", 8, 10)
 
 
 @pytest.mark.parametrize("through", [_through_an_async_generator, _through_await])
