@@ -275,3 +275,18 @@ def test_a_source_is_closed_when_the_run_stops(backend: Backend) -> None:
 
     closed: list[float] = []
     run_virtual(main, backend=backend)
+
+
+def test_a_plain_function_reports_from_its_thread() -> None:
+    """It failed as a bug there, after the call was paid for."""
+    pipeline = headgate.Pipeline("p")
+
+    @pipeline.column(model="acme/m")
+    def a(row: int) -> int:
+        lease = headgate.current_lease()
+        assert lease is not None
+        lease.report(status=200, headers={"x-request-id": "1"}, usage={"input_tokens": 100, "output_tokens": 50})
+        return row
+
+    report = headgate.run(pipeline, 3)
+    assert (report.done, report.resources[0].usage) == (3, headgate.Usage(300, 150))
