@@ -191,6 +191,9 @@ def test_a_report_says_first_what_set_the_pace_what_failed_what_is_left_and_what
         "No limit did for most of the time: answers took as long as they took, or rows came no faster.",
         "No cell.",
     ]
+    idle = busy.model_copy(update={"seconds": {"no ready work": 9}, "outcomes": {}})
+    nothing = replace(calm, figures=figures.model_copy(update={"resources": {"m": idle}}))
+    assert next(glance(nothing)).told == "No request was made."
 
 
 def test_a_small_cost_is_told_in_every_place() -> None:
