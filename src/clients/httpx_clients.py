@@ -141,7 +141,7 @@ class _AsyncGate:
         others, self._used = self._used, True
         over = all(one.is_closed() for one in self._loops)
         self._loops.add(loop)
-        transport = getattr(self._send, "__self__", None)
+        transport: Any = getattr(self._send, "__self__", None)
         if others and over and type(transport) is self._module.AsyncHTTPTransport:  # another one may not open again
             with suppress(Exception):  # they cannot be closed in good order any more
                 await transport.aclose()
