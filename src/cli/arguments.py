@@ -112,13 +112,14 @@ def _prices(prices: str | None, price: list[str]) -> Any:
 
 def _price(text: str) -> tuple[str, Price]:
     model, _, numbers = text.rpartition("=")
-    read, _, written = numbers.partition("/")
+    read, _, others = numbers.partition("/")
+    written, fee, request = others.partition("/")
     try:
-        price = Price(float(read), float(written))
+        price = Price(float(read), float(written), request=float(request) if fee else 0.0)
     except (ValueError, ConfigError):
         price = None
     if price is None or not model:
-        wanted = "MODEL=IN/OUT in dollars per million tokens, e.g. openai/gpt-x=2.5/10"
+        wanted = "MODEL=IN/OUT[/REQUEST] in dollars per million tokens, and per request, e.g. openai/gpt-x=2.5/10"
         raise typer.BadParameter(f"{text!r} is not {wanted}", param_hint="--price")
     try:
         return priced_model(model), price
@@ -193,9 +194,9 @@ PriceOption = Annotated[
     list[str] | None,
     typer.Option(
         "--price",
-        metavar="MODEL=IN/OUT",
-        help="Dollars per million tokens read and written, e.g. openai/gpt-x=2.5/10; other models as by genai-prices. "
-        "Repeatable.",
+        metavar="MODEL=IN/OUT[/REQUEST]",
+        help="Dollars per million tokens read and written, e.g. openai/gpt-x=2.5/10, and per request, e.g. "
+        "perplexity/sonar=1/1/0.012; other models as by genai-prices. Repeatable.",
     ),
 ]
 BudgetOption = Annotated[

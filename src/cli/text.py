@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..engine.spans import span
-from ..reports.wording import moment, money, one_line, rows_by_state, times
+from ..reports.wording import moment, money, one_line, plain, rows_by_state, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -100,7 +100,9 @@ def of_overview(overview: RunOverview, costs: Mapping[str, float] | None = None)
         lines += [f"    {column}: {n} x {reason}" for (column, reason), n in overview.failure_counts.items()]
         for cell in overview.failures[:_SHOWN]:
             status = f" status {cell.http_status}" if cell.http_status is not None else ""
-            lines.append(f"    row {cell.row_id}, {cell.column}: {cell.reason}{status}: {one_line(cell.message)}")
+            lines.append(
+                f"    row {plain(cell.row_id)}, {cell.column}: {cell.reason}{status}: {one_line(cell.message)}"
+            )
         left = sum(overview.failure_counts.values()) - _SHOWN
         if left > 0:
             lines.append(f"    and {left} more: headgate export writes all of them")

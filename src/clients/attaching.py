@@ -29,7 +29,8 @@ def attach(client: C, *, provider: str | None = None, models: Mapping[str, str] 
     its answer's status, rate-limit headers and token usage are read as they pass by; the lease is given back when the
     answer's body is over, also a streamed one, or when nobody reads it any more. The first attempt of a column with
     ``model=`` uses the lease that the engine holds for it. Requests that ask no model pass, as does everything outside
-    of a run and an engine. A blocking client belongs into a column that is a plain function.
+    of a run and an engine. A blocking client belongs into a column that is a plain function. Time in the queue counts
+    for the total time-out of aiohttp, and for no other.
 
     An attempt is for the column's own model if that is what it asks for, else for the model in its body, of the
     ``provider`` named here or known by its address. ``models`` maps the names of models in requests to resources, where

@@ -4,12 +4,19 @@ A transport is called once for each attempt, below redirects, authentication and
 client's time-outs: time in the local queue is not taken for a slow provider. So its one public method is what is
 replaced, on the object; where the client keeps its transports is the only thing known here that is not documented.
 Neither package is imported: whoever has a client has it.
+
+A transport keeps connections of the event loop in which they were made, and uses them in the next one, where they fail
+at best when the request is with the provider already. So those of loops that are over are closed before the first
+request in another one: each call of a sync face is a loop of its own.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
 from ..errors import ConfigError
@@ -107,12 +114,15 @@ class _AsyncGate:
         self._send = send
         self.said = said
         self._module = module
+        self._loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+        self._used = False
         self._stream = cast(
             "Callable[[Any, Attempt], object]",
             type("LeasedStream", (_AsyncLeasedStream, module.AsyncByteStream), {}),
         )
 
     async def __call__(self, request: _Request) -> _Response:
+        await self._leave_loops_that_are_over()
         attempt = await begin(_asked(request), self.said)
         if attempt is None:
             return await self._send(request)
@@ -123,6 +133,26 @@ class _AsyncGate:
             attempt.failed(error)
             raise
         return response
+
+    async def _leave_loops_that_are_over(self) -> None:
+        loop = _running_loop()
+        if loop is None or loop in self._loops:
+            return
+        others, self._used = self._used, True
+        over = all(one.is_closed() for one in self._loops)
+        self._loops.add(loop)
+        transport: Any = getattr(self._send, "__self__", None)
+        if others and over and type(transport) is self._module.AsyncHTTPTransport:  # another one may not open again
+            with suppress(Exception):  # they cannot be closed in good order any more
+                await transport.aclose()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop, if it is one of asyncio."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class _Gate:

@@ -13,6 +13,7 @@ from ..prices.budget import budget_of
 from ..prices.lookup import PriceBook, price_book
 from .jobs import worker_threads
 from .keeping import account_before
+from .log import logger
 from .spending import Spending
 
 if TYPE_CHECKING:
@@ -36,14 +37,18 @@ async def open_book(options: RunOptions, threads: ThreadRunner | None) -> PriceB
     return book
 
 
-def check_prices(book: PriceBook | None, options: RunOptions, plans: Sequence[ColumnPlan]) -> None:
-    """Raise ConfigError for a budget in money over models without a price."""
+def check_prices(run: str, book: PriceBook | None, options: RunOptions, plans: Sequence[ColumnPlan]) -> None:
+    """Raise ConfigError for a budget in money over models without a price. Own prices that look misspelt are told of
+    aloud, before anything is spent: what a wrong name costs is known at the end only.
+    """
     if book is None:
         return
     find = book.require if _in_money(options) else book.price
     for plan in plans:
         if plan.resource is not None:
             find(plan.lane)  # also one that no request of this life will go to: its price is in use
+    if book.doubt:
+        logger(run).warning("prices not used", notice=book.doubt)
 
 
 def open_account(

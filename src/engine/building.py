@@ -110,7 +110,7 @@ class RunBuilder:
         for plan in plans:
             if plan.resource is not None:
                 self._admission.register(plan.resource)
-        check_prices(book, options, plans)
+        check_prices(name, book, options, plans)
         return Blueprint(name, graph, plans, options, set_aside, book)
 
     def build(

@@ -261,6 +261,8 @@ class Flight:
         if job.attempts:
             job.end_attempts()
         if self.spending is not None:
+            if job.lease is not None:
+                self.spending.answered(task, job.plan.lane, outcome, job.lease.usage)
             self.spending.ended(task, results is not None)
         ended(job, results, failure, outcome, now)
 

@@ -74,7 +74,8 @@ class Range:
 class WorkLeft:
     """One model column: ``cells`` yet to end, and what it used in each sampled row, None where it has not ended.
 
-    ``waste`` is what all attempts used over what the last ones did, from 1 on.
+    ``waste`` is what all attempts used over what the last ones did, from 1 on; ``fees`` is what a cell costs beside its
+    tokens, in money.
     """
 
     column: str
@@ -82,6 +83,7 @@ class WorkLeft:
     cells: int
     sample: tuple[Usage | None, ...]
     waste: float = 1.0
+    fees: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,7 @@ def _cost(
         known = [one for one in prices if one is not None]
         if len(known) < len(prices):
             return None
-        sums.append(sum(known))
+        sums.append(sum(known) + sum(one.cells * one.fees for one in work))
     return _range(sums, rows, cells)
 
 

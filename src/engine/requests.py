@@ -6,8 +6,10 @@ model uses it. Every other request queues in admission, ahead of new tasks.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -149,8 +151,17 @@ class ActiveLease:
         ``usage`` is a :class:`headgate.Usage`, or any object or mapping with ``input_tokens`` and ``output_tokens`` or
         ``prompt_tokens`` and ``completion_tokens``. In a ``request()``, a reported status of 429, 529 or 5xx
         settles the lease as such even when nothing is raised; what a column body comes to settles its own lease.
+        A plain function may call it in its thread.
         """
         counted = usage_of(usage)
+        home = self._owner.sender.controller.home
+        if home.here:
+            self._told(status, headers, counted)
+        else:
+            with suppress(anyio.RunFinishedError):  # the engine is gone, and its leases with it
+                home.call(partial(self._told, status, headers, counted))
+
+    def _told(self, status: int | None, headers: Mapping[str, str] | None, counted: Usage | None) -> None:
         if status is not None:
             self._status = status
         feedback = self._owner.sender.controller.report(self._lease, status=status, headers=headers, usage=counted)
@@ -216,8 +227,11 @@ class RequestContext:
         # Under the name that was asked for, as the engine counts the first lease: an alias has a meter of its own.
         resource, seconds = str(self._request.resource), anyio.current_time() - lease.acquired_at
         sender.meter.of(resource).ended(outcome, seconds, lease.usage)
+        task = self._owner.task
+        if sender.spending is not None and task is not None:
+            sender.spending.answered(task, str(lease.request.resource), outcome, lease.usage)
         if sender.teller is not None:
-            sender.teller.request_ended(self._owner.task, resource, lease, outcome, seconds)
+            sender.teller.request_ended(task, resource, lease, outcome, seconds)
         sender.controller.release(lease, outcome, feedback=feedback)
 
 

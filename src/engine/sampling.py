@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 import anyio.to_thread
 
 from ..errors import ConfigError, ResultExpired, UnknownRun
-from ..values import ResourceKey, Usage
+from ..values import Outcome, ResourceKey, Usage
 from .accounts import open_book
 from .engine import Engine
 from .forecast import NORMAL_95, Range, ScopeLoad, WorkLeft, finish_time, forecast_usage, thinned
@@ -82,9 +82,11 @@ async def asample(
         report = await going.wait()
         plan = await plan_run(pipeline, rows, store=engine.store, run=run, row_id=row_id, argument=argument, **options)
         used = await anyio.to_thread.run_sync(_used, engine.store, plan)
-        forecast = forecast_usage(list(_work(plan, used)), rng=random.Random(seed or 0), price=price)
-        timed = _timed(forecast, before, report, engine.admission)
-    models = dict.fromkeys(column.model for column in forecast.columns)
+        shares = _shares(before, report)
+        models = dict.fromkeys(column.model for column in plan.columns if column.model is not None)
+        fees = {one: shares.get(one, _NOTHING).per_cell * book.fee(one) for one in models} if book is not None else {}
+        forecast = forecast_usage(list(_work(plan, used, fees)), rng=random.Random(seed or 0), price=price)
+        timed = _timed(forecast, before, report, shares, engine.admission)
     unpriced = () if book is None else [model for model in models if book.price(model) is None]
     told = tuple(
         f"the price of {model} is not known, so the cost is not: give it in prices= (--price)" for model in unpriced
@@ -115,7 +117,8 @@ def _used(store: RunStore, plan: RunPlan) -> _Used:
         return _Used((), {})
 
 
-def _work(plan: RunPlan, used: _Used) -> Iterator[WorkLeft]:
+def _work(plan: RunPlan, used: _Used, fees: Mapping[str, float]) -> Iterator[WorkLeft]:
+    """``fees`` are those of a cell, by model."""
     rows = thinned(used.rows)
     if not rows:
         return
@@ -131,30 +134,38 @@ def _work(plan: RunPlan, used: _Used) -> Iterator[WorkLeft]:
             cells=column.to_run,
             sample=tuple(row.get(column.column) for row in rows),
             waste=max(1.0, (every.input_tokens + every.output_tokens) / tokens) if tokens else 1.0,
+            fees=fees.get(column.model, 0.0),
         )
 
 
 # How long it takes
 
 
-def _timed(forecast: Forecast, before: RunPlan, report: RunReport, admission: AdmissionController) -> Forecast:
-    notices = tuple(_notices(forecast, report))
-    if not forecast.sampled and any(column.model is not None and column.to_run for column in before.columns):
-        told = "no cell of the sample has ended, so nothing is known of the rest: see headgate report"
-        return replace(forecast, cost=None, notices=(*notices, told))
+def _shares(before: RunPlan, report: RunReport) -> dict[str, _Share]:
+    """What the sample took, by resource."""
     ended = {column.column: column.to_run for column in before.columns}
     for column in report.columns:
         ended[column.column] -= column.held
-    shares = {
+    return {
         resource.resource: _Share(
             busy_s=resource.busy_s,
             requests=resource.requests,
+            answered=resource.outcomes.get(Outcome.SUCCESS, 0) + resource.outcomes.get(Outcome.INVALID_OUTPUT, 0),
             cells=sum(ended[column.column] for column in before.columns if column.model == resource.resource),
             peak=resource.peak_in_flight,
             rejected=resource.rate_limited > 0,
         )
         for resource in report.resources
     }
+
+
+def _timed(
+    forecast: Forecast, before: RunPlan, report: RunReport, shares: Mapping[str, _Share], admission: AdmissionController
+) -> Forecast:
+    notices = tuple(_notices(forecast, report))
+    if not forecast.sampled and any(column.model is not None and column.to_run for column in before.columns):
+        told = "no cell of the sample has ended, so nothing is known of the rest: see headgate report"
+        return replace(forecast, cost=None, notices=(*notices, told))
     unknown = [c.column for c in forecast.columns if c.cells and not shares.get(c.model, _NOTHING).requests]
     if unknown:
         told = f"the time is not known, as no request of {', '.join(unknown)} was made this time: give a larger sample"
@@ -209,6 +220,7 @@ class _Share:
 
     busy_s: float
     requests: int
+    answered: int
     cells: int
     peak: int
     rejected: bool
@@ -216,6 +228,11 @@ class _Share:
     @property
     def slot_s(self) -> float:
         return self.busy_s / self.cells if self.cells else 0.0
+
+    @property
+    def per_cell(self) -> float:
+        """Requests that are answered; one, if none was made this time."""
+        return self.answered / self.cells if self.answered and self.cells else 1.0
 
     def requests_for(self, cells: int) -> Range:
         """Where conditions spare some cells, how many is known from so many of them."""
@@ -226,7 +243,7 @@ class _Share:
         return Range(max(0.0, likely - cells * unsure), likely, min(likely + cells * unsure, max(likely, cells)))
 
 
-_NOTHING = _Share(0.0, 0, 0, 0, rejected=False)
+_NOTHING = _Share(0.0, 0, 0, 0, 0, rejected=False)
 
 
 def _scopes(resource: str, admission: AdmissionController) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 The cost of a task is expected to be what its column states of it (``tokens``, ``max_output_tokens``), and what earlier
 tasks of the column cost beyond that in all their requests. A column of which neither is known begins with one task, and
 goes on when that has ended; local work of which nothing is known begins whatever was spent. A task that reports no
-usage counts with what was reserved for it. Pure.
+usage counts with what was reserved for it. The fee for a request is due when its answer is there. Pure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..errors import ConfigError
 from ..prices.account import Account
 from ..prices.budget import BudgetGate
 from ..prices.table import FREE, Amount, Price
-from ..values import Usage
+from ..values import Outcome, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +32,11 @@ KEPT_SHARE = 0.01
 
 _UNKNOWN = Amount(1, 1)
 """What a task with a model is expected to cost of which nothing is known: it counts, as little as possible."""
+
+_NONE = Usage()
+
+_ANSWERED = frozenset({Outcome.SUCCESS, Outcome.INVALID_OUTPUT})
+"""How a request ends that a provider has answered, and charges a fee for."""
 
 
 class Spent(NamedTuple):
@@ -73,7 +78,8 @@ class Spending:
         self.price_of: Callable[[str], Price | None] | None = None if book is None else book.price
         self._must_be_priced = budget is not None and budget.money is not None
         self._picos: dict[tuple[int, str], int] = {}  # by column and resource, in this life
-        self._tasks: dict[Task, Amount] = {}  # under way, and what they have reported
+        self._tasks: dict[Task, Amount] = {}  # under way, and what they have spent
+        self._reported: set[Task] = set()  # those of them that have reported usage
         self._stated: dict[Task, Amount] = {}  # under way with a budget, and what their columns state of them
         self._learned = [_Learned() for _ in plans]
         self._assumed = [0] * len(plans)  # picos of tasks that reported no usage, by column
@@ -110,9 +116,22 @@ class Spending:
 
     def note(self, task: Task, resource: str, usage: Usage) -> None:
         """A request of ``task`` used ``usage``."""
-        key = (task.column, resource)
         apart = usage.cache_read_tokens + usage.cache_write_tokens
-        amount = Amount(self._money(resource, usage), usage.input_tokens + usage.output_tokens + apart)
+        self._reported.add(task)
+        self._spend(
+            task, resource, Amount(self._money(resource, usage), usage.input_tokens + usage.output_tokens + apart)
+        )
+
+    def answered(self, task: Task, resource: str, outcome: Outcome, usage: Usage | None) -> None:
+        """A request of ``task`` has ended so, with all that it reported: its fee is due if it was answered."""
+        price = None if self.price_of is None else self.price_of(resource)
+        if price is None or (usage is None and outcome not in _ANSWERED):
+            return
+        if fee := price.fee(usage or _NONE):
+            self._spend(task, resource, Amount(fee))
+
+    def _spend(self, task: Task, resource: str, amount: Amount) -> None:
+        key = (task.column, resource)
         self._picos[key] = self._picos.get(key, 0) + amount.money
         self._total = self._total.plus(amount)
         if self.price_of is not None and self.price_of(resource) is not None:
@@ -134,7 +153,7 @@ class Spending:
         if expected is None:
             if learned.trying not in (None, task):
                 return False
-            expected = Amount() if plan.resource is None else _UNKNOWN
+            expected = Amount() if plan.resource is None else _UNKNOWN.plus(Amount(self._fee(plan.lane)))
         if not self.gate.reserve(task, expected):
             return False
         self._stated[task] = stated
@@ -160,20 +179,22 @@ class Spending:
 
     def ended(self, task: Task, succeeded: bool) -> None:
         """``task``, which had begun, is over."""
-        spent = self._tasks.pop(task, None)
+        spent, reported = self._tasks.pop(task, Amount()), task in self._reported
+        self._reported.discard(task)
         if self.gate is None:
             return
         left, stated = self.gate.release(task), self._stated.pop(task, Amount())
         learned = self._learned[task.column]
-        if learned.trying == task:
+        tried = learned.trying == task
+        if tried:
             learned.trying = None
-        if spent is not None:
+        if reported:
             learned.known = True
             learned.money.add(float(max(0, spent.money - stated.money)))
             learned.tokens.add(float(max(0, spent.tokens - stated.tokens)))
         elif succeeded:
             learned.known = True
-            if left not in (Amount(), _UNKNOWN):
+            if left != Amount() and not tried:
                 self.gate.spend(None, left)
                 self._total = self._total.plus(left)
                 if left.money:
@@ -226,6 +247,10 @@ class Spending:
             self._unpriced[resource] = None
         return (price or FREE).of(usage)
 
+    def _fee(self, resource: str, usage: Usage = _NONE) -> int:
+        price = None if self.price_of is None else self.price_of(resource)
+        return 0 if price is None else price.fee(usage)
+
     def _expected(self, plan: ColumnPlan, input_tokens: int | None, stated: Amount) -> Amount | None:
         """What a task of which so much is stated will cost, as far as that can be said; None if nothing is known."""
         learned = self._learned[plan.index]
@@ -234,9 +259,9 @@ class Spending:
         return stated.plus(Amount(round(learned.money.usual), round(learned.tokens.usual)))
 
     def _states(self, plan: ColumnPlan, input_tokens: int | None) -> Amount:
-        """What a column states of a task that reads so many tokens."""
-        output_tokens = plan.column.max_output_tokens
-        if plan.resource is None or not (input_tokens or output_tokens):
+        """What a column states of a task that reads so many tokens, and the fee for its first request."""
+        if plan.resource is None:
             return Amount()
-        usage = Usage(input_tokens or 0, output_tokens or 0)
-        return Amount(self._money(plan.lane, usage), usage.input_tokens + usage.output_tokens)
+        usage = Usage(input_tokens or 0, plan.column.max_output_tokens or 0)
+        money = self._money(plan.lane, usage) + self._fee(plan.lane, usage)
+        return Amount(money, usage.input_tokens + usage.output_tokens)

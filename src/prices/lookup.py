@@ -35,6 +35,9 @@ PricesSource = str | os.PathLike[str] | Mapping[str, Price | Mapping[str, Any]]
 _KNOWN = ResourceKey("openai", "gpt-4o")
 """A model that the library knows, so that it has read all it reads when it was asked for this one."""
 
+_UNITS = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok", "requests_kcount")
+"""What a price of the library is read for: per million tokens, and per thousand requests."""
+
 NAMES_TOLD = 3
 """Models that a notice names."""
 
@@ -57,19 +60,27 @@ class PriceBook:
         return self._found[resource]
 
     def dollars(self, resource: str, usage: Usage) -> float | None:
-        """What requests of a usual size to ``resource`` cost that used so much together; None where nobody knows it."""
+        """What the tokens of requests of a usual size to ``resource`` cost that used so much together; None where
+        nobody knows it."""
         price = self.price(resource)
         return None if price is None else replace(price, above={}).of(usage) / PICO
+
+    def fee(self, resource: str) -> float:
+        """Dollars for a request of a usual size to ``resource`` beside its tokens."""
+        price = self.price(resource)
+        return 0.0 if price is None else price.request
 
     @property
     def notice(self) -> str:
         """What is to be said of own prices that were not asked for while a model was priced otherwise: misspelt names
         look like that, and a table of all prices that somebody pays does not. Empty if there is nothing to say.
         """
-        unused = [name for name in self._unused if name != "*"]
-        if not unused or not self._others:
-            return ""
-        return f"prices= has {_listed(unused)}, which nothing used, and not {_listed(self._others)}: check the names"
+        return self._misspelt("which nothing used", "check the names")
+
+    @property
+    def doubt(self) -> str:
+        """The same before the first request, when only the models of columns were asked for."""
+        return self._misspelt("which no column names", "check the names, unless a body asks for it")
 
     def warm_up(self) -> None:
         """Import what ``price`` may need: that takes a tenth of a second."""
@@ -87,6 +98,12 @@ class PriceBook:
                 f"command line --price {resource}=IN/OUT), or a budget in tokens"
             )
         return found
+
+    def _misspelt(self, unused: str, advice: str) -> str:
+        names = [name for name in self._unused if name != "*"]
+        if not names or not self._others:
+            return ""
+        return f"prices= has {_listed(names)}, {unused}, and not {_listed(self._others)}: {advice}"
 
     def _look_up(self, resource: str) -> Price | None:
         key = ResourceKey.parse(resource)
@@ -151,7 +168,8 @@ def _price(name: str, stated: object) -> Price:
     except (AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
             f"prices of {name!r}: {error}; write input, output, cached_input and cache_write in dollars per million "
-            "tokens, and above for long requests: such prices by a number of input tokens"
+            "tokens, request in dollars per request, and above for long requests: such prices by a number of input "
+            "tokens"
         ) from error
 
 
@@ -187,15 +205,17 @@ def _library_price(key: ResourceKey) -> Price | None:
         stated = calc_price(Usage(), model_ref=key.model, provider_id=key.provider).model_price
     except LookupError:
         return None
-    kinds = (stated.input_mtok, stated.output_mtok, stated.cache_read_mtok, stated.cache_write_mtok)
+    kinds = tuple(getattr(stated, unit, None) for unit in _UNITS)
+    if all(price is None for price in kinds):
+        return None  # such as by the hour: nothing of it is counted here, so it is not known, and not free
     starts = {tier.start for price in kinds for tier in getattr(price, "tiers", ())}
     return replace(_prices(kinds, 0), above={start: _prices(kinds, start + 1) for start in starts})
 
 
 def _prices(kinds: Sequence[Decimal | TieredPrices | None], read: int) -> Price:
     """What genai-prices states for requests that read so many tokens."""
-    read_in, written, cached, kept = (None if price is None else _at(price, read) for price in kinds)
-    return Price(read_in or 0.0, written or 0.0, cached, kept)
+    read_in, written, cached, kept, thousand = (None if price is None else _at(price, read) for price in kinds)
+    return Price(read_in or 0.0, written or 0.0, cached, kept, request=(thousand or 0.0) / 1000)
 
 
 def _at(price: Decimal | TieredPrices, read: int) -> float:

@@ -1,4 +1,4 @@
-"""Prices and amounts: what tokens cost, in whole numbers, so that sums are exact.
+"""Prices and amounts: what tokens and requests cost, in whole numbers, so that sums are exact.
 
 Money is counted in picos: millionths of a millionth of a US dollar. One token at one dollar per million of them costs
 1,000,000 picos. Pure.
@@ -41,6 +41,11 @@ class Amount(NamedTuple):
         return Amount(self.money + other.money, self.tokens + other.tokens)
 
 
+_UNITS: Final = dict.fromkeys(("input", "output", "cached_input", "cache_write"), "million tokens") | {
+    "request": "request"
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """US dollars per million tokens. ``cached_input`` is for input that the provider read from its cache,
@@ -48,6 +53,8 @@ class Price:
 
     ``above`` has the prices of long requests: each is for all tokens of a request that reads more than so many. A
     ``Price`` there states all of its own; a mapping there, where prices are mappings, has the rest from the base price.
+
+    ``request`` is a fee in US dollars for each request that is answered, whatever it reads and writes.
     """
 
     input: float = 0.0
@@ -55,14 +62,15 @@ class Price:
     cached_input: float | None = None
     cache_write: float | None = None
     above: Mapping[int, Price] = field(default_factory=dict["int", "Price"], hash=False)
+    request: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("input", "output", "cached_input", "cache_write"):
+        for name, unit in _UNITS.items():
             value: object = getattr(self, name)
             if value is None and name.startswith("cache"):
                 continue
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not isfinite(value) or value < 0:
-                raise ConfigError(f"{name} must be dollars per million tokens, zero or more, not {value!r}")
+                raise ConfigError(f"{name} must be dollars per {unit}, zero or more, not {value!r}")
         above = cast("object", self.above)
         if not isinstance(above, Mapping):
             raise ConfigError(f"above must map numbers of input tokens to prices, not be {above!r}")
@@ -73,8 +81,8 @@ class Price:
                 raise ConfigError(f"above must map {tokens} tokens to a Price without above, not to {price!r}")
 
     def of(self, usage: Usage) -> int:
-        """What a request with ``usage`` costs, in picos."""
-        tier = self._tier(usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens)
+        """What a request with ``usage`` costs beside its fee, in picos."""
+        tier = self._tier(usage)
         cached = min(usage.cached_input_tokens, usage.input_tokens)
         return (
             (usage.input_tokens - cached) * _picos(tier.input)
@@ -83,7 +91,12 @@ class Price:
             + usage.output_tokens * _picos(tier.output)
         )
 
-    def _tier(self, read: int) -> Price:
+    def fee(self, usage: Usage) -> int:
+        """The fee for a request with ``usage``, in picos."""
+        return round(self._tier(usage).request * PICO)
+
+    def _tier(self, usage: Usage) -> Price:
+        read = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
         return self.above[max(passed)] if (passed := [tokens for tokens in self.above if read > tokens]) else self
 
 

@@ -56,8 +56,10 @@ def _pace(resources: Mapping[str, ResourceFigures]) -> Iterator[Finding]:
         named = sorted(shares.items(), key=lambda item: -item[1])[:PACES_TOLD]
         why = ", ".join(f"{reason} {_percent(share)}" for reason, share in named if share >= 0.005)
         told = f"{shortened(slowest)} set it: {why} of its time."
-    else:
+    elif any(one.requests for one in resources.values()):
         told = "No limit did for most of the time: answers took as long as they took, or rows came no faster."
+    else:
+        told = "No request was made."
     yield Finding("Pace", told, "", "pace")
     for name, one in resources.items():
         held = _shares(one.seconds, free=True).get(HELD, 0.0)
@@ -77,7 +79,7 @@ def _failed(report: StoredReport) -> Iterator[Finding]:
         return
     causes = sorted(report.overview.failure_counts.items(), key=lambda item: -item[1])
     told = ", ".join(
-        f"{shortened(column)} {reason} ({count(cells)})" for (column, reason), cells in causes[:CAUSES_TOLD]
+        f"{shortened(column)} {shortened(reason)} ({count(cells)})" for (column, reason), cells in causes[:CAUSES_TOLD]
     )
     more = f", and {len(causes) - CAUSES_TOLD} more causes" if len(causes) > CAUSES_TOLD else ""
     cells = "cell" if report.failed_cells == 1 else "cells"

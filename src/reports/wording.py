@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from math import floor, log10
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from ..storage.overview import RunOverview
@@ -16,6 +16,7 @@ __all__ = [
     "moment",
     "money",
     "one_line",
+    "plain",
     "rows_by_state",
     "share",
     "shortened",
@@ -73,8 +74,22 @@ def moment(at: float | None) -> str:
 
 
 def one_line(said: str) -> str:
-    """The same without line breaks."""
-    return " ".join(said.split())
+    """The same without line breaks, as :func:`plain` text."""
+    return plain(" ".join(said.split()))
+
+
+def plain(said: str) -> str:
+    """The same with characters written out that a terminal obeys instead of showing them: what a provider says is not
+    to clear a screen, or to be read in another order than it has.
+    """
+    return said if said.isascii() and said.isprintable() else said.translate(_WRITTEN_OUT)
+
+
+_WRITTEN_OUT: Final = {
+    code: repr(chr(code))[1:-1]
+    for code in (*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+"""Control characters, and those that change the direction of writing."""
 
 
 def shortened(name: str, most: int = 40) -> str:

@@ -118,7 +118,10 @@ class Classifier:
             said = verdict.kind if isinstance(verdict, Failure) else verdict
             return _bug(exc, f"the classifier said {message_of(said)!r}, which no single error can show: ")
         if isinstance(verdict, Failure):
-            return replace(verdict, kind=kind) if _is_whole(verdict) else _bug(exc, f"{_NO_FAILURE}: ")
+            if not _is_whole(verdict):
+                return _bug(exc, f"{_NO_FAILURE}: ")
+            told = None if verdict.traceback is None else _unicode(verdict.traceback)
+            return replace(verdict, kind=kind, message=_unicode(verdict.message), traceback=told)
         source = next((link for link in _links(exc) if examine(link).status is not None), exc)
         return _failure(source, kind, examine(source), wall_now)
 
@@ -254,8 +257,8 @@ def _labelled(feedback: Feedback | None, evidence: Evidence) -> Feedback | None:
 
 def _bug(exc: BaseException, prefix: str = "") -> Failure:
     lines = traceback.format_exception(exc, limit=30)
-    message = (prefix + message_of(exc))[:MESSAGE_CHARS]
-    return Failure(FailureKind.BUG, message, None, None, _name(exc), "".join(lines)[-_TRACEBACK_CHARS:])
+    message, told = (prefix + message_of(exc))[:MESSAGE_CHARS], _unicode("".join(lines)[-_TRACEBACK_CHARS:])
+    return Failure(FailureKind.BUG, message, None, None, _name(exc), told)
 
 
 def message_of(said: object) -> str:
@@ -264,7 +267,13 @@ def message_of(said: object) -> str:
         text = str(said)
     except Exception:
         text = ""
-    return (text or type(said).__name__)[:MESSAGE_CHARS]
+    return _unicode((text or type(said).__name__)[:MESSAGE_CHARS])
+
+
+def _unicode(text: str) -> str:
+    """``text`` as every file and terminal takes it: half of a surrogate pair, of an answer that was cut say, is written
+    out."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def _name(exc: BaseException) -> str:

@@ -29,11 +29,16 @@ DRAWN = """[...document.querySelectorAll("[data-chart]")].map((place) => {
 })"""
 
 
+CUT = """[...document.querySelectorAll(".tiles > div")].filter((one) => one.scrollWidth > one.clientWidth)
+    .map((one) => one.textContent)"""
+
+
 async def look_at(page: Page, width: int, *, dark: bool) -> list[str]:
     """Check the page as it is seen so; return the colours that its charts stand on."""
     await page.look(width, dark=dark)
     await page.value("new Promise((done) => setTimeout(done, 600))")  # plotly.js waits before it draws anew
     assert await page.value("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
+    assert await page.value(CUT) == [], "no number is cut off"
     charts = await page.value(DRAWN)
     seen = [chart for chart in charts if chart["seen"]]
     assert len(seen) == len(charts) - 3, "three resources are folded"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+import structlog
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -20,6 +21,7 @@ from headgate.reports import read_report
 from headgate.testing import run_virtual
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
     from pathlib import Path
 
 PRICES = {"acme/m": {"input": 1.0, "output": 10.0}}
@@ -323,6 +325,35 @@ def test_own_prices_that_nothing_used_are_noticed_where_a_model_was_priced_other
     said = "prices= has acne/m, which nothing used, and not acme/m: check the names"
     assert Shop(**STATED).run(rows=1, prices=misspelt, budget=1.0).notices == (said,)
     assert Shop().run(rows=2, prices=PRICES | {"acme/other": {"input": 1.0}}).notices == ()
+
+
+def test_own_prices_that_no_column_names_are_told_of_before_the_first_request() -> None:
+    """At the end it is too late: the budget was kept by the wrong prices."""
+    said: list[str] = []
+    pipeline = headgate.Pipeline("p")
+
+    @pipeline.column(model="acme/m")
+    async def a(row: int) -> int:
+        said.append("asked")
+        async with headgate.request("acme/judge"):
+            return row
+
+    def told(_: object, __: str, event: MutableMapping[str, Any]) -> str:
+        said.append(event["notice"])
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[told])
+    try:
+        report = headgate.run(pipeline, 1, prices={"acme/judge": {"input": 1.0}, "*": {}})
+        headgate.run(pipeline, 1, prices={"acme/judge": {"input": 1.0}, "acme/m": {}})
+    finally:
+        structlog.reset_defaults()
+    first = "prices= has acme/judge, which no column names, and not acme/m: check the names, unless a body asks for it"
+    assert said == [first, "asked", "asked"]
+    assert report.notices == ()  # a body asked for it
+
+
+def test_a_notice_names_a_few_prices() -> None:
     many = price_book({f"acme/{number}": headgate.Price() for number in range(5)})
     assert (many.price("openai/gpt-4o"), many.notice) != (None, "")
     assert "acme/0, acme/1, acme/2 and 2 more" in many.notice

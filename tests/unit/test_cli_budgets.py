@@ -71,8 +71,9 @@ def test_a_run_keeps_to_its_budget_and_goes_on_under_a_larger_one() -> None:
 
 
 def test_a_price_for_no_model_of_the_pipeline_is_noticed() -> None:
-    code, out, _ = says(*RUN, "--price", "acne/m=1/10", "--price", "*=1/2")
+    code, out, err = says(*RUN, "--price", "acne/m=1/10", "--price", "*=1/2")
     assert code == 0
+    assert "prices= has acne/m, which no column names, and not acme/m: check the names, unless a body asks" in err
     assert "notice: prices= has acne/m, which nothing used, and not acme/m: check the names" in out
 
 
@@ -81,6 +82,10 @@ def test_a_budget_in_tokens_needs_no_price() -> None:
     assert (found["status"], found["done"]) == ("budget_exhausted", 7)
     assert found["resume"].startswith("headgate resume program_paid.py rows.jsonl --budget-tokens 1051 ")
     assert (found["spent"]["tokens"], found["spent"]["money"]) == (1050, None)
+
+
+def test_a_price_may_have_a_fee_by_request() -> None:
+    assert data_of(*RUN, "--price", "acme/m=1/10/0.01")["spent"]["money"] == pytest.approx(30 * (EACH + 0.01))
 
 
 def test_both_budgets_count() -> None:
@@ -106,9 +111,10 @@ def test_a_simulated_run_has_a_cost() -> None:
 @pytest.mark.parametrize(
     ("wrong", "code", "said"),
     [
-        ("--price acme/m", 2, "'acme/m' is not MODEL=IN/OUT in dollars per million tokens"),
+        ("--price acme/m", 2, "'acme/m' is not MODEL=IN/OUT[/REQUEST] in dollars per million tokens, and per request"),
         ("--price acme/m=1", 2, "'acme/m=1' is not MODEL=IN/OUT"),
         ("--price acme/m=1/-1", 2, "'acme/m=1/-1' is not MODEL=IN/OUT"),
+        ("--price acme/m=1/2/", 2, "'acme/m=1/2/' is not MODEL=IN/OUT"),
         ("--price =1/2", 2, "'=1/2' is not MODEL=IN/OUT"),
         ("--price gpt-4o=1/2", 2, "'gpt-4o' does not name a model: write it as 'provider/model'"),
         ("--price acme/m=1/2 --price acme/m=1/3", 2, "the price of acme/m is given twice"),

@@ -9,7 +9,9 @@ import anyio
 import pytest
 
 import headgate
+from headgate.cli.data import as_json, of_report
 from headgate.errors import RowFailed
+from headgate.salvage import Failure, FailureKind
 from headgate.testing import run_virtual
 from tests.unit.asked import Backend, asking, both, echo
 
@@ -275,3 +277,42 @@ def test_a_source_is_closed_when_the_run_stops(backend: Backend) -> None:
 
     closed: list[float] = []
     run_virtual(main, backend=backend)
+
+
+def test_a_plain_function_reports_from_its_thread() -> None:
+    """It failed as a bug there, after the call was paid for."""
+    pipeline = headgate.Pipeline("p")
+
+    @pipeline.column(model="acme/m")
+    def a(row: int) -> int:
+        lease = headgate.current_lease()
+        assert lease is not None
+        lease.report(status=200, headers={"x-request-id": "1"}, usage={"input_tokens": 100, "output_tokens": 50})
+        return row
+
+    report = headgate.run(pipeline, 3)
+    assert (report.done, report.resources[0].usage) == (3, headgate.Usage(300, 150))
+
+
+@pytest.mark.parametrize("classified", [False, True])
+def test_what_a_failure_says_can_be_written_anywhere(classified: bool) -> None:
+    """Half of a surrogate pair, as an answer has that was cut, ended the command line with a traceback in place of the
+    report; and a terminal obeyed what a provider said.
+    """
+    said = "cut \ud83d, then \x1b[2J and \u202e"
+    pipeline = headgate.Pipeline("p")
+
+    @pipeline.column
+    async def a(row: int) -> int:
+        raise ValueError(said)
+
+    def classify(_: BaseException) -> Failure:
+        return Failure(FailureKind.REJECTED, said, traceback=said)
+
+    report = headgate.run(pipeline, 1, classify=classify if classified else None)
+    (entry,) = report.failures
+    assert entry.message.startswith("cut \\ud83d, then \x1b[2J")
+    assert entry.traceback is not None
+    assert entry.traceback.encode()
+    assert "cut \\ud83d, then \\x1b[2J and \\u202e" in str(report)
+    assert as_json(of_report(report)).encode()

@@ -20,7 +20,7 @@ from headgate.reports.glance import glance
 from headgate.reports.reading import LEDGER_MAX
 from headgate.reports.sections import body
 from headgate.reports.tables import columns
-from headgate.reports.wording import duration, money, shortened
+from headgate.reports.wording import duration, money, one_line, plain, shortened
 from headgate.storage import Batch, CellRecord, CellStatus, MemoryStore, RowRecord
 from tests.unit.made_reports import HOSTILE, hostile_report, made_figures, made_overview, made_report
 
@@ -191,6 +191,9 @@ def test_a_report_says_first_what_set_the_pace_what_failed_what_is_left_and_what
         "No limit did for most of the time: answers took as long as they took, or rows came no faster.",
         "No cell.",
     ]
+    idle = busy.model_copy(update={"seconds": {"no ready work": 9}, "outcomes": {}})
+    nothing = replace(calm, figures=figures.model_copy(update={"resources": {"m": idle}}))
+    assert next(glance(nothing)).told == "No request was made."
 
 
 def test_a_small_cost_is_told_in_every_place() -> None:
@@ -276,3 +279,10 @@ def test_long_names_lose_their_middle() -> None:
     assert shortened(name, 30).startswith("openrouter/")
     assert shortened(name, 30).endswith("-405b")
     assert shortened("acme/small") == "acme/small"
+
+
+def test_a_terminal_shows_what_it_would_obey() -> None:
+    assert plain("a\x1b[2Jb\x7f\x9b\u202ec \u00e9 \U0001f469\u200d\U0001f4bb") == (
+        "a\\x1b[2Jb\\x7f\\x9b\\u202ec \u00e9 \U0001f469\u200d\U0001f4bb"
+    )
+    assert one_line("a\n\tb\x00") == "a b\\x00"
