@@ -9,7 +9,7 @@ from ..salvage.classify import Failure, message_of
 from ..salvage.kinds import FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from .values import ColumnPlan, OpenRow
 
@@ -34,13 +34,16 @@ def arguments_of(sources: Iterable[tuple[str, int]], optional: frozenset[str], r
 def arguments_of_all(
     sources: Iterable[tuple[str, int]], optional: frozenset[str], rows: Sequence[OpenRow]
 ) -> dict[str, object]:
-    """The same of a group body: a list each, in the order of ``rows``."""
-    first: Mapping[str, object] = rows[0].fields if rows else {}
-    return {
-        name: [row.fields[name] for row in rows] if column == INPUT else [row.values[column] for row in rows]
-        for name, column in sources
-        if column != INPUT or name not in optional or name in first
-    }
+    """The same of a group body: a list each, in the order of ``rows``; None for one that lacks what others have."""
+    arguments: dict[str, object] = {}
+    for name, column in sources:
+        if column != INPUT:
+            arguments[name] = [row.values[column] for row in rows]
+        elif name not in optional:
+            arguments[name] = [row.fields[name] for row in rows]
+        elif any(name in row.fields for row in rows):
+            arguments[name] = [row.fields.get(name) for row in rows]
+    return arguments
 
 
 def condition_holds(plan: ColumnPlan, row: OpenRow) -> bool | Failure:
