@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING
 
 from ..salvage.classify import Failure, message_of
@@ -51,7 +52,8 @@ def condition_holds(plan: ColumnPlan, row: OpenRow) -> bool | Failure:
     condition = plan.column.when_fn
     assert condition is not None
     try:
-        return bool(condition(**arguments_of(plan.when_arguments, plan.optional, row)))
+        answer = condition(**arguments_of(plan.when_arguments, plan.optional, row))
+        holds = bool(answer)
     except Exception as error:
         return Failure(
             FailureKind.BUG,
@@ -59,3 +61,8 @@ def condition_holds(plan: ColumnPlan, row: OpenRow) -> bool | Failure:
             error_type=type(error).__name__,
             traceback="".join(traceback.format_exception(error)),
         )
+    if answer is not holds and isawaitable(answer):
+        if iscoroutine(answer):
+            answer.close()
+        return Failure(FailureKind.BUG, f"when= gave a {type(answer).__name__}: it has to answer at once")
+    return holds

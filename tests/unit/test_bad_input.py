@@ -236,6 +236,10 @@ def test_an_unknown_option() -> None:
     [
         ("patience", -1.0, ("patience", "-1.0", "zero or more")),
         ("deadline", float("nan"), ("deadline", "nan")),
+        ("grace", "10", ("grace", "'10'", "zero or more")),
+        ("set_aside", [("0", "value")], ("set_aside", "('0', 'value')", "from 0 on")),
+        ("set_aside", [(-1, "value")], ("set_aside", "row -1")),
+        ("set_aside", ["ab"], ("set_aside", "'ab'", "from 0 on")),
         ("max_attempts", 0, ("max_attempts", "0", "from 1 on")),
         ("group_size", 2.5, ("group_size", "2.5", "whole number")),
         ("on_failure", "stop", ("on_failure", "'stop'", '"raise"')),

@@ -131,6 +131,20 @@ def test_a_condition_whose_error_has_no_words_fails_its_cell() -> None:
     assert [entry.message for entry in report.failures] == ["when= raised Unspeakable: Unspeakable"] * 2
 
 
+def test_a_condition_that_gives_a_coroutine_fails_its_cell() -> None:
+    """A function around an async one: what it gave counted as yes, whatever it would have come to."""
+
+    async def no(row: int) -> bool:
+        return False
+
+    def around(row: int) -> object:
+        return no(row)
+
+    report = run_virtual(lambda: headgate.arun(asking(when=around), 2))
+    assert [entry.kind for entry in report.failures] == ["bug"] * 2
+    assert report.failures[0].message == "when= gave a coroutine: it has to answer at once"
+
+
 @pytest.mark.parametrize(
     ("said", "kind", "words"),
     [
