@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
+from anyio.lowlevel import checkpoint
+
 from ..export import RunResults
 from ..salvage.policy import SalvagePolicy
 from ..salvage.salvage import Salvage
@@ -66,7 +68,11 @@ class Blueprint:
 
 def require_fields(source: RowSource, pipeline: Pipeline, graph: Graph) -> None:
     """Every row of ``source`` must have what the columns of ``pipeline`` need. Raises InputError."""
-    source.require(graph.input_fields, {column.spec.name: column.spec.required() for column in pipeline.columns})
+    source.require(graph.input_fields, _needs(pipeline))
+
+
+def _needs(pipeline: Pipeline) -> dict[str, tuple[str, ...]]:
+    return {column.spec.name: column.spec.required() for column in pipeline.columns}
 
 
 class RunBuilder:
@@ -104,7 +110,8 @@ class RunBuilder:
         """
         book = await open_book(options, self._threads)
         graph = pipeline.compile(source.first_fields)
-        require_fields(source, pipeline, graph)
+        for _ in source.requiring(graph.input_fields, _needs(pipeline)):
+            await checkpoint()
         plans = plan_columns(pipeline, graph)
         set_aside = set_aside_tasks(options.set_aside, plans)
         for plan in plans:

@@ -4,7 +4,8 @@ Decides whether a column can be meant by itself, and says so in one PipelineErro
 what concerns all columns together is the graph's. Calls no column and makes no request.
 
 A parameter is looked up among the columns and the input fields. One with a default is optional: it is filled in
-when a column or a field of that name exists, and keeps its default otherwise.
+when a column or a field of that name exists, and keeps its default otherwise. A group column is given None for the rows
+that lack a field which others of the group have.
 """
 
 from __future__ import annotations

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import traceback
+from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING
 
 from ..salvage.classify import Failure, message_of
 from ..salvage.kinds import FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from .values import ColumnPlan, OpenRow
 
@@ -34,13 +35,16 @@ def arguments_of(sources: Iterable[tuple[str, int]], optional: frozenset[str], r
 def arguments_of_all(
     sources: Iterable[tuple[str, int]], optional: frozenset[str], rows: Sequence[OpenRow]
 ) -> dict[str, object]:
-    """The same of a group body: a list each, in the order of ``rows``."""
-    first: Mapping[str, object] = rows[0].fields if rows else {}
-    return {
-        name: [row.fields[name] for row in rows] if column == INPUT else [row.values[column] for row in rows]
-        for name, column in sources
-        if column != INPUT or name not in optional or name in first
-    }
+    """The same of a group body: a list each, in the order of ``rows``; None for one that lacks what others have."""
+    arguments: dict[str, object] = {}
+    for name, column in sources:
+        if column != INPUT:
+            arguments[name] = [row.values[column] for row in rows]
+        elif name not in optional:
+            arguments[name] = [row.fields[name] for row in rows]
+        elif any(name in row.fields for row in rows):
+            arguments[name] = [row.fields.get(name) for row in rows]
+    return arguments
 
 
 def condition_holds(plan: ColumnPlan, row: OpenRow) -> bool | Failure:
@@ -48,7 +52,8 @@ def condition_holds(plan: ColumnPlan, row: OpenRow) -> bool | Failure:
     condition = plan.column.when_fn
     assert condition is not None
     try:
-        return bool(condition(**arguments_of(plan.when_arguments, plan.optional, row)))
+        answer = condition(**arguments_of(plan.when_arguments, plan.optional, row))
+        holds = bool(answer)
     except Exception as error:
         return Failure(
             FailureKind.BUG,
@@ -56,3 +61,8 @@ def condition_holds(plan: ColumnPlan, row: OpenRow) -> bool | Failure:
             error_type=type(error).__name__,
             traceback="".join(traceback.format_exception(error)),
         )
+    if answer is not holds and isawaitable(answer):
+        if iscoroutine(answer):
+            answer.close()
+        return Failure(FailureKind.BUG, f"when= gave a {type(answer).__name__}: it has to answer at once")
+    return holds

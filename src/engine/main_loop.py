@@ -82,16 +82,26 @@ class RunLoop:
             if not isinstance(error, Exception):
                 raise
         finally:
-            steps.dispatch.close(anyio.current_time())
-            steps.flight.give_back()
-            steps.performer.leave()
-            with anyio.CancelScope(shield=True):
+            try:
+                await self._close()
+            finally:  # nobody must wait for ever, whatever went wrong
+                self.done.set()
+                steps.rows_ready.set()
+
+    async def _close(self) -> None:
+        """Leave nothing behind, also when cancelled."""
+        steps = self.steps
+        steps.dispatch.close(anyio.current_time())
+        steps.flight.give_back()
+        steps.performer.leave()
+        with anyio.CancelScope(shield=True):
+            try:
                 await self._handle.aclose()
-                if self._teller is not None:
-                    status = None if self.report is None else self.report.status
-                    await self._teller.ended(steps.core, status, steps.error)
-            self.done.set()
-            steps.rows_ready.set()
+            except Exception as error:  # of a store; it is this run's, and no reason to end others of the engine
+                steps.error = steps.error or error
+            if self._teller is not None:
+                status = None if self.report is None else self.report.status
+                await self._teller.ended(steps.core, status, steps.error)
 
     async def _work(self) -> None:
         """Everything until nothing is left to do: with workers, the committer and whoever lets rows in."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from math import inf, isnan
+from math import inf
 from typing import TYPE_CHECKING, Literal, TypedDict, get_args
 
 from ..errors import ConfigError
@@ -66,8 +66,8 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         for name in ("patience", "deadline", "stall_timeout", "grace"):
-            value: float = getattr(self, name)
-            if isnan(value) or value < 0:
+            value: object = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:  # NaN is not, either
                 raise ConfigError(f"{name} must be zero or more seconds, not {value!r}")
         if not self.stall_timeout:
             raise ConfigError("stall_timeout must be more than zero seconds: a cell takes time")

@@ -60,12 +60,12 @@ class Pipeline:
 
         ``model`` ("provider/model") has the engine hold a request's lease before it calls the function;
         without it the work is local, and blocking functions run in threads. ``scope="group"`` calls the
-        function once per row group, with lists, for a list. ``when`` is a plain function of columns and
-        fields; where it says no, the cell and all that need it are skipped. ``weight`` is the column's
-        share of its resource. ``tokens`` estimates the input tokens of a call (a number, or a function of
-        some of the column's parameters), ``max_output_tokens`` bounds those of its answer. ``timeout`` is
-        in seconds per attempt. ``version`` is raised when the function changes. ``output`` replaces the
-        return type.
+        function once per row group, with lists, for a list; a field that only some rows have is None in the others.
+        ``when`` is a plain function of columns and fields; where it says no, the cell and all that need it
+        are skipped. ``weight`` is the column's share of its resource. ``tokens`` estimates the input tokens
+        of a call (a number, or a function of some of the column's parameters), ``max_output_tokens`` bounds
+        those of its answer. ``timeout`` is in seconds per attempt. ``version`` is raised when the function
+        changes. ``output`` replaces the return type.
 
         Raises PipelineError that names the column and the cure.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
@@ -29,16 +30,29 @@ def plan_columns(pipeline: Pipeline, graph: Graph) -> tuple[ColumnPlan, ...]:
 def set_aside_tasks(cells: Collection[tuple[int, str]], plans: Sequence[ColumnPlan]) -> frozenset[Task]:
     """The tasks of ``cells``, each a row and a column, also where the column works on groups of rows.
 
-    Raises ConfigError for a column that there is not.
+    Raises ConfigError for a column that there is not, and for what is no cell.
     """
     by_name = {plan.name: plan for plan in plans}
     tasks: set[Task] = set()
-    for row, column in cells:
+    for cell in cells:
+        row, column = _cell(cell)
         plan = by_name.get(column)
         if plan is None:
             raise ConfigError(f"set_aside: there is no column {column!r} (columns: {', '.join(by_name)})")
         tasks.add(Task(plan.index, row))
     return frozenset(tasks)
+
+
+def _cell(cell: tuple[int, str]) -> tuple[int, str]:
+    """A row that is none would set nothing aside, and nobody would notice."""
+    try:
+        row, column = cell
+        position = index(row)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"set_aside: a cell is a row, from 0 on, and the name of a column, not {cell!r}") from error
+    if position < 0:
+        raise ConfigError(f"set_aside: rows are counted from 0, so there is no row {position}")
+    return position, column
 
 
 def lanes_on_the_way(plans: Sequence[ColumnPlan]) -> tuple[frozenset[str], ...]:

@@ -58,7 +58,8 @@ async def plan_run(
     name = run or pipeline.name
     source = RowSource(rows, row_id=row_id, argument=argument)
     graph = pipeline.compile(source.first_fields)
-    source.require(graph.input_fields, {c.spec.name: c.spec.required() for c in pipeline.columns})
+    for _ in source.requiring(graph.input_fields, {c.spec.name: c.spec.required() for c in pipeline.columns}):
+        await anyio.lowlevel.checkpoint()
     plans = plan_columns(pipeline, graph)
     opened = open_store(store)
     try:

@@ -26,10 +26,13 @@ from ..storage.codec import stored_form
 from ..storage.ports import RowRecord
 from .values import OpenRow
 
-__all__ = ["COUNT_FIELD", "RowId", "RowSource", "Rows"]
+__all__ = ["CHECKED_PER_TURN", "COUNT_FIELD", "RowId", "RowSource", "Rows"]
 
 Rows = Iterable[object] | AsyncIterable[object] | int
 RowId = str | Callable[[Mapping[str, object]], object] | None
+
+CHECKED_PER_TURN = 2048
+"""Rows of a list that are looked at before the loop gets a turn, at some 1.5 us each (T25)."""
 
 COUNT_FIELD = "row"
 """The only field of the rows that a count makes: their position."""
@@ -85,11 +88,18 @@ class RowSource:
 
     def require(self, fields: frozenset[str], needed_by: Mapping[str, tuple[str, ...]]) -> None:
         """Every row must have ``fields``; ``needed_by`` says which column needs what, for the message."""
+        for _ in self.requiring(fields, needed_by):
+            pass
+
+    def requiring(self, fields: frozenset[str], needed_by: Mapping[str, tuple[str, ...]]) -> Iterator[None]:
+        """Do as ``require`` does. Yields where the loop may have a turn."""
         self._required = fields
         self._needed = needed_by
         seen: set[str] = set()
-        for index, row in enumerate(self._all or ()):
-            self._identify(self._fields(row, index), index, seen)
+        for count, row in enumerate(self._all or (), 1):
+            self._identify(self._fields(row, count - 1), count - 1, seen)
+            if not count % CHECKED_PER_TURN:
+                yield
 
     @property
     def waits(self) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack
 
 import anyio
 
-from ..errors import HeadgateError
+from ..errors import ConfigError, HeadgateError
 from .report import RunReport, RunStatus
 from .statistics import RunStatistics, look
 
@@ -98,10 +98,13 @@ class Run:
 
     def stop(self, *, grace: float | None = None) -> None:
         """Start nothing more; what is in flight gets ``grace`` seconds (default: the run's option), then is
-        cancelled. Everything finished is committed, everything else is held for a later run.
+        cancelled. Everything finished is committed, everything else is held for a later run. Raises ConfigError for a
+        grace time that cannot be meant.
 
         Of a row group of a shared run, also one that has ended: this engine begins no further one.
         """
+        if grace is not None and not grace >= 0:  # NaN too, which would be waited for without end
+            raise ConfigError(f"grace must be zero or more seconds, not {grace!r}")
         if not self.done:
             self._steps.halt(RunStatus.STOPPED, grace)
         if self._part is not None:

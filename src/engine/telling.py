@@ -36,7 +36,7 @@ from ..events import (
     TaskStarted,
 )
 from ..salvage.decisions import Block, LaneGivenUp, LaneParked, Reopened
-from ..scheduler.tasks import DONE
+from ..scheduler.tasks import DONE, Task
 from ..storage.ports import CellStatus
 from .effects import Abandoned, Cancel, ColumnHalted
 from .report import RunStatus
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
     from ..admission.values import Lease
     from ..events import Event
-    from ..scheduler.tasks import Task
     from ..storage.ports import CellRecord
     from ..values import Outcome
     from .core import RunCore
@@ -72,8 +71,8 @@ class RunTeller:
     """
 
     __slots__ = (
-        "_begun", "_first_group", "_groups", "_listeners", "_paces", "_plans", "_started_at", "_stopping", "_unsaid",
-        "_whole", "run",
+        "_begun", "_first_group", "_groups", "_index", "_listeners", "_paces", "_plans", "_started_at",
+        "_stopping", "_unsaid", "_whole", "run",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +87,7 @@ class RunTeller:
         self.run = run
         self._listeners = listeners
         self._plans = plans
+        self._index = {plan.name: index for index, plan in enumerate(plans)}
         self._whole = whole
         self._first_group = first_group
         self._stopping = False
@@ -295,10 +295,9 @@ class RunTeller:
 
     def _find_group(self, cell: CellRecord, over: dict[Task, str]) -> None:
         """The group task that ``cell`` was closed by, if it was."""
-        for task in self._begun:
-            if self._plans[task.column].name == cell.column and self._groups.get(cell.row) == task.unit:
-                over.setdefault(task, self._unsaid.get(task, cell.status.value))
-                return
+        group = self._groups.get(cell.row)
+        if group is not None and (task := Task(self._index[cell.column], group)) in self._begun:
+            over.setdefault(task, self._unsaid.get(task, cell.status.value))
 
     def _end_group(self, task: Task, outcome: str, at: float) -> None:
         rows = self._begun.pop(task)

@@ -85,7 +85,8 @@ class Salvage(Generic[K]):
     ) -> Decision:
         """Judge one failed attempt.
 
-        ``cooldown_until``: when the lane's cooldown in admission ends; ``sent_at``: when the request went out.
+        ``cooldown_until``: when the lane's cooldown in admission ends, inf if that is not known; ``sent_at``: when the
+        request went out.
         """
         attempt = Attempt(failure, TABLE[failure.kind], now, cooldown_until, sent_at)
         place = self._lanes.at(lane, now)
@@ -332,7 +333,8 @@ class Salvage(Generic[K]):
         kind, now = attempt.failure.kind, attempt.now
         backoff_s = self._backoff_s(entry.history.tries)
         self._holds[kind] += 1
-        self._custody.place(task, entry, max(now + backoff_s, attempt.cooldown_until), now)
+        cooldown = attempt.cooldown_until if attempt.cooldown_until < inf else -inf  # a pause: admission knows its end
+        self._custody.place(task, entry, max(now + backoff_s, cooldown), now)
         breaker = self._lanes[entry.lane].breaker
         return Hold(max(entry.not_before, breaker.opens_at) if breaker.is_open else entry.not_before, kind)
 

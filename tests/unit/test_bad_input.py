@@ -19,6 +19,7 @@ from headgate.errors import (
     PipelineError,
 )
 from headgate.testing.clock import run_virtual
+from tests.unit.asked import asking
 from tests.unit.refusals import calls, echo, refused, run, topics
 
 if TYPE_CHECKING:
@@ -235,6 +236,10 @@ def test_an_unknown_option() -> None:
     [
         ("patience", -1.0, ("patience", "-1.0", "zero or more")),
         ("deadline", float("nan"), ("deadline", "nan")),
+        ("grace", "10", ("grace", "'10'", "zero or more")),
+        ("set_aside", [("0", "value")], ("set_aside", "('0', 'value')", "from 0 on")),
+        ("set_aside", [(-1, "value")], ("set_aside", "row -1")),
+        ("set_aside", ["ab"], ("set_aside", "'ab'", "from 0 on")),
         ("max_attempts", 0, ("max_attempts", "0", "from 1 on")),
         ("group_size", 2.5, ("group_size", "2.5", "whole number")),
         ("on_failure", "stop", ("on_failure", "'stop'", '"raise"')),
@@ -276,3 +281,15 @@ def test_a_request_for_an_unknown_model_inside_a_body_fails_its_cell() -> None:
 def test_a_resource_key_that_names_no_model(name: str) -> None:
     with pytest.raises(ValueError, match="provider/model"):
         headgate.ResourceKey.parse(name)
+
+
+@pytest.mark.parametrize("grace", [-1, float("nan")])
+def test_a_grace_time_that_cannot_be_meant(grace: float) -> None:
+    async def main() -> headgate.RunReport:
+        async with headgate.Engine(seed=1) as engine:
+            run = await engine.start(asking(), 3)
+            with pytest.raises(ConfigError, match="grace must be zero or more seconds"):
+                run.stop(grace=grace)
+            return await run.wait()
+
+    assert run_virtual(main).status == "completed"

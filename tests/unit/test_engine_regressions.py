@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 
+class Broken(Exception):
+    status_code = 500
+
+
 class Unauthorized(Exception):
     status_code = 401
 
@@ -316,3 +320,64 @@ def test_what_a_failure_says_can_be_written_anywhere(classified: bool) -> None:
     assert entry.traceback.encode()
     assert "cut \\ud83d, then \\x1b[2J and \\u202e" in str(report)
     assert as_json(of_report(report)).encode()
+
+
+@both
+def test_what_fails_while_its_scope_is_paused_comes_back(backend: Backend) -> None:
+    """A pause has no end that is known, and tasks that failed in it were held until then: their rows were left held
+    when patience ended an hour later, however soon somebody had resumed.
+    """
+
+    async def body(row: int) -> int:
+        asked.append(row)
+        await anyio.sleep(5)
+        if row < 3 and asked.count(row) == 1:
+            raise Broken
+        return row
+
+    async def main() -> headgate.RunReport:
+        async with headgate.Engine(limits={"x/a": {"concurrency": 3}}, seed=1) as engine:
+            run = await engine.start(asking(body), 10)
+            await anyio.sleep(1)
+            engine.controls.pause("x/a")
+            await anyio.sleep(20)
+            assert len(asked) == 3
+            engine.controls.resume("x/a")
+            return await run.wait()
+
+    asked: list[int] = []
+    report = run_virtual(main, backend=backend)
+    assert (report.status, report.done) == ("completed", 10)
+    assert report.seconds < 60
+
+
+@both
+def test_a_handle_that_cannot_be_given_up_is_its_own_runs_error(backend: Backend) -> None:
+    """What a store raised there cancelled all other runs of the engine; who waited elsewhere waited for ever."""
+
+    class Torn:
+        def __init__(self, handle: Any) -> None:
+            self._handle = handle
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._handle, name)
+
+        async def aclose(self) -> None:
+            raise OSError("torn")
+
+    class Store(headgate.MemoryStore):
+        async def open_run(self, run: str, *arguments: Any, **named: Any) -> Any:
+            handle = await super().open_run(run, *arguments, **named)
+            return Torn(handle) if run == "torn" else handle
+
+    async def main() -> headgate.RunReport:
+        async with headgate.Engine(store=Store(), seed=1) as engine:
+            other = await engine.start(asking(), 20, run="other")
+            torn = await engine.start(asking(), 1, run="torn")
+            with pytest.raises(OSError, match="torn"):
+                await torn.wait()
+            assert not other.done
+            return await other.wait()
+
+    report = run_virtual(main, backend=backend)
+    assert (report.status, report.done) == ("completed", 20)

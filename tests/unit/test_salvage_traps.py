@@ -56,6 +56,16 @@ def test_t36_renamed_not_extended() -> None:
         assert release_all(salvage, 160.0) == ["t"]
 
 
+def test_a_cooldown_without_an_end_is_no_time_to_wait_for() -> None:
+    """A pause: admission knows when it ends, salvage would never hear of it."""
+    salvage = machine()
+    decision = fail(salvage, "t", K.PROVIDER_ERROR, 100.0, cooldown_until=inf)
+    assert isinstance(decision, Hold)
+    assert 100.0 <= decision.until < 110.0
+    salvage.check()
+    assert release_all(salvage, decision.until) == ["t"]
+
+
 def test_the_longer_of_backoff_and_cooldown_counts() -> None:
     salvage = machine(SalvagePolicy(base_s=50.0, cap_s=50.0))
     waits = [fail(salvage, f"t{i}", K.ADMISSION_TIMEOUT, 0.0, cooldown_until=10.0) for i in range(200)]

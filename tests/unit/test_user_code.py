@@ -17,6 +17,7 @@ import trio
 from pydantic import BaseModel, field_validator
 
 import headgate
+from headgate.engine.rows import CHECKED_PER_TURN, RowSource
 from headgate.errors import HeadgateError, InputError, UnknownRun
 from headgate.salvage import Failure, FailureKind
 from headgate.testing import run_virtual
@@ -128,6 +129,20 @@ def test_a_condition_whose_error_has_no_words_fails_its_cell() -> None:
 
     report = run_virtual(lambda: headgate.arun(asking(when=never), 2))
     assert [entry.message for entry in report.failures] == ["when= raised Unspeakable: Unspeakable"] * 2
+
+
+def test_a_condition_that_gives_a_coroutine_fails_its_cell() -> None:
+    """A function around an async one: what it gave counted as yes, whatever it would have come to."""
+
+    async def no(row: int) -> bool:
+        return False
+
+    def around(row: int) -> object:
+        return no(row)
+
+    report = run_virtual(lambda: headgate.arun(asking(when=around), 2))
+    assert [entry.kind for entry in report.failures] == ["bug"] * 2
+    assert report.failures[0].message == "when= gave a coroutine: it has to answer at once"
 
 
 @pytest.mark.parametrize(
@@ -287,3 +302,33 @@ def test_an_engine_forgets_runs_that_have_ended(backend: Backend) -> None:
             assert [run() is None for run in runs] == [True] * 4 + [False]
 
     run_virtual(main, backend=backend)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_group_of_which_some_rows_have_a_field(first: bool) -> None:
+    """The run ended with a KeyError if the first row of the group had it; else nobody was given it."""
+    pipeline = headgate.Pipeline("hints")
+
+    @pipeline.column(scope="group")
+    async def told(row: list[int], hint: list[str | None] | None = None, mood: str = "calm") -> list[str]:
+        assert hint is not None
+        return [f"{one} {mood}" for one in hint]
+
+    rows = [{"row": 0, "hint": "a"}, {"row": 1}]
+    report = run_virtual(lambda: headgate.arun(pipeline, rows if first else rows[::-1], store=headgate.MemoryStore()))
+    assert (report.status, report.done) == ("completed", 2)
+    assert {row["row"]: row["told"] for row in report.results()} == {0: "a calm", 1: "None calm"}
+
+
+def test_the_rows_of_a_list_are_looked_at_in_turns() -> None:
+    """A million of them held up the loop for more than a second, before anything else was done."""
+    source = RowSource([{"row": row} for row in range(CHECKED_PER_TURN + 1)])
+    turns = source.requiring(frozenset({"row"}), {})
+    next(turns)
+    with pytest.raises(StopIteration):
+        next(turns)
+    again = RowSource([*({"row": row} for row in range(CHECKED_PER_TURN)), {}])
+    turns = again.requiring(frozenset({"row"}), {"value": ("row",)})
+    next(turns)
+    with pytest.raises(InputError, match=f"row {CHECKED_PER_TURN} has no field 'row'"):
+        next(turns)
