@@ -21,6 +21,9 @@ ENDINGS: Final = (".jsonl", ".ndjson", ".csv", ".parquet")
 
 _BATCH: Final = 1000
 
+FIELD_CHARS_MAX: Final = 2**31 - 1
+"""Of one value in CSV. Python's own bound is 131,072, which a document passes; a line of JSON has none."""
+
 
 class FileRows:
     """The rows of a file, as often as they are asked for. Raises ConfigError if there is no file to read."""
@@ -66,6 +69,7 @@ class FileRows:
                 yield row
 
     def _csv(self) -> Iterator[dict[str, Any]]:
+        csv.field_size_limit(FIELD_CHARS_MAX)  # of the whole process, which is the command's own
         with self.path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, strict=True)
             names = next(lines, list[str]())

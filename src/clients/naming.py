@@ -24,11 +24,13 @@ __all__ = ["Asked", "Naming", "model_in", "naming", "resource_of"]
 HOSTS: Final[Mapping[str, str]] = {
     "api.openai.com": "openai",
     "api.anthropic.com": "anthropic",
+    "api.cerebras.ai": "cerebras",
     "api.cohere.com": "cohere",
     "api.deepseek.com": "deepseek",
     "api.fireworks.ai": "fireworks",
     "api.groq.com": "groq",
     "api.mistral.ai": "mistral",
+    "api.perplexity.ai": "perplexity",
     "api.together.xyz": "together",
     "api.x.ai": "xai",
     "generativelanguage.googleapis.com": "google",

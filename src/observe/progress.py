@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 
+from ..engine.log import logger
 from .rates import Rates
 from .view import progress_line, view_lines
 
@@ -64,7 +65,8 @@ async def watch(run: Run, *, total: int | None = None, console: Console | None =
 def live(*, total: int | None = None, console: Console | None = None) -> Callable[[Run], None]:
     """A view for ``started=``: ``headgate.run(pipeline, rows, started=headgate.observe.live(total=len(rows)))``.
 
-    The run goes on without it when it cannot be shown any more, a terminal that went away say.
+    The run goes on without it when it cannot be shown any more, a terminal that went away say; where rich is missing,
+    that is said in its log.
     """
 
     def begin(run: Run) -> None:
@@ -75,7 +77,10 @@ def live(*, total: int | None = None, console: Console | None = None) -> Callabl
 
 async def _unharmed(run: Run, total: int | None, console: Console | None) -> None:
     with suppress(Exception):
-        await watch(run, total=total, console=console)
+        try:
+            await watch(run, total=total, console=console)
+        except ImportError as error:
+            logger(run.name).warning("no live view", reason=str(error))
 
 
 async def _table(run: Run, total: int | None, screen: Console) -> None:

@@ -238,6 +238,12 @@ def test_csv(tmp_path: Path) -> None:
     ]
 
 
+def test_a_value_in_csv_may_be_a_document(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text(f"id,text\n1,{'x' * 200_000}\n", encoding="utf-8")
+    assert [len(row["text"]) for row in FileRows(file)] == [200_000]
+
+
 def test_parquet(tmp_path: Path) -> None:
     rows = [{"a": n, "b": {"c": [str(n)]}} for n in range(2500)]
     headgate.write_parquet(tmp_path / "r.parquet", rows)

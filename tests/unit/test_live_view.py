@@ -405,3 +405,14 @@ def test_a_view_that_breaks_does_not_harm_the_run() -> None:
         return await headgate.arun(pipeline("p"), 3, started=live(console=console))
 
     assert run_virtual(main).done == 3
+
+
+def test_where_rich_is_missing_a_run_says_why_it_has_no_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was shown, and nothing said."""
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    with structlog.testing.capture_logs() as said:
+        assert headgate.run(pipeline("p"), 2, started=live(total=2)).done == 2
+    structlog.reset_defaults()
+    (entry,) = said
+    assert (entry["event"], entry["log_level"]) == ("no live view", "warning")
+    assert "pip install 'headgate[progress]'" in entry["reason"]
