@@ -114,8 +114,7 @@ class _AsyncGate:
         self._send = send
         self.said = said
         self._module = module
-        self._loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
-        self._used = False
+        self._loops: tuple[weakref.ref[asyncio.AbstractEventLoop], ...] = ()  # a new one each time: threads read it
         self._stream = cast(
             "Callable[[Any, Attempt], object]",
             type("LeasedStream", (_AsyncLeasedStream, module.AsyncByteStream), {}),
@@ -135,14 +134,14 @@ class _AsyncGate:
         return response
 
     async def _leave_loops_that_are_over(self) -> None:
-        loop = _running_loop()
-        if loop is None or loop in self._loops:
+        loop, known = _running_loop(), self._loops
+        if loop is None or any(one() is loop for one in known):
             return
-        others, self._used = self._used, True
-        over = all(one.is_closed() for one in self._loops)
-        self._loops.add(loop)
+        open_ones = tuple(one for one in known if (other := one()) is not None and not other.is_closed())
+        self._loops = (*open_ones, weakref.ref(loop))
         transport: Any = getattr(self._send, "__self__", None)
-        if others and over and type(transport) is self._module.AsyncHTTPTransport:  # another one may not open again
+        opens_again = type(transport) is self._module.AsyncHTTPTransport  # of others nobody knows
+        if known and not open_ones and opens_again:
             with suppress(Exception):  # they cannot be closed in good order any more
                 await transport.aclose()
 
