@@ -60,6 +60,8 @@ class _Trace:
 class Telemetry:
     """A sink, to be given as ``events=``. Providers default to those that the program has set for OpenTelemetry.
 
+    Runs are told apart by their names: give runs of one name that go on at once, in several engines, one each.
+
     Raises ImportError that says what to install where OpenTelemetry is missing.
     """
 
