@@ -263,9 +263,12 @@ class Engine:
 
     @contextmanager
     def _beginning_as(self, name: str) -> Generator[str]:
-        """Keep the name for what begins until the engine has that in hand. Raises ConfigError if it is not free."""
+        """Keep the name for what begins until the engine has that in hand. Raises ConfigError if it is not free, or no
+        store could keep it."""
         if self._tasks is None:
             raise HeadgateError("enter the engine first: async with headgate.Engine(...) as engine")
+        if "\0" in name or name.encode(errors="replace").decode() != name:
+            raise ConfigError(f"{name!r} is no name for a run: it is not valid Unicode text, or has a zero character")
         going = name in self._parts or (name in self._runs and not self._runs[name].done)
         if going or name in self._beginning:
             raise ConfigError(f"a run named {name!r} is going on in this engine: give this one another name")

@@ -381,3 +381,10 @@ def test_a_handle_that_cannot_be_given_up_is_its_own_runs_error(backend: Backend
 
     report = run_virtual(main, backend=backend)
     assert (report.status, report.done) == ("completed", 20)
+
+
+@pytest.mark.parametrize("name", ["a\udcff", "a\0b"])
+def test_a_run_has_a_name_that_every_store_can_keep(name: str) -> None:
+    """As bytes of a command line that are no text become it. SQLite raised a UnicodeEncodeError."""
+    with pytest.raises(headgate.ConfigError, match="is no name for a run"):
+        headgate.run(asking(echo), 1, run=name)
