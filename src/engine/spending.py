@@ -34,6 +34,9 @@ _UNKNOWN = Amount(1, 1)
 """What a task with a model is expected to cost of which nothing is known: it counts, as little as possible."""
 
 _NONE = Usage()
+_ONE_TOKEN_EACH = Usage(1, 1)
+
+_HOW_TO_TELL = "headgate.attach(client), or lease.report(usage=...)"
 
 _ANSWERED = frozenset({Outcome.SUCCESS, Outcome.INVALID_OUTPUT})
 """How a request ends that a provider has answered, and charges a fee for."""
@@ -89,6 +92,7 @@ class Spending:
         self._total = self._kept = before.total
         self._columns = dict(before.columns)
         self._unpriced: dict[str, None] = {}
+        self._silent: dict[str, bool] = {}  # of resources that answered: whether none of the answers told its usage
 
     @property
     def account(self) -> Account:
@@ -124,10 +128,13 @@ class Spending:
 
     def answered(self, task: Task, resource: str, outcome: Outcome, usage: Usage | None) -> None:
         """A request of ``task`` has ended so, with all that it reported: its fee is due if it was answered."""
-        price = None if self.price_of is None else self.price_of(resource)
-        if price is None or (usage is None and outcome not in _ANSWERED):
+        if self.price_of is None or (usage is None and outcome not in _ANSWERED):
             return
-        if fee := price.fee(usage or _NONE):
+        self._silent[resource] = usage is None and self._silent.get(resource, True)
+        price = self.price_of(resource)
+        if price is None:
+            self._unpriced[resource] = None
+        elif fee := price.fee(usage or _NONE):
             self._spend(task, resource, Amount(fee))
 
     def _spend(self, task: Task, resource: str, amount: Amount) -> None:
@@ -232,7 +239,9 @@ class Spending:
             return ()
         free = ", ".join(self._unpriced)
         unpriced = f"the price of {free} is not known: it counts as free; give it in prices=" if free else ""
-        return tuple(filter(None, (unpriced, self._book.notice)))
+        silent = ", ".join(filter(self._is_silent, self._silent))
+        untold = f"no request to {silent} told its tokens, so they cost nothing here: {_HOW_TO_TELL}" if silent else ""
+        return tuple(filter(None, (unpriced, untold, self._book.notice)))
 
     @property
     def so_far(self) -> Spent:
@@ -246,6 +255,14 @@ class Spending:
         if price is None:
             self._unpriced[resource] = None
         return (price or FREE).of(usage)
+
+    def _is_silent(self, resource: str) -> bool:
+        """Whether tokens of ``resource`` have a price, and none were priced: neither told nor assumed."""
+        if self.price_of is None or not self._silent[resource]:
+            return False
+        price = self.price_of(resource)
+        assumed = any(self._assumed[plan.index] for plan in self._plans if plan.lane == resource)
+        return price is not None and not assumed and price.of(_ONE_TOKEN_EACH) > 0
 
     def _fee(self, resource: str, usage: Usage = _NONE) -> int:
         price = None if self.price_of is None else self.price_of(resource)

@@ -106,6 +106,22 @@ def test_a_budget_is_not_passed_by_fees(uses: dict[str, int] | None, column: dic
     assert report.cost == pytest.approx(report.done * each)
 
 
+@pytest.mark.parametrize(
+    ("shop", "options", "said"),
+    [
+        (Shop(), {"prices": BOTH}, "no request to acme/m told its tokens, so they cost nothing here: headgate.attach"),
+        (Shop(), {"prices": {"acme/other": {}}}, "the price of acme/m is not known: it counts as free"),
+        (Shop(), {"prices": FEES}, ""),
+        (Shop(EACH), {"prices": BOTH}, ""),
+        (Shop(**STATED), {"prices": BOTH, "budget": 100.0}, ""),  # what was reserved is taken for what they used
+        (Shop(), {}, ""),
+    ],
+)
+def test_a_cost_that_leaves_something_out_is_told(shop: Shop, options: Any, said: str) -> None:
+    notices = shop.run(rows=3, **options).notices
+    assert notices[0].startswith(said) if said else notices == ()
+
+
 def test_the_first_task_of_a_column_reserves_its_fee() -> None:
     report = Shop().run(prices=FEES, budget=0.009)
     assert (report.status, report.done, report.cost) == (headgate.RunStatus.BUDGET_EXHAUSTED, 0, 0.0)
