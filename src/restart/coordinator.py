@@ -15,6 +15,7 @@ import anyio
 import structlog
 
 from ..errors import ConfigError, HeadgateError, StoreError, StoreUnavailable
+from ..values import writable
 from ..wakeup import Wakeup
 from . import asking
 from .codec import decode, encode, register_of
@@ -83,7 +84,7 @@ class RestartCoordinator:
             names = sorted(source.name for source in sources)
             raise ConfigError(f"two restart sources have one name: {', '.join(names)}; give each its own")
         self.config = config or RestartConfig()
-        self._replica = f"{replica or f'{socket.gethostname()}:{os.getpid()}'}#{lineage()[:8]}"
+        self._replica = writable(f"{replica or f'{socket.gethostname()}:{os.getpid()}'}#{lineage()[:8]}")
         self._clock = clock
         self._lineage = lineage
         self._wakeup = Wakeup()

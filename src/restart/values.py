@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from ..errors import ConfigError
+from ..values import writable
 
 __all__ = [
     "TEXT_MOST",
@@ -89,7 +90,7 @@ class Answer:
             )
         if len(self.tasks) > TASKS_MOST:
             raise ConfigError(f"{len(self.tasks)} tasks to be set aside: {TASKS_MOST} are the most")
-        object.__setattr__(self, "reason", self.reason[:TEXT_MOST])
+        object.__setattr__(self, "reason", writable(self.reason[:TEXT_MOST]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,10 @@ class Cause:
     kind: str
     where: str = ""
     message: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("kind", "where", "message"):  # whatever an exception says is kept, and sent to services
+            object.__setattr__(self, name, writable(getattr(self, name)))
 
     def is_same(self, other: Cause) -> bool:
         """Whether both have the same root."""
