@@ -56,17 +56,19 @@ class Push(Enum):
 class ChildWatch:
     """One child, from its start until it is gone.
 
-    It is ``stalled`` when nothing was committed for ``stall_timeout_s``; it gets ``grace_s`` between being interrupted
-    and being killed.
+    It is ``stalled`` when a look at what is committed, ``stall_timeout_s`` after the last one that found something new,
+    finds nothing: a supervisor that could not look meanwhile, or only long before, does not know. It gets ``grace_s``
+    between being interrupted and being killed.
     """
 
     __slots__ = (
-        "_committed",
         "_gained_at",
         "_grace_s",
         "_kill_at",
+        "_looked_at",
         "_stall_timeout_s",
         "first",
+        "last",
         "look_at",
         "stalled",
         "stopped",
@@ -75,25 +77,26 @@ class ChildWatch:
     def __init__(self, now: float, *, stall_timeout_s: float, grace_s: float) -> None:
         self._stall_timeout_s = stall_timeout_s
         self._grace_s = grace_s
-        self._committed: int | None = None
-        self._gained_at = now
+        self._gained_at = self._looked_at = now
         self._kill_at = inf
         self.first: int | None = None
-        """What was on record when that was first told; None if it never was."""
+        self.last: int | None = None
+        """What was on record when that was told for the first time, and for the last; None if it never was."""
         self.look_at = now
         """When what is committed is to be looked up next."""
         self.stalled = False
         self.stopped = False
         """Whether it was told to end because nobody wants it to go on."""
 
-    def counted(self, committed: int | None, now: float) -> None:
+    def counted(self, committed: int | None, asked_at: float, now: float) -> None:
         """So many outcomes are on record; None if the store did not say. Whatever changes there is a sign of life."""
-        every = min(max(self._stall_timeout_s / _LOOKS, _LOOK_LEAST_S), _LOOK_MOST_S)
-        self.look_at = now + every
+        self._looked_at = asked_at
         if self.first is None:
             self.first = committed
-        if committed is not None and committed != self._committed:
-            self._committed, self._gained_at = committed, now
+        if committed is not None and committed != self.last:
+            self.last, self._gained_at = committed, now
+        due = now + min(max(self._stall_timeout_s / _LOOKS, _LOOK_LEAST_S), _LOOK_MOST_S)
+        self.look_at = due if asked_at >= self._stalls_at else min(due, self._stalls_at)
 
     def stop(self) -> None:
         """Nobody wants it to go on."""
@@ -101,7 +104,7 @@ class ChildWatch:
 
     def push(self, now: float) -> Push | None:
         """What is to be done to it now; each push is told once."""
-        if self._kill_at == inf and (self.stopped or now >= self._stalls_at):
+        if self._kill_at == inf and (self.stopped or self._looked_at >= self._stalls_at):
             self.stalled = not self.stopped
             self._kill_at = now + self._grace_s
             return Push.INTERRUPT
@@ -110,13 +113,10 @@ class ChildWatch:
             return Push.KILL
         return None
 
-    def next_tick(self, now: float) -> float:
-        """When it is to be looked at again, if nothing happens before."""
-        if self._kill_at == -inf:
-            return inf
-        if self._kill_at < inf:
-            return self._kill_at
-        return max(now, min(self.look_at, self._stalls_at))
+    @property
+    def next_tick(self) -> float:
+        """When there may be another push, if nothing is told before."""
+        return self._kill_at if self._kill_at > -inf else inf
 
     @property
     def _stalls_at(self) -> float:

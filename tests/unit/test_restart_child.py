@@ -37,7 +37,7 @@ def test_a_child_is_interrupted_once_and_killed_a_grace_later(
     """Not before it has committed nothing for the stall timeout, whatever the store says of it meanwhile."""
     watch = ChildWatch(0.0, stall_timeout_s=100.0, grace_s=5.0)
     now, gained_at, committed, pushes = 0.0, 0.0, 0, list[tuple[Push, float]]()
-    watch.counted(0, 0.0)
+    watch.counted(0, 0.0, 0.0)
     for wait, gain in [*looks, (400.0, None)]:
         until = now + wait
         while True:
@@ -46,11 +46,11 @@ def test_a_child_is_interrupted_once_and_killed_a_grace_later(
             if (push := watch.push(now)) is not None:
                 pushes.append((push, now))
                 continue
-            tick = min(watch.next_tick(now), stop_at if stop_at > now else inf)
-            if tick <= now:  # it wants to know what is committed
-                watch.counted(None if gain is None else committed, now)
-                assert watch.next_tick(now) > now, "time stands still"
+            if watch.look_at <= now:  # it wants to know what is committed
+                watch.counted(None if gain is None else committed, now, now)
+                assert watch.look_at > now, "time stands still"
                 continue
+            tick = min(watch.next_tick, watch.look_at, stop_at if stop_at > now else inf)
             if tick >= until:
                 break
             now = tick
@@ -58,7 +58,7 @@ def test_a_child_is_interrupted_once_and_killed_a_grace_later(
         if gain is not None:
             committed += gain
             gained_at = now if gain and not pushes else gained_at
-            watch.counted(committed, now)
+            watch.counted(committed, now, now)
     assert [push for push, _ in pushes] == [Push.INTERRUPT, Push.KILL]
     interrupted, killed = (at for _, at in pushes)
     assert killed == pytest.approx(interrupted + 5.0)
@@ -147,16 +147,35 @@ def test_a_change_of_what_is_committed_is_a_sign_of_life_in_either_direction() -
     watch = ChildWatch(0.0, stall_timeout_s=10.0, grace_s=1.0)
     for now, committed in ((0.0, 100), (9.0, 90), (18.0, 95), (27.0, 95)):
         assert watch.push(now) is None
-        watch.counted(committed, now)
+        watch.counted(committed, now, now)
+    assert watch.look_at == pytest.approx(27.5)
+    watch.counted(95, 27.9, 27.9)
     assert watch.push(27.9) is None
+    assert watch.look_at == 28.0
+    watch.counted(95, 28.0, 28.0)
     assert watch.push(28.0) is Push.INTERRUPT
+
+
+def test_a_supervisor_that_could_not_look_does_not_know_that_its_child_stalled() -> None:
+    """It was stopped for an hour, or the store was slow to answer: what was gained it sees at the next look."""
+    watch = ChildWatch(0.0, stall_timeout_s=10.0, grace_s=1.0)
+    watch.counted(100, 0.0, 0.0)
+    assert watch.push(3600.0) is None
+    watch.counted(100, 9.0, 12.0)  # asked before the time was over: the answer is none about the end of it
+    assert watch.push(12.0) is None
+    assert watch.look_at <= 12.0
+    watch.counted(101, 12.0, 12.0)
+    assert watch.push(12.0) is None
+    assert watch.push(22.0) is None
+    watch.counted(None, 22.0, 32.0)  # a store that says nothing is no sign of life
+    assert watch.push(32.0) is Push.INTERRUPT
 
 
 def test_what_was_on_record_first_is_what_gains_are_counted_from() -> None:
     watch = ChildWatch(0.0, stall_timeout_s=10.0, grace_s=1.0)
     assert watch.first is None
     for committed in (None, 0, None, 7):
-        watch.counted(committed, 1.0)
+        watch.counted(committed, 1.0, 1.0)
     assert watch.first == 0
 
 
