@@ -196,6 +196,11 @@ class CoordinatorCore:
         return self._leaving
 
     @property
+    def failure(self) -> Failure | None:
+        """How the life of this replica ended badly, if it did."""
+        return self._failure
+
+    @property
     def decision(self) -> Decision | None:
         """What was decided about the cycle in which this replica lives; None as long as nothing is."""
         if self.cycle is None:

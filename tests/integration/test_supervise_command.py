@@ -63,7 +63,7 @@ def test_a_task_that_kills_its_process_is_found_out_and_set_aside() -> None:
     Path("poison").touch()
     code, out, err = headgate_says(
         *("supervise", PROGRAM, f"{PROGRAM}:rows", "--restart", "restart.toml", "--json", "--no-progress"),
-        *("--set", "local_workers=1", "--set", "thread_workers=1", "--out", "out.jsonl"),
+        *("--set", "local_workers=1", "--set", "thread_workers=1", "--out", "out.jsonl", "--events", "events.jsonl"),
     )
     assert code == 3, err
     told: dict[str, Any] = json.loads(out)
@@ -77,6 +77,11 @@ def test_a_task_that_kills_its_process_is_found_out_and_set_aside() -> None:
     assert {one["cause"]["where"] for one in restarts["decisions"]} == {"SIGKILL"}
     assert "in flight at the end of 2 cycles running" in restarts["decisions"][1]["answers"][0]["reason"]
     assert Path("out.jsonl").read_text(encoding="utf-8").count("\n") == 39
+    said = [json.loads(line) for line in Path("events.jsonl").read_text(encoding="utf-8").splitlines()]
+    kinds = [one["kind"] for one in said if one["kind"].startswith(("restart_", "run_started", "run_ended"))]
+    again = ["restart_asked", "restart_decided", "restart_done", "run_started"]
+    assert kinds == ["run_started", *again, *again, "run_ended"]
+    assert [one["action"] for one in said if one["kind"] == "restart_decided"] == ["restart", "quarantine"]
     code, shown, _ = headgate_says("status", "tickets.db", "--decisions")
     assert code == 0
     assert "sets aside: row 7 of double" in shown

@@ -348,3 +348,13 @@ def test_half_a_character_in_a_failure_ends_no_command(form: tuple[str, ...]) ->
     assert told.code == 3, told.err
     assert "half \\ud83d" in (told.data["failures"][0]["message"] if form else told.out)
     assert headgate_says("report", "halves.db", *form).code == 0
+
+
+def test_what_happens_is_written_to_a_file() -> None:
+    told = headgate_says("run", "program_cli.py", "rows.jsonl", "--events", "events.jsonl")
+    assert told.code == 3
+    said = [json.loads(line) for line in Path("events.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [said[0]["kind"], said[-1]["kind"]] == ["run_started", "run_ended"]
+    twice = headgate_says("run", "program_cli.py", "rows.jsonl", "--events", "a.jsonl", "--set", "events=b.jsonl")
+    assert twice.code == 2
+    assert "events is given twice" in twice.err

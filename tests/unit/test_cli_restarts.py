@@ -90,6 +90,8 @@ def test_a_run_that_was_told_to_stop_goes_on_when_it_is_reopened_and_not_before(
         (("--stall-timeout", "0"), "--stall-timeout must be more than zero seconds"),
         (("--set", "stall_timeout=0"), "--stall-timeout must be more than zero seconds"),
         (("--set", "grace=10s"), "--set grace must be a number of seconds, not '10s'"),
+        (("--set", "events=3"), "events must be a path, a function, or a list of them, not 3"),
+        (("--events", "nowhere/events.jsonl"), "events cannot be written to 'nowhere/events.jsonl'"),
         (("--set", "grace=-1"), "grace must be zero or more seconds"),
         (("--max-attempts", "0"), "max_attempts must be a whole number from 1 on"),
         (("--limits", "none.toml"), "none.toml"),
