@@ -165,7 +165,8 @@ class ChildEnd:
         if -self.code != signal.SIGKILL:
             return Cause("killed", name, f"by {name}, which was not sent by its supervisor")
         if self.memory_kills:
-            return Cause("out_of_memory", message=f"the system killed {self.memory_kills} processes for want of memory")
+            killed = "1 process" if self.memory_kills == 1 else f"{self.memory_kills} processes"
+            return Cause("out_of_memory", message=f"the system killed {killed} for want of memory")
         if self.memory_kills == 0:
             return Cause("killed", name, "by SIGKILL, which was not sent by its supervisor")
         return Cause("killed", name, "by SIGKILL, which was not sent by its supervisor: perhaps for want of memory")
@@ -178,7 +179,9 @@ class ChildEnd:
 
 
 def memory_kills(events: str) -> int | None:
-    """How many processes of a control group were killed for want of memory, from its ``memory.events``."""
+    """How many processes of a control group were killed for want of memory, from its ``memory.events``, in version 1
+    its ``memory.oom_control``.
+    """
     for line in events.splitlines():
         name, _, count = line.partition(" ")
         if name == "oom_kill" and count.strip().isdigit():

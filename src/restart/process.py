@@ -31,7 +31,7 @@ from .supervisor import NO_CURE
 from .values import TaskId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from anyio.abc import Process
 
@@ -271,9 +271,19 @@ def _kill(process: Process) -> None:
 
 def own_memory_kills() -> int | None:
     """How many processes of this control group were killed for want of memory; None where that cannot be read."""
-    try:
-        groups = CGROUP.read_text(encoding="ascii").splitlines()
-        path = next(line.removeprefix("0::") for line in groups if line.startswith("0::"))
-        return memory_kills((CGROUPS / path.lstrip("/") / "memory.events").read_text(encoding="ascii"))
-    except (OSError, StopIteration, UnicodeDecodeError):
-        return None
+    with suppress(OSError, UnicodeDecodeError):
+        for place in _memory_events(CGROUP.read_text(encoding="ascii").splitlines()):
+            with suppress(OSError):
+                return memory_kills(place.read_text(encoding="ascii"))
+    return None
+
+
+def _memory_events(groups: Sequence[str]) -> Iterator[Path]:
+    """Where the kills of the own group are counted: under version 2, and under version 1 if that has the memory."""
+    for group in sorted(groups):  # version 2 is hierarchy 0
+        hierarchy, _, rest = group.partition(":")
+        controllers, _, path = rest.partition(":")
+        if hierarchy == "0":
+            yield CGROUPS / path.lstrip("/") / "memory.events"
+        elif "memory" in controllers.split(","):
+            yield CGROUPS / "memory" / path.lstrip("/") / "memory.oom_control"

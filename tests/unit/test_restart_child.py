@@ -129,13 +129,24 @@ def test_memory_kills_of_a_control_group(text: str, kills: int | None) -> None:
 
 @pytest.mark.parametrize(
     ("groups", "kills"),
-    [("0::/jobs/one\n", 2), ("12:pids:/x\n0::/jobs/one\n", 2), ("0::/\n", None), ("12:memory:/x\n", None), ("", None)],
+    [
+        *(
+            ("0::/jobs/one\n", 2),
+            ("12:pids:/x\n0::/jobs/one\n", 2),
+            ("0::/\n", None),
+            ("12:memory:/x\n", None),
+            ("", None),
+        ),
+        *(("9:cpu,memory:/old\n0::/\n", 5), ("9:memory:/old\n0::/jobs/one\n", 2), ("9:cpu:/old\n", None)),
+    ],
 )
 def test_memory_kills_are_those_of_the_own_control_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: str, kills: int | None
 ) -> None:
     (tmp_path / "jobs" / "one").mkdir(parents=True)
     (tmp_path / "jobs" / "one" / "memory.events").write_text("oom_kill 2\n", encoding="ascii")
+    (tmp_path / "memory" / "old").mkdir(parents=True)
+    (tmp_path / "memory" / "old" / "memory.oom_control").write_text("under_oom 0\noom_kill 5\n", encoding="ascii")
     (tmp_path / "cgroup").write_text(groups, encoding="ascii")
     monkeypatch.setattr(process, "CGROUP", tmp_path / "cgroup")
     monkeypatch.setattr(process, "CGROUPS", tmp_path)
