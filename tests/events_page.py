@@ -38,7 +38,8 @@ Restarts and deliveries are told by whoever makes them: `headgate.supervise(even
 supervisor, `outbox.Outbox(events=)`, each a function there.
 
 On the command line `run`, `resume` and `supervise` take `--events FILE`. A supervisor appends to the file of its
-lives what is asked, decided and done between them. What a process that was killed has left of a line is ended by whoever writes next.
+lives what is asked, decided and done between them. What a process that was killed has left of a line is ended by
+whoever writes next.
 
 While nobody listens, no event is built: the parts of a run ask whether there is a `RunTeller`
 (`src/engine/telling.py`), and there is none.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..values import Rng
     from .values import Item, OutboxOptions, Reply
 
-__all__ = ["Ask", "OutboxCore", "Send", "Waiting"]
+__all__ = ["IDLE_MOST", "Ask", "OutboxCore", "Send", "Waiting"]
 
 _JITTER = 0.25
 """Share by which each pause varies, so that items that failed together do not come back together."""

@@ -117,7 +117,7 @@ async def test_rows_may_be_called_as_their_user_likes(
 @pytest.mark.parametrize("said", ["²", "9" * 400, "-1", "soon", "Mon, 01 Jan 99999 00:00:00 GMT"])
 async def test_a_retry_after_that_makes_no_sense_changes_no_answer(said: str) -> None:
     """Whatever the header says, what was taken is taken, and what is to come later does not wait for ever."""
-    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, headers={"Retry-After": said.encode("latin-1")}))
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, headers={b"Retry-After": said.encode("latin-1")}))
     async with httpx2.AsyncClient(transport=transport) as client:
         reply = await HttpSender(client).deliver(Item("doc 1", "http://receiver.example/done", 0.0), b"", 1)
     assert (reply.answer, reply.after_s) == (Answer.ACK, None)

@@ -212,6 +212,7 @@ def test_whoever_is_cancelled_while_leaving_leaves_nothing_behind(backend: Liter
                 await anyio.sleep_forever()
             finally:
                 seen.append("attempt ended")
+            raise AssertionError("it hangs for ever")
 
     class Closed(MemoryDeliveries):
         async def aclose(self) -> None:
