@@ -9,6 +9,7 @@ import structlog
 from pydantic import TypeAdapter
 
 from ..errors import ConfigError
+from ..values import said_by
 from .ports import InvalidAnswer, SourceUnreachable
 from .record import Heard
 from .values import Answer
@@ -82,4 +83,4 @@ def _checked(answer: Answer) -> Answer:
 
 
 def _said(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    return said_by(error)

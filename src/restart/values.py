@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from ..errors import ConfigError
-from ..values import writable
+from ..values import said_by, writable
 
 __all__ = [
     "TEXT_MOST",
@@ -27,6 +27,7 @@ __all__ = [
     "Suspect",
     "TaskId",
     "Verdict",
+    "cause_of",
 ]
 
 TEXT_MOST: Final = 500
@@ -108,6 +109,12 @@ class Cause:
     def is_same(self, other: Cause) -> bool:
         """Whether both have the same root."""
         return (self.kind, self.where) == (other.kind, other.where)
+
+
+def cause_of(error: BaseException) -> Cause:
+    """``error``, whoever raised it, as the cause of an end."""
+    kind, said = type(error).__name__, said_by(error)
+    return Cause(kind, message="" if said == kind else said)
 
 
 @dataclass(frozen=True, slots=True)
