@@ -148,7 +148,8 @@ def supervise(
     others = settings_of(settings or [])
     stalls_after = _set_s(others, "stall_timeout") if stall_timeout is None else stall_timeout
     own_grace = _set_s(others, "grace") if grace is None else grace
-    times = {"patience": patience, "grace": own_grace, "max_attempts": max_attempts}
+    in_all = _set_s(others, "deadline") if deadline is None else deadline
+    times = {"patience": patience, "grace": own_grace, "deadline": in_all, "max_attempts": max_attempts}
     RunOptions.of({option: value for option, value in times.items() if value is not None})
     if not stalls_after > 0:
         raise ConfigError("--stall-timeout must be more than zero seconds: a cell takes time")
@@ -182,7 +183,7 @@ def supervise(
         config=config,
         stall_timeout_s=stalls_after,
         grace_s=own_grace + _KILL_AFTER_S,
-        deadline_s=inf if deadline is None else deadline,
+        deadline_s=in_all,
         events=told,
         reopen=reopen,
         quiet=as_json,

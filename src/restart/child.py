@@ -64,6 +64,7 @@ class ChildWatch:
     __slots__ = (
         "_gained_at",
         "_grace_s",
+        "_interrupted",
         "_kill_at",
         "_looked_at",
         "_stall_timeout_s",
@@ -79,6 +80,7 @@ class ChildWatch:
         self._grace_s = grace_s
         self._gained_at = self._looked_at = now
         self._kill_at = inf
+        self._interrupted = False
         self.first: int | None = None
         self.last: int | None = None
         """What was on record when that was told for the first time, and for the last; None if it never was."""
@@ -104,19 +106,20 @@ class ChildWatch:
 
     def push(self, now: float) -> Push | None:
         """What is to be done to it now; each push is told once."""
-        if self._kill_at == inf and (self.stopped or self._looked_at >= self._stalls_at):
+        if not self._interrupted and (self.stopped or self._looked_at >= self._stalls_at):
+            self._interrupted = True
             self.stalled = not self.stopped
             self._kill_at = now + self._grace_s
             return Push.INTERRUPT
-        if now >= self._kill_at > -inf:
-            self._kill_at = -inf
+        if now >= self._kill_at:
+            self._kill_at = inf
             return Push.KILL
         return None
 
     @property
     def next_tick(self) -> float:
         """When there may be another push, if nothing is told before."""
-        return self._kill_at if self._kill_at > -inf else inf
+        return self._kill_at
 
     @property
     def _stalls_at(self) -> float:
@@ -145,7 +148,7 @@ class ChildEnd:
         said = self.said
         if said is not None and said.status in FINISHED and said.error is None:
             return LifeEnd(said.status, said.exit_code, progress=progress, ledger=said.ledger)
-        if self.stopped or (said is None and self.code == _STOPPED):
+        if self.stopped or (said is None and self.code == _STOPPED and not self.stalled):
             return LifeEnd("stopped", _STOPPED, finished=False, progress=progress)
         if self.stalled:
             message = f"nothing was committed for {self.stall_timeout_s:g} s"

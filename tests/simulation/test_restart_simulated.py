@@ -248,7 +248,10 @@ def test_half_a_character_in_what_anybody_says_ends_no_replica(backend: Backend)
         raise ValueError("half \ud83d")
 
     async def body() -> None:
-        sources = [Service(answer=Answer(Verdict.STOP, reason="half \ud83d")), CallableSource(raises)]
+        sources: list[RestartSource] = [
+            Service(answer=Answer(Verdict.STOP, reason="half \ud83d")),
+            CallableSource(raises),
+        ]
         async with coordinator(MemoryStore(), sources, name="host \udce9") as replica:
             await replica.enter()
             replica.failed(Failure(Cause("crash", "summary \ud83d", "half \ud83d")))

@@ -84,6 +84,7 @@ CAUSES: list[tuple[ChildEnd, LifeEnd]] = [
     (ChildEnd(130), LifeEnd("stopped", 130, None, False)),
     (ChildEnd(-9, stopped=True), LifeEnd("stopped", 130, None, False)),
     (ChildEnd(130, ChildReport("stopped", 130), stalled=True), LifeEnd("stalled", 130, Cause("stalled"), False)),
+    (ChildEnd(130, stalled=True), LifeEnd("stalled", 1, Cause("stalled"), False)),  # so a shell ends when interrupted
     (ChildEnd(-9, stalled=True), LifeEnd("stalled", 1, Cause("stalled"), False)),
     (ChildEnd(-9, memory_kills=1), LifeEnd("killed", 1, Cause("out_of_memory"), False)),
     (ChildEnd(-9, memory_kills=0), LifeEnd("killed", 1, Cause("killed", "SIGKILL"), False)),
@@ -180,6 +181,14 @@ def test_a_supervisor_that_could_not_look_does_not_know_that_its_child_stalled()
     assert watch.push(22.0) is None
     watch.counted(None, 22.0, 32.0)  # a store that says nothing is no sign of life
     assert watch.push(32.0) is Push.INTERRUPT
+
+
+def test_a_child_that_has_for_ever_to_end_is_interrupted_once() -> None:
+    watch = ChildWatch(0.0, stall_timeout_s=10.0, grace_s=inf)
+    watch.stop()
+    assert watch.push(1.0) is Push.INTERRUPT
+    assert watch.push(1.0) is None
+    assert watch.next_tick == inf
 
 
 def test_what_was_on_record_first_is_what_gains_are_counted_from() -> None:
