@@ -276,7 +276,11 @@ def test_an_engine_that_has_just_ended_hides_no_other(tmp_path: Path, monkeypatc
     """Its socket was there when the directory was listed, and is not any more when it is looked at."""
     listener, place = bound(tmp_path / "own" / "b.sock")
     gone = place.with_name("a.sock")
-    monkeypatch.setattr(type(place), "iterdir", lambda _: iter((place, gone)))
+
+    def listed(_: Path) -> list[Path]:
+        return [place, gone]
+
+    monkeypatch.setattr(type(place), "iterdir", listed)
     with listener:
         assert list(sockets_in(place.parent)) == [place]
 
