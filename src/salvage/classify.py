@@ -120,8 +120,8 @@ class Classifier:
         if isinstance(verdict, Failure):
             if not _is_whole(verdict):
                 return _bug(exc, f"{_NO_FAILURE}: ")
-            told = None if verdict.traceback is None else _unicode(verdict.traceback)
-            return replace(verdict, kind=kind, message=_unicode(verdict.message), traceback=told)
+            told = None if verdict.traceback is None else writable(verdict.traceback)
+            return replace(verdict, kind=kind, message=writable(verdict.message), traceback=told)
         source = next((link for link in _links(exc) if examine(link).status is not None), exc)
         return _failure(source, kind, examine(source), wall_now)
 
