@@ -61,11 +61,11 @@ def outcomes() -> int:
     return SqliteStore("tickets.db").count_outcomes("tickets") if Path("pid").exists() else 0
 
 
-def supervisor() -> WarmChild:
+def supervisor(**env: str) -> WarmChild:
     """One in a process of its own, whose lives work on one row at a time."""
     command = [sys.executable, "-m", "headgate", "supervise", str(PROGRAM), f"{PROGRAM}:rows"]
     options = ("--restart", "restart.toml", "--set", "local_workers=1", "--no-progress")
-    return WarmChild([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return WarmChild([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **env})
 
 
 @pytest.fixture
@@ -132,18 +132,20 @@ def test_signals_are_passed_on_and_nobody_outlives_a_supervisor_that_is_killed()
 def test_of_two_supervisors_of_one_run_the_later_one_has_it(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On PostgreSQL. The life of the first is fenced out, which no restart cures: it says who has the run, and ends."""
     monkeypatch.setenv("HEADGATE_STORE", database)
-    Path("slow").touch()
+    for name in ("slow", "hold"):
+        Path(name).touch()
     store = PostgresStore(database)
 
     def gained() -> int:
         return store.count_outcomes("tickets") if Path("pid").exists() else 0
 
-    with supervisor() as first:
+    with supervisor(HOLDS="from row 5 on") as first:
         wait_for(lambda: gained() >= 3)
         code, out, err = headgate_says(
             *("supervise", PROGRAM, f"{PROGRAM}:rows", "--restart", "restart.toml", "--json", "--no-progress")
         )
         assert code == 0, err
+        Path("hold").unlink()
         _, said = first.communicate(timeout=60)
     anyio.run(store.aclose)
     assert first.returncode == 1
