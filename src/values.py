@@ -28,7 +28,25 @@ __all__ = [
     "Rng",
     "Skipped",
     "Usage",
+    "said_by",
+    "writable",
 ]
+
+
+def writable(said: str) -> str:
+    """``said`` as text that can be written down: half a surrogate pair, which no encoding takes, is written out."""
+    return said if said.isascii() else said.encode("utf-8", "backslashreplace").decode()
+
+
+def said_by(thing: object) -> str:
+    """What ``thing``, such as an exception of somebody else's class, says of itself; its type if that is nothing, or
+    raises. It can be written down.
+    """
+    try:
+        said = str(thing)
+    except Exception:
+        said = ""
+    return writable(said or type(thing).__name__)
 
 
 class Rng(Protocol):

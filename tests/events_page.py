@@ -34,7 +34,12 @@ engine is left. The cells that a run leaves for a later one are told in turns of
 them; a disk that takes nothing for seconds loses them too, but no `run_ended`.
 
 Restarts and deliveries are told by whoever makes them: `headgate.supervise(events=)` and `restart.Supervisor(events=)`
-(what is asked, decided and done in a supervisor's process), `outbox.Outbox(events=)`, each a function there.
+(what is asked, decided and done in a supervisor's process), `restart.RestartCoordinator(events=)` where there is no
+supervisor, `outbox.Outbox(events=)`, each a function there.
+
+On the command line `run`, `resume` and `supervise` take `--events FILE`. A supervisor appends to the file of its
+lives what is asked, decided and done between them. What a process that was killed has left of a line is ended by
+whoever writes next.
 
 While nobody listens, no event is built: the parts of a run ask whether there is a `RunTeller`
 (`src/engine/telling.py`), and there is none.

@@ -21,6 +21,7 @@ __all__ = [
     "BudgetOption",
     "BudgetTokens",
     "Deadline",
+    "EventsOption",
     "Grace",
     "LimitsOption",
     "MaxAttempts",
@@ -41,6 +42,7 @@ __all__ = [
     "StoreArgument",
     "StoreOption",
     "duration",
+    "events_of",
     "money_of",
     "settings_of",
 ]
@@ -92,6 +94,13 @@ def money_of(
     if found:
         RunOptions.of(found)
     return found
+
+
+def events_of(settings: Mapping[str, Any], events: Path | None) -> dict[str, Any]:
+    """The option ``events`` of a run, if it was given; ``settings`` are those of --set."""
+    if events is not None and "events" in settings:
+        raise typer.BadParameter("events is given twice: here and as an option of its own", param_hint="--set")
+    return {} if events is None else {"events": events}
 
 
 def _prices(prices: str | None, price: list[str]) -> Any:
@@ -238,6 +247,10 @@ Grace = Annotated[
     typer.Option(
         "--grace", metavar="TIME", parser=duration, help="What requests in flight get at a stop. [default: 10s]"
     ),
+]
+EventsOption = Annotated[
+    Path | None,
+    typer.Option("--events", metavar="FILE", help="Append what happens to this file, each event as a line of JSON."),
 ]
 MaxAttempts = Annotated[
     int | None, typer.Option("--max-attempts", metavar="N", help="Failed attempts of one task. [default: 5]")

@@ -12,10 +12,11 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ..engine.supervised import known_cells, ledger_of
-from ..restart import Cause, ChildReport
+from ..restart import ChildReport
 from ..restart.in_flight import InFlightFile
 from ..restart.process import at_work_file, read_orders, say_end
 from ..restart.supervisor import NO_CURE
+from ..restart.values import cause_of
 from ..values import EXIT_CODES
 from . import data
 
@@ -58,7 +59,7 @@ class LifeNotes:
         report, written = self._report or (None, None)
         ledger = ledger_of(report, self._runs)
         if report is None or error is not None:
-            cause = None if error is None else Cause(type(error).__name__, message=str(error))
+            cause = None if error is None else cause_of(error)
             return ChildReport("crashed", EXIT_CODES["crashed"], cause, isinstance(error, NO_CURE), ledger)
         plain = json.loads(data.as_json(data.of_report(report, written)))
         return ChildReport(report.status.value, report.exit_code, ledger=ledger, report=plain)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from contextlib import AsyncExitStack, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ import typer
 
 from ..admission.limits_book import load_limits
 from ..engine.interrupts import interruptible
+from ..engine.listeners import EventsSource, check_source, open_listeners
 from ..engine.options import RunOptions
 from ..errors import ConfigError
 from ..export import output_path
@@ -35,6 +37,7 @@ from . import data
 from .arguments import (
     AsJson,
     Deadline,
+    EventsOption,
     Grace,
     LimitsOption,
     MaxAttempts,
@@ -52,6 +55,7 @@ from .arguments import (
     SettingsOption,
     StoreOption,
     duration,
+    events_of,
     settings_of,
 )
 from .running import default_store
@@ -134,6 +138,7 @@ def supervise(
     grace: Grace = None,
     max_attempts: MaxAttempts = None,
     settings: SettingsOption = None,
+    events: EventsOption = None,
     progress: Progress = None,
     as_json: AsJson = False,
 ) -> None:
@@ -143,7 +148,8 @@ def supervise(
     others = settings_of(settings or [])
     stalls_after = _set_s(others, "stall_timeout") if stall_timeout is None else stall_timeout
     own_grace = _set_s(others, "grace") if grace is None else grace
-    times = {"patience": patience, "grace": own_grace, "max_attempts": max_attempts}
+    in_all = _set_s(others, "deadline") if deadline is None else deadline
+    times = {"patience": patience, "grace": own_grace, "deadline": in_all, "max_attempts": max_attempts}
     RunOptions.of({option: value for option, value in times.items() if value is not None})
     if not stalls_after > 0:
         raise ConfigError("--stall-timeout must be more than zero seconds: a cell takes time")
@@ -153,6 +159,8 @@ def supervise(
         output_path(out)
     loaded = load_pipeline(pipeline)
     loaded.compile(load_rows(rows).fields)
+    told: Any = {**others, **events_of(others, events)}.get("events")
+    check_source(told)
     shown = sys.stderr.isatty() if progress is None else progress
     words = (
         *("run", pipeline, rows, "--run", name or loaded.name, "--on-change", on_change.value),
@@ -161,6 +169,7 @@ def supervise(
         *_option("--row-id", row_id),
         *_option("--patience", _seconds(patience)),
         *_option("--grace", _seconds(grace)),
+        *_option("--events", events),
         *_option("--max-attempts", max_attempts),
         *("--set", f"stall_timeout={stalls_after:f}"),  # else a life halts by the default, however long is asked for
         *(word for one in settings or [] for word in ("--set", one)),
@@ -174,7 +183,8 @@ def supervise(
         config=config,
         stall_timeout_s=stalls_after,
         grace_s=own_grace + _KILL_AFTER_S,
-        deadline_s=inf if deadline is None else deadline,
+        deadline_s=in_all,
+        events=told,
         reopen=reopen,
         quiet=as_json,
     )
@@ -192,6 +202,7 @@ class _Errand:
     stall_timeout_s: float
     grace_s: float
     deadline_s: float
+    events: EventsSource
     reopen: bool
     quiet: bool
 
@@ -211,6 +222,9 @@ def _tell(errand: _Errand, *, as_json: bool) -> None:
 
 async def _supervise(errand: _Errand, *, started: Any) -> tuple[Supervised, RunRecord, dict[str, object] | None]:
     async with AsyncExitStack() as stack:
+        listeners = open_listeners(errand.events, time.time)
+        if listeners is not None:
+            stack.push_async_callback(listeners.aclose)
         store = open_store(errand.store)
         stack.push_async_callback(store.aclose)
         sources = await stack.enter_async_context(configured_sources(errand.config))
@@ -227,7 +241,8 @@ async def _supervise(errand: _Errand, *, started: Any) -> tuple[Supervised, RunR
             env={**os.environ, "HEADGATE_STORE": errand.store},  # an address is not shown to all who list processes
             stdout=sys.__stderr__.fileno() if errand.quiet and sys.__stderr__ is not None else None,
         )
-        supervisor = Supervisor(coordinator, lives.live, grace_s=errand.grace_s + _KILL_AFTER_S)
+        events = None if listeners is None else listeners.say
+        supervisor = Supervisor(coordinator, lives.live, grace_s=errand.grace_s + _KILL_AFTER_S, events=events)
         started(supervisor)
         ended = await supervisor.run(reopen=errand.reopen)
         return ended, coordinator.record, lives.said.report if lives.said is not None else None

@@ -78,8 +78,12 @@ def bound(path: Path | None) -> tuple[socket.socket, Path]:
 
 def sockets_in(directory: Path) -> Iterator[Path]:
     """The sockets at which somebody answers, in the order of their names."""
-    with suppress(OSError):
-        for path in sorted(directory.iterdir()):
+    try:
+        found = sorted(directory.iterdir())
+    except OSError:
+        return
+    for path in found:
+        with suppress(OSError):  # the engine of one has just ended: it hides no other
             if stat.S_ISSOCK(path.lstat().st_mode) and answers(path):
                 yield path
 

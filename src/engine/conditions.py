@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..salvage.classify import Failure, message_of
 from ..salvage.kinds import FailureKind
+from ..values import writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -59,7 +60,7 @@ def condition_holds(plan: ColumnPlan, row: OpenRow) -> bool | Failure:
             FailureKind.BUG,
             f"when= raised {type(error).__name__}: {message_of(error)}",
             error_type=type(error).__name__,
-            traceback="".join(traceback.format_exception(error)),
+            traceback=writable("".join(traceback.format_exception(error))),
         )
     if answer is not holds and isawaitable(answer):
         if iscoroutine(answer):

@@ -7,6 +7,7 @@ would have stood, at the latest at its end. The rest is never dropped: there are
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -18,7 +19,6 @@ from ..events import Event, EventsDropped, as_dict
 from .log import logger
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
 __all__ = ["MOST_WAITING", "EventLines"]
@@ -33,6 +33,7 @@ CLOSE_S = 10.0
 class EventLines:
     """A sink that appends each event to the file ``path`` as one line of JSON.
 
+    Processes that are there one after another may append to one file: what a killed one has left of a line ends there.
     Called on one thread, and never blocks. Raises ConfigError when the file cannot be opened.
     """
 
@@ -55,6 +56,7 @@ class EventLines:
         self._lost = 0  # with the disk
         self._broken = False
         self._closed = False
+        self._size: int | None = None  # of the file, since this process wrote to it last; None while it is writing
         self._thread = threading.Thread(target=self._write_all, name="headgate-events", daemon=True)
         self._thread.start()
 
@@ -85,15 +87,26 @@ class EventLines:
     def _write_all(self) -> None:
         try:
             with self._file:
+                self._size = -1
                 while (event := self._waiting.get()) is not None:
+                    self._end_line()
                     self._write(event)
                     if self._waiting.empty():
                         self._file.flush()
+                        self._size = _size(self._file)
                 self._say_dropped()
         except OSError as error:
             self._broken = True
             self._lost = 1 + self._waiting.qsize()
             logger("").error("events are not written any more", error=str(error), file=self._file.name)
+
+    def _end_line(self) -> None:
+        """End the line that another process has left unfinished, if one has written since."""
+        if self._size is None:
+            return
+        before, self._size = self._size, None
+        if _size(self._file) not in (0, before) and not _ends_a_line(self._file.name):
+            self._file.write("\n")
 
     def _write(self, event: Event) -> None:
         if self._refused != self._said:
@@ -106,3 +119,17 @@ class EventLines:
             self._said += missing
             gap = EventsDropped(self._wall_clock(), "", missing)
             self._file.write(json.dumps(as_dict(gap)) + "\n")
+
+
+def _size(file: TextIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _ends_a_line(path: str) -> bool:
+    """Whether its last byte ends a line, or nobody may know."""
+    try:
+        with Path(path).open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
+    except OSError:
+        return True

@@ -35,6 +35,7 @@ from ..restart import (
     render,
 )
 from ..restart.supervisor import NO_CURE
+from ..restart.values import cause_of
 from ..storage.opening import open_store
 from ..values import EXIT_CODES
 from .faces import RunFaceKeywords, arun, block_on
@@ -205,8 +206,7 @@ class _Lives:
     def _end(self, error: Exception | None, ledger: Ledger) -> LifeEnd:
         progress, epoch = max(0, self._store.cells), self._store.epoch
         if error is not None:
-            crash = Cause(type(error).__name__, message=str(error))
-            return LifeEnd("crashed", EXIT_CODES["crashed"], crash, False, progress, epoch, ledger)
+            return LifeEnd("crashed", EXIT_CODES["crashed"], cause_of(error), False, progress, epoch, ledger)
         assert self.report is not None
         status = self.report.status
         finished = status in (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES)

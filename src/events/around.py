@@ -34,7 +34,9 @@ class RestartAsked:
 
 @dataclass(frozen=True, slots=True)
 class RestartDecided:
-    """What follows is decided, the same for all replicas: ``action``, on that ``basis``, after ``retry_in_s``."""
+    """What follows is decided, the same for all replicas: ``action``, on that ``basis``, after ``retry_in_s``; None:
+    no other life, or when whoever has asked begins it.
+    """
 
     kind: ClassVar[str] = "restart_decided"
     level: ClassVar[Level] = "info"

@@ -5,7 +5,8 @@ Every item waits with its destination until its time has come; a slot is taken f
 is sent, the receiver is asked, once and in batches, which of them it still knows; the others are gone. Stale work,
 these questions included, takes at most a quarter of the slots and never the last free one.
 
-Each destination has a breaker: after failures in a row nothing is sent there but one probe at a time.
+Each destination has a breaker: after failures in a row nothing is sent there but one probe at a time. There may be as
+many destinations as items: what is done costs the same however many there are, and the idle ones are forgotten.
 
 Times are seconds on a monotonic clock. Prior art: the transactional outbox; circuit breaker (Nygard, "Release It!").
 """
@@ -16,10 +17,11 @@ from collections import deque
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..admission.timers import Timers
 from .breaker import Breaker
+from .turns import Turns
 from .values import Answer
 
 if TYPE_CHECKING:
@@ -28,10 +30,13 @@ if TYPE_CHECKING:
     from ..values import Rng
     from .values import Item, OutboxOptions, Reply
 
-__all__ = ["Ask", "OutboxCore", "Send", "Waiting"]
+__all__ = ["IDLE_MOST", "Ask", "OutboxCore", "Send", "Waiting"]
 
 _JITTER = 0.25
 """Share by which each pause varies, so that items that failed together do not come back together."""
+
+IDLE_MOST: Final = 1000
+"""Destinations that are remembered while nothing is to be sent there: which incarnation the receiver is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +78,10 @@ class _Entry:
 class _Destination:
     """One receiver: what may be sent to it now, what it is to be asked about, and whether it can be reached."""
 
-    __slots__ = ("asked", "breaker", "fresh", "in_flight", "keys", "receiver", "stale", "unsettled")
+    __slots__ = ("asked", "breaker", "fresh", "in_flight", "keys", "name", "receiver", "stale", "unsettled")
 
-    def __init__(self, breaker: Breaker) -> None:
+    def __init__(self, name: str, breaker: Breaker) -> None:
+        self.name = name
         self.receiver: str | None = None
         self.keys: dict[str, None] = {}
         self.fresh: deque[str] = deque()
@@ -84,6 +90,11 @@ class _Destination:
         self.asked: tuple[str, ...] = ()
         self.in_flight = 0
         self.breaker = breaker
+
+    @property
+    def has_stale(self) -> bool:
+        """Whether something stale is to be sent, or asked about."""
+        return bool(self.stale or (self.unsettled and not self.asked))
 
 
 class OutboxCore:
@@ -95,7 +106,13 @@ class OutboxCore:
         self._stale_most = options.slots // 4
         self._entries: dict[str, _Entry] = {}
         self._destinations: dict[str, _Destination] = {}
+        self._idle: dict[str, None] = {}
         self._waiting: Timers[str] = Timers()
+        # Who stands in line for a slot, whose breaker opens when, and of whom that has to be looked at again.
+        self._fresh = Turns()
+        self._stale = Turns()
+        self._opening: Timers[str] = Timers()
+        self._touched: dict[str, _Destination] = {}
         self._in_flight = 0
         self._stale_in_flight = 0
 
@@ -106,6 +123,10 @@ class OutboxCore:
     def in_flight(self) -> int:
         """Slots in use."""
         return self._in_flight
+
+    def footprint(self) -> int:
+        """Items and destinations held."""
+        return len(self._entries) + len(self._destinations)
 
     def run_of(self, key: str) -> str | None:
         """The run that an item names; None if it names none, or has ended."""
@@ -146,12 +167,14 @@ class OutboxCore:
     def _enter(self, entry: _Entry, destination: _Destination) -> None:
         key = entry.item.key
         self._entries[key] = entry
+        self._idle.pop(destination.name, None)
         destination.keys[key] = None
         self._queue(entry, destination)
 
     def _queue(self, entry: _Entry, destination: _Destination) -> None:
         """Its time has come: let ``entry`` be sent, or first be asked about."""
         key = entry.item.key
+        self._touched[destination.name] = destination
         if not entry.stale:
             destination.fresh.append(key)
         elif entry.settled:
@@ -166,9 +189,12 @@ class OutboxCore:
         while (key := self._waiting.pop_due(now)) is not None:
             entry = self._entries[key]
             self._queue(entry, self._destinations[entry.item.destination])
+        while (name := self._opening.pop_due(now)) is not None:
+            self._touched[name] = self._destinations[name]
         todo: list[Send | Ask] = []
         while self._in_flight < self._options.slots:
-            one = self._next_fresh(now) or self._next_stale(now)
+            self._line_up(now)
+            one = self._next_fresh() or self._next_stale()
             if one is None:
                 break
             todo.append(one)
@@ -176,27 +202,47 @@ class OutboxCore:
 
     def next_tick(self, now: float) -> float:
         """When ``take`` may have more, if nothing is reported before."""
-        opens = (d.breaker.opens_at for d in self._destinations.values() if d.fresh or d.stale or d.unsettled)
-        return min(self._waiting.earliest, min((at for at in opens if at > now), default=inf))
+        self._line_up(now)
+        return min(self._waiting.earliest, self._opening.earliest)
 
-    def _next_fresh(self, now: float) -> Send | None:
-        open_now = [d for d in self._destinations.values() if d.fresh and d.breaker.may_send(now)]
-        if not open_now:
+    def _line_up(self, now: float) -> None:
+        """Let those destinations stand in line that have something to do and may be reached."""
+        for name, destination in self._touched.items():
+            breaker = destination.breaker
+            may = breaker.may_send(now)
+            for turns, has in ((self._fresh, bool(destination.fresh)), (self._stale, destination.has_stale)):
+                turns.stand(name, destination.in_flight if has and may else None)
+            waits = breaker.opens_at > now and (destination.fresh or destination.stale or destination.unsettled)
+            self._opening.set(name, breaker.opens_at if waits else inf)
+            self._rest(destination)
+        self._touched.clear()
+
+    def _rest(self, destination: _Destination) -> None:
+        """Forget a destination at which nothing is left to do, unless it is one of the last of which that is true."""
+        if destination.keys or destination.in_flight:
+            return
+        self._idle.pop(destination.name, None)
+        self._idle[destination.name] = None
+        if len(self._idle) > IDLE_MOST:
+            oldest = next(iter(self._idle))
+            del self._idle[oldest], self._destinations[oldest]
+
+    def _next_fresh(self) -> Send | None:
+        name = self._fresh.first()
+        if name is None:
             return None
-        destination = min(open_now, key=lambda d: d.in_flight)
+        destination = self._destinations[name]
         return self._send(destination, destination.fresh.popleft())
 
-    def _next_stale(self, now: float) -> Send | Ask | None:
-        if self._stale_in_flight >= self._stale_most or self._in_flight >= self._options.slots - 1:
+    def _next_stale(self) -> Send | Ask | None:
+        name = self._stale.first()
+        full = self._stale_in_flight >= self._stale_most or self._in_flight >= self._options.slots - 1
+        if full or name is None:
             return None
-        for name, destination in self._destinations.items():
-            if not destination.breaker.may_send(now):
-                continue
-            if destination.unsettled and not destination.asked:
-                return self._ask(name, destination)
-            if destination.stale:
-                return self._send(destination, destination.stale.popleft())
-        return None
+        destination = self._destinations[name]
+        if destination.unsettled and not destination.asked:
+            return self._ask(destination)
+        return self._send(destination, destination.stale.popleft())
 
     def _send(self, destination: _Destination, key: str) -> Send:
         entry = self._entries[key]
@@ -205,14 +251,18 @@ class OutboxCore:
         self._occupy(destination, stale=entry.stale)
         return Send(entry.item, entry.attempts)
 
-    def _ask(self, name: str, destination: _Destination) -> Ask:
+    def _ask(self, destination: _Destination) -> Ask:
         destination.asked = tuple(islice(destination.unsettled, self._options.reconcile_most))
         self._occupy(destination, stale=True)
-        return Ask(name, destination.asked)
+        return Ask(destination.name, destination.asked)
 
     def _occupy(self, destination: _Destination, *, stale: bool) -> None:
+        name = destination.name
         destination.breaker.sent()
         destination.in_flight += 1
+        self._touched[name] = destination
+        for turns in (self._fresh, self._stale):
+            turns.stand(name, None)  # it had its turn: it comes back at the end of its line
         self._in_flight += 1
         self._stale_in_flight += stale
 
@@ -281,6 +331,7 @@ class OutboxCore:
 
     def _vacate(self, destination: _Destination, *, stale: bool) -> None:
         destination.in_flight -= 1
+        self._touched[destination.name] = destination
         self._in_flight -= 1
         self._stale_in_flight -= stale
 
@@ -305,7 +356,7 @@ class OutboxCore:
         destination = self._destinations.get(name)
         if destination is None:
             breaker = Breaker(self._options.trips_after, self._pause_s)
-            destination = self._destinations[name] = _Destination(breaker)
+            destination = self._destinations[name] = _Destination(name, breaker)
         return destination
 
     def _learn(self, name: str, receiver: str | None) -> None:
@@ -314,6 +365,7 @@ class OutboxCore:
         if receiver is None or receiver == destination.receiver:
             return
         destination.receiver = receiver
+        self._touched[name] = destination
         destination.fresh.clear()
         destination.stale.clear()
         destination.unsettled.clear()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from urllib.parse import quote
 
 from .ports import DeliveryFailed, Reconciled
 from .values import Answer, Reply
@@ -20,6 +23,8 @@ __all__ = ["HttpClient", "HttpResponse", "HttpSender"]
 
 _GONE: Final = frozenset({404, 410})
 _LATER: Final = frozenset({408, 425, 429, 503})
+_PLAIN: Final = re.compile(r"[!-$&-~]([ -$&-~]*[!-$&-~])?")
+_SAFE: Final = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
 _SAID: Final = 500  # characters of an answer that are kept
 
 
@@ -58,14 +63,16 @@ def _beside(destination: str) -> str:
 class HttpSender:
     """POSTs each body to its destination, which is a URL, with the key as ``Idempotency-Key``.
 
+    Rows are called as their users like: a key that is not visible ASCII, or has a percent sign, is percent-encoded.
+
     Any 2xx acknowledges. 404 and 410 say that nobody waits for it any more; 408, 425, 429 and 503 that it may come
     later, after the Retry-After seconds or date if there is one; other 4xx and 3xx reject it. Everything else, like any
     other 5xx, counts as not reached. ``receiver_header`` names the response header that changes when the receiver
     restarts.
 
-    Keys are asked about with a POST of ``{"keys": [...]}`` to ``reconcile_url(destination)`` (by default
-    ``<destination>/reconcile``), answered by ``{"known": [...]}``. With ``reconcile_url=None`` nobody is asked, and
-    everything counts as known.
+    Keys are asked about, as they were sent, with a POST of ``{"keys": [...]}`` to ``reconcile_url(destination)`` (by
+    default ``<destination>/reconcile``), answered by ``{"known": [...]}``. With ``reconcile_url=None`` nobody is asked,
+    and everything counts as known.
     """
 
     client: HttpClient
@@ -78,7 +85,7 @@ class HttpSender:
         """See :meth:`headgate.outbox.ports.Sender.deliver`."""
         headers = {
             "Content-Type": self.content_type,
-            "Idempotency-Key": item.key,
+            "Idempotency-Key": _sendable(item.key),
             "Headgate-Attempt": str(attempt),
             **self.headers,
         }
@@ -95,17 +102,28 @@ class HttpSender:
         if self.reconcile_url is None:
             return Reconciled(keys)
         url = self.reconcile_url(destination)
+        sent = {_sendable(key): key for key in keys}
         headers = {"Content-Type": "application/json", **self.headers}
-        response = await self._post(url, json.dumps({"keys": list(keys)}).encode(), headers)
+        response = await self._post(url, json.dumps({"keys": list(sent)}).encode(), headers)
         if not 200 <= response.status_code < 300:
             raise DeliveryFailed(f"{url} answered {response.status_code}")
-        return Reconciled(_known(response.content, url), response.headers.get(self.receiver_header))
+        known = _known(response.content, url)
+        return Reconciled(
+            [key for name, key in sent.items() if name in known], response.headers.get(self.receiver_header)
+        )
 
     async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> HttpResponse:
         try:
             return await self.client.post(url, content=body, headers=headers)
         except Exception as error:  # each client has errors of its own for what the network does
             raise DeliveryFailed(f"{url}: {type(error).__name__}: {error}") from error
+
+
+def _sendable(key: str) -> str:
+    """The key as a header can hold it; another one for each key."""
+    if _PLAIN.fullmatch(key) is not None:
+        return key
+    return quote(key, safe=_SAFE, errors="surrogatepass")
 
 
 def _answer_of(status: int) -> Answer | None:
@@ -132,8 +150,9 @@ def _known(body: bytes, url: str) -> frozenset[str]:
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds from now; None if nothing, or nothing that makes sense, is said."""
     said = headers.get("Retry-After", "").strip()
-    if said.isdigit():
-        return float(said)
+    if said.isascii() and said.isdigit():
+        seconds = float(said)
+        return seconds if isfinite(seconds) else None
     try:
         at = parsedate_to_datetime(said)
     except ValueError:

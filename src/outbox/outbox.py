@@ -89,6 +89,7 @@ class Outbox:
             stack.push_async_callback(self._close)
             await self._restore()
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
+            stack.push_async_exit(self._wind_up)
             self._tasks.start_soon(self._pump)
             self._stack = stack.pop_all()
         self._entered = True
@@ -97,19 +98,25 @@ class Outbox:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        if error is None:
-            self._leaving = True
-            self._wakeup.set()
-            with anyio.move_on_after(self._options.grace_s):
-                while self._busy:
-                    await self._idle.wait()
-        self._leaving = True
-        self._tasks.cancel_scope.cancel()
-        self._idle.set()  # who waits for the end of what will not be sent any more is told
         try:
             return await self._stack.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
             raise only_error(group) from None
+
+    async def _wind_up(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Begin nothing more; what is in flight gets its time, unless something broke. Then its tasks are ended."""
+        self._leaving = True
+        self._wakeup.set()
+        try:
+            if error is None:
+                with anyio.move_on_after(self._options.grace_s):
+                    while self._busy:
+                        await self._idle.wait()
+        finally:
+            self._tasks.cancel_scope.cancel()
+            self._idle.set()  # who waits for the end of what will not be sent any more is told
 
     async def add(
         self, key: str, destination: str, body: bytes, *, receiver: str | None = None, run: str | None = None

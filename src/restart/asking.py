@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 import structlog
+from pydantic import TypeAdapter
 
 from ..errors import ConfigError
+from ..values import said_by
 from .ports import InvalidAnswer, SourceUnreachable
 from .record import Heard
 from .values import Answer
@@ -20,6 +22,7 @@ __all__ = ["NoAnswer", "read", "start"]
 
 _LOG = structlog.get_logger("headgate")
 
+_ANSWERS: Final = TypeAdapter(Answer)
 _TRIES: Final = 3
 """Failures in a row after which a source counts as unreachable."""
 
@@ -64,12 +67,20 @@ async def read(source: RestartSource, cycle: Cycle, *, every_s: float, timeout_s
                 _LOG.exception("restart_source_broken", source=source.name, cycle=cycle.id)
                 raise NoAnswer(Heard.INVALID, _said(error)) from error
             if isinstance(answer, Answer):
-                return answer
+                return _checked(answer)
             if answer is not None:
                 raise NoAnswer(Heard.INVALID, f"{type(answer).__name__} is no answer")
             await anyio.sleep(every_s * 2**failures)
     return None
 
 
+def _checked(answer: Answer) -> Answer:
+    """What is kept must be what it claims to be, whoever made it. Raises NoAnswer."""
+    try:
+        return _ANSWERS.validate_json(_ANSWERS.dump_json(answer, warnings="none"))
+    except (ValueError, TypeError, ConfigError) as error:
+        raise NoAnswer(Heard.INVALID, f"{type(error).__name__}: {_said(error)}") from error
+
+
 def _said(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    return said_by(error)

@@ -56,17 +56,20 @@ class Push(Enum):
 class ChildWatch:
     """One child, from its start until it is gone.
 
-    It is ``stalled`` when nothing was committed for ``stall_timeout_s``; it gets ``grace_s`` between being interrupted
-    and being killed.
+    It is ``stalled`` when a look at what is committed, ``stall_timeout_s`` after the last one that found something new,
+    finds nothing: a supervisor that could not look meanwhile, or only long before, does not know. It gets ``grace_s``
+    between being interrupted and being killed.
     """
 
     __slots__ = (
-        "_committed",
         "_gained_at",
         "_grace_s",
+        "_interrupted",
         "_kill_at",
+        "_looked_at",
         "_stall_timeout_s",
         "first",
+        "last",
         "look_at",
         "stalled",
         "stopped",
@@ -75,25 +78,27 @@ class ChildWatch:
     def __init__(self, now: float, *, stall_timeout_s: float, grace_s: float) -> None:
         self._stall_timeout_s = stall_timeout_s
         self._grace_s = grace_s
-        self._committed: int | None = None
-        self._gained_at = now
+        self._gained_at = self._looked_at = now
         self._kill_at = inf
+        self._interrupted = False
         self.first: int | None = None
-        """What was on record when that was first told; None if it never was."""
+        self.last: int | None = None
+        """What was on record when that was told for the first time, and for the last; None if it never was."""
         self.look_at = now
         """When what is committed is to be looked up next."""
         self.stalled = False
         self.stopped = False
         """Whether it was told to end because nobody wants it to go on."""
 
-    def counted(self, committed: int | None, now: float) -> None:
+    def counted(self, committed: int | None, asked_at: float, now: float) -> None:
         """So many outcomes are on record; None if the store did not say. Whatever changes there is a sign of life."""
-        every = min(max(self._stall_timeout_s / _LOOKS, _LOOK_LEAST_S), _LOOK_MOST_S)
-        self.look_at = now + every
+        self._looked_at = asked_at
         if self.first is None:
             self.first = committed
-        if committed is not None and committed != self._committed:
-            self._committed, self._gained_at = committed, now
+        if committed is not None and committed != self.last:
+            self.last, self._gained_at = committed, now
+        due = now + min(max(self._stall_timeout_s / _LOOKS, _LOOK_LEAST_S), _LOOK_MOST_S)
+        self.look_at = due if asked_at >= self._stalls_at else min(due, self._stalls_at)
 
     def stop(self) -> None:
         """Nobody wants it to go on."""
@@ -101,22 +106,20 @@ class ChildWatch:
 
     def push(self, now: float) -> Push | None:
         """What is to be done to it now; each push is told once."""
-        if self._kill_at == inf and (self.stopped or now >= self._stalls_at):
+        if not self._interrupted and (self.stopped or self._looked_at >= self._stalls_at):
+            self._interrupted = True
             self.stalled = not self.stopped
             self._kill_at = now + self._grace_s
             return Push.INTERRUPT
-        if now >= self._kill_at > -inf:
-            self._kill_at = -inf
+        if now >= self._kill_at:
+            self._kill_at = inf
             return Push.KILL
         return None
 
-    def next_tick(self, now: float) -> float:
-        """When it is to be looked at again, if nothing happens before."""
-        if self._kill_at == -inf:
-            return inf
-        if self._kill_at < inf:
-            return self._kill_at
-        return max(now, min(self.look_at, self._stalls_at))
+    @property
+    def next_tick(self) -> float:
+        """When there may be another push, if nothing is told before."""
+        return self._kill_at
 
     @property
     def _stalls_at(self) -> float:
@@ -145,7 +148,7 @@ class ChildEnd:
         said = self.said
         if said is not None and said.status in FINISHED and said.error is None:
             return LifeEnd(said.status, said.exit_code, progress=progress, ledger=said.ledger)
-        if self.stopped or (said is None and self.code == _STOPPED):
+        if self.stopped or (said is None and self.code == _STOPPED and not self.stalled):
             return LifeEnd("stopped", _STOPPED, finished=False, progress=progress)
         if self.stalled:
             message = f"nothing was committed for {self.stall_timeout_s:g} s"
@@ -165,7 +168,8 @@ class ChildEnd:
         if -self.code != signal.SIGKILL:
             return Cause("killed", name, f"by {name}, which was not sent by its supervisor")
         if self.memory_kills:
-            return Cause("out_of_memory", message=f"the system killed {self.memory_kills} processes for want of memory")
+            killed = "1 process" if self.memory_kills == 1 else f"{self.memory_kills} processes"
+            return Cause("out_of_memory", message=f"the system killed {killed} for want of memory")
         if self.memory_kills == 0:
             return Cause("killed", name, "by SIGKILL, which was not sent by its supervisor")
         return Cause("killed", name, "by SIGKILL, which was not sent by its supervisor: perhaps for want of memory")
@@ -178,7 +182,9 @@ class ChildEnd:
 
 
 def memory_kills(events: str) -> int | None:
-    """How many processes of a control group were killed for want of memory, from its ``memory.events``."""
+    """How many processes of a control group were killed for want of memory, from its ``memory.events``, in version 1
+    its ``memory.oom_control``.
+    """
     for line in events.splitlines():
         name, _, count = line.partition(" ")
         if name == "oom_kill" and count.strip().isdigit():

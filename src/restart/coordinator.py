@@ -15,16 +15,20 @@ import anyio
 import structlog
 
 from ..errors import ConfigError, HeadgateError, StoreError, StoreUnavailable
+from ..events.sinks import Ear
+from ..values import writable
 from ..wakeup import Wakeup
 from . import asking
 from .codec import decode, encode, register_of
 from .config import RestartConfig
 from .core import Ask, CoordinatorCore, Look, SourceFacts, Start, Swap
+from .telling import RestartNews
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
+    from ..events import EventSink
     from .ports import DecisionStore, RestartSource
     from .record import Decision, RunRecord
     from .values import Cycle, Failure, TaskId
@@ -62,7 +66,9 @@ class RestartCoordinator:
 
     ``store`` is where replicas meet: any store of headgate, or another :class:`~headgate.restart.ports.DecisionStore`.
     ``replica`` is a name for people; ``clock`` gives wall-clock seconds, ``lineage`` names for runs and replicas.
-    Raises ConfigError for two sources of one name.
+    ``events`` is told what this replica asks and what is decided: see :mod:`headgate.events`. Under a
+    :class:`~headgate.restart.supervisor.Supervisor` hand it to that instead, which knows more. Raises ConfigError for
+    two sources of one name.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class RestartCoordinator:
         replica: str | None = None,
         clock: Callable[[], float] = time.time,
         lineage: Callable[[], str] = lambda: uuid.uuid4().hex,
+        events: EventSink | None = None,
     ) -> None:
         self.run = run
         self._store = store
@@ -83,9 +90,11 @@ class RestartCoordinator:
             names = sorted(source.name for source in sources)
             raise ConfigError(f"two restart sources have one name: {', '.join(names)}; give each its own")
         self.config = config or RestartConfig()
-        self._replica = f"{replica or f'{socket.gethostname()}:{os.getpid()}'}#{lineage()[:8]}"
+        self._replica = writable(f"{replica or f'{socket.gethostname()}:{os.getpid()}'}#{lineage()[:8]}")
         self._clock = clock
         self._lineage = lineage
+        self._ear = Ear(events)
+        self._news_told = RestartNews(run)
         self._wakeup = Wakeup()
         self._changed = anyio.Event()
         self._core: CoordinatorCore | None = None
@@ -130,6 +139,7 @@ class RestartCoordinator:
         core.enter(reopen=reopen)
         self._wakeup.set()
         await self._until(lambda: core.cycle is not None or core.refusal is not None)
+        self._tell(core)
         return Entry(core.cycle or core.record.cycle, core.record.quarantined, core.refusal)
 
     def failed(self, failure: Failure) -> None:
@@ -138,6 +148,7 @@ class RestartCoordinator:
         if core.cycle is None:
             raise HeadgateError("a replica that has not entered cannot fail: await enter() first")
         core.failed(failure, anyio.current_time())
+        self._tell(core)
         self._wakeup.set()
 
     async def decision(self) -> Decision:
@@ -148,6 +159,7 @@ class RestartCoordinator:
         core = self._inside()
         while core.decision is None:
             await self._news()
+        self._tell(core)
         return core.decision
 
     async def told_to_stop(self) -> Decision:
@@ -155,6 +167,7 @@ class RestartCoordinator:
         core = self._inside()
         while core.closing is None:
             await self._news()
+        self._tell(core)
         return core.closing
 
     async def finished(self, status: str = "completed") -> None:
@@ -179,6 +192,7 @@ class RestartCoordinator:
         while True:
             for effect in core.step(anyio.current_time()):
                 self._perform(core, effect)
+            self._tell(core)
             self._notify()
             await self._wakeup.wait(core.next_tick(anyio.current_time()))
 
@@ -235,6 +249,12 @@ class RestartCoordinator:
                 for effect in effects:
                     if isinstance(effect, (Look, Swap)):
                         await self._call(core, effect)
+
+    def _tell(self, core: CoordinatorCore) -> None:
+        """Whoever returns first with something that is new tells it."""
+        if self._ear:
+            for event in self._news_told.since(core, self._clock()):
+                self._ear.say(event)
 
     # Who waits
 

@@ -26,6 +26,7 @@ from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from ..values import writable
 from .effects import Ask, CoreOptions, Effect, Look, SourceFacts, Start, Swap
 from .inquiry import Inquiry, is_exhausted
 from .record import Action, Basis, Decision, Heard, RunRecord, SourceAnswer, Trigger
@@ -152,7 +153,9 @@ class CoordinatorCore:
     def not_answered(self, source: str, cycle: int, heard: Heard, reason: str, now: float) -> None:
         """``source`` could not be reached, or its answer makes no sense: it will say nothing about ``cycle``."""
         if cycle == self._inquiry.cycle:
-            self._inquiry.hear(SourceAnswer(source, heard, cycle, reason=reason[:TEXT_MOST], at=self._wall(now)))
+            self._inquiry.hear(
+                SourceAnswer(source, heard, cycle, reason=writable(reason[:TEXT_MOST]), at=self._wall(now))
+            )
 
     # What is to be done
 
@@ -191,6 +194,11 @@ class CoordinatorCore:
     def is_leaving(self) -> bool:
         """Whether it takes no more part."""
         return self._leaving
+
+    @property
+    def failure(self) -> Failure | None:
+        """How the life of this replica ended badly, if it did."""
+        return self._failure
 
     @property
     def decision(self) -> Decision | None:

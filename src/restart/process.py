@@ -31,7 +31,7 @@ from .supervisor import NO_CURE
 from .values import TaskId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from anyio.abc import Process
 
@@ -58,6 +58,8 @@ _ORDERS_FILE: Final = "orders.json"
 _END_FILE: Final = "end.json"
 _COUNT_S: Final = 10.0
 """How long the store may take to say what is committed, where a life waits for it."""
+_HANGING_MOST: Final = 4
+"""Threads in which the store says nothing for longer than that. With so many it is not asked."""
 
 CGROUP: Final = Path("/proc/self/cgroup")
 CGROUPS: Final = Path("/sys/fs/cgroup")
@@ -104,6 +106,9 @@ class ProcessLives:
         self._ends_at = anyio.current_time() + deadline_s
         self._env = env
         self._stdout = stdout
+        # What was on record when it was told last, if it was not told at the end of the last life.
+        self._uncounted: int | None = None
+        self._counting: set[object] = set()
         self.said: ChildReport | None = None
         """What the last process said of its end."""
 
@@ -130,8 +135,8 @@ class ProcessLives:
             _kill(process)
             with anyio.CancelScope(shield=True):
                 await process.aclose()
-        before = watch.first if before is None else before  # a store that came late: less is known, but not nothing
-        after, killed = await self._count(), own_memory_kills()
+        gained = await self._gained(before, watch)
+        killed = own_memory_kills()
         self.said = said = _read_end(folder / _END_FILE)
         code = process.returncode
         assert code is not None, "it is gone"
@@ -147,7 +152,19 @@ class ProcessLives:
         )
         if said is not None and said.error is not None and said.is_final and not (watch.stalled or watch.stopped):
             raise _raised(said.error)
-        return end.life_end(0 if before is None or after is None else max(0, after - before))
+        return end.life_end(gained)
+
+    async def _gained(self, before: int | None, watch: ChildWatch) -> int:
+        """How many outcomes are new on record. What the store does not tell now counts a life later."""
+        first = watch.first if before is None else before  # a store that came late: less is known, but not nothing
+        if self._uncounted is not None:
+            first = self._uncounted if first is None else min(first, self._uncounted)
+        after = await self._count()
+        last = watch.last if after is None else after
+        if last is None:
+            last = first
+        self._uncounted = last if after is None else None
+        return 0 if first is None or last is None else max(0, last - first)
 
     async def _follow(self, process: Process, watch: ChildWatch, life: Life, folder: Path) -> tuple[TaskId, ...]:
         """Return when it is gone: what was at work when it was found to have stalled."""
@@ -164,7 +181,8 @@ class ProcessLives:
 
         async def counts() -> None:
             while True:
-                watch.counted(await self._count(), anyio.current_time())
+                asked_at = anyio.current_time()
+                watch.counted(await self._count(), asked_at, anyio.current_time())
                 wakeup.set()
                 await anyio.sleep_until(watch.look_at)
 
@@ -183,15 +201,26 @@ class ProcessLives:
                         _LOG.warning("restart_child_killed", pid=process.pid, grace_s=self._grace_s)
                         _kill(process)
                     case None:
-                        await wakeup.wait(watch.next_tick(anyio.current_time()))
+                        await wakeup.wait(watch.next_tick)
             tasks.cancel_scope.cancel()
         return at_work
 
     async def _count(self) -> int | None:
-        """How many outcomes are on record; None if the store does not say."""
+        """How many outcomes are on record; None if the store does not say. A few threads that hang are left alone."""
+        if len(self._counting) >= _HANGING_MOST:
+            return None
+        thread = object()
+
+        def committed() -> int:
+            self._counting.add(thread)
+            try:
+                return self._committed()
+            finally:
+                self._counting.discard(thread)
+
         with anyio.move_on_after(_COUNT_S):
             try:
-                return await to_thread.run_sync(self._committed, abandon_on_cancel=True)
+                return await to_thread.run_sync(committed, abandon_on_cancel=True)
             except UnknownRun:
                 return 0
             except StoreError as error:
@@ -242,9 +271,19 @@ def _kill(process: Process) -> None:
 
 def own_memory_kills() -> int | None:
     """How many processes of this control group were killed for want of memory; None where that cannot be read."""
-    try:
-        groups = CGROUP.read_text(encoding="ascii").splitlines()
-        path = next(line.removeprefix("0::") for line in groups if line.startswith("0::"))
-        return memory_kills((CGROUPS / path.lstrip("/") / "memory.events").read_text(encoding="ascii"))
-    except (OSError, StopIteration, UnicodeDecodeError):
-        return None
+    with suppress(OSError, UnicodeDecodeError):
+        for place in _memory_events(CGROUP.read_text(encoding="ascii").splitlines()):
+            with suppress(OSError):
+                return memory_kills(place.read_text(encoding="ascii"))
+    return None
+
+
+def _memory_events(groups: Sequence[str]) -> Iterator[Path]:
+    """Where the kills of the own group are counted: under version 2, and under version 1 if that has the memory."""
+    for group in sorted(groups):  # version 2 is hierarchy 0
+        hierarchy, _, rest = group.partition(":")
+        controllers, _, path = rest.partition(":")
+        if hierarchy == "0":
+            yield CGROUPS / path.lstrip("/") / "memory.events"
+        elif "memory" in controllers.split(","):
+            yield CGROUPS / "memory" / path.lstrip("/") / "memory.oom_control"

@@ -25,7 +25,7 @@ from ..events.sinks import Ear
 from ..values import EXIT_CODES
 from .lives import LifeEnd, Supervised, pause_s
 from .record import Action
-from .values import Cause, Failure
+from .values import Failure, cause_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -194,7 +194,7 @@ class Supervisor:
             raise
         except Exception as error:
             _LOG.exception("restart_life_crashed", run=self._coordinator.run, cycle=life.entry.cycle)
-            return LifeEnd("crashed", 1, Cause(type(error).__name__, message=str(error)), finished=False)
+            return LifeEnd("crashed", 1, cause_of(error), finished=False)
 
     def _told(self, decision: Decision, lives: int, end: LifeEnd | None) -> Supervised:
         """No life follows."""

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from ..errors import ConfigError
+from ..values import said_by, writable
 
 __all__ = [
     "TEXT_MOST",
@@ -26,6 +27,7 @@ __all__ = [
     "Suspect",
     "TaskId",
     "Verdict",
+    "cause_of",
 ]
 
 TEXT_MOST: Final = 500
@@ -89,7 +91,7 @@ class Answer:
             )
         if len(self.tasks) > TASKS_MOST:
             raise ConfigError(f"{len(self.tasks)} tasks to be set aside: {TASKS_MOST} are the most")
-        object.__setattr__(self, "reason", self.reason[:TEXT_MOST])
+        object.__setattr__(self, "reason", writable(self.reason[:TEXT_MOST]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +102,19 @@ class Cause:
     where: str = ""
     message: str = ""
 
+    def __post_init__(self) -> None:
+        for name in ("kind", "where", "message"):  # whatever an exception says is kept, and sent to services
+            object.__setattr__(self, name, writable(getattr(self, name)))
+
     def is_same(self, other: Cause) -> bool:
         """Whether both have the same root."""
         return (self.kind, self.where) == (other.kind, other.where)
+
+
+def cause_of(error: BaseException) -> Cause:
+    """``error``, whoever raised it, as the cause of an end."""
+    kind, said = type(error).__name__, said_by(error)
+    return Cause(kind, message="" if said == kind else said)
 
 
 @dataclass(frozen=True, slots=True)

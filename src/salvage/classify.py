@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..admission.headers import parse_feedback
 from ..errors import AdmissionDenied, AdmissionTimeout, ProviderTimeout
-from ..values import Feedback
+from ..values import Feedback, said_by, writable
 from .dialects import CLASSES, CODES, DECISIVE, LIMITS, TRANSPORT_ROOTS, of_status
 from .evidence import Evidence, examine
 from .history import MESSAGE_CHARS
@@ -120,8 +120,8 @@ class Classifier:
         if isinstance(verdict, Failure):
             if not _is_whole(verdict):
                 return _bug(exc, f"{_NO_FAILURE}: ")
-            told = None if verdict.traceback is None else _unicode(verdict.traceback)
-            return replace(verdict, kind=kind, message=_unicode(verdict.message), traceback=told)
+            told = None if verdict.traceback is None else writable(verdict.traceback)
+            return replace(verdict, kind=kind, message=writable(verdict.message), traceback=told)
         source = next((link for link in _links(exc) if examine(link).status is not None), exc)
         return _failure(source, kind, examine(source), wall_now)
 
@@ -257,23 +257,13 @@ def _labelled(feedback: Feedback | None, evidence: Evidence) -> Feedback | None:
 
 def _bug(exc: BaseException, prefix: str = "") -> Failure:
     lines = traceback.format_exception(exc, limit=30)
-    message, told = (prefix + message_of(exc))[:MESSAGE_CHARS], _unicode("".join(lines)[-_TRACEBACK_CHARS:])
-    return Failure(FailureKind.BUG, message, None, None, _name(exc), told)
+    message = (prefix + message_of(exc))[:MESSAGE_CHARS]
+    return Failure(FailureKind.BUG, message, None, None, _name(exc), writable("".join(lines)[-_TRACEBACK_CHARS:]))
 
 
 def message_of(said: object) -> str:
     """What ``said``, an exception of somebody else's class, says of itself; its type if that is nothing, or raises."""
-    try:
-        text = str(said)
-    except Exception:
-        text = ""
-    return _unicode((text or type(said).__name__)[:MESSAGE_CHARS])
-
-
-def _unicode(text: str) -> str:
-    """``text`` as every file and terminal takes it: half of a surrogate pair, of an answer that was cut say, is written
-    out."""
-    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+    return said_by(said)[:MESSAGE_CHARS]
 
 
 def _name(exc: BaseException) -> str:

@@ -23,6 +23,8 @@ from typing import Any, Final, cast
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
+from ..values import writable
+
 __all__ = ["DIGEST_SIZE", "decode", "digest_of", "encode", "encode_row", "storable", "stored_form"]
 
 DIGEST_SIZE: Final = 16
@@ -104,7 +106,7 @@ def stored_form(row: Mapping[str, object]) -> tuple[bytes, bytes]:
 
 def storable(said: str) -> str:
     """Return what somebody said as text that can be stored: half a surrogate pair must not sink a batch."""
-    return said if said.isascii() else said.encode("utf-8", "backslashreplace").decode()
+    return writable(said)
 
 
 def _ordered(value: object) -> object:

@@ -42,7 +42,7 @@ class FileStore:
     ``root`` may lie on a shared file system that has hard links and syncs directories, as NFS has; ``probe`` tries.
     ``max_payload`` is the bytes of one value, ``max_bytes`` of all files below ``root``, about: what would pass it is
     StoreFull; sweeping makes room. ``pack_after`` is the commits after which they are gathered in one file,
-    ``retention_s`` what no sweep may keep less than, ``clock`` gives wall-clock seconds, ``disk`` performs the
+    ``retention_s`` the least that sweeps by this object keep, ``clock`` gives wall-clock seconds, ``disk`` performs the
     operations.
     """
 

@@ -34,7 +34,8 @@ RECORDS_PER_TURN: Final = 2_048
 class MemoryStore:
     """A :class:`~headgate.storage.ports.RunStore` that keeps everything in this process: memory grows with the run.
 
-    ``max_payload`` is in bytes, ``retention_s`` what no sweep may keep less than, ``clock`` gives wall-clock seconds.
+    ``max_payload`` is in bytes, ``retention_s`` the least that sweeps by this object keep, ``clock`` gives wall-clock
+    seconds.
     """
 
     durability = Durability.NONE

@@ -336,7 +336,8 @@ class RunStore(Protocol):
         anything that a run refers to. Of a dropped run the name, the epoch and what it learned are kept: to read it is
         ResultExpired, its handles are fenced out, and opening it begins it anew with a higher epoch. No other call ever
         sweeps; several may at the same time, in any process. Raises StoreError, and ConfigError for a ``keep_s`` that
-        is less than the time for which results are relied on, where the store was told that (``retention_s``).
+        is less than the time for which results are relied on, where this object was told that (``retention_s``); others
+        that sweep the same place are not bound by it.
         """
         ...
 

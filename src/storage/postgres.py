@@ -50,8 +50,8 @@ class PostgresStore:
     the server has them), PROCESS does not: a crash of the server then loses the last moments. ``reconnect_s`` is how
     long a server that was lost or is starting is waited for before a call is StoreUnavailable, ``max_payload`` the
     bytes of one value, ``max_bytes`` those of all tables and indexes, about: a commit that would pass it is StoreFull,
-    and VACUUM FULL after a sweep makes room. ``retention_s`` is what no sweep may keep less than, ``clock`` gives
-    wall-clock seconds. Raises ConfigError for options that cannot be meant.
+    and VACUUM FULL after a sweep makes room. ``retention_s`` is the least that sweeps by this object keep, ``clock``
+    gives wall-clock seconds. Raises ConfigError for options that cannot be meant.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ class SqliteStore:
     ``durability`` HOST flushes each group commit to the disk, PROCESS leaves that to the system and is
     faster. ``busy_timeout_s`` is how long another process may hold the file before a commit is
     StoreUnavailable, ``max_payload`` the bytes of one value, ``max_bytes`` the size at which the file is
-    StoreFull, and so are the payloads beside it, ``retention_s`` what no sweep may keep less than, ``clock``
+    StoreFull, and so are the payloads beside it, ``retention_s`` the least that sweeps by this object keep, ``clock``
     gives wall-clock seconds. Raises ConfigError for a durability that one file cannot give.
     """
 

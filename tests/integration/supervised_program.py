@@ -20,6 +20,8 @@ def double(n: int) -> int:
     if Path("slow").exists():
         Path("pid").write_text(str(os.getpid()), encoding="utf-8")
         time.sleep(0.1)
+    while n > 4 and "HOLDS" in os.environ and Path("hold").exists():
+        time.sleep(0.02)
     return 2 * n
 
 

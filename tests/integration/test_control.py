@@ -19,6 +19,7 @@ import headgate
 from headgate.cli.app import app
 from headgate.control import ask
 from headgate.control import server as serving
+from headgate.control.places import bound, sockets_in
 from headgate.control.protocol import Drain, Look, Pause, Resume, SetLimits
 from headgate.errors import ConfigError, HeadgateError
 from headgate.testing import run_virtual
@@ -269,6 +270,19 @@ async def test_the_commands_speak_to_the_only_run_that_listens(tmp_path: Path, m
         assert json.loads(stopped.out) == {"runs": ["slow"]}
         assert (await run.wait()).status == "stopped"
     assert (await said("status", "--socket", tmp_path / "headgate" / "gone.sock")).code == 1
+
+
+def test_an_engine_that_has_just_ended_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its socket was there when the directory was listed, and is not any more when it is looked at."""
+    listener, place = bound(tmp_path / "own" / "b.sock")
+    gone = place.with_name("a.sock")
+
+    def listed(_: Path) -> list[Path]:
+        return [place, gone]
+
+    monkeypatch.setattr(type(place), "iterdir", listed)
+    with listener:
+        assert list(sockets_in(place.parent)) == [place]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)

@@ -15,7 +15,7 @@ import anyio
 import httpx2
 import pytest
 
-from headgate.outbox import Answer, HttpSender, MemoryDeliveries, Outbox, OutboxOptions, SqliteDeliveries
+from headgate.outbox import Answer, HttpSender, Item, MemoryDeliveries, Outbox, OutboxOptions, SqliteDeliveries
 from headgate.storage import Durability
 from tests.integration.warm_children import WarmChild
 
@@ -90,6 +90,37 @@ async def deliver(client: httpx2.AsyncClient, url: str, *, within_s: float = 20.
 async def test_a_completion_is_posted_under_its_key(client: httpx2.AsyncClient, receiver: ReceiverProcess) -> None:
     assert await deliver(client, receiver.url) == (Answer.ACK, "")
     assert receiver.got() == [("doc 1", "1", '{"done": 1}')]
+
+
+@pytest.mark.parametrize(
+    ("key", "sent"),
+    [
+        ("läufe/müller 1/ab12", "l%C3%A4ufe/m%C3%BCller%201/ab12"),
+        ("a\r\nX-Evil: 1", "a%0D%0AX-Evil:%201"),
+        ("100%", "100%25"),
+        (" a", "%20a"),
+        ("", ""),
+    ],
+)
+async def test_rows_may_be_called_as_their_user_likes(
+    client: httpx2.AsyncClient, receiver: ReceiverProcess, key: str, sent: str
+) -> None:
+    """What a header cannot hold is delivered too, and known again when the receiver is asked about it."""
+    sender = HttpSender(client)
+    assert (await sender.deliver(Item(key, receiver.url, 0.0), b"", 1)).answer is Answer.ACK
+    receiver.control(known=[sent])
+    known, _ = await sender.reconcile(receiver.url, [key, "another ü"])
+    assert list(known) == [key]
+    assert receiver.got()[0][0] == sent
+
+
+@pytest.mark.parametrize("said", ["²", "9" * 400, "-1", "soon", "Mon, 01 Jan 99999 00:00:00 GMT"])
+async def test_a_retry_after_that_makes_no_sense_changes_no_answer(said: str) -> None:
+    """Whatever the header says, what was taken is taken, and what is to come later does not wait for ever."""
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, headers={b"Retry-After": said.encode("latin-1")}))
+    async with httpx2.AsyncClient(transport=transport) as client:
+        reply = await HttpSender(client).deliver(Item("doc 1", "http://receiver.example/done", 0.0), b"", 1)
+    assert (reply.answer, reply.after_s) == (Answer.ACK, None)
 
 
 @pytest.mark.parametrize(

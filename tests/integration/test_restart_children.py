@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from functools import partial
+from threading import Event, get_ident
 from typing import TYPE_CHECKING
 
 import anyio
@@ -21,8 +22,11 @@ from headgate.restart import (
     RunRecord,
     Supervised,
     Supervisor,
+    child,
+    process,
     read_record,
 )
+from headgate.restart.child import ChildWatch, Push
 from headgate.storage import SqliteStore
 
 if TYPE_CHECKING:
@@ -152,6 +156,75 @@ def test_what_a_child_gains_counts_also_if_the_store_was_away_when_it_began(tmp_
     ended, record = job.run(config={"budget": 0}, rules=False, stall_timeout_s=10.0)
     assert (ended.status, ended.lives) == ("completed", 2)
     assert [one.progress for one in record.decisions] == [1]
+
+
+def test_what_a_child_gained_counts_also_if_the_store_is_away_at_its_end(tmp_path: Path) -> None:
+    """It was seen while the child lived; at the end of that life the store says nothing."""
+    gains = "echo . >> gained; until [ -e seen ]; do sleep 0.02; done; kill -9 $$"
+    job = Job(tmp_path, f"if [ -s gained ]; then {FINISHED}; else {gains}; fi")
+
+    def committed() -> int:
+        if (tmp_path / "seen").exists():
+            raise StoreUnavailable("away")
+        if count := Job.committed(job):
+            (tmp_path / "seen").touch()
+        return count
+
+    job.committed = committed  # type: ignore[method-assign]
+    ended, record = job.run(config={"budget": 0}, rules=False, stall_timeout_s=10.0)
+    assert (ended.status, ended.lives) == ("completed", 2)
+    assert [one.progress for one in record.decisions] == [1]
+
+
+def test_what_nobody_could_see_of_a_life_counts_in_the_next_one(tmp_path: Path) -> None:
+    """The store is away from the beginning of the first life to the end of it. The second one gains nothing itself."""
+    script = (
+        "echo . >> lives; case $(wc -l < lives) in 1) echo . >> gained; kill -9 $$;; 2) touch back; kill -9 $$;; esac"
+    )
+    job = Job(tmp_path, f"{script}; {FINISHED}")
+    asked = 0
+
+    def committed() -> int:
+        nonlocal asked
+        asked += 1
+        if asked > 1 and not (tmp_path / "back").exists():
+            raise StoreUnavailable("away")
+        return Job.committed(job)
+
+    job.committed = committed  # type: ignore[method-assign]
+    ended, record = job.run(config={"budget": 1}, rules=False)
+    assert (ended.status, ended.lives) == ("completed", 3)
+    assert [one.progress for one in record.decisions] == [0, 1]
+
+
+def test_a_store_that_hangs_costs_its_supervisor_a_few_threads_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing comes back, for the whole life of a child: neither does the supervisor go round meanwhile."""
+    monkeypatch.setattr(process, "_COUNT_S", 0.05)
+    monkeypatch.setattr(child, "_LOOK_MOST_S", 0.02)
+    job, hang, threads, pushes = Job(tmp_path, f"sleep 0.6; {FINISHED}"), Event(), list[int](), list[float]()
+
+    def committed() -> int:
+        threads.append(get_ident())
+        hang.wait(30.0)
+        return 0
+
+    push = ChildWatch.push
+
+    def counted(watch: ChildWatch, now: float) -> Push | None:
+        pushes.append(now)
+        return push(watch, now)
+
+    monkeypatch.setattr(ChildWatch, "push", counted)
+    job.committed = committed  # type: ignore[method-assign]
+    try:
+        ended, _ = job.run(stall_timeout_s=60.0)
+    finally:
+        hang.set()
+    assert ended.status == "completed"
+    assert len(threads) <= 4
+    assert len(pushes) <= 100, "one for each look, and none between"
 
 
 def test_a_child_that_only_says_that_it_gains_exhausts_the_budget(tmp_path: Path) -> None:

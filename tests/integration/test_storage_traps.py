@@ -125,6 +125,20 @@ async def test_a_run_whose_receiver_was_not_told_yet_is_not_swept(make: Make, du
     await store.aclose()
 
 
+@pytest.mark.parametrize("make", [sqlite, files])
+async def test_a_retention_binds_the_object_that_was_told_and_no_other(make: Make, tmp_path: Path) -> None:
+    """Two with one place: the one that was told refuses to keep less, the other one goes by its own keep_s."""
+    told, other = make(tmp_path, retention_s=3600.0), make(tmp_path)
+    handle = await told.open_run("tickets", {})
+    await handle.finish("completed")
+    await handle.aclose()
+    with pytest.raises(ConfigError, match="retention_s"):
+        await told.sweep(keep_s=0.0)
+    assert (await other.sweep(keep_s=0.0)).runs == ("tickets",)
+    for store in (told, other):
+        await store.aclose()
+
+
 @every
 def test_a_retention_that_cannot_be_meant_is_refused(make: Make, tmp_path: Path) -> None:
     for wrong in (-1.0, float("nan")):

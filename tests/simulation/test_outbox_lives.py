@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import pytest
@@ -15,6 +15,7 @@ from headgate.outbox import (
     MemoryDeliveries,
     Outbox,
     OutboxOptions,
+    Reply,
 )
 from headgate.testing import run_virtual
 from tests.simulation.outbox_world import OPTIONS, World, add, simulate
@@ -198,3 +199,33 @@ def test_a_store_that_is_away_holds_deliveries_up_before_answers_pile_up() -> No
         assert len(deliveries.ended) == 200
 
     run_virtual(main)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_whoever_is_cancelled_while_leaving_leaves_nothing_behind(backend: Literal["asyncio", "trio"]) -> None:
+    """In the grace of what is in flight: the attempt is ended, the deliveries are closed, the cancellation goes on."""
+    seen: list[str] = []
+
+    class Hanging(World):
+        async def deliver(self, item: Item, body: bytes, attempt: int) -> Reply:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                seen.append("attempt ended")
+            raise AssertionError("it hangs for ever")
+
+    class Closed(MemoryDeliveries):
+        async def aclose(self) -> None:
+            seen.append("closed")
+
+    async def main() -> None:
+        with anyio.move_on_after(1.0) as scope:
+            async with Outbox(Closed(), Hanging(Random(1)), options=OutboxOptions(grace_s=5.0)) as outbox:
+                assert await outbox.add("a", "north", b"")
+                await anyio.sleep(0.5)
+        assert scope.cancelled_caught
+        assert anyio.current_time() == pytest.approx(1.0)
+        seen.append("gone")
+
+    run_virtual(main, backend=backend)
+    assert seen == ["attempt ended", "closed", "gone"]

@@ -12,10 +12,13 @@ from headgate.restart import (
     Answer,
     Basis,
     CallableSource,
+    Cause,
     Cycle,
     Decision,
+    Failure,
     Heard,
     RestartConfig,
+    Verdict,
 )
 from headgate.storage import MemoryStore
 from tests.simulation.restart_replicas import (
@@ -234,5 +237,28 @@ def test_a_source_that_cannot_be_reached_or_has_a_fault_is_no_stop_and_costs_lit
                 assert anyio.current_time() - began < 10.0
                 assert decision.action is Action.RESTART
                 assert [one.heard for one in decision.answers] == [heard]
+
+    play(backend, body)
+
+
+def test_half_a_character_in_what_anybody_says_ends_no_replica(backend: Backend) -> None:
+    """An exception that names half a surrogate pair: no encoding takes it, so it is kept, and sent, written out."""
+
+    async def raises(_: Cycle) -> Answer:
+        raise ValueError("half \ud83d")
+
+    async def body() -> None:
+        sources: list[RestartSource] = [
+            Service(answer=Answer(Verdict.STOP, reason="half \ud83d")),
+            CallableSource(raises),
+        ]
+        async with coordinator(MemoryStore(), sources, name="host \udce9") as replica:
+            await replica.enter()
+            replica.failed(Failure(Cause("crash", "summary \ud83d", "half \ud83d")))
+            decision = await replica.decision()
+        assert decision.action is Action.STOP
+        assert decision.cause == Cause("crash", "summary \\ud83d", "half \\ud83d")
+        assert {one.reason for one in decision.answers} == {"half \\ud83d"}
+        assert decision.replica.startswith("host \\udce9")
 
     play(backend, body)

@@ -10,9 +10,10 @@ import pytest
 
 import headgate
 from headgate.errors import ConfigError, PipelineError, StoreFull, StoreUnsupported
-from headgate.restart import Answer, CallableSource, Cycle, TaskId, Verdict
+from headgate.restart import Action, Answer, CallableSource, Cycle, TaskId, Verdict, read_record
 from headgate.storage import Batch, MemoryStore
 from headgate.testing import run_virtual
+from tests.simulation.shared_memory import SharedMemory, SharedMemoryRun
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -325,3 +326,65 @@ def test_code_that_is_not_async_has_a_face_too(tmp_path: Path) -> None:
     ended = headgate.supervise(world.pipeline, ROWS, store=tmp_path / "tickets.db", restart=RESTART)
     assert ended.status == "completed"
     assert "supervised: completed after 1 lives" in str(ended)
+
+
+class BreaksOnce(SharedMemory):
+    """A store that hands out row groups, and at some commit is full for good, for whoever happens to write."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self._commits_left = at
+
+    async def join_run(self, *arguments: Any, **named: Any) -> SharedMemoryRun:
+        handle = await super().join_run(*arguments, **named)
+        commit = handle.commit
+
+        async def breaking(batch: Batch) -> None:
+            self._commits_left -= 1
+            if self._commits_left == 0:
+                error = StoreFull("no room")
+                error.retryable = False
+                raise error
+            await commit(batch)
+
+        handle.commit = breaking  # type: ignore[method-assign]
+        return handle
+
+
+@pytest.mark.parametrize("at", [1, 60])
+def test_two_supervisors_share_one_run_and_what_is_decided_about_it(at: int) -> None:
+    """One of their lives breaks, whichever it is: it is begun again, the other never notices, and nothing is lost."""
+    pipeline, calls = headgate.Pipeline("tickets"), Counter[int]()
+
+    @pipeline.column(model="acme/m")
+    async def double(row: int) -> int:
+        calls[row] += 1
+        await anyio.sleep(0.1)
+        return 2 * row
+
+    ended: list[headgate.SupervisedRun] = []
+
+    async def body() -> None:
+        store, limits = BreaksOnce(at), {"acme/m": {"concurrency": 8}}
+
+        async def supervise() -> None:
+            ended.append(
+                await headgate.asupervise(
+                    pipeline, 800, store=store, restart=RESTART, limits=limits, share=True, max_open_rows=128
+                )
+            )
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(supervise)
+        assert store.read_info("tickets").status == "completed"
+        record = await read_record(store, "tickets")
+        assert record is not None
+        assert (record.finished, [one.action for one in record.decisions]) == ("completed", [Action.RESTART])
+
+    play(body)
+    assert [one.status for one in ended] == ["completed"] * 2
+    assert sorted(one.supervised.lives for one in ended) == [1, 2]
+    assert all(one.report is not None and one.report.accepted for one in ended), "both had a part in it"
+    assert calls.keys() == set(range(800))
+    assert calls.total() <= 800 + 4 * 8, "what was in flight, or not on record, in the life that broke"

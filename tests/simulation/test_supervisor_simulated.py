@@ -104,6 +104,23 @@ def test_a_run_goes_on_after_a_crash_until_it_is_done(backend: str) -> None:
     play(body, backend)
 
 
+def test_an_error_that_cannot_say_what_it_is_is_a_bad_end_like_any_other() -> None:
+    """An exception class of the user's, whose own words raise."""
+
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    async def body() -> None:
+        lives = Lives([Mute(), MemoryError(), DONE])
+        async with RestartCoordinator("tickets", MemoryStore(), config=QUICK) as coordinator:
+            ended = await Supervisor(coordinator, lives.live, rng=Random(1)).run()
+            assert (ended.status, ended.lives) == ("completed", 3)
+            assert [one.cause for one in coordinator.record.decisions] == [Cause("Mute"), Cause("MemoryError")]
+
+    play(body)
+
+
 def test_analysis_of_5_s_and_recovery_of_5_s_take_5_s() -> None:
     """T56: the longer of both; and the pause is counted from the failure too."""
 

@@ -332,3 +332,29 @@ def test_the_version() -> None:
     assert headgate_says("--version").out == f"headgate {headgate.__version__}\n"
     assert headgate_says().code == 2
     assert headgate_says("nope").code == 2
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_half_a_character_in_a_failure_ends_no_command(form: tuple[str, ...]) -> None:
+    """A provider's words, cut in the middle of a surrogate pair: no encoding takes them, so they are written out."""
+    Path("halves.py").write_text(
+        "import headgate\n\npipeline = headgate.Pipeline('halves')\n\n\n"
+        "@pipeline.column\ndef said(n: int) -> str:\n    raise ValueError('half \\ud83d')\n\n\n"
+        "@pipeline.column(when=lambda n: {}['half \\ud83d'])\ndef asked(n: int) -> str:\n    return ''\n\n\n"
+        "rows = [{'n': 1}]\n",
+        encoding="utf-8",
+    )
+    told = headgate_says("run", "halves.py", "halves.py:rows", *form)
+    assert told.code == 3, told.err
+    assert "half \\ud83d" in (told.data["failures"][0]["message"] if form else told.out)
+    assert headgate_says("report", "halves.db", *form).code == 0
+
+
+def test_what_happens_is_written_to_a_file() -> None:
+    told = headgate_says("run", "program_cli.py", "rows.jsonl", "--events", "events.jsonl")
+    assert told.code == 3
+    said = [json.loads(line) for line in Path("events.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [said[0]["kind"], said[-1]["kind"]] == ["run_started", "run_ended"]
+    twice = headgate_says("run", "program_cli.py", "rows.jsonl", "--events", "a.jsonl", "--set", "events=b.jsonl")
+    assert twice.code == 2
+    assert "events is given twice" in twice.err

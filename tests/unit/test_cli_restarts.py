@@ -90,6 +90,8 @@ def test_a_run_that_was_told_to_stop_goes_on_when_it_is_reopened_and_not_before(
         (("--stall-timeout", "0"), "--stall-timeout must be more than zero seconds"),
         (("--set", "stall_timeout=0"), "--stall-timeout must be more than zero seconds"),
         (("--set", "grace=10s"), "--set grace must be a number of seconds, not '10s'"),
+        (("--set", "events=3"), "events must be a path, a function, or a list of them, not 3"),
+        (("--events", "nowhere/events.jsonl"), "events cannot be written to 'nowhere/events.jsonl'"),
         (("--set", "grace=-1"), "grace must be zero or more seconds"),
         (("--max-attempts", "0"), "max_attempts must be a whole number from 1 on"),
         (("--limits", "none.toml"), "none.toml"),
@@ -111,12 +113,13 @@ class Lives:
     """In place of processes: what they would have been begun with. The first has finished at once."""
 
     said = None
-    stall_timeout_s = grace_s = 0.0
+    stall_timeout_s = grace_s = deadline_s = 0.0
     words: Sequence[str] = ()
 
     def __init__(self, command: Callable[[ChildStart], Sequence[str]], *_: object, **times: Any) -> None:
         Lives.words = command(ChildStart(Path("life"), inf))
         Lives.stall_timeout_s, Lives.grace_s = times["stall_timeout_s"], times["grace_s"]
+        Lives.deadline_s = times["deadline_s"]
 
     async def live(self, _: object) -> LifeEnd:
         return LifeEnd("completed")
@@ -143,6 +146,23 @@ def test_a_supervisor_and_its_lives_have_the_same_times(
     sets = settings_of([value for option, value in pairwise(Lives.words) if option == "--set"])
     assert sets["stall_timeout"] == stall_timeout_s
     assert float(values["--grace"] if "--grace" in values else sets.get("grace", 10.0)) == grace_s
+
+
+@pytest.mark.parametrize(
+    ("arguments", "deadline_s"),
+    [
+        ((), inf),
+        (("--deadline", "2h"), 7200.0),
+        (("--set", "deadline=60"), 60.0),
+        (("--set", "deadline=60", "--deadline", "30s"), 30.0),
+    ],
+)
+def test_the_deadline_is_that_of_all_lives_however_it_is_given(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], deadline_s: float
+) -> None:
+    monkeypatch.setattr(supervise_command, "ProcessLives", Lives)
+    assert headgate_says("supervise", "program_cli.py", "rows.jsonl", *arguments).code == 0
+    assert Lives.deadline_s == deadline_s
 
 
 def test_only_a_supervisor_begins_lives() -> None:

@@ -290,6 +290,33 @@ def test_events_are_appended_to_a_file(tmp_path: Path) -> None:
     assert threading.active_count() == len([one for one in threading.enumerate() if one.name != "headgate-events"])
 
 
+def test_a_line_that_a_killed_process_has_left_unfinished_swallows_no_other(tmp_path: Path) -> None:
+    """Before this process began, and while it had the file open: a supervisor and its lives share one."""
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"kind": "cell_en', encoding="utf-8")
+    lines = EventLines(path)
+    lines(RowOpened(0.0, "r", 0, "id", 0))
+    until = time.monotonic() + 30
+    while path.read_bytes().count(b"\n") < 2:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    for left in ('{"kind": "row_op', '{"kind": "run_ended"}\n'):
+        with path.open("a", encoding="utf-8") as other:
+            other.write(left)
+        before = path.stat().st_size
+        lines(RowOpened(0.0, "r", 1, "id", 0))
+        while path.stat().st_size <= before:
+            assert time.monotonic() < until
+            time.sleep(0.001)
+    lines.close()
+    found = path.read_text(encoding="utf-8").splitlines()
+    assert [line[:17] for line in found] == [
+        *('{"kind": "cell_en', '{"kind": "row_ope', '{"kind": "row_op', '{"kind": "row_ope'),
+        *('{"kind": "run_end', '{"kind": "row_ope'),
+    ]
+    assert path.read_bytes().endswith(b"}\n")
+
+
 def test_the_file_is_closed_also_when_the_store_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(_: object) -> None:
         raise headgate.StoreError("the disk is gone")

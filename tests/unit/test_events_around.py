@@ -24,12 +24,16 @@ from headgate.events import (
     RestartRefused,
 )
 from headgate.outbox import outbox as outboxes
-from headgate.restart import LifeEnd
+from headgate.restart import Cause, Failure, LifeEnd, RestartConfig, RestartCoordinator
 from headgate.restart import supervisor as supervisors
+from headgate.storage import MemoryStore
+from headgate.testing import run_virtual
 from tests.unit.events_around import CRASHED, WALL_S, deliveries, restarts
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from headgate.events import EventSink
 
 DONE = LifeEnd("completed")
 PLACE = "https://gateway/done"
@@ -43,6 +47,53 @@ def test_a_run_that_is_begun_again_says_why_what_was_decided_and_when_it_was_don
     assert decided.retry_in_s is not None
     assert 3.0 <= decided.retry_in_s <= 5.0
     assert done == RestartDone(WALL_S, "tickets", 2, 2)
+
+
+def test_a_replica_without_a_supervisor_tells_each_thing_once() -> None:
+    """What it asks, what is decided, and that the run is closed, whether it waits for that or not."""
+    events: list[Event] = []
+
+    async def main() -> None:
+        config = RestartConfig(budget=1)
+        said: EventSink = events.append
+        async with RestartCoordinator(
+            "tickets", MemoryStore(), config=config, clock=lambda: WALL_S, events=said
+        ) as replica:
+            for _ in range(2):
+                await replica.enter()
+                replica.failed(Failure(Cause("MemoryError", message="no room")))
+                replica.failed(Failure(Cause("MemoryError", message="no room")))
+                await replica.decision()
+                await replica.decision()
+            await replica.told_to_stop()
+            assert (await replica.enter()).closed is not None
+
+    run_virtual(main)
+    assert events == [
+        RestartAsked(WALL_S, "tickets", 1, "MemoryError", "no room"),
+        RestartDecided(WALL_S, "tickets", 1, "restart", "no_sources", None),
+        RestartAsked(WALL_S, "tickets", 2, "MemoryError", "no room"),
+        RestartDecided(WALL_S, "tickets", 2, "budget_exhausted", "budget", None),
+        RestartRefused(WALL_S, "tickets", 2, "budget_exhausted", "budget"),
+    ]
+
+
+def test_who_is_told_to_stop_by_another_replica_tells_it_too() -> None:
+    events: list[Event] = []
+
+    async def main() -> None:
+        store, config = MemoryStore(), RestartConfig(budget=0, poll=0.1)
+        async with (
+            RestartCoordinator("tickets", store, config=config) as failing,
+            RestartCoordinator("tickets", store, config=config, clock=lambda: WALL_S, events=events.append) as healthy,
+        ):
+            await healthy.enter()
+            await failing.enter()
+            failing.failed(Failure(Cause("MemoryError")))
+            await anyio.sleep(5.0)
+        assert events == [RestartRefused(WALL_S, "tickets", 1, "budget_exhausted", "budget")]
+
+    run_virtual(main)
 
 
 def test_a_run_that_goes_well_says_nothing_of_restarts() -> None:

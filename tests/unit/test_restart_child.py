@@ -37,7 +37,7 @@ def test_a_child_is_interrupted_once_and_killed_a_grace_later(
     """Not before it has committed nothing for the stall timeout, whatever the store says of it meanwhile."""
     watch = ChildWatch(0.0, stall_timeout_s=100.0, grace_s=5.0)
     now, gained_at, committed, pushes = 0.0, 0.0, 0, list[tuple[Push, float]]()
-    watch.counted(0, 0.0)
+    watch.counted(0, 0.0, 0.0)
     for wait, gain in [*looks, (400.0, None)]:
         until = now + wait
         while True:
@@ -46,11 +46,11 @@ def test_a_child_is_interrupted_once_and_killed_a_grace_later(
             if (push := watch.push(now)) is not None:
                 pushes.append((push, now))
                 continue
-            tick = min(watch.next_tick(now), stop_at if stop_at > now else inf)
-            if tick <= now:  # it wants to know what is committed
-                watch.counted(None if gain is None else committed, now)
-                assert watch.next_tick(now) > now, "time stands still"
+            if watch.look_at <= now:  # it wants to know what is committed
+                watch.counted(None if gain is None else committed, now, now)
+                assert watch.look_at > now, "time stands still"
                 continue
+            tick = min(watch.next_tick, watch.look_at, stop_at if stop_at > now else inf)
             if tick >= until:
                 break
             now = tick
@@ -58,7 +58,7 @@ def test_a_child_is_interrupted_once_and_killed_a_grace_later(
         if gain is not None:
             committed += gain
             gained_at = now if gain and not pushes else gained_at
-            watch.counted(committed, now)
+            watch.counted(committed, now, now)
     assert [push for push, _ in pushes] == [Push.INTERRUPT, Push.KILL]
     interrupted, killed = (at for _, at in pushes)
     assert killed == pytest.approx(interrupted + 5.0)
@@ -84,6 +84,7 @@ CAUSES: list[tuple[ChildEnd, LifeEnd]] = [
     (ChildEnd(130), LifeEnd("stopped", 130, None, False)),
     (ChildEnd(-9, stopped=True), LifeEnd("stopped", 130, None, False)),
     (ChildEnd(130, ChildReport("stopped", 130), stalled=True), LifeEnd("stalled", 130, Cause("stalled"), False)),
+    (ChildEnd(130, stalled=True), LifeEnd("stalled", 1, Cause("stalled"), False)),  # so a shell ends when interrupted
     (ChildEnd(-9, stalled=True), LifeEnd("stalled", 1, Cause("stalled"), False)),
     (ChildEnd(-9, memory_kills=1), LifeEnd("killed", 1, Cause("out_of_memory"), False)),
     (ChildEnd(-9, memory_kills=0), LifeEnd("killed", 1, Cause("killed", "SIGKILL"), False)),
@@ -129,13 +130,24 @@ def test_memory_kills_of_a_control_group(text: str, kills: int | None) -> None:
 
 @pytest.mark.parametrize(
     ("groups", "kills"),
-    [("0::/jobs/one\n", 2), ("12:pids:/x\n0::/jobs/one\n", 2), ("0::/\n", None), ("12:memory:/x\n", None), ("", None)],
+    [
+        *(
+            ("0::/jobs/one\n", 2),
+            ("12:pids:/x\n0::/jobs/one\n", 2),
+            ("0::/\n", None),
+            ("12:memory:/x\n", None),
+            ("", None),
+        ),
+        *(("9:cpu,memory:/old\n0::/\n", 5), ("9:memory:/old\n0::/jobs/one\n", 2), ("9:cpu:/old\n", None)),
+    ],
 )
 def test_memory_kills_are_those_of_the_own_control_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: str, kills: int | None
 ) -> None:
     (tmp_path / "jobs" / "one").mkdir(parents=True)
     (tmp_path / "jobs" / "one" / "memory.events").write_text("oom_kill 2\n", encoding="ascii")
+    (tmp_path / "memory" / "old").mkdir(parents=True)
+    (tmp_path / "memory" / "old" / "memory.oom_control").write_text("under_oom 0\noom_kill 5\n", encoding="ascii")
     (tmp_path / "cgroup").write_text(groups, encoding="ascii")
     monkeypatch.setattr(process, "CGROUP", tmp_path / "cgroup")
     monkeypatch.setattr(process, "CGROUPS", tmp_path)
@@ -147,16 +159,43 @@ def test_a_change_of_what_is_committed_is_a_sign_of_life_in_either_direction() -
     watch = ChildWatch(0.0, stall_timeout_s=10.0, grace_s=1.0)
     for now, committed in ((0.0, 100), (9.0, 90), (18.0, 95), (27.0, 95)):
         assert watch.push(now) is None
-        watch.counted(committed, now)
+        watch.counted(committed, now, now)
+    assert watch.look_at == pytest.approx(27.5)
+    watch.counted(95, 27.9, 27.9)
     assert watch.push(27.9) is None
+    assert watch.look_at == 28.0
+    watch.counted(95, 28.0, 28.0)
     assert watch.push(28.0) is Push.INTERRUPT
+
+
+def test_a_supervisor_that_could_not_look_does_not_know_that_its_child_stalled() -> None:
+    """It was stopped for an hour, or the store was slow to answer: what was gained it sees at the next look."""
+    watch = ChildWatch(0.0, stall_timeout_s=10.0, grace_s=1.0)
+    watch.counted(100, 0.0, 0.0)
+    assert watch.push(3600.0) is None
+    watch.counted(100, 9.0, 12.0)  # asked before the time was over: the answer is none about the end of it
+    assert watch.push(12.0) is None
+    assert watch.look_at <= 12.0
+    watch.counted(101, 12.0, 12.0)
+    assert watch.push(12.0) is None
+    assert watch.push(22.0) is None
+    watch.counted(None, 22.0, 32.0)  # a store that says nothing is no sign of life
+    assert watch.push(32.0) is Push.INTERRUPT
+
+
+def test_a_child_that_has_for_ever_to_end_is_interrupted_once() -> None:
+    watch = ChildWatch(0.0, stall_timeout_s=10.0, grace_s=inf)
+    watch.stop()
+    assert watch.push(1.0) is Push.INTERRUPT
+    assert watch.push(1.0) is None
+    assert watch.next_tick == inf
 
 
 def test_what_was_on_record_first_is_what_gains_are_counted_from() -> None:
     watch = ChildWatch(0.0, stall_timeout_s=10.0, grace_s=1.0)
     assert watch.first is None
     for committed in (None, 0, None, 7):
-        watch.counted(committed, 1.0)
+        watch.counted(committed, 1.0, 1.0)
     assert watch.first == 0
 
 

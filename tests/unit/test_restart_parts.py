@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -175,6 +176,29 @@ async def test_what_is_no_answer_is_invalid(said: object) -> None:
     with pytest.raises(NoAnswer, match="is no answer") as raised:
         await read(CallableSource(lies), cycle(), every_s=0.01, timeout_s=1.0)
     assert raised.value.heard is Heard.INVALID
+
+
+async def test_an_answer_is_what_it_claims_to_be() -> None:
+    """What a function made without types: a verdict by its word is that verdict; what cannot be kept is none."""
+
+    async def heard(**fields: Any) -> Answer | None:
+        said = CallableSource(lambda _: Answer(**fields), name="mine")
+        return await read(said, cycle(), every_s=0.01, timeout_s=1.0)
+
+    assert await heard(verdict="stop") == Answer(Verdict.STOP)
+    tasks = [TaskId(1, "a"), TaskId(2, "b")]
+    assert await heard(verdict=Verdict.QUARANTINE, tasks=tasks) == Answer(Verdict.QUARANTINE, tuple(tasks))
+    for fields in (
+        {"verdict": "halt"},
+        {"verdict": None},
+        {"verdict": Verdict.QUARANTINE, "tasks": ("row 7",)},
+        {"verdict": Verdict.QUARANTINE, "tasks": (TaskId(7, "half \ud83d"),)},
+        {"verdict": "quarantine"},
+        {"verdict": Verdict.STOP, "reason": None},
+    ):
+        with pytest.raises(NoAnswer) as raised:
+            await heard(**fields)
+        assert raised.value.heard is Heard.INVALID
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+from src.restart.telling import *
