@@ -56,7 +56,8 @@ class SharedRun(RunHandle, Protocol):
     async def extend(self, rows: int) -> None:
         """Let the run have ``rows`` input rows. If it has as many already nothing changes. Raises FencedOut.
 
-        A group that was complete and has got more rows is open again, and so the run goes on.
+        A group that was complete and has got more rows is open again, and so the run goes on. These are the rows that
+        the engine has: of a run with more it is offered no group that begins behind them, nor told of its progress.
         """
         ...
 

@@ -105,6 +105,45 @@ async def test_a_run_that_gets_more_rows_goes_on() -> None:
         assert ended(store.read_info(RUN)) == ("running", False), "who joins may have rows of his own"
 
 
+async def test_a_cell_that_somebody_alone_reopened_is_done_by_those_who_share_the_run_next() -> None:
+    """He was killed before he had another outcome of it: its group is not complete, nor is the run."""
+    async with two_parts() as (a, _, store):
+        await work(a, 0, without_failure(0))
+        await work(a, 1, batch(1))
+        await a.finish("completed")
+        alone = await store.open_run(RUN, COLUMNS)
+        await alone.commit(Batch(reopened=((1, "b"),)))
+        again = await store.join_run(RUN, COLUMNS, group_rows=1)
+        await again.finish("completed")
+        assert ended(store.read_info(RUN)) == ("running", False)
+        await work(again, 1, without_failure(1))
+        await again.finish("completed")
+        assert ended(store.read_info(RUN)) == ("completed", True)
+
+
+@pytest.mark.parametrize("way", ["kept", "alone with all", "alone with theirs"])
+async def test_groups_that_engines_with_fewer_columns_completed_are_open_for_more(way: str) -> None:
+    """The columns are those of the run all the same, and none of them is new."""
+    fewer = {"a": "1", "b": "1"}
+    async with two_parts() as (_, _, store):
+        await store.open_run(RUN, COLUMNS)
+        some = await store.join_run(RUN, fewer, group_rows=1)
+        await work(some, 0, without_failure(0))
+        await work(some, 1, without_failure(1))
+        if way == "kept":
+            again = await store.join_run(RUN, COLUMNS, group_rows=1, kept=COLUMNS)
+        else:
+            await store.open_run(RUN, COLUMNS if way == "alone with all" else fewer)
+            again = await store.join_run(RUN, COLUMNS, group_rows=1)
+        assert [claim.group for claim in await again.claim(9, 30.0)] == [0, 1]
+        less = await store.join_run(RUN, fewer, group_rows=1, kept=fewer)
+        await less.complete(await less.claim(9, 30.0))
+        more = await store.join_run(RUN, COLUMNS, group_rows=1, kept=COLUMNS)
+        await more.complete(await more.claim(9, 30.0))
+        less = await store.join_run(RUN, fewer, group_rows=1, kept=fewer)
+        assert await less.claim(9, 30.0) == [], "they were complete with more columns"
+
+
 async def test_the_failures_of_an_engine_that_was_killed_are_in_the_status() -> None:
     server = shared_server()
     with server.schema() as schema:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import headgate
+from headgate.engine.fingerprints import fingerprints
 from headgate.engine.interrupts import interruptible
 from headgate.errors import ConfigError
 from headgate.events import CellEnded, GroupEnded, RowOpened, RunEnded, RunStopping, TaskStarted
@@ -144,6 +145,25 @@ def test_a_shared_run_that_is_stopped_says_so_once(at_s: float) -> None:
 
     run_virtual(main)
     assert [event.status for event in told.events if isinstance(event, RunStopping)] == ["stopped"]
+
+
+@pytest.mark.parametrize("given", [0, 64, 100, 128, 290])
+def test_an_engine_with_fewer_rows_leaves_the_others_to_those_who_have_them(given: int) -> None:
+    """It completed their groups too, so that nobody ever did them. It waits for nobody else with the rest."""
+
+    async def main() -> None:
+        store = SharedMemory()
+        rows = [{"row": row} for row in range(300)]
+        async with engine(store) as one:
+            await (await store.join_run(RUN, fingerprints(pipeline().columns), group_rows=64)).extend(300)
+            expect(await one.share(pipeline(), rows[:given]), "completed", given)
+            assert store.read_info(RUN).status == "running"
+            report = await one.share(pipeline(), rows)
+        assert (report.done - report.restored, report.status.value) == (300 - given, "completed")
+        assert sum(len(row.cells) for row in store.read_rows(RUN)) == 300 * len(COLUMNS)
+        assert store.read_info(RUN).status == "completed"
+
+    run_virtual(main)
 
 
 class SlowToOpen(SharedMemory):
