@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,11 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from headgate.storage import Batch, CellRecord, CellStatus, PostgresStore
+import headgate
+from headgate.reports.wording import moment, standing, times
+from headgate.storage import Batch, CellRecord, CellStatus, PostgresStore, read_overview
 from tests.integration.engine_share_child import RUN as SHARED
+from tests.integration.engine_share_child import pipeline
 from tests.integration.postgres_child import COLUMNS, RUN, batch
 from tests.integration.postgres_server import shared_server
 from tests.integration.warm_children import WarmChild
@@ -168,3 +172,35 @@ async def test_the_failures_of_an_engine_that_was_killed_are_in_the_status() -> 
         assert said.endswith(f" {ROWS - 1}\n"), said[-200:]
         assert store.read_info(SHARED).status == "completed_with_failures"
         await store.aclose()
+
+
+async def test_a_shared_run_that_nobody_works_on_says_so_and_since_when() -> None:
+    """An engine that is killed says nothing; its claims run out."""
+    async with two_parts() as (a, _, store):
+        assert store.read_shared(RUN) == (2, 0, 0, None)
+        await a.claim(1, 1e6)
+        assert store.read_shared(RUN) == (2, 0, 1, None)
+        assert "; shared: 0 of 2 row groups complete, 1 in hand" in times(read_overview(store, RUN))
+        alone = await store.open_run(RUN, {})
+        assert store.read_shared(RUN) is None
+        await alone.aclose()
+        a = await store.join_run(RUN, COLUMNS, group_rows=1)
+        claims = await a.claim(2, 0.001)
+        await anyio.sleep(0.01)
+        left = store.read_shared(RUN)
+        assert left is not None
+        assert left[:3] == (2, 0, 0)
+        assert left.left_at == pytest.approx(time.time(), abs=60.0)
+        seen = read_overview(store, RUN)
+        assert (seen.abandoned, standing(seen)) == (True, "not ended, and nobody works on it")
+        assert f"nobody works on it since {moment(left.left_at)}" in times(seen)
+        plan = await headgate.aplan(pipeline("1"), 0, store=store, run=RUN, on_change="keep")
+        assert any("0 of 2 row groups complete, nobody works on it since" in told for told in plan.notices)
+        await a.complete(claims)
+        assert store.read_shared(RUN) == (2, 2, 0, None)
+        assert "all 2 row groups complete, but nobody has ended the run" in times(read_overview(store, RUN))
+        await a.finish("completed")
+        seen = read_overview(store, RUN)
+        assert (seen.abandoned, "shared" in times(seen)) == (False, False)
+        plan = await headgate.aplan(pipeline("1"), 0, store=store, run=RUN, on_change="keep")
+        assert not any("row groups" in told for told in plan.notices)
