@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import headgate
 from headgate.engine.fingerprints import fingerprints
 from headgate.engine.interrupts import interruptible
-from headgate.errors import ConfigError
+from headgate.errors import ConfigError, HeadgateError
 from headgate.events import CellEnded, GroupEnded, RowOpened, RunEnded, RunStopping, TaskStarted
 from headgate.testing import run_virtual
 from headgate.testing.told import Told
@@ -286,6 +286,98 @@ def test_an_engine_that_is_left_ends_the_shared_run_that_waits_for_others() -> N
             await anyio.sleep(50.0)
         expect(reports[0], "stopped", 64)
         assert anyio.current_time() == pytest.approx(50.0)
+
+    run_virtual(main)
+
+
+class SlowToJoin(SharedMemory):
+    """Joining takes ten seconds."""
+
+    async def join_run(self, *arguments: object, **named: object) -> SharedMemoryRun:
+        await anyio.sleep(10.0)
+        return await super().join_run(*arguments, **named)  # type: ignore[arg-type]
+
+
+class OthersHaveAll(SharedMemory):
+    """All groups belong to somebody who never ends them."""
+
+    async def join_run(self, *arguments: object, **named: object) -> SharedMemoryRun:
+        run = await super().join_run(*arguments, **named)  # type: ignore[arg-type]
+        await run.extend(300)
+        for group in run.board.groups:
+            group.token, group.ends_at = 1, 1e9
+        return run
+
+
+@pytest.mark.parametrize("store", [SlowToJoin, OthersHaveAll])
+def test_ctrl_c_before_the_first_row_group_closes_what_is_open_and_says_so(
+    store: type[SharedMemory], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It left at once, without a word, and left everything open."""
+
+    def leave(code: int) -> None:
+        raise AssertionError(code)
+
+    monkeypatch.setattr(os, "_exit", leave)
+
+    async def main() -> None:
+        closed: list[bool] = []
+
+        async def face(**options: object) -> headgate.RunReport:
+            try:
+                async with engine(store()) as one:
+                    return await one.share(pipeline(), 300, **options)  # type: ignore[arg-type]
+            finally:
+                closed.append(True)
+
+        async def press() -> None:
+            await anyio.sleep(5.0)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(press)
+            with pytest.raises(SystemExit) as left:
+                await interruptible(face, {})
+        assert (left.value.code, closed) == (130, [True])
+        assert anyio.current_time() == pytest.approx(5.0, abs=1.0)
+
+    run_virtual(main)
+    assert capsys.readouterr().err.startswith("headgate: interrupted before anything began; ")
+
+
+@pytest.mark.parametrize("way", ["share", "start"])
+def test_an_engine_that_is_left_while_a_run_begins_waits_for_it_and_does_nothing_of_it(way: str) -> None:
+    """Nobody would have stopped it, and its lanes were gone."""
+
+    class Slow(SlowToJoin):
+        async def open_run(self, *arguments: object, **named: object) -> MemoryRun:
+            await anyio.sleep(10.0 if way == "start" else 0.0)
+            return await super().open_run(*arguments, **named)  # type: ignore[arg-type]
+
+    async def main() -> None:
+        ended: list[str] = []
+        asked: list[int] = []
+        made = headgate.Pipeline(RUN)
+
+        @made.column(model="acme/m")
+        async def a(row: int) -> int:
+            asked.append(row)
+            return row
+
+        async def begin(one: headgate.Engine) -> None:
+            with pytest.raises(HeadgateError) as refused:
+                await (one.share(made, 300) if way == "share" else one.start(made, 300))
+            ended.append(str(refused.value))
+
+        async with anyio.create_task_group() as tasks:
+            async with engine(Slow()) as one:
+                tasks.start_soon(begin, one)
+                await anyio.sleep(5.0)
+            assert ended == ["the engine was left before the run could begin: nothing of it was done"]
+            assert anyio.current_time() == pytest.approx(10.0)
+            await begin(one)
+            assert ended[1].startswith("enter the engine first")
+        assert asked == []
 
     run_virtual(main)
 
