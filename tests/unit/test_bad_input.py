@@ -209,6 +209,30 @@ def test_the_same_row_id_twice() -> None:
         run(echo(), rows, row_id="key")
 
 
+def test_a_row_id_that_is_no_text() -> None:
+    """It would have broken the run at the commit, without a word about the row."""
+    with refused(InputError, "row 1", r"'id\ud800'", "Unicode"):
+        run(echo(), topics(2), row_id=lambda row: "id\ud800" if row["topic"] == "t1" else "id")
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [{"prompt_tokens": 10**30, "completion_tokens": 3}, headgate.Usage(2**63, 1), headgate.Usage(1, 1, -(2**70))],
+)
+def test_a_count_of_tokens_that_no_request_can_use_is_not_believed(tmp_path: Path, usage: object) -> None:
+    """No store takes a number of any size: one answer with such a one broke the run, and what waited was lost."""
+    made = headgate.Pipeline("p")
+
+    @made.column(model="acme/m")
+    async def a(row: int) -> int:
+        headgate.current_lease().report(usage=usage if row == 1 else {"prompt_tokens": 2, "completion_tokens": 1})
+        return row
+
+    report = headgate.run(made, 3, store=tmp_path / "run.db")
+    stated = isinstance(usage, dict)
+    assert (report.done, report.usage) == (3, headgate.Usage(4, 5 if stated else 2))
+
+
 def test_a_row_id_that_a_row_lacks() -> None:
     with refused(InputError, "row 0", "'uid'"):
         run(echo(), topics(3), row_id="uid")
