@@ -23,7 +23,7 @@ from tests.unit.asked import asking
 from tests.unit.refusals import calls, echo, refused, run, topics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 
@@ -209,10 +209,14 @@ def test_the_same_row_id_twice() -> None:
         run(echo(), rows, row_id="key")
 
 
+def _half_a_pair(row: Mapping[str, object]) -> str:
+    return "id\ud800" if row["topic"] == "t1" else "id"
+
+
 def test_a_row_id_that_is_no_text() -> None:
     """It would have broken the run at the commit, without a word about the row."""
     with refused(InputError, "row 1", r"'id\ud800'", "Unicode"):
-        run(echo(), topics(2), row_id=lambda row: "id\ud800" if row["topic"] == "t1" else "id")
+        run(echo(), topics(2), row_id=_half_a_pair)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +229,9 @@ def test_a_count_of_tokens_that_no_request_can_use_is_not_believed(tmp_path: Pat
 
     @made.column(model="acme/m")
     async def a(row: int) -> int:
-        headgate.current_lease().report(usage=usage if row == 1 else {"prompt_tokens": 2, "completion_tokens": 1})
+        lease = headgate.current_lease()
+        assert lease is not None
+        lease.report(usage=usage if row == 1 else {"prompt_tokens": 2, "completion_tokens": 1})
         return row
 
     report = headgate.run(made, 3, store=tmp_path / "run.db")
