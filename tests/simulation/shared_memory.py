@@ -79,7 +79,7 @@ class SharedMemoryRun:
         self.info: RunInfo = replace(board.store.read_info(board.handle.info.run), epoch=board.joined)
         self.learned = board.handle.learned
         self._tokens: dict[int, int] = {}
-        self._rows = 0
+        self._rows: int | None = None
 
     async def commit(self, batch: Batch) -> None:
         touched = {record.row for records in (batch.rows, batch.cells, batch.held, batch.spent) for record in records}
@@ -160,7 +160,7 @@ class SharedMemoryRun:
 
     @property
     def _known(self) -> list[Group]:
-        return self.board.groups[: -(-self._rows // self.board.size)]
+        return self.board.groups if self._rows is None else self.board.groups[: -(-self._rows // self.board.size)]
 
     def _holds(self, claim: Claim) -> bool:
         return self.board.groups[claim.group].token == claim.token
