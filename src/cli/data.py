@@ -107,6 +107,7 @@ def of_status(overview: RunOverview) -> Data:
     return {
         **of_info(overview.info),
         **_fields(overview, "whole failed held pending next_at last_at"),
+        "shared": None if overview.shared is None else overview.shared._asdict(),
         "columns": [asdict(column) for column in overview.columns],
     }
 

@@ -32,7 +32,8 @@ __all__ = ["add_to"]
 _STATUS = """Show what a store knows of its runs.
 
 With one run in the store, or with --run, also its columns. A run that goes on says running, and so does one that was
-killed, until it is resumed. With --decisions all that is on record about the restarts of one run.
+killed, until it is resumed; of a run that engines share it says whether any of them works on it. With --decisions all
+that is on record about the restarts of one run.
 
 \b
 Examples:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from ..admission.limits_book import LimitsSource
     from ..control import ControlSocket
+    from ..storage.ports import RunHandle
     from ..storage.sharing import Claim
     from .building import Blueprint
     from .jobs import ThreadRunner
@@ -101,6 +102,8 @@ class Engine:
         self._runs: dict[str, Run] = {}
         self._parts: dict[str, SharedPart] = {}  # of runs that are shared with other engines
         self._beginning: set[str] = set()  # names of what is neither a run nor a part yet
+        self._settled = anyio.Event()  # one of them has begun, or will not
+        self._left = False
         self._around: Requester | None = None
         check_source(events)
         self._events = events
@@ -132,6 +135,7 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._tasks is not None
+        self._left = True
         requester.set(self._around)  # an engine inside another one, or inside a column body, was only its guest
         try:
             if kind is None:
@@ -183,6 +187,7 @@ class Engine:
             source = RowSource(rows, row_id=row_id, argument=argument)
             blueprint = await self._builder.check(name, pipeline, source, settings)
             handle, notices = await open_run(self.store, name, pipeline.columns, settings.on_change)
+            await self._check_entered(handle)
             begin_with(self.admission, handle.learned, self._wall_clock())
             loop = self._builder.build(blueprint, source, handle, notices)
             assert self._tasks is not None
@@ -223,6 +228,7 @@ class Engine:
             blueprint = await self._builder.check(name, pipeline, source, settings)
             group_rows = -(-GROUP_ROWS // settings.group_size) * settings.group_size
             shared, notices = await join_run(store, name, pipeline.columns, settings.on_change, group_rows=group_rows)
+            await self._check_entered(shared)
             begin_with(self.admission, shared.learned, self._wall_clock())
 
             teller = self._builder.teller(blueprint)
@@ -265,7 +271,7 @@ class Engine:
     def _beginning_as(self, name: str) -> Generator[str]:
         """Keep the name for what begins until the engine has that in hand. Raises ConfigError if it is not free, or no
         store could keep it."""
-        if self._tasks is None:
+        if self._tasks is None or self._left:
             raise HeadgateError("enter the engine first: async with headgate.Engine(...) as engine")
         if "\0" in name or name.encode(errors="replace").decode() != name:
             raise ConfigError(f"{name!r} is no name for a run: it is not valid Unicode text, or has a zero character")
@@ -277,6 +283,14 @@ class Engine:
             yield name
         finally:
             self._beginning.remove(name)
+            self._settled.set()
+            self._settled = anyio.Event()
+
+    async def _check_entered(self, handle: RunHandle) -> None:
+        """Give ``handle`` up if the engine was left while it was being opened. Raises HeadgateError then."""
+        if self._left:
+            await handle.aclose()
+            raise HeadgateError("the engine was left before the run could begin: nothing of it was done")
 
     async def _close_store(self) -> None:
         if self._owns_store:
@@ -287,5 +301,7 @@ class Engine:
         going: list[Run | SharedPart] = [*self._runs.values(), *self._parts.values()]
         for run in going:
             run.stop()
+        while self._beginning:  # by other tasks, which find it left
+            await self._settled.wait()
         for run in going:
             await run.ended()

@@ -1,12 +1,17 @@
-"""Ctrl-C while runs go on: once stops them and lets them end in good order, twice leaves at once."""
+"""Ctrl-C while runs go on: once stops them and lets them end in good order, twice leaves at once.
+
+While none goes on yet, once cancels what is about to begin one: what it has opened is closed, and the program says why
+it ends.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import anyio
 
@@ -16,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["Face", "Stoppable", "interruptible"]
 
 R = TypeVar("R")
+
+_CLOSING: Final = "headgate: interrupted before anything began; once more leaves at once, whatever is being closed"
+_INTERRUPTED: Final = 130
+"""The exit code of a program that Ctrl-C has ended."""
 
 Face = Callable[..., Awaitable[R]]
 """Something like :func:`headgate.arun`: it takes ``started`` among its keywords."""
@@ -39,7 +48,7 @@ async def interruptible(
 ) -> tuple[R, bool]:
     """Await ``face(**options)``; return its report, and whether Ctrl-C was pressed meanwhile. For the main thread.
 
-    What Ctrl-C does each of ``signals`` does.
+    What Ctrl-C does each of ``signals`` does. Raises SystemExit if that was before anything began.
     """
     runs: list[Stoppable] = []
     presses: list[int] = []
@@ -53,33 +62,42 @@ async def interruptible(
 
     reports: list[R] = []
     broken: Exception | None = None
-    async with _interrupts(runs, presses, signals):
-        try:
-            reports.append(await face(**{**options, "started": started}))
-        except Exception as error:
-            broken = error  # kept from the task group, which would wrap it in a group of one
+    async with _interrupts(runs, presses, signals) as unbegun:
+        with unbegun:
+            try:
+                reports.append(await face(**{**options, "started": started}))
+            except Exception as error:
+                broken = error  # kept from the task group, which would wrap it in a group of one
     if broken is not None:
         raise broken
+    if not reports:
+        raise SystemExit(_INTERRUPTED)
     return reports[0], bool(presses)
 
 
 @asynccontextmanager
 async def _interrupts(
     runs: list[Stoppable], presses: list[int], signals: Sequence[signal.Signals]
-) -> AsyncGenerator[None]:
-    """While open, the first Ctrl-C stops the runs and the second ends the program."""
+) -> AsyncGenerator[anyio.CancelScope]:
+    """While open, the first Ctrl-C stops the runs, or cancels the scope while there is none, and the second ends the
+    program.
+    """
+    unbegun = anyio.CancelScope()
 
     async def listen() -> None:
         with anyio.open_signal_receiver(*signals) as received:
             async for number in received:
                 presses.append(number)
-                if len(presses) > 1 or not runs:
+                if len(presses) > 1:
                     # What was committed stays; nothing else can be waited for.
-                    os._exit(130)
+                    os._exit(_INTERRUPTED)
+                if not runs:
+                    print(_CLOSING, file=sys.stderr)  # noqa: T201  (the program's last word)
+                    unbegun.cancel()
                 for going in runs:
                     going.stop()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(listen)
-        yield
+        yield unbegun
         tasks.cancel_scope.cancel()

@@ -9,7 +9,10 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from ..errors import ResultExpired, UnknownRun
+from ..reports.wording import shared_among
 from ..storage.opening import open_store
+from ..storage.ports import RUNNING
+from ..storage.sharing import read_shared
 from .changes import Plan, decide
 from .fingerprints import column_reads, fingerprints
 from .options import RunOptions
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ..storage.ports import RunInfo, RunStore, StoredRow
+    from ..storage.sharing import SharedState
     from .engine import StoreSource
     from .options import RunKeywords
     from .pipeline import Pipeline
@@ -63,7 +67,7 @@ async def plan_run(
     plans = plan_columns(pipeline, graph)
     opened = open_store(store)
     try:
-        info = await anyio.to_thread.run_sync(_known, opened, name)
+        info, shared = await anyio.to_thread.run_sync(_known, opened, name)
         given = fingerprints(pipeline.columns)
         changes = _NOTHING_CHANGED
         if info is not None:
@@ -77,16 +81,16 @@ async def plan_run(
     finally:
         if opened is not store:
             await opened.aclose()
-    notices = [*notices_of(changes), *_about_rows(left)]
+    notices = [*notices_of(changes), *_about_rows(left), *_about_sharing(info, shared)]
     columns = count.columns({**changes.renewed, **changes.kept})
     return RunPlan(name, info is not None, count.rows, columns, tuple(notices))
 
 
-def _known(store: RunStore, run: str) -> RunInfo | None:
+def _known(store: RunStore, run: str) -> tuple[RunInfo | None, SharedState | None]:
     try:
-        return store.read_info(run)
+        return store.read_info(run), read_shared(store, run)
     except (UnknownRun, ResultExpired):  # a run that was swept begins anew
-        return None
+        return None, None
 
 
 class _Stored:
@@ -137,6 +141,11 @@ async def _count(
             count.add(row.record.row, restored, before)
         await anyio.lowlevel.checkpoint()
     return 0 if stored is None else await anyio.to_thread.run_sync(stored.left)
+
+
+def _about_sharing(info: RunInfo | None, shared: SharedState | None) -> Iterator[str]:
+    if info is not None and info.status == RUNNING and shared is not None:
+        yield f"the run goes on; {shared_among(shared)}"
 
 
 def _about_rows(left: int) -> Iterator[str]:

@@ -177,6 +177,8 @@ class RowSource:
             row_id = str(fields[self._row_id])
         else:
             raise InputError(f"row {index} has no field {self._row_id!r}, which was to be its id")
+        if not row_id.isascii() and not _is_text(row_id):
+            raise InputError(f"row {index}: the id {row_id!r} is no valid Unicode: clean it, or take another field")
         if row_id in seen:
             raise InputError(f"row {index}: the id {row_id!r} was used by an earlier row; ids must be unique")
         seen.add(row_id)
@@ -186,6 +188,14 @@ class RowSource:
 def _check_name(name: object, index: int) -> None:
     if not isinstance(name, str):
         raise InputError(f"row {index} has the field name {name!r}; field names must be strings")
+
+
+def _is_text(said: str) -> bool:
+    try:
+        said.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
 
 
 def _iterable(rows: object) -> Iterable[object]:

@@ -62,6 +62,7 @@ class SharedPart:
         self._grace_s = options.grace
         self._teller = teller
         self._report = nothing_yet(heading)
+        self._rows = 0
         self._groups: list[Run] = []
         self._began_at = anyio.current_time()
         self._ends_at = self._began_at + options.deadline
@@ -112,6 +113,7 @@ class SharedPart:
         broken: BaseException | None = None
         if self._teller is not None:
             self._teller.started(self._shared.info.epoch)
+        self._rows = rows
         try:
             await self._shared.extend(rows)
             await self._take_groups(at_once, lease_s)
@@ -154,7 +156,8 @@ class SharedPart:
     async def _work_on(self, claim: Claim) -> bool:
         if self.stopping:
             return False
-        loop = self._loop_over(claim, max(0.0, self._ends_at - anyio.current_time()))
+        mine = claim._replace(last=min(claim.last, self._rows))  # another engine may have been given more rows
+        loop = self._loop_over(mine, max(0.0, self._ends_at - anyio.current_time()))
         run = Run(loop, self._tasks, part=self)
         self._groups = [*self.groups, run]
         if self._started is not None:
@@ -166,7 +169,7 @@ class SharedPart:
         self._report = added(self._report, loop.report)
         if loop.report.status is RunStatus.STOPPED:
             self.begin_no_more()
-        return loop.report.status not in LEFT
+        return loop.report.status not in LEFT and mine == claim
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import TypeGuard, cast
 
 from ..values import Usage
 
@@ -19,9 +19,13 @@ _DETAILS = ("input_tokens_details", "prompt_tokens_details")
 
 
 def usage_of(usage: UsageLike) -> Usage | None:
-    """Token counts of ``usage``; None when it has none. Never raises: clients' shapes change."""
-    if usage is None or isinstance(usage, Usage):
-        return usage
+    """Token counts of ``usage``; None when it has none that can be. Never raises: clients' shapes change."""
+    if usage is None:
+        return None
+    if isinstance(usage, Usage):
+        stated = (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
+        every = (*stated, usage.cache_read_tokens, usage.cache_write_tokens)
+        return usage if all(map(_can_be, every)) else None
     read, written = token_counts(usage)
     if read is None and written is None:
         return None
@@ -46,9 +50,13 @@ def cached_counts(usage: object) -> tuple[int, int, int]:
 def _first(usage: object, names: tuple[str, ...]) -> int | None:
     for name in names:
         value = _get(usage, name)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
+        if _can_be(value):
             return value
     return None
+
+
+def _can_be(tokens: object) -> TypeGuard[int]:
+    return isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= _MOST_TOKENS
 
 
 def _get(usage: object, name: str) -> object:

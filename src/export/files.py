@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
-__all__ = ["Replacement", "replacing"]
+__all__ = ["Replacement", "replacing", "sync_folder"]
 
 
 class Replacement:
@@ -19,16 +19,15 @@ class Replacement:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        self._temporary = Path(name)
-        self.file: IO[bytes] = os.fdopen(descriptor, "wb")
+        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+        # The rights are those of any new file: the system takes off what the umask forbids.
+        self.file: IO[bytes] = self._temporary.open("xb")
 
     def publish(self) -> None:
         """Make the file durable, then let it take the place of ``path``."""
         self.file.flush()
         os.fsync(self.file.fileno())
         self.file.close()
-        self._temporary.chmod(0o666 & ~_umask())
         self._temporary.replace(self.path)
         # A rename is durable only once its folder is (T50).
         sync_folder(self.path.parent)
@@ -58,9 +57,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -33,6 +33,7 @@ def as_data(report: StoredReport) -> Data:
         "finished_at": info.finished_at,
         "durability": info.durability.value,
         **{name: getattr(overview, name) for name in names},
+        "shared": None if overview.shared is None else overview.shared._asdict(),
         "columns": [{**asdict(one), "cost": report.costs.get(one.column)} for one in overview.columns],
         "currency": report.currency,
         "failed_cells": report.failed_cells,

@@ -95,7 +95,7 @@ def _left(report: StoredReport) -> Iterator[Finding]:
         return
     rows = "row is" if left == 1 else "rows are"
     told = f"{count(left)} {rows} not finished; resume the run to go on."
-    if overview.info.status == "running":
+    if overview.info.status == "running" and not overview.abandoned:
         told = f"{count(left)} {rows} not finished."
     yield Finding("Left", told, "wait", "columns")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from ..storage.overview import RunOverview
+    from ..storage.sharing import SharedState
 
 __all__ = [
     "count",
@@ -19,6 +20,7 @@ __all__ = [
     "plain",
     "rows_by_state",
     "share",
+    "shared_among",
     "shortened",
     "standing",
     "times",
@@ -102,13 +104,15 @@ def shortened(name: str, most: int = 40) -> str:
 
 def standing(overview: RunOverview) -> str:
     """How the run stands, in a word or a few."""
+    if overview.abandoned:
+        return "not ended, and nobody works on it"
     if overview.info.status == "running":
-        return "running, or killed and not resumed"
+        return "running, or killed and not resumed" if overview.shared is None else "running"
     return overview.info.status.replace("_", " ")
 
 
 def times(overview: RunOverview) -> str:
-    """When it began, and when it ended or was last heard of."""
+    """When it began, and when it ended or was last heard of; while engines share it, also who works on it."""
     info = overview.info
     told = (
         f"begun {moment(info.created_at)}",
@@ -116,7 +120,18 @@ def times(overview: RunOverview) -> str:
         f"ended {moment(info.finished_at)}" if info.finished_at is not None else "",
     )
     opened = "once" if info.epoch == 1 else f"{info.epoch} times"
-    return f"{', '.join(filter(None, told))}; opened {opened}"
+    shared = overview.shared if info.status == "running" else None
+    return f"{', '.join(filter(None, told))}; opened {opened}" + (f"; {shared_among(shared)}" if shared else "")
+
+
+def shared_among(shared: SharedState) -> str:
+    """Where a run stands that engines share, and whether any of them works on it."""
+    if shared.complete == shared.groups > 0:
+        return f"shared: all {shared.groups} row groups complete, but nobody has ended the run: share it once more"
+    told = f"shared: {shared.complete} of {shared.groups} row groups complete"
+    if shared.claimed:
+        return f"{told}, {shared.claimed} in hand"
+    return f"{told}, nobody works on it" + ("" if shared.left_at is None else f" since {moment(shared.left_at)}")
 
 
 def rows_by_state(overview: RunOverview) -> str:

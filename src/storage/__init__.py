@@ -31,7 +31,7 @@ from .ports import (
     Swept,
 )
 from .postgres import PostgresStore
-from .sharing import Claim, Progress, SharedRun, SharingStore
+from .sharing import Claim, Progress, SharedRun, SharedState, SharingStore
 from .sqlite import SqliteStore
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "RunOverview",
     "RunStore",
     "SharedRun",
+    "SharedState",
     "SharingStore",
     "SpentRecord",
     "SqliteStore",

@@ -67,6 +67,10 @@ class HeldClaims:
         """Return what may be somebody else's by now: no work on it is worth its price."""
         return [held.claim for held in self._held.values() if held.ends_at <= now]
 
+    def next_lapse(self) -> float:
+        """When a claim lapses next, unless it is renewed; infinity if nothing is held."""
+        return min((held.ends_at for held in self._held.values()), default=inf)
+
     def next_tick(self) -> float:
         """When something falls due or lapses next; infinity if nothing is held."""
         return min((min(held.renew_at, held.ends_at) for held in self._held.values()), default=inf)

@@ -97,6 +97,7 @@ class _Work:
             if self._stopping.is_set():  # while the store was asked
                 self._left.update(claims)
                 return True
+            self._drop([old for old in (*self._scopes, *self._left) if any(old.group == new.group for new in claims)])
             for claim in claims:
                 self._scopes[claim] = anyio.CancelScope()
                 tasks.start_soon(self._work_on, claim)
@@ -107,8 +108,8 @@ class _Work:
         wait_s, changed = _LONGEST_WAIT_S, self._changed  # what changes while the store is asked counts too
         if room > 0:
             _, progress = await _patiently(self._run.progress)
-            if progress.complete == progress.groups:
-                return bool(self._scopes)
+            if progress.complete == progress.groups and not self._scopes:
+                return False  # else what goes on here has ended, or was lost to others and they have ended it
             if progress.free_in_s is not None:
                 wait_s = min(max(progress.free_in_s, _SHORTEST_WAIT_S), wait_s)
         with anyio.move_on_after(wait_s):
@@ -147,7 +148,9 @@ class _Work:
             self._drop(self._held.lapsed(now))
             due = self._held.due(now)
             if due:
-                await self._renew(due, now)
+                # A store that hangs is waited for until the first claim lapses, not longer.
+                with anyio.CancelScope(deadline=self._held.next_lapse()):
+                    await self._renew(due, now)
 
     async def _renew(self, due: list[Claim], now: float) -> None:
         try:

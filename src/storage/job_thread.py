@@ -204,7 +204,12 @@ class JobThread(Generic[W]):
 
     def _finish(self, jobs: list[Job[W]]) -> None:
         """Let go of the connection and tell everybody. Jobs are left only if this thread fails, a fault of ours."""
-        self._end()
+        try:
+            self._end()
+        finally:  # whatever goes wrong there, nobody is to wait for ever
+            self._tell_all(jobs)
+
+    def _tell_all(self, jobs: list[Job[W]]) -> None:
         with self._lock:
             self._closing = self._ended = True
             waiting, self._want_end = self._want_end, []

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from ..values import Usage
 from .ports import RUNNING, CellStatus
+from .sharing import read_shared
 
 if TYPE_CHECKING:
     from .ports import CellRecord, RunInfo, RunStore, StoredRow
+    from .sharing import SharedState
 
 __all__ = ["ColumnOverview", "FailedCell", "RunOverview", "read_overview"]
 
@@ -56,7 +58,7 @@ class RunOverview:
     failed. Any other is ``held`` if a cell of it is held back, or if the run has ended, as its report counts them too;
     else ``pending``. ``failure_counts`` is by column and reason; ``failures`` are the first few.
     ``next_at`` is the earliest time at which a held cell may be tried, ``last_at`` that of the latest outcome, both in
-    wall-clock seconds.
+    wall-clock seconds. ``shared`` is how its row groups stand, if engines share it.
     """
 
     info: RunInfo
@@ -69,6 +71,12 @@ class RunOverview:
     failures: tuple[FailedCell, ...]
     next_at: float | None
     last_at: float | None
+    shared: SharedState | None = None
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it is known that nobody works on it, although nobody has ended it."""
+        return self.info.status == RUNNING and self.shared is not None and not self.shared.claimed
 
     @property
     def rows(self) -> int:
@@ -97,6 +105,7 @@ def read_overview(store: RunStore, run: str, *, examples: int = _EXAMPLES) -> Ru
         failures=tuple(count.examples),
         next_at=count.next_at,
         last_at=count.last_at,
+        shared=read_shared(store, run),
     )
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from ..values import Usage
     from .ports import RunInfo, StoredRow
+    from .sharing import SharedState
 
 __all__ = ["PostgresStore"]
 
@@ -140,6 +141,10 @@ class PostgresStore:
     def read_learned(self, run: str) -> bytes | None:
         """See :meth:`headgate.storage.ports.RunStore.read_learned`."""
         return self._read(run, lambda found: postgres_reads.read_learned(found, run))
+
+    def read_shared(self, run: str) -> SharedState | None:
+        """See :meth:`headgate.storage.sharing.SharingStore.read_shared`."""
+        return self._read(run, lambda found: postgres_reads.read_shared(found, run))
 
     def count_outcomes(self, run: str) -> int:
         """See :meth:`headgate.storage.ports.RunStore.count_outcomes`."""

@@ -83,7 +83,12 @@ BEGIN
             name, fingerprint
         FROM unnest(p_columns, p_fingerprints) WITH ORDINALITY AS given (name, fingerprint, place)
         WHERE NOT EXISTS (SELECT FROM run_column AS had WHERE had.run = o_run AND had.name = given.name);
-    IF FOUND THEN  -- what the groups were complete with is not all any more
+    -- What the groups were complete with is not all any more: there is a column that those who shared the run did not
+    -- have, or that they left alone. Once they are fenced out nobody knows, so who comes alone asks for all columns.
+    IF FOUND OR EXISTS (
+        SELECT FROM opening WHERE run = o_run AND shared AND NOT fenced AND NOT columns @> CASE
+            WHEN p_group_rows IS NULL THEN ARRAY(SELECT name FROM run_column WHERE run = o_run) ELSE own END
+    ) THEN
         UPDATE row_group SET open = true WHERE run = o_run AND NOT open;
     END IF;
     UPDATE opening SET fenced = true WHERE run = o_run AND NOT fenced AND (taken OR NOT shared);
@@ -200,6 +205,10 @@ BEGIN
         INSERT INTO spent
             SELECT run, position, col, epoch, 0, reason, input_tokens, output_tokens FROM ended ON CONFLICT DO NOTHING;
     END LOOP;
+    IF cardinality(x_position) > 0 THEN  -- by one who has the run alone: who shares it has them open
+        UPDATE row_group SET open = true WHERE run = p_run AND NOT open AND number IN (
+            SELECT given / group_rows FROM unnest(x_position) AS given, run WHERE run.id = p_run);
+    END IF;
     IF cardinality(c_position) > 0 THEN
         INSERT INTO cell
             SELECT p_run, g.position, g.col, p_epoch, g.status, g.reason, g.message, g.attempts, g.http_status,

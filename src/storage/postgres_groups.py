@@ -37,7 +37,7 @@ INSERT INTO row_group (run, number, rows)
     ON CONFLICT (run, number) DO UPDATE SET rows = excluded.rows, open = true WHERE row_group.rows < excluded.rows"""
 _CLAIM: Final = """WITH free AS (
     SELECT number FROM row_group
-    WHERE run = %(run)s AND open AND (ends_at IS NULL OR ends_at <= clock_timestamp())
+    WHERE run = %(run)s AND number < %(known)s AND open AND (ends_at IS NULL OR ends_at <= clock_timestamp())
     AND EXISTS (SELECT FROM opening WHERE run = %(run)s AND epoch = %(epoch)s AND NOT fenced FOR SHARE)
     ORDER BY number LIMIT %(most)s FOR UPDATE SKIP LOCKED
 )
@@ -61,7 +61,9 @@ _GIVE_BACK: Final = """UPDATE row_group SET holder = NULL, ends_at = NULL, token
 _PROGRESS: Final = """SELECT count(*), count(*) FILTER (WHERE NOT open),
     count(*) FILTER (WHERE open AND ends_at > clock_timestamp()),
     extract(epoch FROM min(greatest(coalesce(ends_at, now()), now())) FILTER (WHERE open) - now())::double precision
-    FROM row_group WHERE run = %(run)s"""
+    FROM row_group WHERE run = %(run)s AND number < %(known)s"""
+
+_EVERY: Final = 2**62
 
 
 class PostgresSharedRun(PostgresRun):
@@ -70,6 +72,7 @@ class PostgresSharedRun(PostgresRun):
     def __init__(self, writer: PostgresWriter, opened: Opened, max_payload: int, clock: Callable[[], float]) -> None:
         super().__init__(writer, opened, max_payload, clock)
         self._tokens: dict[int, int] = {}  # of the groups that are held, as far as is known here
+        self._rows: int | None = None  # those that its engine has; None if it has not said
 
     async def commit(self, batch: Batch) -> None:
         """See :meth:`headgate.storage.sharing.SharedRun`."""
@@ -78,12 +81,13 @@ class PostgresSharedRun(PostgresRun):
 
     async def extend(self, rows: int) -> None:
         """See :meth:`headgate.storage.sharing.SharedRun.extend`."""
+        self._rows = max(rows, self._rows or 0)
         await self._ask(_EXTEND, rows=rows)
 
     async def claim(self, most: int, lease_s: float) -> list[Claim]:
         """See :meth:`headgate.storage.sharing.SharedRun.claim`."""
-        found = await self._ask(_CLAIM, most=most, s=lease_s)
         size = self._opened.group_rows
+        found = await self._ask(_CLAIM, most=most, s=lease_s, known=self._known)
         claims = [Claim(number, number * size, number * size + rows, token) for number, rows, token in sorted(found)]
         self._tokens.update((claim.group, claim.token) for claim in claims)
         return claims
@@ -109,7 +113,12 @@ class PostgresSharedRun(PostgresRun):
 
     async def progress(self) -> Progress:
         """See :meth:`headgate.storage.sharing.SharedRun.progress`."""
-        return Progress(*(await self._ask(_PROGRESS))[0])
+        return Progress(*(await self._ask(_PROGRESS, known=self._known))[0])
+
+    @property
+    def _known(self) -> int:
+        """How many groups its engine has rows of."""
+        return _EVERY if self._rows is None else -(-self._rows // self._opened.group_rows)
 
     async def _ask(self, query: LiteralString, **given: object) -> list[tuple[Any, ...]]:
         """Return what ``query`` finds. Raises FencedOut, which is why it may find nothing."""

@@ -15,6 +15,7 @@ from ..values import Usage
 from . import rules
 from .ports import NOT_RENEWED, CellRecord, CellStatus, HeldRecord, RowRecord, RunInfo, StoredRow
 from .postgres_merge import id_digest, packed, unpacked
+from .sharing import SharedState
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -33,6 +34,7 @@ __all__ = [
     "read_info",
     "read_learned",
     "read_runs",
+    "read_shared",
     "read_spent",
     "size",
 ]
@@ -68,6 +70,12 @@ _SPENT: Final = """SELECT name, sum(input_tokens)::bigint, sum(output_tokens)::b
 
 _SIZE: Final = """SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
     WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'"""
+
+_SHARED: Final = """SELECT count(*), count(*) FILTER (WHERE NOT open),
+    count(*) FILTER (WHERE open AND ends_at > clock_timestamp()),
+    extract(epoch FROM max(ends_at) FILTER (WHERE open AND ends_at <= clock_timestamp()))::double precision
+    FROM row_group WHERE run = %(run)s
+    HAVING EXISTS (SELECT FROM opening WHERE run = %(run)s AND shared AND NOT fenced)"""
 
 _MOST: Final = 2**62
 
@@ -164,6 +172,13 @@ def read_learned(connection: Connection[Any], run: str) -> bytes | None:
     with _at_one_moment(connection):
         found = connection.execute(_OWN_LEARNED, (_run(connection, run)[0],)).fetchone()
     return _intact(found)
+
+
+def read_shared(connection: Connection[Any], run: str) -> SharedState | None:
+    """Return how a run that engines share stands. Raises UnknownRun, ResultExpired."""
+    with _at_one_moment(connection):
+        found = connection.execute(_SHARED, {"run": _run(connection, run)[0]}).fetchone()
+    return None if found is None else SharedState(*found)
 
 
 def count_outcomes(connection: Connection[Any], run: str) -> int:

@@ -166,6 +166,7 @@ STEPS: Final = (
     _REGISTERS,
     _NEWER_FUNCTIONS,  # who shares a run may take it over from those with other columns
     _NEWER_FUNCTIONS,  # how a shared run has ended is what its groups and cells say, not the last engine
+    _NEWER_FUNCTIONS,  # a group is complete with the columns of those who shared the run, and until a cell is reopened
 )
 """What each version added to the one before it, the first being empty. A step once published never changes."""
 

@@ -21,7 +21,7 @@ from .ports import RunHandle, RunStore
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-__all__ = ["Claim", "Progress", "SharedRun", "SharingStore"]
+__all__ = ["Claim", "Progress", "SharedRun", "SharedState", "SharingStore", "read_shared"]
 
 
 class Claim(NamedTuple):
@@ -45,6 +45,19 @@ class Progress(NamedTuple):
     free_in_s: float | None
 
 
+class SharedState(NamedTuple):
+    """How a run that engines share stands, for who takes no part in it: its row groups, complete and claimed ones.
+
+    ``left_at`` is when the last claim ran out that nobody has renewed, in wall-clock seconds of the store; None if
+    there is no such. An engine that is killed keeps its claims until then.
+    """
+
+    groups: int
+    complete: int
+    claimed: int
+    left_at: float | None
+
+
 class SharedRun(RunHandle, Protocol):
     """One engine's part in a run. ``commit`` takes batches about claimed rows only, and raises ClaimLost for others.
 
@@ -56,7 +69,8 @@ class SharedRun(RunHandle, Protocol):
     async def extend(self, rows: int) -> None:
         """Let the run have ``rows`` input rows. If it has as many already nothing changes. Raises FencedOut.
 
-        A group that was complete and has got more rows is open again, and so the run goes on.
+        A group that was complete and has got more rows is open again, and so the run goes on. These are the rows that
+        the engine has: of a run with more it is offered no group that begins behind them, nor told of its progress.
         """
         ...
 
@@ -105,3 +119,16 @@ class SharingStore(RunStore, Protocol):
         those are fenced out by whoever names all of its own in ``renewed`` and ``kept``.
         """
         ...
+
+    def read_shared(self, run: str) -> SharedState | None:
+        """Return how the run stands, without joining it; None if it was opened alone last. It blocks.
+
+        Raises UnknownRun, ResultExpired.
+        """
+        ...
+
+
+def read_shared(store: RunStore, run: str) -> SharedState | None:
+    """The same of any store; None from one that hands out no row groups, or tells nothing of them."""
+    read = getattr(store, "read_shared", None)
+    return None if read is None else read(run)

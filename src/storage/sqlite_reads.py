@@ -5,13 +5,14 @@ Plain functions on a connection; who calls them begins and ends the transaction.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 from zlib import crc32
 
 from ..errors import ResultCorrupt
 from ..values import Usage
 from . import references, sqlite_columns
 from .ports import NOT_RENEWED, CellRecord, CellStatus, HeldRecord, RowRecord, RunInfo, StoredRow
+from .sqlite_checksums import cell_intact, row_intact
 from .sqlite_schema import SWEPT
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ __all__ = [
 
 _SELECT_ROWS: Final = """SELECT position, row_id, digest, checksum, data FROM input_row
     WHERE run = ? AND position >= ? AND position < ? ORDER BY position LIMIT ?"""
-_SELECT_CELLS: Final = """SELECT position, col, status, reason, message, attempts, http_status, input_tokens,
+_SELECT_CELLS: Final = """SELECT position, col, epoch, status, reason, message, attempts, http_status, input_tokens,
     output_tokens, finished_at, checksum, payload FROM cell
     WHERE run = ? AND position >= ? AND position <= ? ORDER BY position, col"""
 _SELECT_HELD: Final = """SELECT position, col, reason, not_before, attempts, history FROM held
@@ -77,7 +78,9 @@ def load(
     """
     number = sqlite_columns.number_of(connection, run)
     records = [
-        RowRecord(position, row_id, digest, _checked(data, checksum, run, position, "the input row"))
+        RowRecord(position, row_id, digest, data)
+        if row_intact(checksum, number, position, row_id, digest, data)
+        else _damaged(run, position, "the input row")
         for position, row_id, digest, checksum, data in connection.execute(_SELECT_ROWS, (number, first, last, most))
     ]
     if not records:
@@ -90,6 +93,7 @@ def load(
     for (
         row,
         col,
+        epoch,
         status,
         reason,
         message,
@@ -103,10 +107,13 @@ def load(
     ) in connection.execute(_SELECT_CELLS, span):
         if col not in names:
             continue  # of a generation that is not read now
+        head = (number, row, col, epoch, status, reason, message, attempts, http, tokens_in, tokens_out, at)
+        ended = _status(status, run, row)
+        if not cell_intact(checksum, head, payload):
+            _damaged(run, row, f"column {names[col]!r}")
         usage = Usage(tokens_in, tokens_out)
-        kept = None if payload is None else _checked(payload, checksum, run, row, f"column {names[col]!r}")
         cells.setdefault(row, []).append(
-            CellRecord(row, names[col], _status(status, run, row), kept, reason, message, attempts, http, usage, at)
+            CellRecord(row, names[col], ended, payload, reason, message, attempts, http, usage, at)
         )
     held: dict[int, list[HeldRecord]] = {}
     for row, col, *rest in connection.execute(_SELECT_HELD, span):
@@ -170,10 +177,8 @@ def _status(text: str, run: str, row: int) -> CellStatus:
         raise ResultCorrupt(f"row {row} of run {run!r}: a cell has the status {text!r}, which is none") from None
 
 
-def _checked(data: bytes, checksum: int, run: str, row: int, what: str) -> bytes:
-    if crc32(data) != checksum:
-        raise ResultCorrupt(f"row {row} of run {run!r}: {what} does not match its checksum: restore it from a copy")
-    return data
+def _damaged(run: str, row: int, what: str) -> NoReturn:
+    raise ResultCorrupt(f"row {row} of run {run!r}: {what} does not match its checksum: restore it from a copy")
 
 
 def _intact(found: tuple[int, object] | None) -> bytes | None:

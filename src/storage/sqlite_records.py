@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 from zlib import crc32
 
 from . import references, rules, sqlite_columns, sqlite_reads, sqlite_sweep
 from .codec import storable
 from .ports import RUNNING, CellRecord, CellStatus, RunInfo
+from .sqlite_checksums import of_cell, of_row
 from .sqlite_insert import Insert
 from .sqlite_schema import SWEPT
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from .ports import Batch, Durability
+    from .sqlite_checksums import CellHead
 
 __all__ = [
     "Opened",
@@ -41,6 +43,8 @@ _INSERT_HELD: Final = """INSERT OR REPLACE INTO held SELECT ?1, ?2, ?3, ?4, ?5, 
     WHERE NOT EXISTS (SELECT 1 FROM cell WHERE run = ?1 AND position = ?2 AND col = ?3)"""
 _REPLACE_LEARNED: Final = "INSERT OR REPLACE INTO learned (run, epoch, checksum, data) VALUES (?, ?, ?, ?)"
 _REFER: Final = "UPDATE cell SET payload = ?, checksum = ? WHERE run = ? AND position = ? AND col = ?"
+_CELL_AT: Final = """SELECT run, position, col, epoch, status, reason, message, attempts, http_status, input_tokens,
+    output_tokens, finished_at, payload FROM cell WHERE run = ? AND position = ? AND col = ?"""
 _DELETE_HELD: Final = "DELETE FROM held WHERE run = ? AND position = ? AND col = ?"
 _ANY_HELD: Final = "SELECT EXISTS (SELECT 1 FROM held WHERE run = ?)"
 
@@ -147,7 +151,9 @@ def _column(opened: Opened, name: str) -> int:
 
 def _write_rows(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:
     run = opened.number
-    fresh = ((run, r.row, r.row_id, r.digest, crc32(r.data), r.data) for r in batch.rows)
+    fresh = (
+        (run, r.row, r.row_id, r.digest, of_row(run, r.row, r.row_id, r.digest, r.data), r.data) for r in batch.rows
+    )
     if _ROWS.into(connection, fresh) == len(batch.rows):
         return
     for record in batch.rows:
@@ -164,15 +170,18 @@ def _row(connection: sqlite3.Connection, query: str, run: int, value: object) ->
 
 def _write_cells(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:
     run, epoch = opened.number, opened.info.epoch
-    fresh = (
-        (
-            *(run, c.row, _column(opened, c.column), epoch, _WORDS[c.status]),
-            *(storable(c.reason), storable(c.message), c.attempts, c.http_status),
-            *(c.usage.input_tokens, c.usage.output_tokens, c.finished_at, crc32(c.payload or b""), c.payload),
-        )
-        for c in batch.cells
-    )
-    if _CELLS.into(connection, fresh) != len(batch.cells):
+
+    def fresh() -> Iterator[tuple[object, ...]]:
+        for c in batch.cells:
+            usage, payload = c.usage, c.payload
+            head = (
+                *(run, c.row, _column(opened, c.column), epoch, _WORDS[c.status]),
+                *(storable(c.reason), storable(c.message), c.attempts, c.http_status),
+                *(usage.input_tokens, usage.output_tokens, c.finished_at),
+            )
+            yield (*head, of_cell(head, payload), payload)
+
+    if _CELLS.into(connection, fresh()) != len(batch.cells):
         _compare_cells(connection, opened, batch.cells)
     if _holds_any(connection, run):
         columns = opened.columns
@@ -188,15 +197,14 @@ def _reopen(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> Non
 
 
 def _compare_cells(connection: sqlite3.Connection, opened: Opened, cells: Iterable[CellRecord]) -> None:
-    query = "SELECT status, payload FROM cell WHERE run = ? AND position = ? AND col = ?"
     for cell in cells:
         key = (opened.number, cell.row, opened.columns[cell.column])
-        status, payload = connection.execute(query, key).fetchone()
-        if refusal := rules.cell_refusal(opened.info.run, cell, status, payload):
+        *head, payload = connection.execute(_CELL_AT, key).fetchone()
+        if refusal := rules.cell_refusal(opened.info.run, cell, head[4], payload):
             raise refusal
         if cell.payload is not None and cell.payload != payload:
             both = references.add_generation(payload, cell.payload)
-            connection.execute(_REFER, (both, crc32(both), *key))
+            connection.execute(_REFER, (both, of_cell(cast("CellHead", tuple(head)), both), *key))
 
 
 def _write_held(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:

@@ -9,7 +9,7 @@ from .sqlite_format import FileFormat
 __all__ = ["APPLICATION_ID", "GENERATIONS_SINCE", "STORE", "SWEPT", "VERSION"]
 
 APPLICATION_ID: Final = 0x48474154  # "HGAT"
-VERSION: Final = 4
+VERSION: Final = 5
 
 GENERATIONS_SINCE: Final = 3
 """The version from which on columns have generations: in an older file that is only read there are none."""
@@ -119,10 +119,10 @@ _TABLES: Final = (
     _REGISTER,
 )
 
-_ADDED: Final = {2: (_LEARNED,), 3: (_GENERATION,), 4: (_REGISTER,)}
+_ADDED: Final = {2: (_LEARNED,), 3: (_GENERATION,), 4: (_REGISTER,), 5: ()}
 """What each version added to the one before it. Nothing that was there has ever changed, so a reader of rows needs no
 newer tables, and a file is brought up to date when it is opened for writing. From version 3 on a payload may be a
-reference to a file."""
+reference to a file, from version 5 on checksums cover all of a row or a cell and its key."""
 
 STORE: Final = FileFormat("a headgate store", APPLICATION_ID, VERSION, _TABLES, _ADDED)
 """What a SqliteStore writes."""

@@ -149,6 +149,9 @@ async def test_groups_are_handed_out_once_and_in_order() -> None:
         await a.extend(10)
         await b.extend(7)
         first, second = await a.claim(2, 30.0)
+        assert await b.claim(5, 30.0) == []  # it has no row of the third
+        assert (await b.progress())[:3] == (2, 0, 2)
+        await b.extend(10)
         (third,) = await b.claim(5, 30.0)
         assert [(claim.first, claim.last) for claim in (first, second, third)] == [(0, 4), (4, 8), (8, 10)]
         assert await a.claim(5, 30.0) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,11 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from headgate.storage import Batch, CellRecord, CellStatus, PostgresStore
+import headgate
+from headgate.reports.wording import moment, standing, times
+from headgate.storage import Batch, CellRecord, CellStatus, PostgresStore, read_overview
 from tests.integration.engine_share_child import RUN as SHARED
+from tests.integration.engine_share_child import pipeline
 from tests.integration.postgres_child import COLUMNS, RUN, batch
 from tests.integration.postgres_server import shared_server
 from tests.integration.warm_children import WarmChild
@@ -105,6 +109,45 @@ async def test_a_run_that_gets_more_rows_goes_on() -> None:
         assert ended(store.read_info(RUN)) == ("running", False), "who joins may have rows of his own"
 
 
+async def test_a_cell_that_somebody_alone_reopened_is_done_by_those_who_share_the_run_next() -> None:
+    """He was killed before he had another outcome of it: its group is not complete, nor is the run."""
+    async with two_parts() as (a, _, store):
+        await work(a, 0, without_failure(0))
+        await work(a, 1, batch(1))
+        await a.finish("completed")
+        alone = await store.open_run(RUN, COLUMNS)
+        await alone.commit(Batch(reopened=((1, "b"),)))
+        again = await store.join_run(RUN, COLUMNS, group_rows=1)
+        await again.finish("completed")
+        assert ended(store.read_info(RUN)) == ("running", False)
+        await work(again, 1, without_failure(1))
+        await again.finish("completed")
+        assert ended(store.read_info(RUN)) == ("completed", True)
+
+
+@pytest.mark.parametrize("way", ["kept", "alone with all", "alone with theirs"])
+async def test_groups_that_engines_with_fewer_columns_completed_are_open_for_more(way: str) -> None:
+    """The columns are those of the run all the same, and none of them is new."""
+    fewer = {"a": "1", "b": "1"}
+    async with two_parts() as (_, _, store):
+        await store.open_run(RUN, COLUMNS)
+        some = await store.join_run(RUN, fewer, group_rows=1)
+        await work(some, 0, without_failure(0))
+        await work(some, 1, without_failure(1))
+        if way == "kept":
+            again = await store.join_run(RUN, COLUMNS, group_rows=1, kept=COLUMNS)
+        else:
+            await store.open_run(RUN, COLUMNS if way == "alone with all" else fewer)
+            again = await store.join_run(RUN, COLUMNS, group_rows=1)
+        assert [claim.group for claim in await again.claim(9, 30.0)] == [0, 1]
+        less = await store.join_run(RUN, fewer, group_rows=1, kept=fewer)
+        await less.complete(await less.claim(9, 30.0))
+        more = await store.join_run(RUN, COLUMNS, group_rows=1, kept=COLUMNS)
+        await more.complete(await more.claim(9, 30.0))
+        less = await store.join_run(RUN, fewer, group_rows=1, kept=fewer)
+        assert await less.claim(9, 30.0) == [], "they were complete with more columns"
+
+
 async def test_the_failures_of_an_engine_that_was_killed_are_in_the_status() -> None:
     server = shared_server()
     with server.schema() as schema:
@@ -129,3 +172,35 @@ async def test_the_failures_of_an_engine_that_was_killed_are_in_the_status() -> 
         assert said.endswith(f" {ROWS - 1}\n"), said[-200:]
         assert store.read_info(SHARED).status == "completed_with_failures"
         await store.aclose()
+
+
+async def test_a_shared_run_that_nobody_works_on_says_so_and_since_when() -> None:
+    """An engine that is killed says nothing; its claims run out."""
+    async with two_parts() as (a, _, store):
+        assert store.read_shared(RUN) == (2, 0, 0, None)
+        await a.claim(1, 1e6)
+        assert store.read_shared(RUN) == (2, 0, 1, None)
+        assert "; shared: 0 of 2 row groups complete, 1 in hand" in times(read_overview(store, RUN))
+        alone = await store.open_run(RUN, {})
+        assert store.read_shared(RUN) is None
+        await alone.aclose()
+        a = await store.join_run(RUN, COLUMNS, group_rows=1)
+        claims = await a.claim(2, 0.001)
+        await anyio.sleep(0.01)
+        left = store.read_shared(RUN)
+        assert left is not None
+        assert left[:3] == (2, 0, 0)
+        assert left.left_at == pytest.approx(time.time(), abs=60.0)
+        seen = read_overview(store, RUN)
+        assert (seen.abandoned, standing(seen)) == (True, "not ended, and nobody works on it")
+        assert f"nobody works on it since {moment(left.left_at)}" in times(seen)
+        plan = await headgate.aplan(pipeline("1"), 0, store=store, run=RUN, on_change="keep")
+        assert any("0 of 2 row groups complete, nobody works on it since" in told for told in plan.notices)
+        await a.complete(claims)
+        assert store.read_shared(RUN) == (2, 2, 0, None)
+        assert "all 2 row groups complete, but nobody has ended the run" in times(read_overview(store, RUN))
+        await a.finish("completed")
+        seen = read_overview(store, RUN)
+        assert (seen.abandoned, "shared" in times(seen)) == (False, False)
+        plan = await headgate.aplan(pipeline("1"), 0, store=store, run=RUN, on_change="keep")
+        assert not any("row groups" in told for told in plan.notices)

@@ -226,9 +226,27 @@ async def test_d9_a_read_only_disk_can_be_read_and_says_what_is_missing(read_onl
     assert list(files(read_only_place)) == ["s.db"]
 
 
+OF_A_CELL = (
+    *("reason = 'other'", "message = x''", "attempts = 9", "http_status = 500", "finished_at = 7.5", "epoch = 9"),
+    *("input_tokens = 99", "output_tokens = 'many'", "checksum = 'none'", "checksum = checksum & 4294967295"),
+    "payload = CAST(payload AS TEXT)",
+    # As a damaged index shows it: the whole of another row's.
+    "(payload, checksum) = (SELECT payload, checksum FROM cell WHERE position = 2)",
+)
+OF_A_ROW = (
+    *("row_id = 'other'", "digest = x'00'", "data = CAST(data AS TEXT)"),
+    "(digest, data, checksum) = (SELECT digest, data, checksum FROM input_row WHERE position = 2)",
+)
+
+
 @pytest.mark.parametrize(
     "damage",
-    ["UPDATE cell SET payload = '\"lost\"' WHERE position = 1", "UPDATE input_row SET data = 'x' WHERE position = 1"],
+    [
+        "UPDATE cell SET payload = '\"lost\"' WHERE position = 1",
+        "UPDATE input_row SET data = 'x' WHERE position = 1",
+        *(f"UPDATE cell SET {what} WHERE position = 1" for what in OF_A_CELL),
+        *(f"UPDATE input_row SET {what} WHERE position = 1" for what in OF_A_ROW),
+    ],
 )
 async def test_t45_a_damaged_value_is_named_and_final(tmp_path: Path, damage: str) -> None:
     """T45: a corrupt result was "temporarily unavailable" for ever. Here it is named, and not to be retried."""

@@ -6,6 +6,7 @@ import multiprocessing
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import anyio
 import pytest
@@ -27,7 +28,7 @@ SINCE = {2: "learned", 3: "generation", 4: "register"}
 
 
 async def made_by(version: int, path: Path) -> None:
-    """Earlier formats were this one without the tables that came later."""
+    """Earlier formats were this one without the tables that came later, and checksums covered values only."""
     store = SqliteStore(path, durability=Durability.PROCESS)
     handle = await store.open_run("run", {"a": "1"})
     await handle.commit(FILLED)
@@ -36,6 +37,9 @@ async def made_by(version: int, path: Path) -> None:
         for since, table in SINCE.items():
             if since > version:
                 connection.execute(f"DROP TABLE {table}")
+        connection.create_function("crc32", 1, crc32)
+        connection.execute("UPDATE cell SET checksum = crc32(coalesce(payload, x''))")
+        connection.execute("UPDATE input_row SET checksum = crc32(data)")
         connection.execute(f"PRAGMA user_version = {version}")
 
 
@@ -45,14 +49,14 @@ def version(path: Path) -> int:
         return found
 
 
-@pytest.mark.parametrize("earlier", [1, 2, 3])
+@pytest.mark.parametrize("earlier", [1, 2, 3, 4])
 async def test_an_earlier_file_is_read_as_it_is_and_brought_up_to_date_by_the_first_write(
     tmp_path: Path, earlier: int
 ) -> None:
     path = tmp_path / "s.db"
     await made_by(earlier, path)
     store = SqliteStore(path, durability=Durability.PROCESS)
-    assert [row.record for row in store.read_rows("run")] == [RECORD]
+    assert list(store.read_rows("run")) == [StoredRow(RECORD, FILLED.cells, ())]
     assert store.read_spent("run") == {"a": Usage()}
     assert version(path) == earlier, "reading changes nothing"
     handle = await store.open_run("run", {"a": "2"}, renewed=["a"])

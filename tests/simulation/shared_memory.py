@@ -79,6 +79,7 @@ class SharedMemoryRun:
         self.info: RunInfo = replace(board.store.read_info(board.handle.info.run), epoch=board.joined)
         self.learned = board.handle.learned
         self._tokens: dict[int, int] = {}
+        self._rows: int | None = None
 
     async def commit(self, batch: Batch) -> None:
         touched = {record.row for records in (batch.rows, batch.cells, batch.held, batch.spent) for record in records}
@@ -108,6 +109,7 @@ class SharedMemoryRun:
     async def extend(self, rows: int) -> None:
         await checkpoint()
         size = self.board.size
+        self._rows = rows
         for number in range(-(-rows // size)):
             among = min(size, rows - number * size)
             if number == len(self.board.groups):
@@ -119,7 +121,7 @@ class SharedMemoryRun:
         await checkpoint()
         now = anyio.current_time()
         taken: list[Claim] = []
-        for number, group in enumerate(self.board.groups):
+        for number, group in enumerate(self._known):
             if len(taken) < most and group.free(now):
                 group.token += 1
                 group.ends_at = now + lease_s
@@ -151,10 +153,14 @@ class SharedMemoryRun:
     async def progress(self) -> Progress:
         await checkpoint()
         now = anyio.current_time()
-        still = [group for group in self.board.groups if group.open]
+        still = [group for group in self._known if group.open]
         free = [0.0 if group.ends_at is None else max(0.0, group.ends_at - now) for group in still]
         claimed = sum(not group.free(now) for group in still)
-        return Progress(len(self.board.groups), len(self.board.groups) - len(still), claimed, min(free, default=None))
+        return Progress(len(self._known), len(self._known) - len(still), claimed, min(free, default=None))
+
+    @property
+    def _known(self) -> list[Group]:
+        return self.board.groups if self._rows is None else self.board.groups[: -(-self._rows // self.board.size)]
 
     def _holds(self, claim: Claim) -> bool:
         return self.board.groups[claim.group].token == claim.token

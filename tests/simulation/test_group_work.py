@@ -12,7 +12,7 @@ from headgate.testing import run_virtual
 from tests.simulation.shared_memory import SharedMemory, SharedMemoryRun
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from headgate.storage import Claim, Progress
 
@@ -102,3 +102,58 @@ def test_groups_that_come_when_nobody_wants_them_any_more_are_given_back() -> No
         assert all(group.free(anyio.current_time()) for group in run.board.groups)
 
     part(SlowToClaim, 3, body)
+
+
+class HangsOnRenewal(SharedMemoryRun):
+    """No answer to a renewal comes for ten minutes."""
+
+    async def renew(self, claims: Sequence[Claim], lease_s: float) -> list[Claim]:
+        await anyio.sleep(600.0)
+        return await super().renew(claims, lease_s)
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_work_on_a_claim_that_runs_out_while_a_renewal_hangs_is_dropped_in_time(at_once: int) -> None:
+    """Somebody else may have the group by then, or this engine itself, and pays for the same rows."""
+
+    async def body(run: SharedMemoryRun, begun: list[int]) -> None:
+        dropped: list[float] = []
+
+        async def work(claim: Claim) -> None:
+            begun.append(claim.group)
+            try:
+                await anyio.sleep(300.0 if len(begun) == 1 else 1.0)
+            except anyio.get_cancelled_exc_class():
+                dropped.append(anyio.current_time())
+                raise
+
+        await work_on_groups(run, work, lease_s=60.0, at_once=at_once)
+        assert dropped == [pytest.approx(60.0)]
+        assert begun == [0, 0]
+
+    part(HangsOnRenewal, 1, body)
+
+
+def test_work_on_a_group_that_somebody_else_has_completed_is_waited_for_without_asking_all_the_time() -> None:
+    """It hears of its loss at the next renewal. Until then the store was asked as often as it could answer."""
+
+    async def body(run: SharedMemoryRun, begun: list[int]) -> None:
+        asked = 0
+        progress = run.progress
+
+        async def counted() -> Progress:
+            nonlocal asked
+            asked += 1
+            return await progress()
+
+        async def work(claim: Claim) -> None:
+            group = run.board.groups[claim.group]
+            group.open, group.token = False, group.token + 1
+            await anyio.sleep_forever()
+
+        run.progress = counted  # type: ignore[method-assign]
+        await work_on_groups(run, work, lease_s=60.0)
+        assert anyio.current_time() == pytest.approx(15.0)
+        assert asked <= 5
+
+    part(SharedMemoryRun, 1, body)

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import headgate
+from headgate.engine.fingerprints import fingerprints
 from headgate.engine.interrupts import interruptible
-from headgate.errors import ConfigError
+from headgate.errors import ConfigError, HeadgateError
 from headgate.events import CellEnded, GroupEnded, RowOpened, RunEnded, RunStopping, TaskStarted
 from headgate.testing import run_virtual
 from headgate.testing.told import Told
@@ -146,6 +147,25 @@ def test_a_shared_run_that_is_stopped_says_so_once(at_s: float) -> None:
     assert [event.status for event in told.events if isinstance(event, RunStopping)] == ["stopped"]
 
 
+@pytest.mark.parametrize("given", [0, 64, 100, 128, 290])
+def test_an_engine_with_fewer_rows_leaves_the_others_to_those_who_have_them(given: int) -> None:
+    """It completed their groups too, so that nobody ever did them. It waits for nobody else with the rest."""
+
+    async def main() -> None:
+        store = SharedMemory()
+        rows = [{"row": row} for row in range(300)]
+        async with engine(store) as one:
+            await (await store.join_run(RUN, fingerprints(pipeline().columns), group_rows=64)).extend(300)
+            expect(await one.share(pipeline(), rows[:given]), "completed", given)
+            assert store.read_info(RUN).status == "running"
+            report = await one.share(pipeline(), rows)
+        assert (report.done - report.restored, report.status.value) == (300 - given, "completed")
+        assert sum(len(row.cells) for row in store.read_rows(RUN)) == 300 * len(COLUMNS)
+        assert store.read_info(RUN).status == "completed"
+
+    run_virtual(main)
+
+
 class SlowToOpen(SharedMemory):
     """Opening a run takes time, so something else may begin meanwhile."""
 
@@ -266,6 +286,98 @@ def test_an_engine_that_is_left_ends_the_shared_run_that_waits_for_others() -> N
             await anyio.sleep(50.0)
         expect(reports[0], "stopped", 64)
         assert anyio.current_time() == pytest.approx(50.0)
+
+    run_virtual(main)
+
+
+class SlowToJoin(SharedMemory):
+    """Joining takes ten seconds."""
+
+    async def join_run(self, *arguments: object, **named: object) -> SharedMemoryRun:
+        await anyio.sleep(10.0)
+        return await super().join_run(*arguments, **named)  # type: ignore[arg-type]
+
+
+class OthersHaveAll(SharedMemory):
+    """All groups belong to somebody who never ends them."""
+
+    async def join_run(self, *arguments: object, **named: object) -> SharedMemoryRun:
+        run = await super().join_run(*arguments, **named)  # type: ignore[arg-type]
+        await run.extend(300)
+        for group in run.board.groups:
+            group.token, group.ends_at = 1, 1e9
+        return run
+
+
+@pytest.mark.parametrize("store", [SlowToJoin, OthersHaveAll])
+def test_ctrl_c_before_the_first_row_group_closes_what_is_open_and_says_so(
+    store: type[SharedMemory], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It left at once, without a word, and left everything open."""
+
+    def leave(code: int) -> None:
+        raise AssertionError(code)
+
+    monkeypatch.setattr(os, "_exit", leave)
+
+    async def main() -> None:
+        closed: list[bool] = []
+
+        async def face(**options: object) -> headgate.RunReport:
+            try:
+                async with engine(store()) as one:
+                    return await one.share(pipeline(), 300, **options)  # type: ignore[arg-type]
+            finally:
+                closed.append(True)
+
+        async def press() -> None:
+            await anyio.sleep(5.0)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(press)
+            with pytest.raises(SystemExit, match="130"):
+                await interruptible(face, {})
+        assert closed == [True]
+        assert anyio.current_time() == pytest.approx(5.0, abs=1.0)
+
+    run_virtual(main)
+    assert capsys.readouterr().err.startswith("headgate: interrupted before anything began; ")
+
+
+@pytest.mark.parametrize("way", ["share", "start"])
+def test_an_engine_that_is_left_while_a_run_begins_waits_for_it_and_does_nothing_of_it(way: str) -> None:
+    """Nobody would have stopped it, and its lanes were gone."""
+
+    class Slow(SlowToJoin):
+        async def open_run(self, *arguments: object, **named: object) -> MemoryRun:
+            await anyio.sleep(10.0 if way == "start" else 0.0)
+            return await super().open_run(*arguments, **named)  # type: ignore[arg-type]
+
+    async def main() -> None:
+        ended: list[str] = []
+        asked: list[int] = []
+        made = headgate.Pipeline(RUN)
+
+        @made.column(model="acme/m")
+        async def a(row: int) -> int:
+            asked.append(row)
+            return row
+
+        async def begin(one: headgate.Engine) -> None:
+            with pytest.raises(HeadgateError) as refused:
+                await (one.share(made, 300) if way == "share" else one.start(made, 300))
+            ended.append(str(refused.value))
+
+        async with anyio.create_task_group() as tasks:
+            async with engine(Slow()) as one:
+                tasks.start_soon(begin, one)
+                await anyio.sleep(5.0)
+            assert ended == ["the engine was left before the run could begin: nothing of it was done"]
+            assert anyio.current_time() == pytest.approx(10.0)
+            await begin(one)
+            assert ended[1].startswith("enter the engine first")
+        assert asked == []
 
     run_virtual(main)
 

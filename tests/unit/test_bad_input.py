@@ -23,7 +23,7 @@ from tests.unit.asked import asking
 from tests.unit.refusals import calls, echo, refused, run, topics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 
@@ -207,6 +207,36 @@ def test_the_same_row_id_twice() -> None:
     rows: list[dict[str, object]] = [{"topic": str(index), "key": index % 7} for index in range(10)]
     with refused(InputError, "row 7", "'0'", "unique"):
         run(echo(), rows, row_id="key")
+
+
+def _half_a_pair(row: Mapping[str, object]) -> str:
+    return "id\ud800" if row["topic"] == "t1" else "id"
+
+
+def test_a_row_id_that_is_no_text() -> None:
+    """It would have broken the run at the commit, without a word about the row."""
+    with refused(InputError, "row 1", r"'id\ud800'", "Unicode"):
+        run(echo(), topics(2), row_id=_half_a_pair)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [{"prompt_tokens": 10**30, "completion_tokens": 3}, headgate.Usage(2**63, 1), headgate.Usage(1, 1, -(2**70))],
+)
+def test_a_count_of_tokens_that_no_request_can_use_is_not_believed(tmp_path: Path, usage: object) -> None:
+    """No store takes a number of any size: one answer with such a one broke the run, and what waited was lost."""
+    made = headgate.Pipeline("p")
+
+    @made.column(model="acme/m")
+    async def a(row: int) -> int:
+        lease = headgate.current_lease()
+        assert lease is not None
+        lease.report(usage=usage if row == 1 else {"prompt_tokens": 2, "completion_tokens": 1})
+        return row
+
+    report = headgate.run(made, 3, store=tmp_path / "run.db")
+    stated = isinstance(usage, dict)
+    assert (report.done, report.usage) == (3, headgate.Usage(4, 5 if stated else 2))
 
 
 def test_a_row_id_that_a_row_lacks() -> None:

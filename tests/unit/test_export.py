@@ -175,6 +175,19 @@ def test_an_unknown_run_leaves_everything_as_it_was(store: MemoryStore, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_has_the_rights_of_any_new_file(store: MemoryStore, tmp_path: Path) -> None:
+    """The umask belongs to the whole process: nobody sets it, not even for a moment, while other threads make files."""
+    before = os.umask(0o027)
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(os, "umask", None)
+            headgate.export_run(store, "run", tmp_path / "out.jsonl")
+        modes = {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("out.jsonl", "out.unfinished.jsonl"), "0o640")
+
+
 @pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
 @pytest.mark.parametrize("fails", ["reading", "flushing", "renaming"])
 def test_a_failure_on_the_way_leaves_the_old_files(

@@ -71,6 +71,7 @@ MACHINES = {
     "storage/room.py",
     "export/shapes.py",
     "storage/rules.py",
+    "storage/sqlite_checksums.py",
     "values.py",
 }
 

@@ -21,7 +21,7 @@ from headgate.reports.reading import LEDGER_MAX
 from headgate.reports.sections import body
 from headgate.reports.tables import columns
 from headgate.reports.wording import duration, money, one_line, plain, shortened
-from headgate.storage import Batch, CellRecord, CellStatus, MemoryStore, RowRecord
+from headgate.storage import Batch, CellRecord, CellStatus, MemoryStore, RowRecord, SharedState
 from tests.unit.made_reports import HOSTILE, hostile_report, made_figures, made_overview, made_report
 
 if TYPE_CHECKING:
@@ -286,3 +286,18 @@ def test_a_terminal_shows_what_it_would_obey() -> None:
         "a\\x1b[2Jb\\x7f\\x9b\\u202ec \u00e9 \U0001f469\u200d\U0001f4bb"
     )
     assert one_line("a\n\tb\x00") == "a b\\x00"
+
+
+def test_a_shared_run_is_left_only_once_nobody_works_on_it() -> None:
+    """While somebody does, what is not finished is no reason to resume it."""
+    seen = replace(made_overview(2, 0, status="running"), pending=3)
+    told = {
+        claimed: body(StoredReport(replace(seen, shared=SharedState(4, 1, claimed, None)), None), [])
+        for claimed in (0, 2)
+    }
+    assert "shared: 1 of 4 row groups complete, 2 in hand" in told[2]
+    assert "not ended, and nobody works on it" in told[0]
+    assert "shared: 1 of 4 row groups complete, nobody works on it" in told[0]
+    assert ["resume the run" in told[claimed] for claimed in (0, 2)] == [True, False]
+    data = json.loads(as_json(StoredReport(replace(seen, shared=SharedState(4, 1, 2, None)), None)))
+    assert data["shared"] == {"groups": 4, "complete": 1, "claimed": 2, "left_at": None}
