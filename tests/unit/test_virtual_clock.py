@@ -346,14 +346,10 @@ def test_time_stands_still_while_the_thread_of_a_store_works(backend: Backend) -
 def test_a_store_that_hangs_or_works_for_another_loop_does_not_stop_time_for_good(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, for_us: bool
 ) -> None:
-    slept: list[float] = []
     if for_us:
+        slept: list[float] = []
         looks = iter(range(1000))
-        monkeypatch.setattr(
-            clock,
-            "time",
-            SimpleNamespace(sleep=slept.append, monotonic=lambda: next(looks) * clock.STORE_PATIENCE_S / 2),
-        )
+        monkeypatch.setattr(clock, "time", SimpleNamespace(sleep=slept.append, monotonic=lambda: 40.0 * next(looks)))
     ends = threading.Event()
     other = StoreThread(ends.wait, "other", lambda loop: for_us)
     other.start()
