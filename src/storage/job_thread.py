@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import atexit
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -54,14 +54,14 @@ class Job(Generic[W]):
 
 
 class StoreThread(threading.Thread):
-    """The thread of a :class:`JobThread`. ``busy`` says whether it has something to do that somebody may wait for: for
-    clocks of virtual time, which must not move on meanwhile."""
+    """The thread of a :class:`JobThread`. ``owes`` says whether it has yet to answer a task of an event loop (its
+    native token): for clocks of virtual time, which must not move on meanwhile."""
 
-    def __init__(self, run: Callable[[], object], name: str, busy: Callable[[], bool]) -> None:
+    def __init__(self, run: Callable[[], object], name: str, owes: Callable[[object], bool]) -> None:
         # A daemon, because a store that nobody closed must not keep the process from ending; what was handed
         # in is still written then, by the exit function.
         super().__init__(target=run, name=f"headgate-store-{name}", daemon=True)
-        self.busy = busy
+        self.owes = owes
 
 
 class JobThread(Generic[W]):
@@ -82,7 +82,7 @@ class JobThread(Generic[W]):
         self._closing = False
         self._ended = False
         self._line: OrderedDict[Job[W], None] = OrderedDict()
-        self._owed = 0  # jobs that were handed in and not settled yet
+        self._owed: Counter[object] = Counter()  # signals that are yet to be sent, by loop
         self._want_end: list[Signal] = []
 
     async def do(self, work: W) -> object:
@@ -95,7 +95,7 @@ class JobThread(Generic[W]):
             with self._lock:
                 if job in self._line:
                     del self._line[job]
-                    self._owed -= 1
+                    self._paid((job.done,))
             raise
         if job.error is not None:
             raise job.error
@@ -120,6 +120,7 @@ class JobThread(Generic[W]):
             end = Signal()
             if not self._ended:
                 self._want_end.append(end)
+                self._owed[end.loop] += 1
         if not self._ended:
             await end.wait()
         self._thread.join()  # it has said goodbye already, so this takes no time
@@ -131,7 +132,7 @@ class JobThread(Generic[W]):
             job.settled = True
         send(job.done for job in told)
         with self._lock:
-            self._owed -= len(told)
+            self._paid(job.done for job in told)
 
     def _hand_in(self, job: Job[W]) -> None:
         """Queue the job, or put it in line. Raises StoreError when closed."""
@@ -142,19 +143,24 @@ class JobThread(Generic[W]):
                 self._start()
             elif not self._thread.is_alive():
                 raise StoreError(f"{self._name}: its writer thread is gone; open a store after a fork, not before it")
-            self._owed += 1
+            self._owed[job.done.loop] += 1
             if self._jobs.qsize() < GROUP and not self._line:
                 self._jobs.put(job)
             else:
                 self._line[job] = None
 
     def _start(self) -> None:
-        self._thread = StoreThread(self._run, self._name, self._busy)
+        self._thread = StoreThread(self._run, self._name, self._owes)
         self._thread.start()
         atexit.register(self._leave)
 
-    def _busy(self) -> bool:
-        return self._owed > 0 or self._closing  # while it lives
+    def _owes(self, loop: object) -> bool:
+        return self._owed[loop] > 0
+
+    def _paid(self, signals: Iterable[Signal]) -> None:
+        """These were sent, or nobody waits for them any more. With the lock held."""
+        self._owed.subtract(signal.loop for signal in signals)
+        self._owed = +self._owed  # keeps no loop for good
 
     def _close(self) -> None:
         if not self._closing:
@@ -221,4 +227,6 @@ class JobThread(Generic[W]):
             job.refuse(StoreError(f"{self._name}: its writer thread failed"))
         self.settle(jobs)
         send(waiting)
+        with self._lock:
+            self._paid(waiting)
         atexit.unregister(self._leave)

@@ -5,12 +5,12 @@ every sleep ends at once, in order. When nothing is ready and no timer is set, n
 lost wake-up is then a :class:`DeadlockError` that names the tasks that wait, instead of a test that hangs. When tasks
 keep each other busy and time never moves on, that is a :class:`LivelockError`.
 
-Threads do not know virtual time. For the thread of a store time stands still while it works. While any other does, the
-clock may jump past every timeout: code that needs worker threads takes its thread runner as an argument and gets one
-that calls directly here. A wake-up from a thread (``call_soon_threadsafe``) is still served, and a thread that may be
-working for the run puts off the deadlock error for two seconds: one that was started in it, or a worker that trio kept
-and a task waits for. Other threads of before put off nothing: a pool of your own has to be started in the run. Signals
-work as usual. Sockets are looked at only when nothing is ready.
+Threads do not know virtual time. For the thread of a store time stands still until it has answered. While any other
+works, the clock may jump past every timeout: code that needs worker threads takes its thread runner as an argument and
+gets one that calls directly here. A wake-up from a thread (``call_soon_threadsafe``) is still served, and a thread that
+may be working for the run puts off the deadlock error for two seconds: one that was started in it, or a worker that
+trio kept and a task waits for. Other threads of before put off nothing: a pool of your own has to be started in the
+run. Signals work as usual. Sockets are looked at only when nothing is ready.
 
 Under :func:`run_virtual` on asyncio a program runs in the same order each time: tasks and cancel scopes,
 which anyio keeps in sets, are ordered by serial number here instead of by address. trio shuffles each batch
@@ -35,7 +35,7 @@ from weakref import WeakSet
 import anyio
 
 from ..errors import HeadgateError
-from .waits import may_wait_for_a_thread, place, store_is_busy
+from .waits import may_wait_for_a_thread, place, store_owes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["DeadlockError", "LivelockError", "VirtualLoop", "run_virtual", "seeded_trio"]
 
 STORE_PATIENCE_S: Final = 60.0
-"""Real seconds for which time stands still while the thread of a store works: none takes so long."""
+"""Real seconds for which time stands still until the thread of a store has answered: no commit takes so long."""
 
 THREAD_PATIENCE_S: Final = 2.0
 THREAD_LOOK_S: Final = 0.001
@@ -140,8 +140,8 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def _woken_by_a_store(self) -> list[tuple[selectors.SelectorKey, int]]:
         since, ready = time.monotonic(), list[tuple[selectors.SelectorKey, int]]()
-        while not ready and store_is_busy() and time.monotonic() - since < STORE_PATIENCE_S:
-            ready = super().select(THREAD_LOOK_S)  # not for long: it may be busy for somebody else
+        while not ready and store_owes(self._loop) and time.monotonic() - since < STORE_PATIENCE_S:
+            ready = super().select(THREAD_LOOK_S)
         return ready
 
 
@@ -279,8 +279,8 @@ class _TrioWatch:
     def before_io_wait(self, timeout: float) -> None:
         import trio
 
-        since = time.monotonic()
-        while store_is_busy() and time.monotonic() - since < STORE_PATIENCE_S:
+        since, token = time.monotonic(), trio.lowlevel.current_trio_token()
+        while store_owes(token) and time.monotonic() - since < STORE_PATIENCE_S:
             if trio.lowlevel.current_statistics().tasks_runnable:
                 return
             time.sleep(THREAD_LOOK_S)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import trio
 
-__all__ = ["may_wait_for_a_thread", "place", "store_is_busy"]
+__all__ = ["may_wait_for_a_thread", "place", "store_owes"]
 
 _TO_WHAT_AWAITS: Final = {"cr_frame": "cr_await", "ag_frame": "ag_await", "gi_frame": "gi_yieldfrom"}
 
@@ -30,9 +30,9 @@ def place(task: asyncio.Task[Any]) -> str:
     return f"{task.get_name()}{where}"
 
 
-def store_is_busy() -> bool:
-    """Whether the thread of a store, which may have lived before the loop, has something to do for somebody."""
-    return any(isinstance(thread, StoreThread) and thread.busy() for thread in threading.enumerate())
+def store_owes(loop: object) -> bool:
+    """Whether the thread of a store has yet to answer a task of ``loop`` (its native token)."""
+    return any(isinstance(thread, StoreThread) and thread.owes(loop) for thread in threading.enumerate())
 
 
 def may_wait_for_a_thread(task: trio.lowlevel.Task) -> bool:
