@@ -161,6 +161,7 @@ class RunTeller:
     def committed(self, cells: Iterable[CellRecord], finished: Iterable[OpenRow], known: int) -> None:
         """``cells`` are durable, and the rows that have ``finished`` since there were ``known`` of them."""
         at, run = self.at, self.run
+        rows = tuple(islice(finished, known, None))  # a sink may drain the run, which lets go of them
         over: dict[Task, str] = {}
         for one in cells:
             usage = one.usage
@@ -174,7 +175,7 @@ class RunTeller:
                 self._find_group(one, over)
         for task, outcome in over.items():
             self._end_group(task, outcome, at)
-        for row in islice(finished, known, None):
+        for row in rows:
             self._groups.pop(row.record.row, None)
             self.say(RowFinished(at, run, row.record.row, row.record.row_id, row.status(), False))
 
