@@ -142,6 +142,7 @@ class RunTeller:
     def _over(
         self, status: RunStatus | None, rows: int, done: int, failed: int, skipped: int, error: BaseException | None
     ) -> None:
+        self._stopping = True  # a sink may stop the run when it hears this, which must be the last word
         seconds, held = anyio.current_time() - self._started_at, rows - done - failed - skipped
         how = "failed" if status is None or error is not None else status.value
         what = "" if error is None else f"{type(error).__name__}: {error}"

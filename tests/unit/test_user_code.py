@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,6 @@ from tests.unit.asked import Backend, asking, both
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-
-    from headgate.events import Event
 
 
 class Unspeakable(Exception):
@@ -334,31 +332,3 @@ def test_the_rows_of_a_list_are_looked_at_in_turns() -> None:
     next(turns)
     with pytest.raises(InputError, match=f"row {CHECKED_PER_TURN} has no field 'row'"):
         next(turns)
-
-
-@both
-@pytest.mark.parametrize("at", ["cell_ended", "row_finished"])
-def test_a_sink_that_drains_the_run(at: str, backend: Backend) -> None:
-    """The finished rows, over which the telling went, were let go by that: the run ended with a RuntimeError, or they
-    were not told of.
-    """
-
-    def sink(event: Event) -> None:
-        told[event.kind] += 1
-        if event.kind == at and not going[0].draining:
-            going[0].drain()
-
-    async def main() -> headgate.RunReport:
-        async with headgate.Engine(limits={"x/a": {"concurrency": 20}}, seed=1, events=sink) as engine:
-            going.append(await engine.start(asking(at_once), 200))
-            return await going[0].wait()
-
-    async def at_once(row: int) -> int:
-        await anyio.sleep(1)
-        return row
-
-    going: list[headgate.Run] = []
-    told: Counter[str] = Counter()
-    report = run_virtual(main, backend=backend)
-    assert report.status == "stopped"
-    assert report.done == report.accepted == told["row_finished"] == told["cell_ended"]
