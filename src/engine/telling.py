@@ -142,6 +142,7 @@ class RunTeller:
     def _over(
         self, status: RunStatus | None, rows: int, done: int, failed: int, skipped: int, error: BaseException | None
     ) -> None:
+        self._stopping = True  # a sink may stop the run when it hears this, which must be the last word
         seconds, held = anyio.current_time() - self._started_at, rows - done - failed - skipped
         how = "failed" if status is None or error is not None else status.value
         what = "" if error is None else f"{type(error).__name__}: {error}"
@@ -161,6 +162,7 @@ class RunTeller:
     def committed(self, cells: Iterable[CellRecord], finished: Iterable[OpenRow], known: int) -> None:
         """``cells`` are durable, and the rows that have ``finished`` since there were ``known`` of them."""
         at, run = self.at, self.run
+        rows = tuple(islice(finished, known, None))  # a sink may drain the run, which lets go of them
         over: dict[Task, str] = {}
         for one in cells:
             usage = one.usage
@@ -174,7 +176,7 @@ class RunTeller:
                 self._find_group(one, over)
         for task, outcome in over.items():
             self._end_group(task, outcome, at)
-        for row in islice(finished, known, None):
+        for row in rows:
             self._groups.pop(row.record.row, None)
             self.say(RowFinished(at, run, row.record.row, row.record.row_id, row.status(), False))
 

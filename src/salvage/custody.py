@@ -78,18 +78,23 @@ class Custody(Generic[K]):
         entry.out_of_tries = True
         self._expiry.set(task, now)
 
-    def overdue(self, now: float) -> K | None:
-        """The next held task with which patience has ended; None if there is none."""
-        while (head := self._expiry.head()) is not None and head[0] <= now:
+    def overdue(self, now: float, most: int) -> list[K]:
+        """The held tasks with which patience has ended, among the next ``most`` whose time has come."""
+        found: list[K] = []
+        for _ in range(most):
+            head = self._expiry.head()
+            if head is None or head[0] > now:
+                break
             task = self._expiry.pop()
             entry = self.known[task]
             if not entry.held:
                 continue  # it is being tried; a new failure puts it back
             waits_for_turn = entry.not_before <= now and self._lanes[entry.lane].well
             if entry.out_of_tries or not waits_for_turn:
-                return task
-            self._expiry.set(task, now + _TURN_S)
-        return None
+                found.append(task)
+            else:
+                self._expiry.set(task, now + _TURN_S)
+        return found
 
     def next_expiry(self) -> float:
         """When patience with a task ends next; inf for never."""

@@ -155,11 +155,11 @@ class Salvage(Generic[K]):
         return released
 
     def expired(self, now: float, *, limit: int = 1000) -> list[HeldItem[K]]:
-        """Give up and forget the tasks that were held longer than patience, or are out of tries: at most ``limit`` at
-        once.
+        """Give up and forget the tasks that were held longer than patience, or are out of tries. At most ``limit`` are
+        looked at, so that there may be more.
         """
         gone: list[HeldItem[K]] = []
-        while len(gone) < limit and (task := self._custody.overdue(now)) is not None:
+        for task in self._custody.overdue(now, limit):
             entry = self.known[task]
             gone.append(self._item(task, entry))
             if not self._lanes[entry.lane].well:

@@ -15,9 +15,11 @@ from headgate.salvage.backoff import ceiling_s, full_jitter_s
 from headgate.salvage.budget import RetryBudget
 from headgate.salvage.classify import Failure
 from headgate.salvage.column_guard import ColumnGuard, wilson_lower_bound
+from headgate.salvage.custody import Custody
 from headgate.salvage.held import Timetable
 from headgate.salvage.history import MESSAGE_CHARS, History
 from headgate.salvage.kinds import FailureKind
+from headgate.salvage.lanes import Lanes
 from headgate.salvage.ledger import FailureLedger
 from headgate.salvage.pacing import ReleasePace, SlidingCount
 from headgate.salvage.policy import SalvagePolicy
@@ -317,3 +319,17 @@ def test_a_history_is_bounded_whatever_happened() -> None:
 def test_numbers_that_cannot_be_meant_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"must|cannot"):
         SalvagePolicy(**wrong)  # type: ignore[arg-type]
+
+
+def test_t25_tasks_that_wait_for_their_turn_past_their_patience_are_looked_at_in_parts() -> None:
+    """T25: all of them were put off in one step: 20,000 took 0.2 s."""
+    lanes: Lanes[int] = Lanes(SalvagePolicy(), random.Random(1))
+    lanes.at("x", 0.0)
+    custody = Custody(lanes, patience_s=10.0)
+    for task in range(100):
+        custody.place(task, custody.begin(task, "x"), 0.0, 0.0)
+    assert custody.overdue(20.0, 64) == []
+    assert custody.next_expiry() == 10.0
+    assert custody.overdue(20.0, 64) == []
+    assert custody.next_expiry() == 80.0
+    custody.check()
