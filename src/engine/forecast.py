@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import inf, isfinite, sqrt
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ..errors import ConfigError
 from ..values import Usage
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def _cost(
     sums: list[float] = []
     for total in totals:
         prices = [
-            price(one.model, Usage(round(read), round(written)))
+            _money(one.model, price(one.model, Usage(round(read), round(written))))
             for one, (read, written) in zip(work, total, strict=True)
         ]
         known = [one for one in prices if one is not None]
@@ -216,6 +217,13 @@ def _cost(
             return None
         sums.append(sum(known) + sum(one.cells * one.fees for one in work))
     return _range(sums, rows, cells)
+
+
+def _money(model: str, said: object) -> float | None:
+    """What somebody's own function said. Raises ConfigError if that is no money."""
+    if said is None or (isinstance(said, (int, float)) and isfinite(said) and said >= 0):
+        return said
+    raise ConfigError(f"price= said {said!r} for {model}: give dollars, zero or more, or None if they are not known")
 
 
 def _range(values: Sequence[float], rows: int, cells: int) -> Range:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import anyio
@@ -89,8 +89,7 @@ async def _interrupts(
             async for number in received:
                 presses.append(number)
                 if len(presses) > 1:
-                    # What was committed stays; nothing else can be waited for.
-                    os._exit(_INTERRUPTED)
+                    _leave_now()
                 if not runs:
                     print(_CLOSING, file=sys.stderr)  # noqa: T201  (the program's last word)
                     unbegun.cancel()
@@ -101,3 +100,12 @@ async def _interrupts(
         tasks.start_soon(listen)
         yield unbegun
         tasks.cancel_scope.cancel()
+
+
+def _leave_now() -> None:
+    """What was committed stays; nothing else can be waited for. A live view has hidden the cursor of the terminal, and
+    stands where the next prompt will be."""
+    with suppress(Exception):
+        if sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), b"\x1b[?25h\n")
+    os._exit(_INTERRUPTED)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from math import inf, isclose
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.engine.forecast import Range, ScopeLoad, WorkLeft, finish_time, forecast_usage
+from headgate.errors import ConfigError
 from headgate.values import Usage
 
 usages = st.builds(Usage, st.integers(0, 5000), st.integers(0, 5000))
@@ -43,6 +45,17 @@ def test_parts_add_up_and_a_price_in_proportion_costs_in_proportion(
         assert isclose(column.output_tokens.likely, cells * mean, abs_tol=1e-6)
     if not cells:
         assert all(one == Range(0, 0, 0) for one in ranges(found))
+
+
+@pytest.mark.parametrize("said", [float("nan"), inf, -1.0, "three"])
+def test_a_price_that_is_no_money_is_refused_by_name(said: Any) -> None:
+    """An assertion of ours failed, after the sample was paid for."""
+
+    def price(_: str, __: Usage) -> Any:
+        return said
+
+    with pytest.raises(ConfigError, match=f"price= said {said!r} for "):
+        forecast_usage(work([(Usage(1, 1), None)], 10), rng=random.Random(0), price=price)
 
 
 @given(samples, st.integers(1, 1000), st.integers(0, 99))

@@ -9,9 +9,7 @@ import anyio
 import pytest
 
 import headgate
-from headgate.cli.data import as_json, of_report
 from headgate.errors import RowFailed
-from headgate.salvage import Failure, FailureKind
 from headgate.testing import run_virtual
 from tests.unit.asked import Backend, asking, both, echo
 
@@ -298,30 +296,6 @@ def test_a_plain_function_reports_from_its_thread() -> None:
     assert (report.done, report.resources[0].usage) == (3, headgate.Usage(300, 150))
 
 
-@pytest.mark.parametrize("classified", [False, True])
-def test_what_a_failure_says_can_be_written_anywhere(classified: bool) -> None:
-    """Half of a surrogate pair, as an answer has that was cut, ended the command line with a traceback in place of the
-    report; and a terminal obeyed what a provider said.
-    """
-    said = "cut \ud83d, then \x1b[2J and \u202e"
-    pipeline = headgate.Pipeline("p")
-
-    @pipeline.column
-    async def a(row: int) -> int:
-        raise ValueError(said)
-
-    def classify(_: BaseException) -> Failure:
-        return Failure(FailureKind.REJECTED, said, traceback=said)
-
-    report = headgate.run(pipeline, 1, classify=classify if classified else None)
-    (entry,) = report.failures
-    assert entry.message.startswith("cut \\ud83d, then \x1b[2J")
-    assert entry.traceback is not None
-    assert entry.traceback.encode()
-    assert "cut \\ud83d, then \\x1b[2J and \\u202e" in str(report)
-    assert as_json(of_report(report)).encode()
-
-
 @both
 def test_what_fails_while_its_scope_is_paused_comes_back(backend: Backend) -> None:
     """A pause has no end that is known, and tasks that failed in it were held until then: their rows were left held
@@ -381,10 +355,3 @@ def test_a_handle_that_cannot_be_given_up_is_its_own_runs_error(backend: Backend
 
     report = run_virtual(main, backend=backend)
     assert (report.status, report.done) == ("completed", 20)
-
-
-@pytest.mark.parametrize("name", ["a\udcff", "a\0b"])
-def test_a_run_has_a_name_that_every_store_can_keep(name: str) -> None:
-    """As bytes of a command line that are no text become it. SQLite raised a UnicodeEncodeError."""
-    with pytest.raises(headgate.ConfigError, match="is no name for a run"):
-        headgate.run(asking(echo), 1, run=name)

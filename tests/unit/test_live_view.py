@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
 import random
+import signal
 import sys
 from dataclasses import replace
 from functools import partial
 from math import inf, isclose
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
@@ -18,11 +22,15 @@ from rich.console import Console
 
 import headgate
 from headgate.engine import ColumnReport, ResourceStatistics, RunStatistics
+from headgate.engine.interrupts import interruptible
 from headgate.engine.spending import Spent
 from headgate.observe import live, watch
 from headgate.observe.rates import LOOK_EVERY_S, LOOKS, Rates
 from headgate.observe.view import progress_line, view_lines
 from headgate.testing import run_virtual
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 from headgate.values import Usage
 
 
@@ -416,3 +424,41 @@ def test_where_rich_is_missing_a_run_says_why_it_has_no_view(monkeypatch: pytest
     (entry,) = said
     assert (entry["event"], entry["log_level"]) == ("no live view", "warning")
     assert "pip install 'headgate[progress]'" in entry["reason"]
+
+
+def test_a_terminal_has_its_cursor_back_when_ctrl_c_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live view hides it, and nothing else runs any more that would show it."""
+
+    class Left(BaseException):
+        pass
+
+    def leave(code: int) -> None:
+        assert code == 130
+        raise Left
+
+    def press() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    class Going:
+        done = False
+
+        def stop(self) -> None:
+            press()
+
+    async def face(started: Callable[[Going], None]) -> None:
+        started(Going())
+        await anyio.wait_all_tasks_blocked()  # until somebody listens
+        press()
+        await anyio.sleep(10)
+
+    async def listening() -> None:
+        await interruptible(face, {}, signals=[signal.SIGUSR1])
+
+    shown, terminal = pty.openpty()
+    with os.fdopen(terminal, "w") as stderr, os.fdopen(shown, "rb", buffering=0) as screen:
+        monkeypatch.setattr("sys.stderr", stderr)
+        monkeypatch.setattr(os, "_exit", leave)
+        with pytest.raises(BaseExceptionGroup) as raised:
+            anyio.run(listening)
+        assert raised.group_contains(Left)
+        assert screen.read(100) == b"\x1b[?25h\r\n"
