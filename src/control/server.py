@@ -8,13 +8,13 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import anyio
-import structlog
 from pydantic_core import to_json
 
 from ..errors import ConfigError, HeadgateError
+from ..log import logger
 from .places import bound
 from .protocol import LINE_MOST, VERSION, Misunderstood, perform, read_command
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import socket
 
     from anyio.abc import ByteStream
-    from structlog.typing import FilteringBoundLogger
 
     from .ports import Controlled
 
@@ -85,7 +84,7 @@ class ControlSocket:
                         if line:
                             await peer.send(_answer(line, engine))
         except Exception as error:  # it would end every run of the engine
-            _logger().error("control_peer_failed", error=f"{type(error).__name__}: {str(error)!a}")
+            logger().error("control_peer_failed", error=f"{type(error).__name__}: {str(error)!a}")
         finally:
             self._peers -= 1
 
@@ -116,12 +115,6 @@ async def _line(peer: ByteStream) -> bytes:
         except anyio.EndOfStream:
             break
     return line.partition(b"\n")[0]
-
-
-def _logger() -> FilteringBoundLogger:
-    if structlog.is_configured():
-        return cast("FilteringBoundLogger", structlog.get_logger("headgate"))
-    return cast("FilteringBoundLogger", structlog.wrap_logger(structlog.PrintLogger(file=sys.stderr)))
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

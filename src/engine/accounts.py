@@ -9,11 +9,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..log import logger
 from ..prices.budget import budget_of
 from ..prices.lookup import PriceBook, price_book
 from .jobs import worker_threads
 from .keeping import account_before
-from .log import logger
 from .spending import Spending
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def check_prices(run: str, book: PriceBook | None, options: RunOptions, plans: S
         if plan.resource is not None:
             find(plan.lane)  # also one that no request of this life will go to: its price is in use
     if book.doubt:
-        logger(run).warning("prices not used", notice=book.doubt)
+        logger(run=run).warning("prices not used", notice=book.doubt)
 
 
 def open_account(

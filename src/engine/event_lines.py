@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from ..errors import ConfigError
 from ..events import Event, EventsDropped, as_dict
-from .log import logger
+from ..log import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +98,7 @@ class EventLines:
         except OSError as error:
             self._broken = True
             self._lost = 1 + self._waiting.qsize()
-            logger("").error("events are not written any more", error=str(error), file=self._file.name)
+            logger(run="").error("events are not written any more", error=str(error), file=self._file.name)
 
     def _end_line(self) -> None:
         """End the line that another process has left unfinished, if one has written since."""

@@ -11,8 +11,8 @@ import anyio.to_thread
 
 from ..errors import ConfigError
 from ..events import Event, EventSink
+from ..log import logger
 from .event_lines import EventLines
-from .log import logger
 
 __all__ = ["BodySink", "Entered", "EventsSource", "Listeners", "check_source", "open_listeners"]
 
@@ -102,7 +102,7 @@ class Listeners:
             return  # it was told of something else meanwhile, by what it did itself, and raised there too
         self._sinks.remove(sink)
         self._around = [one for one in self._around if one is not sink]
-        logger(run).exception("event sink let go", sink=repr(sink), event_kind=kind)
+        logger(run=run).exception("event sink let go", sink=repr(sink), event_kind=kind)
 
     async def room(self) -> bool:
         """Let the files have written some of what waits: at once if they keep up. False if that takes seconds."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, assert_never
 
 import anyio
 
+from ..log import logger
 from ..salvage.decisions import Block, LaneGivenUp, LaneParked, Reopened
 from .effects import Abandoned, Cancel, ColumnHalted, CoreEffect
-from .log import logger
 
 if TYPE_CHECKING:
     from ..admission.controller import AdmissionController
@@ -62,7 +62,7 @@ class Performer:
         self._intake = intake
         self._controller = controller
         self._patience_s = patience_s
-        self._log = logger(run)
+        self._log = logger(run=run)
         self._shut: set[str] = set()
         self.notices: list[str] = []
 

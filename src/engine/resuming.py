@@ -8,9 +8,9 @@ import anyio.to_thread
 from anyio.lowlevel import checkpoint
 
 from ..errors import FingerprintMismatch
+from ..log import logger
 from .changes import decide
 from .fingerprints import column_reads, take_fingerprints
-from .log import logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -44,7 +44,7 @@ async def open_run(
 def tell(run: str, plan: Plan) -> tuple[str, ...]:
     """Say aloud what becomes of columns that have changed, and return it."""
     notices = tuple(notices_of(plan))
-    log = logger(run)
+    log = logger(run=run)
     for notice in notices:
         log.warning("columns changed", notice=notice)
     return notices

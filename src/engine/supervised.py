@@ -19,6 +19,7 @@ import anyio.to_thread
 
 from ..errors import ConfigError, StoreUnsupported
 from ..export import output_path
+from ..log import logger
 from ..restart import (
     Blocked,
     Cause,
@@ -40,7 +41,6 @@ from ..storage.opening import open_store
 from ..values import EXIT_CODES
 from .faces import RunFaceKeywords, arun, block_on
 from .listeners import open_listeners
-from .log import logger
 from .report import RunReport, RunStatus
 from .rows import Rows
 
@@ -223,7 +223,7 @@ def known_cells(pipeline: Pipeline, tasks: Collection[TaskId]) -> frozenset[tupl
     """The cells that ``tasks`` name. A service may name columns that this pipeline does not have: they are left out."""
     columns = {column.spec.name for column in pipeline.columns}
     if unknown := sorted({task.column for task in tasks if task.column not in columns}):
-        logger(pipeline.name).warning("restart_cannot_set_aside", columns=unknown)
+        logger(run=pipeline.name).warning("restart_cannot_set_aside", columns=unknown)
     return frozenset((task.row, task.column) for task in tasks if task.column in columns)
 
 

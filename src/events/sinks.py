@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
+from ..log import logger
 
 if TYPE_CHECKING:
     from .kinds import Event, EventSink
 
 __all__ = ["Ear"]
-
-_LOG = structlog.get_logger("headgate")
 
 
 class Ear:
@@ -32,5 +30,5 @@ class Ear:
         try:
             self._sink(event)
         except Exception:
-            _LOG.exception("event sink let go", run=event.run, sink=repr(self._sink), event_kind=event.kind)
+            logger().exception("event sink let go", run=event.run, sink=repr(self._sink), event_kind=event.kind)
             self._sink = None

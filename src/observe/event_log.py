@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..engine.log import logger
 from ..events import as_dict
+from ..log import logger
 
 if TYPE_CHECKING:
     from ..events import Event, EventSink, Level
@@ -28,6 +28,6 @@ def event_log(level: Level = "info") -> EventSink:
         if loudness >= least:
             said = as_dict(event)
             del said["kind"], said["run"]
-            logger(event.run).log(loudness, event.kind, **said)
+            logger(run=event.run).log(loudness, event.kind, **said)
 
     return log

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 
-from ..engine.log import logger
+from ..log import logger
 from .rates import Rates
 from .view import progress_line, view_lines
 
@@ -80,7 +80,7 @@ async def _unharmed(run: Run, total: int | None, console: Console | None) -> Non
         try:
             await watch(run, total=total, console=console)
         except ImportError as error:
-            logger(run.name).warning("no live view", reason=str(error))
+            logger(run=run.name).warning("no live view", reason=str(error))
 
 
 async def _table(run: Run, total: int | None, screen: Console) -> None:

@@ -13,11 +13,11 @@ from math import inf
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import anyio
-import structlog
 
 from ..errors import HeadgateError, ResultCorrupt, StoreError, only_error
 from ..events import DeliveryDeadLettered, DeliveryPostponed, DeliverySent
 from ..events.sinks import Ear
+from ..log import logger
 from ..wakeup import Wakeup
 from .core import Ask, OutboxCore, Send
 from .ports import DeliveryFailed
@@ -35,7 +35,6 @@ __all__ = ["Outbox"]
 
 T = TypeVar("T")
 
-_LOG = structlog.get_logger("headgate")
 
 _RECORDS_PER_SLOT = 4
 """So many answers for each slot may wait for the store; then nothing more is sent until it is back."""
@@ -228,7 +227,7 @@ class Outbox:
         try:
             body = await self._patiently(lambda: self._deliveries.body(key))
         except ResultCorrupt as error:
-            _LOG.exception("outbox_body_damaged", key=key)
+            logger().exception("outbox_body_damaged", key=key)
             self._core.withdrawn(key)
             ended = [(key, Answer.REJECTED, str(error))]
             await self._patiently(lambda: self._deliveries.end(ended))
@@ -259,10 +258,10 @@ class Outbox:
             with anyio.fail_after(self._options.timeout_s):
                 return await call()
         except (DeliveryFailed, TimeoutError) as error:
-            _LOG.debug("delivery_failed", destination=destination, error=str(error) or "it took too long")
+            logger().debug("delivery_failed", destination=destination, error=str(error) or "it took too long")
         except Exception:
             # A sender's fault is no reason to lose an item, or to stop those that it can send.
-            _LOG.exception("sender_broken", destination=destination)
+            logger().exception("sender_broken", destination=destination)
         return None
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -273,7 +272,7 @@ class Outbox:
             except StoreError as error:
                 if not error.retryable:
                     raise
-                _LOG.warning("outbox_store_unavailable", error=str(error))
+                logger().warning("outbox_store_unavailable", error=str(error))
             await anyio.sleep(_STORE_PAUSE_S)
 
     def _check_inside(self) -> None:

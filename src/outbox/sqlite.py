@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
-import structlog
-
 from ..errors import ConfigError, PayloadTooLarge, ResultCorrupt
+from ..log import logger
 from ..storage.ports import Durability
 from ..storage.sqlite_file import WritableFile
 from ..storage.sqlite_format import FileFormat
@@ -79,8 +78,6 @@ _BODY: Final = "SELECT item.id, item.destination, body.checksum, data FROM item 
 _NOTE: Final = "UPDATE item SET receiver = ?, attempts = ?, not_before = ?, checksum = ? WHERE id = ?"
 _END: Final = "INSERT INTO ended (key, answer, message, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _FORGET: Final = "DELETE FROM ended WHERE key IN (SELECT key FROM ended WHERE at <= ? ORDER BY at LIMIT ?)"
-
-_LOG = structlog.get_logger("headgate")
 
 
 class SqliteDeliveries:
@@ -195,7 +192,7 @@ class SqliteDeliveries:
 
         kept, damaged = await self._writer.run(work)
         for key in damaged:
-            _LOG.error("outbox_item_damaged", key=key, path=str(self._path))
+            logger().error("outbox_item_damaged", key=key, path=str(self._path))
         return kept
 
     async def runs(self) -> frozenset[str]:

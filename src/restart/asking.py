@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, cast
 
 import anyio
-import structlog
 from pydantic import TypeAdapter
 
 from ..errors import ConfigError
+from ..log import logger
 from ..values import said_by
 from .ports import InvalidAnswer, SourceUnreachable
 from .record import Heard
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NoAnswer", "read", "start"]
 
-_LOG = structlog.get_logger("headgate")
 
 _ANSWERS: Final = TypeAdapter(Answer)
 _TRIES: Final = 3
@@ -41,9 +40,9 @@ async def start(source: RestartSource, cycle: Cycle, *, timeout_s: float) -> Non
         with anyio.fail_after(timeout_s):
             await source.trigger(cycle)
     except (SourceUnreachable, InvalidAnswer, TimeoutError) as error:
-        _LOG.warning("restart_trigger_failed", source=source.name, cycle=cycle.id, error=_said(error))
+        logger().warning("restart_trigger_failed", source=source.name, cycle=cycle.id, error=_said(error))
     except Exception:
-        _LOG.exception("restart_source_broken", source=source.name, cycle=cycle.id)
+        logger().exception("restart_source_broken", source=source.name, cycle=cycle.id)
 
 
 async def read(source: RestartSource, cycle: Cycle, *, every_s: float, timeout_s: float) -> Answer | None:
@@ -56,7 +55,7 @@ async def read(source: RestartSource, cycle: Cycle, *, every_s: float, timeout_s
                 failures = 0
             except SourceUnreachable as error:
                 failures += 1
-                _LOG.warning("restart_source_unreachable", source=source.name, cycle=cycle.id, error=_said(error))
+                logger().warning("restart_source_unreachable", source=source.name, cycle=cycle.id, error=_said(error))
                 if failures >= _TRIES:
                     raise NoAnswer(Heard.UNREACHABLE, _said(error)) from error
                 answer = None
@@ -64,7 +63,7 @@ async def read(source: RestartSource, cycle: Cycle, *, every_s: float, timeout_s
                 raise NoAnswer(Heard.INVALID, _said(error)) from error
             except Exception as error:
                 # A source's fault is no verdict, and no reason to let anybody wait.
-                _LOG.exception("restart_source_broken", source=source.name, cycle=cycle.id)
+                logger().exception("restart_source_broken", source=source.name, cycle=cycle.id)
                 raise NoAnswer(Heard.INVALID, _said(error)) from error
             if isinstance(answer, Answer):
                 return _checked(answer)

@@ -12,10 +12,10 @@ import uuid
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import anyio
-import structlog
 
 from ..errors import ConfigError, HeadgateError, StoreError, StoreUnavailable
 from ..events.sinks import Ear
+from ..log import logger
 from ..values import writable
 from ..wakeup import Wakeup
 from . import asking
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Entry", "RestartCoordinator"]
 
-_LOG = structlog.get_logger("headgate")
 
 _LEAVING_S = 2.0
 """How long a leader who leaves tries to say so. If he cannot, his lease runs out."""
@@ -213,7 +212,7 @@ class RestartCoordinator:
         except (StoreError, TimeoutError) as error:
             core.store_failed(anyio.current_time())
             self._error = error if isinstance(error, StoreError) else _unavailable(self.config.lease)
-            _LOG.warning("restart_store_failed", run=self.run, error=str(self._error))
+            logger().warning("restart_store_failed", run=self.run, error=str(self._error))
         self._wakeup.set()
 
     async def _do(self, core: CoordinatorCore, effect: Look | Swap) -> None:

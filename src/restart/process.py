@@ -18,12 +18,12 @@ from subprocess import PIPE
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 import anyio
-import structlog
 from anyio import to_thread
 from pydantic import TypeAdapter, ValidationError
 
 from .. import errors
 from ..errors import ConfigError, HeadgateError, StoreError, UnknownRun
+from ..log import logger
 from ..wakeup import Wakeup
 from .child import ChildEnd, ChildReport, ChildWatch, Push, memory_kills
 from .in_flight import read_in_flight
@@ -50,7 +50,6 @@ __all__ = [
     "say_end",
 ]
 
-_LOG = structlog.get_logger("headgate")
 
 _REPORTS: Final = TypeAdapter(ChildReport)
 _ORDERS: Final = TypeAdapter(tuple[TaskId, ...])
@@ -194,11 +193,11 @@ class ProcessLives:
                     case Push.INTERRUPT:
                         if watch.stalled:
                             at_work = read_in_flight(at_work_file(folder))
-                            _LOG.warning("restart_child_stalled", pid=process.pid, seconds=self._stall_timeout_s)
+                            logger().warning("restart_child_stalled", pid=process.pid, seconds=self._stall_timeout_s)
                         with suppress(ProcessLookupError):
                             process.send_signal(signal.SIGINT)
                     case Push.KILL:
-                        _LOG.warning("restart_child_killed", pid=process.pid, grace_s=self._grace_s)
+                        logger().warning("restart_child_killed", pid=process.pid, grace_s=self._grace_s)
                         _kill(process)
                     case None:
                         await wakeup.wait(watch.next_tick)
@@ -224,7 +223,7 @@ class ProcessLives:
             except UnknownRun:
                 return 0
             except StoreError as error:
-                _LOG.warning("restart_progress_unknown", error=str(error))
+                logger().warning("restart_progress_unknown", error=str(error))
         return None
 
 

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import anyio
-import structlog
 
 from ..errors import (
     ConfigError,
@@ -22,6 +21,7 @@ from ..errors import (
 )
 from ..events import RestartAsked, RestartDecided, RestartDone, RestartRefused
 from ..events.sinks import Ear
+from ..log import logger
 from ..values import EXIT_CODES
 from .lives import LifeEnd, Supervised, pause_s
 from .record import Action
@@ -39,7 +39,6 @@ __all__ = ["NO_CURE", "Life", "Supervisor"]
 
 T = TypeVar("T")
 
-_LOG = structlog.get_logger("headgate")
 
 NO_CURE = (
     *(ConfigError, PipelineError, InputError, RowFailed, FencedOut, LedgerMismatch),
@@ -162,7 +161,9 @@ class Supervisor:
             async def watch() -> None:
                 nonlocal told
                 told = await self._coordinator.told_to_stop()
-                _LOG.info("restart_told_to_stop", run=self._coordinator.run, cycle=told.cycle, action=told.action.value)
+                logger().info(
+                    "restart_told_to_stop", run=self._coordinator.run, cycle=told.cycle, action=told.action.value
+                )
                 life.stopping.set()
                 await anyio.sleep(self._grace_s)
                 scope.cancel()
@@ -193,7 +194,7 @@ class Supervisor:
         except NO_CURE:
             raise
         except Exception as error:
-            _LOG.exception("restart_life_crashed", run=self._coordinator.run, cycle=life.entry.cycle)
+            logger().exception("restart_life_crashed", run=self._coordinator.run, cycle=life.entry.cycle)
             return LifeEnd("crashed", 1, cause_of(error), finished=False)
 
     def _told(self, decision: Decision, lives: int, end: LifeEnd | None) -> Supervised:
@@ -220,7 +221,7 @@ class Supervisor:
             decision = await self._coordinator.decision()
         assert decision is not None, "the group passes on no errors of its own"
         pause = self._pause_s(decision)
-        _LOG.info(
+        logger().info(
             "restart_decided",
             run=self._coordinator.run,
             cycle=decision.cycle,
@@ -242,7 +243,7 @@ class Supervisor:
                 await recover()
         except Exception:
             # The next life finds out what is missing; that the others wait for it helps nobody.
-            _LOG.exception("restart_recovery_failed", run=self._coordinator.run)
+            logger().exception("restart_recovery_failed", run=self._coordinator.run)
 
 
 def _stopped(lives: int, end: LifeEnd | None) -> Supervised:

@@ -123,7 +123,6 @@ SHELLS = {
     "engine/jobs.py": "calls the user's functions",
     "engine/listeners.py": "opens files, logs",
     "engine/keeping.py": "serialises through the codec",
-    "engine/log.py": "logs",
     "engine/main_loop.py": "runs the loop of a run",
     "engine/pace.py": "asks the controller for its pace",
     "engine/performer.py": "performs effects",
@@ -216,6 +215,7 @@ SHELLS = {
     "storage/sqlite_schema.py": "names what creates the database",
     "storage/sqlite_sweep.py": "deletes rows of the database",
     "storage/sqlite_writer.py": "owns the writer thread",
+    "log.py": "logs",
     "wakeup.py": "waits",
 }
 

@@ -1,4 +1,4 @@
-"""What a run says while it goes on, through structlog: only what somebody should act on.
+"""What is said while a program goes on, through structlog: only what somebody should act on.
 
 An application that has configured structlog gets these events its own way; otherwise they go to standard error, since
 standard output belongs to the program.
@@ -31,9 +31,9 @@ _STANDARD_ERROR: Final = cast("TextIO", _StandardError())
 """One for all: structlog keeps a lock for each file that it ever wrote to."""
 
 
-def logger(run: str) -> FilteringBoundLogger:
-    """A logger for the run of this name."""
+def logger(**about: object) -> FilteringBoundLogger:
+    """A logger for entries that say ``about`` what they are. Asked anew for each: the program may configure it late."""
     if structlog.is_configured():
-        return cast("FilteringBoundLogger", structlog.get_logger("headgate", run=run))
-    bound = structlog.wrap_logger(structlog.PrintLogger(file=_STANDARD_ERROR), run=run)
+        return cast("FilteringBoundLogger", structlog.get_logger("headgate", **about))
+    bound = structlog.wrap_logger(structlog.PrintLogger(file=_STANDARD_ERROR)).bind(**about)
     return cast("FilteringBoundLogger", bound)

@@ -1,0 +1,43 @@
+"""What the library says goes to standard error, or where the program's structlog sends it: never among its output."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+from structlog.testing import capture_logs
+
+import headgate
+from headgate.log import logger
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_a_program_that_configured_nothing_keeps_its_output(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(structlog, "is_configured", lambda: False)
+    logger(run="p").warning("look at this", rows=3)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "look at this" in shown.err
+    assert "rows" in shown.err
+
+
+def test_a_program_that_configured_structlog_gets_it_its_own_way(capsys: pytest.CaptureFixture[str]) -> None:
+    with capture_logs() as entries:
+        logger(run="p").warning("look at this", rows=3)
+    assert entries == [{"event": "look at this", "run": "p", "rows": 3, "log_level": "warning"}]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_nobody_asks_structlog_but_one_module() -> None:
+    """A logger of structlog's own prints among what the program prints, as a table of results, say."""
+    assert headgate.__file__ is not None
+    source = Path(headgate.__file__).parent
+    asks = re.compile(r"^\s*(import|from) structlog\b(?!\.typing)", re.MULTILINE)
+    asking = [path for path in source.rglob("*.py") if asks.search(path.read_text())]
+    assert [path.name for path in asking] == ["log.py"]
