@@ -112,8 +112,8 @@ def test_a_long_line_is_left_as_quickly_as_it_is_joined() -> None:
             turns.stand(name, 0)
         joined = time.thread_time()
         left = 0
-        while (name := turns.first()) is not None:
-            turns.stand(name, None)
+        while (first := turns.first()) is not None:
+            turns.stand(first, None)
             left += 1
         ended = time.thread_time()
     finally:
