@@ -93,7 +93,7 @@ class EventLines:
                     self._write(event)
                     if self._waiting.empty():
                         self._file.flush()
-                        self._size = _size(self._file)
+                        self._size = _end(self._file)
                 self._say_dropped()
         except OSError as error:
             self._broken = True
@@ -123,6 +123,14 @@ class EventLines:
 
 def _size(file: TextIO) -> int:
     return os.fstat(file.fileno()).st_size
+
+
+def _end(file: TextIO) -> int:
+    """Where what this process wrote last ends: behind it somebody else may have written already."""
+    try:
+        return os.lseek(file.fileno(), 0, os.SEEK_CUR)
+    except OSError:  # a pipe
+        return 0
 
 
 def _ends_a_line(path: str) -> bool:

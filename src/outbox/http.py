@@ -155,7 +155,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return seconds if isfinite(seconds) else None
     try:
         at = parsedate_to_datetime(said)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if at.tzinfo is None:
         at = at.replace(tzinfo=UTC)

@@ -10,7 +10,7 @@ import random
 import time
 from contextlib import AsyncExitStack
 from math import inf
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 import anyio
 
@@ -18,10 +18,11 @@ from ..errors import HeadgateError, ResultCorrupt, StoreError, only_error
 from ..events import DeliveryDeadLettered, DeliveryPostponed, DeliverySent
 from ..events.sinks import Ear
 from ..log import logger
+from ..values import writable
 from ..wakeup import Wakeup
 from .core import Ask, OutboxCore, Send
-from .ports import DeliveryFailed
-from .values import Answer, Item, OutboxOptions
+from .ports import DeliveryFailed, Reconciled
+from .values import Answer, Item, OutboxOptions, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -191,7 +192,7 @@ class Outbox:
         body = await self._body(send.item)
         if body is None:
             return
-        reply = await self._attempt(destination, lambda: self._sender.deliver(send.item, body, send.attempt))
+        reply = await self._attempt(destination, lambda: self._told(send, body))
         now = anyio.current_time()
         if reply is None:
             self._core.failed(key, now)
@@ -238,12 +239,12 @@ class Outbox:
         return body
 
     async def _ask(self, ask: Ask) -> None:
-        found = await self._attempt(ask.destination, lambda: self._sender.reconcile(ask.destination, ask.keys))
+        found = await self._attempt(ask.destination, lambda: self._known(ask))
         if found is None:
             self._core.not_reconciled(ask.destination, anyio.current_time())
             return
         runs = {key: self._core.run_of(key) for key in ask.keys} if self._ear else {}
-        gone = self._core.reconciled(ask.destination, frozenset(found.known), found.receiver)
+        gone = self._core.reconciled(ask.destination, found.known, found.receiver)
         self._wakeup.set()
         if gone:
             why = "the receiver restarted and does not know it any more"
@@ -251,6 +252,18 @@ class Outbox:
             await self._patiently(lambda: self._deliveries.end(ended))
             for key in gone:
                 self._say_dead(runs.get(key), key, ask.destination, Answer.GONE, why)
+
+    # What a sender says is looked at inside of its attempt: nonsense is its fault, as what it raises is.
+
+    async def _told(self, send: Send, body: bytes) -> Reply:
+        reply = cast("object", await self._sender.deliver(send.item, body, send.attempt))
+        if not isinstance(reply, Reply):
+            raise TypeError(f"deliver() gave {reply!r}, which is no Reply")
+        return reply
+
+    async def _known(self, ask: Ask) -> Reconciled:
+        known, receiver = await self._sender.reconcile(ask.destination, ask.keys)
+        return Reconciled(frozenset(known), None if receiver is None else writable(receiver))
 
     async def _attempt(self, destination: str, call: Callable[[], Awaitable[T]]) -> T | None:
         """What ``call`` returns; None, and a word about it, if it fails or takes too long."""

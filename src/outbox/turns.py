@@ -5,6 +5,8 @@ So a slow destination does not get all slots, and none waits for ever beside oth
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 __all__ = ["Turns"]
 
 
@@ -15,7 +17,8 @@ class Turns:
 
     def __init__(self) -> None:
         self._loads: dict[str, int] = {}
-        self._lines: dict[int, dict[str, None]] = {}
+        # A plain dict that is emptied from its front looks for its first key among all that are gone.
+        self._lines: dict[int, OrderedDict[str, None]] = {}
 
     def stand(self, name: str, load: int | None) -> None:
         """``name`` stands in line with this load: at the end, unless it does already. None: it stands there no more."""
@@ -31,7 +34,7 @@ class Turns:
             del self._loads[name]
         else:
             self._loads[name] = load
-            self._lines.setdefault(load, {})[name] = None
+            self._lines.setdefault(load, OrderedDict())[name] = None
 
     def first(self) -> str | None:
         """Whose turn it is; None if nobody stands in line."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
+from math import isfinite
 
 from ..errors import ConfigError
+from ..values import writable
 
 __all__ = ["Answer", "Item", "OutboxOptions", "Reply", "key_of"]
 
@@ -28,13 +30,22 @@ class Answer(StrEnum):
 class Reply:
     """An answer, from which incarnation of the receiver, and the seconds after which it may be asked again.
 
-    ``receiver`` changes when the receiver restarts and forgets (a boot id); None where it does not say.
+    ``receiver`` changes when the receiver restarts and forgets (a boot id); None where it does not say. Seconds that
+    are endless, or no number, count as not said.
     """
 
     answer: Answer
     receiver: str | None = None
     after_s: float | None = None
     message: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "answer", Answer(self.answer))
+        object.__setattr__(self, "message", writable(self.message))
+        if self.receiver is not None:
+            object.__setattr__(self, "receiver", writable(self.receiver))
+        if self.after_s is not None and not isfinite(self.after_s):
+            object.__setattr__(self, "after_s", None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,7 +206,8 @@ def _library_price(key: ResourceKey) -> Price | None:
     except LookupError:
         return None
     kinds = tuple(getattr(stated, unit, None) for unit in _UNITS)
-    if all(price is None for price in kinds):
+    charged = {unit for unit, price in vars(stated).items() if price is not None and not unit.startswith("_")}
+    if charged and charged.isdisjoint(_UNITS):
         return None  # such as by the hour: nothing of it is counted here, so it is not known, and not free
     starts = {tier.start for price in kinds for tier in getattr(price, "tiers", ())}
     return replace(_prices(kinds, 0), above={start: _prices(kinds, start + 1) for start in starts})

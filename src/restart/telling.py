@@ -33,7 +33,8 @@ class RestartNews:
         if failure is not None and cycle > self._decided and (decision := core.decision) is not None:
             self._decided = cycle
             news.append(RestartDecided(at, self._run, cycle, decision.action.value, decision.basis.value, None))
-        if closing is not None and closing.cycle > self._refused:
+        concerned = core.cycle is not None or core.refusal is not None  # not who is just about to reopen the run
+        if closing is not None and concerned and closing.cycle > self._refused:
             self._refused = closing.cycle
             news.append(RestartRefused(at, self._run, closing.cycle, closing.action.value, closing.basis.value))
         return news

@@ -114,7 +114,13 @@ async def test_rows_may_be_called_as_their_user_likes(
     assert receiver.got()[0][0] == sent
 
 
-@pytest.mark.parametrize("said", ["²", "9" * 400, "-1", "soon", "Mon, 01 Jan 99999 00:00:00 GMT"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        *("²", "9" * 400, "-1", "soon", "Mon, 01 Jan 99999 00:00:00 GMT"),
+        *("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Mon, 01 Jan 2024 00:00:00 -99999999999999"),
+    ],
+)
 async def test_a_retry_after_that_makes_no_sense_changes_no_answer(said: str) -> None:
     """Whatever the header says, what was taken is taken, and what is to come later does not wait for ever."""
     transport = httpx2.MockTransport(lambda _: httpx2.Response(200, headers={b"Retry-After": said.encode("latin-1")}))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from functools import partial
 from threading import Event, get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -203,20 +204,26 @@ def test_a_store_that_hangs_costs_its_supervisor_a_few_threads_and_no_more(
     """Nothing comes back, for the whole life of a child: neither does the supervisor go round meanwhile."""
     monkeypatch.setattr(process, "_COUNT_S", 0.05)
     monkeypatch.setattr(child, "_LOOK_MOST_S", 0.02)
-    job, hang, threads, pushes = Job(tmp_path, f"sleep 0.6; {FINISHED}"), Event(), list[int](), list[float]()
+    job, hang, threads = Job(tmp_path, f"sleep 0.6; {FINISHED}"), Event(), list[int]()
+    asked: Counter[str] = Counter()
 
     def committed() -> int:
         threads.append(get_ident())
         hang.wait(30.0)
         return 0
 
-    push = ChildWatch.push
+    push, look = ChildWatch.push, ChildWatch.counted
 
-    def counted(watch: ChildWatch, now: float) -> Push | None:
-        pushes.append(now)
+    def counted_push(watch: ChildWatch, now: float) -> Push | None:
+        asked["push"] += 1
         return push(watch, now)
 
-    monkeypatch.setattr(ChildWatch, "push", counted)
+    def counted_look(watch: ChildWatch, *told: Any) -> None:
+        asked["look"] += 1
+        look(watch, *told)
+
+    monkeypatch.setattr(ChildWatch, "push", counted_push)
+    monkeypatch.setattr(ChildWatch, "counted", counted_look)
     job.committed = committed  # type: ignore[method-assign]
     try:
         ended, _ = job.run(stall_timeout_s=60.0)
@@ -224,7 +231,8 @@ def test_a_store_that_hangs_costs_its_supervisor_a_few_threads_and_no_more(
         hang.set()
     assert ended.status == "completed"
     assert len(threads) <= 4
-    assert len(pushes) <= 100, "one for each look, and none between"
+    assert asked["look"] > 4
+    assert asked["push"] <= asked["look"] + 2, "one at the beginning, one for each look, one at the end"
 
 
 def test_a_child_that_only_says_that_it_gains_exhausts_the_budget(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,13 +16,16 @@ from headgate.outbox import (
     MemoryDeliveries,
     Outbox,
     OutboxOptions,
+    Reconciled,
     Reply,
+    SqliteDeliveries,
 )
 from headgate.testing import run_virtual
 from tests.simulation.outbox_world import OPTIONS, World, add, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 
 def test_an_attempt_in_flight_gets_its_grace_when_the_block_is_left() -> None:
@@ -229,3 +233,52 @@ def test_whoever_is_cancelled_while_leaving_leaves_nothing_behind(backend: Liter
 
     run_virtual(main, backend=backend)
     assert seen == ["attempt ended", "closed", "gone"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(Answer.ACK, ("ack", "boot 1")),
+        *(Reply(Answer.RETRY, "boot \ud83d", message="half \ud83d"), Reply(Answer.RETRY, after_s=inf)),
+    ],
+    ids=repr,
+)
+def test_what_a_sender_says_wrongly_costs_an_attempt_and_no_item(said: Any, tmp_path: Path) -> None:
+    """A sender of the user's own. It ended the outbox, or the item was never sent again."""
+
+    class Strange(World):
+        times = 0
+
+        async def deliver(self, item: Item, body: bytes, attempt: int) -> Reply:
+            self.times += 1
+            return said if self.times == 1 else await super().deliver(item, body, attempt)
+
+    async def main() -> None:
+        world = Strange(Random(1))
+        async with Outbox(SqliteDeliveries(tmp_path / "outbox.db"), world, rng=Random(1)) as outbox:
+            await add(outbox, world, "a")
+            with anyio.fail_after(60.0):
+                await outbox.drained()
+        assert world.times == 2
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("said", [None, Reconciled(None), Reconciled(7, "boot 2")], ids=repr)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+def test_an_answer_about_keys_that_makes_no_sense_is_asked_for_again(said: Any) -> None:
+    class Strange(World):
+        times = 0
+
+        async def reconcile(self, destination: str, keys: Sequence[str]) -> Reconciled:
+            self.times += 1
+            return said if self.times == 1 else Reconciled(keys, "boot \ud83d")
+
+    async def main() -> None:
+        world, deliveries = Strange(Random(1)), MemoryDeliveries()
+        await deliveries.add(Item("a", "north", 0.0, "boot 1"), b"a")
+        async with Outbox(deliveries, world, rng=Random(1)) as outbox:
+            with anyio.fail_after(60.0):
+                await outbox.drained()
+        assert world.times == 2
+
+    run_virtual(main)

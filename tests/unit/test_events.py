@@ -317,6 +317,29 @@ def test_a_line_that_a_killed_process_has_left_unfinished_swallows_no_other(tmp_
     assert path.read_bytes().endswith(b"}\n")
 
 
+def test_what_another_process_appends_right_behind_a_line_is_not_taken_for_ours(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    lines = EventLines(path)
+    file = lines._file  # pyright: ignore[reportPrivateUsage]
+    flush = file.flush
+
+    def and_then_another() -> None:
+        flush()
+        if b"cell_en" not in path.read_bytes():
+            with path.open("a", encoding="utf-8") as other:
+                other.write('{"kind": "cell_en')
+
+    file.flush = and_then_another  # type: ignore[method-assign]
+    lines(RowOpened(0.0, "r", 0, "id", 0))
+    until = time.monotonic() + 30
+    while b"cell_en" not in path.read_bytes():
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    lines(RowOpened(0.0, "r", 1, "id", 0))
+    lines.close()
+    assert path.read_text(encoding="utf-8").count("\n") == 3
+
+
 def test_the_file_is_closed_also_when_the_store_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(_: object) -> None:
         raise headgate.StoreError("the disk is gone")

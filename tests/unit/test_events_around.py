@@ -96,6 +96,25 @@ def test_who_is_told_to_stop_by_another_replica_tells_it_too() -> None:
     run_virtual(main)
 
 
+def test_who_reopens_a_run_is_refused_nothing() -> None:
+    """It said so, as an error, of the decision that it put an end to."""
+    events: list[Event] = []
+
+    async def main() -> None:
+        store, config = MemoryStore(), RestartConfig(budget=0)
+        async with RestartCoordinator("tickets", store, config=config) as replica:
+            await replica.enter()
+            replica.failed(Failure(Cause("MemoryError")))
+            await replica.decision()
+        async with RestartCoordinator("tickets", store, config=config, events=events.append) as replica:
+            await anyio.sleep(5.0)
+            assert (await replica.enter(reopen=True)).closed is None
+            await anyio.sleep(5.0)
+
+    run_virtual(main)
+    assert events == []
+
+
 def test_a_run_that_goes_well_says_nothing_of_restarts() -> None:
     assert restarts(DONE) == []
 

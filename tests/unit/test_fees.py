@@ -149,6 +149,11 @@ def test_a_model_of_which_nothing_is_counted_has_no_known_price() -> None:
     assert price_book("genai-prices").price("x-ai/grok-voice-latest") is None
 
 
+def test_a_model_that_is_charged_for_nothing_at_all_is_free() -> None:
+    """A budget in money refused it, as if its price were not known."""
+    assert price_book("genai-prices").price("mistral/mistral-nemo:free") == headgate.Price()
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_a_forecast_has_the_fees(again: bool) -> None:
     """A second call that runs nothing takes each cell for one request."""
