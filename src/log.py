@@ -7,6 +7,7 @@ standard output belongs to the program.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TextIO, cast
 
 import structlog
@@ -18,13 +19,22 @@ __all__ = ["logger"]
 
 
 class _StandardError:
-    """Standard error as it is when something is said: a live view takes it over, to say it above its table."""
+    """Standard error as it is when something is said: a live view takes it over, to say it above its table.
+
+    A process may have none, or one that nobody reads any more: no run ends because nobody can be told.
+    """
 
     def write(self, text: str) -> None:
-        sys.stderr.write(text)
+        stream = cast("TextIO | None", sys.stderr)
+        if stream is not None:
+            with suppress(OSError, ValueError):  # ValueError: it is closed
+                stream.write(text)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        stream = cast("TextIO | None", sys.stderr)
+        if stream is not None:
+            with suppress(OSError, ValueError):
+                stream.flush()
 
 
 _STANDARD_ERROR: Final = cast("TextIO", _StandardError())

@@ -21,8 +21,10 @@ ENDINGS: Final = (".jsonl", ".ndjson", ".csv", ".parquet")
 
 _BATCH: Final = 1000
 
-FIELD_CHARS_MAX: Final = 2**31 - 1
-"""Of one value in CSV. Python's own bound is 131,072, which a document passes; a line of JSON has none."""
+FIELD_CHARS_MAX: Final = 2**24
+"""Of one value in CSV. Python's own bound is 131,072, which a document passes. Without one a quote that nobody closes
+would have the whole file read into memory, eight bytes for each character.
+"""
 
 
 class FileRows:

@@ -244,6 +244,13 @@ def test_a_value_in_csv_may_be_a_document(tmp_path: Path) -> None:
     assert [len(row["text"]) for row in FileRows(file)] == [200_000]
 
 
+def test_a_quote_that_nobody_closes_does_not_swallow_the_whole_file(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text('id,text\n1,"oops\n' + f"{'x' * 1023}\n" * 2**14, encoding="utf-8")
+    with pytest.raises(InputError, match="field larger than field limit"):
+        list(FileRows(file))
+
+
 def test_parquet(tmp_path: Path) -> None:
     rows = [{"a": n, "b": {"c": [str(n)]}} for n in range(2500)]
     headgate.write_parquet(tmp_path / "r.parquet", rows)

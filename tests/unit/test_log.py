@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import pytest
 import structlog
 from structlog.testing import capture_logs
 
 import headgate
 from headgate.log import logger
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def test_a_program_that_configured_nothing_keeps_its_output(
@@ -32,6 +32,37 @@ def test_a_program_that_configured_structlog_gets_it_its_own_way(capsys: pytest.
         logger(run="p").warning("look at this", rows=3)
     assert entries == [{"event": "look at this", "run": "p", "rows": 3, "log_level": "warning"}]
     assert capsys.readouterr() == ("", "")
+
+
+class Gone:
+    """A terminal that went away."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    def flush(self) -> None:
+        self.write("")
+
+
+CLOSED = StringIO()
+CLOSED.close()
+
+
+@pytest.mark.parametrize("stream", [None, Gone(), CLOSED], ids=["none", "gone", "closed"])
+def test_no_run_ends_because_nobody_can_be_told(stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its standard error was closed by whoever began it, or whoever read it has left: a word about a sink ended it."""
+
+    async def a(row: int) -> int:
+        return row
+
+    def sink(_: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(structlog, "is_configured", lambda: False)
+    monkeypatch.setattr(sys, "stderr", stream)
+    pipeline = headgate.Pipeline("p")
+    pipeline.column(a)
+    assert headgate.run(pipeline, 3, events=sink).done == 3
 
 
 def test_nobody_asks_structlog_but_one_module() -> None:
