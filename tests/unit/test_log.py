@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from structlog.testing import capture_logs
 
 import headgate
 from headgate.log import logger
+from headgate.testing import run_virtual
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
     import pytest
 
 
@@ -32,6 +35,26 @@ def test_a_program_that_configured_structlog_gets_it_its_own_way(capsys: pytest.
         logger(run="p").warning("look at this", rows=3)
     assert entries == [{"event": "look at this", "run": "p", "rows": 3, "log_level": "warning"}]
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_program_may_configure_structlog_while_a_run_goes_on() -> None:
+    entries: list[str] = []
+
+    def told(_: object, __: str, event: MutableMapping[str, Any]) -> str:
+        entries.append(event["event"])
+        raise structlog.DropEvent
+
+    async def away(row: int) -> int:
+        structlog.configure(processors=[told])
+        raise ConnectionError(row)
+
+    structlog.reset_defaults()
+    try:
+        report = run_virtual(lambda: headgate.amap(away, 3, model="x/a", patience=10))
+    finally:
+        structlog.reset_defaults()
+    assert report.status == "held"
+    assert "resource given up" in entries
 
 
 def test_nobody_asks_structlog_but_one_module() -> None:
