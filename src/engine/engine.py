@@ -55,6 +55,8 @@ __all__ = ["Engine", "StoreSource"]
 StoreSource = str | os.PathLike[str] | RunStore | None
 """Where results go: a path (a SQLite file), a ``postgresql://`` address, a store, or None for memory."""
 
+_ONCE = "an engine is entered once, and begins runs until it is left: make another one"
+
 
 class Engine:
     """Runs pipelines under shared limits. An async context manager::
@@ -69,7 +71,7 @@ class Engine:
     column body. ``seed`` makes jitter repeatable; ``threads`` runs blocking functions (default: worker threads).
     ``control`` is the path of a local socket at which ``headgate ctl`` reaches it, True for one in the usual directory;
     ``controls`` are the same for its own program.
-    Leaving the context stops the runs that are still going.
+    Leaving the context stops the runs that are still going. It is entered once.
     """
 
     def __init__(
@@ -112,6 +114,8 @@ class Engine:
         self._control: ControlSocket | None = None
 
     async def __aenter__(self) -> Self:
+        if self._tasks is not None or self._left:
+            raise HeadgateError(_ONCE)
         try:
             await self.store.probe()
             if self._control_place is not None:
@@ -271,7 +275,9 @@ class Engine:
     def _beginning_as(self, name: str) -> Generator[str]:
         """Keep the name for what begins until the engine has that in hand. Raises ConfigError if it is not free, or no
         store could keep it."""
-        if self._tasks is None or self._left:
+        if self._left:
+            raise HeadgateError(_ONCE)
+        if self._tasks is None:
             raise HeadgateError("enter the engine first: async with headgate.Engine(...) as engine")
         if "\0" in name or name.encode(errors="replace").decode() != name:
             raise ConfigError(f"{name!r} is no name for a run: it is not valid Unicode text, or has a zero character")

@@ -33,9 +33,9 @@ class Performer:
         "_dispatch",
         "_flight",
         "_intake",
-        "_log",
         "_patience_s",
         "_requests",
+        "_run",
         "_shut",
         "_teller",
         "notices",
@@ -62,7 +62,7 @@ class Performer:
         self._intake = intake
         self._controller = controller
         self._patience_s = patience_s
-        self._log = logger(run=run)
+        self._run = run
         self._shut: set[str] = set()
         self.notices: list[str] = []
 
@@ -129,4 +129,4 @@ class Performer:
 
     def _say(self, event: str, notice: str) -> None:
         self.notices.append(notice)
-        self._log.error(event, notice=notice)
+        logger(run=self._run).error(event, notice=notice)

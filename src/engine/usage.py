@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeGuard, cast
 
+from ..admission.values import TOKENS_MAX
 from ..values import Usage
 
 __all__ = ["UsageLike", "cached_counts", "token_counts", "usage_of"]
@@ -14,7 +15,6 @@ UsageLike = object
 
 _INPUT = ("input_tokens", "prompt_tokens")
 _OUTPUT = ("output_tokens", "completion_tokens")
-_MOST_TOKENS = 10**12  # more is no count of tokens, and sums of it would not fit into a store
 _DETAILS = ("input_tokens_details", "prompt_tokens_details")
 
 
@@ -56,13 +56,13 @@ def _first(usage: object, names: tuple[str, ...]) -> int | None:
 
 
 def _can_be(tokens: object) -> TypeGuard[int]:
-    return isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= _MOST_TOKENS
+    return isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= TOKENS_MAX
 
 
 def _get(usage: object, name: str) -> object:
-    if isinstance(usage, Mapping):
-        return cast("Mapping[str, object]", usage).get(name)
     try:
+        if isinstance(usage, Mapping):
+            return cast("Mapping[str, object]", usage).get(name)
         return getattr(usage, name, None)
-    except Exception:  # a property of somebody else's class
+    except Exception:  # somebody else's class
         return None

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Replacement", "replacing", "sync_folder"]
 
+_NAME_CHARS = 50  # of the file in the name of the one that takes its place, so that it is never too long
+
 
 class Replacement:
     """A temporary file beside ``path`` that takes its place when :meth:`publish` is called, or leaves no trace."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+        self._temporary = path.with_name(f".{path.name[:_NAME_CHARS]}.{secrets.token_hex(8)}.part")
         # The rights are those of any new file: the system takes off what the umask forbids.
         self.file: IO[bytes] = self._temporary.open("xb")
 

@@ -16,6 +16,8 @@ from itertools import chain
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from ..values import writable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -111,8 +113,7 @@ def packed(said: str) -> str:
 
     Half a surrogate pair, which no encoding takes, is written out: what a provider said must not sink a batch.
     """
-    if not said.isascii():
-        said = said.encode("utf-8", "backslashreplace").decode()
+    said = writable(said)
     if "\\" in said or "\0" in said:
         return said.replace("\\", "\\\\").replace("\0", "\\0")
     return said

@@ -16,7 +16,7 @@ from zlib import crc32
 from . import references, rules, sqlite_columns, sqlite_reads, sqlite_sweep
 from .codec import storable
 from .ports import RUNNING, CellRecord, CellStatus, RunInfo
-from .sqlite_checksums import of_cell, of_row
+from .sqlite_checksums import cell_intact, of_cell, of_row
 from .sqlite_insert import Insert
 from .sqlite_schema import SWEPT
 
@@ -44,7 +44,7 @@ _INSERT_HELD: Final = """INSERT OR REPLACE INTO held SELECT ?1, ?2, ?3, ?4, ?5, 
 _REPLACE_LEARNED: Final = "INSERT OR REPLACE INTO learned (run, epoch, checksum, data) VALUES (?, ?, ?, ?)"
 _REFER: Final = "UPDATE cell SET payload = ?, checksum = ? WHERE run = ? AND position = ? AND col = ?"
 _CELL_AT: Final = """SELECT run, position, col, epoch, status, reason, message, attempts, http_status, input_tokens,
-    output_tokens, finished_at, payload FROM cell WHERE run = ? AND position = ? AND col = ?"""
+    output_tokens, finished_at, checksum, payload FROM cell WHERE run = ? AND position = ? AND col = ?"""
 _DELETE_HELD: Final = "DELETE FROM held WHERE run = ? AND position = ? AND col = ?"
 _ANY_HELD: Final = "SELECT EXISTS (SELECT 1 FROM held WHERE run = ?)"
 
@@ -199,12 +199,14 @@ def _reopen(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> Non
 def _compare_cells(connection: sqlite3.Connection, opened: Opened, cells: Iterable[CellRecord]) -> None:
     for cell in cells:
         key = (opened.number, cell.row, opened.columns[cell.column])
-        *head, payload = connection.execute(_CELL_AT, key).fetchone()
+        *columns, checksum, payload = connection.execute(_CELL_AT, key).fetchone()
+        head = cast("CellHead", tuple(columns))
         if refusal := rules.cell_refusal(opened.info.run, cell, head[4], payload):
             raise refusal
-        if cell.payload is not None and cell.payload != payload:
+        # A new checksum would hide that it is damaged.
+        if cell.payload is not None and cell.payload != payload and cell_intact(checksum, head, payload):
             both = references.add_generation(payload, cell.payload)
-            connection.execute(_REFER, (both, of_cell(cast("CellHead", tuple(head)), both), *key))
+            connection.execute(_REFER, (both, of_cell(head, both), *key))
 
 
 def _write_held(connection: sqlite3.Connection, opened: Opened, batch: Batch) -> None:

@@ -23,6 +23,7 @@ from headgate.errors import (
     UnknownRun,
 )
 from headgate.storage import Batch, CellRecord, CellStatus, Durability, RowRecord, SqliteStore, open_store
+from headgate.storage.references import INLINE_BYTES
 from headgate.storage.sqlite_schema import APPLICATION_ID, VERSION
 from tests.integration.warm_children import run_warm
 
@@ -261,6 +262,19 @@ async def test_t45_a_damaged_value_is_named_and_final(tmp_path: Path, damage: st
     with pytest.raises(ResultCorrupt):
         await handle.load(0, 9)
     assert [found.record.row for found in await handle.load(2, 9)] == [2]
+    await store.aclose()
+
+
+async def test_t45_a_repeated_commit_does_not_hide_damage(tmp_path: Path) -> None:
+    """It added a file to those of a large payload, and made the checksum anew over whatever stood there."""
+    store = SqliteStore(tmp_path / "s.db", durability=Durability.PROCESS)
+    handle = await store.open_run("run", {"a": "1"})
+    large = Batch(row(0).rows, (CellRecord(0, "a", CellStatus.DONE, b'"' + b"x" * INLINE_BYTES + b'"', attempts=1),))
+    await handle.commit(large)
+    database(tmp_path / "s.db", "UPDATE cell SET attempts = 77")
+    await handle.commit(large)
+    with pytest.raises(ResultCorrupt, match="checksum"):
+        list(store.read_rows("run"))
     await store.aclose()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import UserDict
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
@@ -471,6 +472,14 @@ def test_cached_tokens_have_their_own_price(usage: dict[str, object], picos: int
     counted = usage_of(usage)
     assert counted is not None
     assert headgate.Price(input=1.0, output=10.0, cached_input=0.25, cache_write=1.25).of(counted) == picos
+
+
+def test_counts_that_cannot_be_looked_at_are_not_told() -> None:
+    class Stubborn(UserDict[str, object]):
+        def get(self, key: str, default: object = None) -> object:
+            raise RuntimeError(key)
+
+    assert usage_of(Stubborn()) is None
 
 
 def test_what_is_written_to_a_cache_counts_in_a_run() -> None:

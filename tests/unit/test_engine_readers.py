@@ -164,3 +164,21 @@ def test_an_engine_inside_another_is_only_its_guest(backend: Backend) -> None:
             assert report.status == "completed", report.failures
 
     run_virtual(main, backend=backend)
+
+
+@both
+def test_an_engine_is_entered_once(backend: Backend) -> None:
+    """Entered again it refused all requests, and every cell failed; or each run, which was told to enter it first."""
+
+    async def main() -> None:
+        engine = headgate.Engine(store=headgate.MemoryStore(), seed=1)
+        async with engine:
+            with pytest.raises(HeadgateError, match="make another"):
+                await engine.__aenter__()
+            assert (await (await engine.start(asking(), 3)).wait()).done == 3
+        with pytest.raises(HeadgateError, match="make another"):
+            await engine.start(asking(), 3)
+        with pytest.raises(HeadgateError, match="make another"):
+            await engine.__aenter__()
+
+    run_virtual(main, backend=backend)

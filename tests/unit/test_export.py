@@ -188,6 +188,12 @@ def test_a_file_has_the_rights_of_any_new_file(store: MemoryStore, tmp_path: Pat
     assert modes == dict.fromkeys(("out.jsonl", "out.unfinished.jsonl"), "0o640")
 
 
+def test_a_name_as_long_as_the_system_takes(store: MemoryStore, tmp_path: Path) -> None:
+    stem = "m" * (255 - len(".unfinished.jsonl"))
+    headgate.export_run(store, "run", tmp_path / f"{stem}.jsonl")
+    assert {path.name for path in tmp_path.iterdir()} == {f"{stem}.jsonl", f"{stem}.unfinished.jsonl"}
+
+
 @pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
 @pytest.mark.parametrize("fails", ["reading", "flushing", "renaming"])
 def test_a_failure_on_the_way_leaves_the_old_files(

@@ -6,7 +6,7 @@ import re
 import sys
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
@@ -14,6 +14,10 @@ from structlog.testing import capture_logs
 
 import headgate
 from headgate.log import logger
+from headgate.testing import run_virtual
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
 
 
 def test_a_program_that_configured_nothing_keeps_its_output(
@@ -63,6 +67,26 @@ def test_no_run_ends_because_nobody_can_be_told(stream: Any, monkeypatch: pytest
     pipeline = headgate.Pipeline("p")
     pipeline.column(a)
     assert headgate.run(pipeline, 3, events=sink).done == 3
+
+
+def test_a_program_may_configure_structlog_while_a_run_goes_on() -> None:
+    entries: list[str] = []
+
+    def told(_: object, __: str, event: MutableMapping[str, Any]) -> str:
+        entries.append(event["event"])
+        raise structlog.DropEvent
+
+    async def away(row: int) -> int:
+        structlog.configure(processors=[told])
+        raise ConnectionError(row)
+
+    structlog.reset_defaults()
+    try:
+        report = run_virtual(lambda: headgate.amap(away, 3, model="x/a", patience=10))
+    finally:
+        structlog.reset_defaults()
+    assert report.status == "held"
+    assert "resource given up" in entries
 
 
 def test_nobody_asks_structlog_but_one_module() -> None:

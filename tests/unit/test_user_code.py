@@ -279,7 +279,7 @@ def test_an_engine_that_was_left_starts_nothing(backend: Backend) -> None:
         engine = headgate.Engine(store=store)
         async with engine:
             pass
-        with pytest.raises(HeadgateError, match="enter the engine first"):
+        with pytest.raises(HeadgateError, match="until it is left"):
             await engine.start(asking(), 1)
         with pytest.raises(UnknownRun):
             store.read_info("regression")
