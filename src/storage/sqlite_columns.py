@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Mapping
 
-__all__ = ["Column", "columns", "columns_as_if", "fingerprints_aside", "forget", "number_of", "open_columns", "spent_query"]
+__all__ = [
+    "Column",
+    "columns",
+    "columns_as_if",
+    "fingerprints_aside",
+    "forget",
+    "number_of",
+    "open_columns",
+    "spent_query",
+]
 
 _NOW: Final = """SELECT c.name, c.id, coalesce(g.id, c.id), coalesce(g.fingerprint, c.fingerprint)
     FROM run_column AS c LEFT JOIN (
