@@ -58,7 +58,8 @@ def _bare(store: RunStore, run: str, columns: Iterable[str]) -> set[str]:
     """Those of the columns that have neither outcomes nor held cells. Reads until each was found to have one."""
     bare = set(columns)
     for row in store.read_rows(run):
-        bare.difference_update(one.column for one in (*row.cells, *row.held))
+        bare.difference_update(cell.column for cell in row.cells)
+        bare.difference_update(cell.column for cell in row.held)
         if not bare:
             break
     return bare

@@ -20,7 +20,10 @@ from hypothesis import strategies as st
 import headgate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from headgate.storage import RunStore
 
 COLUMNS = ("first", "second", "third", "beside", "group")
 READS = (("second", "first"), ("third", "second"), ("group", "first"))
@@ -124,13 +127,13 @@ def test_d7_a_plan_says_what_the_run_then_does(before: list[Life], last: Life) -
 
 def check_belong_together(report: headgate.RunReport) -> None:
     for row in report.results():
+        answers: dict[str, Any] = row
         for name, read in READS:
-            if isinstance(row[name], list):
-                assert row[name][1] == row[read], (name, row)
+            assert answers[name][1] == answers[read], (name, row)
 
 
-def lived(*versions: int, rows: int, on_change: str = "auto") -> Life:
-    assert len(versions) == len(COLUMNS)
+def lived(first: int, second: int, third: int, beside: int, group: int, *, rows: int, on_change: str = "auto") -> Life:
+    versions = first, second, third, beside, group
     return Life(versions, rows, frozenset(), on_change, retry_failed=False, finish_siblings=False)
 
 
@@ -189,11 +192,12 @@ TAKEN_BACK = {
 @pytest.mark.parametrize("case", TAKEN_BACK)
 def test_d7_what_comes_back_was_made_of_what_is_there(case: str, kind: str, tmp_path: Path) -> None:
     again, lives = TAKEN_BACK[case]
-    store = {
+    stores: dict[str, Callable[[], RunStore]] = {
         "memory": headgate.MemoryStore,
         "sqlite": lambda: headgate.SqliteStore(tmp_path / "s.db"),
         "files": lambda: headgate.FileStore(tmp_path / "s"),
-    }[kind]()
+    }
+    store = stores[kind]()
 
     async def main() -> None:
         for number, one in enumerate(lives, 1):
