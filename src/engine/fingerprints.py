@@ -6,11 +6,10 @@ A fingerprint is text: a version of the format, then a digest per part. It cover
 
 from __future__ import annotations
 
-import json
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from .function_text import function_text
+from .marks import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,7 +22,6 @@ COLUMNS_PER_TURN: Final = 4
 """Columns whose functions are read before the loop gets a turn: what one calls and reads by name is read with it."""
 
 _FORMAT: Final = "2"
-_DIGEST_BYTES: Final = 5  # a change that is not seen in 40 bits: once in 10**12
 
 
 def fingerprints(columns: Iterable[Column]) -> dict[str, str]:
@@ -57,7 +55,7 @@ def take_fingerprints(columns: Iterable[Column], found: dict[str, str]) -> Itera
                 texts[column.name],
                 [[name, of(by_name[name])] for name in reads],
             ]
-            found[column.name] = ":".join([_FORMAT, *map(_digest, parts)])
+            found[column.name] = ":".join([_FORMAT, *map(digest, parts)])
         return found[column.name]
 
     for count, column in enumerate(by_name.values(), 1):
@@ -75,7 +73,3 @@ def column_reads(columns: Iterable[Column]) -> dict[str, list[str]]:
     specs = [column.spec for column in columns]
     names = {spec.name for spec in specs}
     return {spec.name: sorted({*spec.needs, *spec.when_needs, *spec.optional} & names - {spec.name}) for spec in specs}
-
-
-def _digest(part: object) -> str:
-    return blake2b(json.dumps(part).encode(), digest_size=_DIGEST_BYTES).hexdigest()

@@ -13,13 +13,13 @@ from ..reports.wording import shared_among
 from ..storage.opening import open_store
 from ..storage.ports import RUNNING
 from ..storage.sharing import read_shared
-from .changes import Plan, decide
+from .changes import Plan
 from .fingerprints import column_reads, fingerprints
 from .options import RunOptions
 from .plan import plan_columns
 from .planned import RunPlan, WorkCount
 from .restore import restore_row
-from .resuming import notices_of
+from .resuming import notices_of, plan_changes
 from .rows import RowSource
 
 if TYPE_CHECKING:
@@ -71,9 +71,11 @@ async def plan_run(
         given = fingerprints(pipeline.columns)
         changes = _NOTHING_CHANGED
         if info is not None:
-            changes = decide(name, info.fingerprints, given, column_reads(pipeline.columns), settings.on_change)
+            reads = column_reads(pipeline.columns)
+            changes = await anyio.to_thread.run_sync(plan_changes, opened, name, given, reads, settings.on_change)
         count = WorkCount(graph, plans, group_size=settings.group_size, finish_siblings=settings.finish_siblings)
-        stored = None if info is None else _Stored(opened, name, {column: given[column] for column in changes.renewed})
+        renewed = {column: changes.fingerprints[column] for column in changes.renewed}
+        stored = None if info is None else _Stored(opened, name, renewed)
         try:
             left = await _count(source, stored, count, plans, retry_failed=settings.retry_failed)
         finally:

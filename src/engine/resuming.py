@@ -13,13 +13,13 @@ from .changes import decide
 from .fingerprints import column_reads, take_fingerprints
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ..storage.ports import RunHandle, RunStore
     from .changes import OnChange, Plan
     from .column import Column
 
-__all__ = ["notices_of", "open_run", "tell"]
+__all__ = ["notices_of", "open_run", "plan_changes", "tell"]
 
 
 async def open_run(
@@ -35,10 +35,34 @@ async def open_run(
     try:
         return await store.open_run(run, given), ()
     except FingerprintMismatch:
-        info = await anyio.to_thread.run_sync(store.read_info, run)
-    plan = decide(run, info.fingerprints, given, column_reads(columns), on_change)
-    handle = await store.open_run(run, given, renewed=plan.renewed, kept=plan.kept)
+        plan = await anyio.to_thread.run_sync(plan_changes, store, run, given, column_reads(columns), on_change)
+    handle = await store.open_run(run, plan.fingerprints, renewed=plan.renewed, kept=plan.kept)
     return handle, tell(run, plan)
+
+
+def plan_changes(
+    store: RunStore, run: str, given: Mapping[str, str], reads: Mapping[str, Sequence[str]], on_change: OnChange
+) -> Plan:
+    """Say what becomes of the columns of a run that the store has; see :func:`.changes.decide`. It blocks.
+
+    Raises FingerprintMismatch and StoreError.
+    """
+    info = store.read_info(run)
+    plan = decide(run, info.fingerprints, given, reads, on_change, aside=info.aside)
+    if plan.eclipsed and (bare := _bare(store, run, given)):
+        plan = decide(run, info.fingerprints, given, reads, on_change, aside=info.aside, bare=bare)
+    return plan
+
+
+def _bare(store: RunStore, run: str, columns: Iterable[str]) -> set[str]:
+    """Those of the columns that have neither outcomes nor held cells. Reads until each was found to have one."""
+    bare = set(columns)
+    for row in store.read_rows(run):
+        bare.difference_update(cell.column for cell in row.cells)
+        bare.difference_update(cell.column for cell in row.held)
+        if not bare:
+            break
+    return bare
 
 
 def tell(run: str, plan: Plan) -> tuple[str, ...]:

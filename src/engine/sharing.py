@@ -9,9 +9,8 @@ import anyio
 import anyio.to_thread
 
 from ..errors import ConfigError, FingerprintMismatch, StoreUnsupported
-from .changes import decide
 from .fingerprints import column_reads, fingerprints
-from .resuming import tell
+from .resuming import plan_changes, tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,19 +56,21 @@ async def join_run(
     given = fingerprints(columns)
     try:
         return await store.join_run(run, given, group_rows=group_rows), ()
-    except FingerprintMismatch as error:
-        if on_change == "auto":
+    except FingerprintMismatch:
+        plan = await anyio.to_thread.run_sync(plan_changes, store, run, given, column_reads(columns), on_change)
+    if on_change == "auto":
+        try:
+            return await store.join_run(run, plan.fingerprints, group_rows=group_rows), ()
+        except FingerprintMismatch as error:
             raise FingerprintMismatch(
                 f'{error}; it is shared, so nothing is made anew by itself: on_change="rerun" or "keep" in one engine '
                 "ends the part of those that work on it, and they join it again with the same columns"
             ) from error
-        info = await anyio.to_thread.run_sync(store.read_info, run)
-    plan = decide(run, info.fingerprints, given, column_reads(columns), on_change)
     # All of its own are named by who may turn others away. The store looks once more whether there is a reason to: of
     # two that begin a run anew, the second one finds that done and joins the first.
     renewed = given.keys() - plan.kept.keys() if on_change == "rerun" else plan.renewed.keys()
     kept = given.keys() - plan.renewed.keys() if on_change == "keep" else plan.kept.keys()
-    handle = await store.join_run(run, given, group_rows=group_rows, renewed=renewed, kept=kept)
+    handle = await store.join_run(run, plan.fingerprints, group_rows=group_rows, renewed=renewed, kept=kept)
     return handle, tell(run, plan)
 
 

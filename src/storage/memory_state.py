@@ -88,6 +88,9 @@ class RunState:
 
     def info(self) -> RunInfo:
         """A look at the run."""
+        aside = defaultdict[str, list[str]](list)
+        for column, fingerprint in self.aside:
+            aside[column].append(fingerprint)
         return RunInfo(
             run=self.name,
             epoch=self.epoch,
@@ -97,6 +100,7 @@ class RunState:
             created_at=self.created_at,
             finished_at=self.finished_at,
             durability=Durability.NONE,
+            aside=dict(aside),
         )
 
     def stored(self, row: int, renewed: Mapping[str, str] = NOT_RENEWED) -> StoredRow:

@@ -14,7 +14,7 @@ by another process in another life.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
@@ -192,7 +192,10 @@ class StoredRow:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """A look at a run. ``rows`` counts the committed rows, ``fingerprints`` are by column name."""
+    """A look at a run. ``rows`` counts the committed rows, ``fingerprints`` are by column name.
+
+    ``aside`` has, by column name, the fingerprints under which renewed columns have something put aside, in no order.
+    """
 
     run: str
     epoch: int
@@ -202,6 +205,7 @@ class RunInfo:
     created_at: float
     finished_at: float | None
     durability: Durability
+    aside: Mapping[str, Collection[str]] = field(default_factory=dict[str, "Collection[str]"])
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fingerprints", MappingProxyType(dict(self.fingerprints)))

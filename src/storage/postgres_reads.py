@@ -42,6 +42,8 @@ __all__ = [
 _RUN: Final = "SELECT id, epoch, status, created_at, finished_at, swept FROM run WHERE name = %s"
 _COLUMNS: Final = "SELECT name, number FROM run_column WHERE run = %s ORDER BY id"
 _FINGERPRINTS: Final = "SELECT name, fingerprint FROM run_column WHERE run = %s ORDER BY id"
+_ASIDE: Final = """SELECT c.name, array_agg(g.fingerprint)
+    FROM generation AS g JOIN run_column AS c ON c.run = g.run AND c.id = g.place WHERE g.run = %s GROUP BY c.name"""
 _RUNS: Final = "SELECT name FROM run WHERE NOT swept"
 _PLACES: Final = "SELECT name, id, number, fingerprint FROM run_column WHERE run = %s ORDER BY id"
 _MADE_WITH: Final = """SELECT number FROM generation
@@ -86,8 +88,10 @@ def read_info(connection: Connection[Any], run: str, durability: Durability) -> 
         number, epoch, status, created_at, finished_at = _run(connection, run)
         known = fingerprints(connection, run)
         found = connection.execute(_COUNT, (number,)).fetchone()
+        put_aside = connection.execute(_ASIDE, (number,)).fetchall()
     assert found is not None
-    return RunInfo(run, epoch, known, status, found[0], created_at, finished_at, durability)
+    aside = {unpacked(name): tuple(map(unpacked, marks)) for name, marks in put_aside}
+    return RunInfo(run, epoch, known, status, found[0], created_at, finished_at, durability, aside)
 
 
 def fingerprints(connection: Connection[Any], run: str) -> dict[str, str]:

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Mapping
 
-__all__ = ["Column", "columns", "columns_as_if", "forget", "number_of", "open_columns", "spent_query"]
+__all__ = [
+    "Column",
+    "columns",
+    "columns_as_if",
+    "fingerprints_aside",
+    "forget",
+    "number_of",
+    "open_columns",
+    "spent_query",
+]
 
 _NOW: Final = """SELECT c.name, c.id, coalesce(g.id, c.id), coalesce(g.fingerprint, c.fingerprint)
     FROM run_column AS c LEFT JOIN (
@@ -25,6 +34,9 @@ _NOW: Final = """SELECT c.name, c.id, coalesce(g.id, c.id), coalesce(g.fingerpri
 _FIRST: Final = "SELECT name, id, id, fingerprint FROM run_column WHERE run = ?1 ORDER BY id"
 _MADE_WITH: Final = """SELECT id FROM generation WHERE run = ?1 AND place = ?2 AND fingerprint = ?3
     UNION ALL SELECT id FROM run_column WHERE run = ?1 AND id = ?2 AND fingerprint = ?3 LIMIT 1"""
+_ASIDE: Final = """SELECT c.name, g.id, g.fingerprint
+    FROM generation AS g JOIN run_column AS c ON c.run = g.run AND c.id = g.place WHERE g.run = ?1
+    UNION SELECT name, id, fingerprint FROM run_column WHERE run = ?1 ORDER BY 2"""
 _NEXT: Final = "SELECT min(0, coalesce(min(id), 0)) - 1 FROM generation WHERE run = ?"
 _ADD: Final = "INSERT INTO run_column VALUES (?, ?, ?, ?)"
 _BEGIN: Final = "INSERT OR REPLACE INTO generation VALUES (?, ?, ?, ?, ?)"
@@ -53,6 +65,18 @@ def columns(connection: sqlite3.Connection, run: int) -> dict[str, Column]:
     """Return the columns of the run by name, in their order."""
     query = _NOW if _has_generations(connection) else _FIRST
     return {name: Column(*rest) for name, *rest in connection.execute(query, (run,))}
+
+
+def fingerprints_aside(
+    connection: sqlite3.Connection, run: int, now: Mapping[str, Column]
+) -> dict[str, tuple[str, ...]]:
+    """Return the fingerprints of all generations of each column but the one that it has ``now``."""
+    found: dict[str, tuple[str, ...]] = {}
+    if _has_generations(connection):
+        for name, number, fingerprint in connection.execute(_ASIDE, (run,)):
+            if number != now[name].number:
+                found[name] = (*found.get(name, ()), fingerprint)
+    return found
 
 
 def columns_as_if(connection: sqlite3.Connection, run: int, renewed: Mapping[str, str]) -> dict[str, Column]:

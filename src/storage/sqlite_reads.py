@@ -138,8 +138,10 @@ def read_info(connection: sqlite3.Connection, run: str, durability: Durability) 
     query = "SELECT epoch, status, created_at, finished_at FROM run WHERE id = ?"
     epoch, status, created_at, finished_at = connection.execute(query, (number,)).fetchone()
     (rows,) = connection.execute("SELECT count(*) FROM input_row WHERE run = ?", (number,)).fetchone()
-    fingerprints = {name: one.fingerprint for name, one in sqlite_columns.columns(connection, number).items()}
-    return RunInfo(run, epoch, fingerprints, status, rows, created_at, finished_at, durability)
+    columns = sqlite_columns.columns(connection, number)
+    fingerprints = {name: one.fingerprint for name, one in columns.items()}
+    aside = sqlite_columns.fingerprints_aside(connection, number, columns)
+    return RunInfo(run, epoch, fingerprints, status, rows, created_at, finished_at, durability, aside)
 
 
 def read_runs(connection: sqlite3.Connection) -> tuple[str, ...]:

@@ -331,6 +331,23 @@ async def test_d7_who_shares_has_the_same_columns_as_the_others(place: Place) ->
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_d7_who_has_the_columns_of_now_joins_a_run_that_was_made_anew(place: Place) -> None:
+    """Its fingerprints have marks by then; who has others is still told which ones, and no more than those."""
+    store = place.store()
+    for version in ("1", "2"):
+        await headgate.arun(pipeline(version), 2, store=store, run=RUN)
+    joined, notices = await join_run(store, RUN, pipeline("2").columns, "auto", group_rows=2)
+    assert notices == ()
+    changed = headgate.Pipeline(RUN)
+    changed.column(name="answer", model="test/m", version="2")(pipeline("2").columns[0].fn)
+    changed.column(name="length", version="2")(pipeline("2").columns[1].fn)
+    with pytest.raises(FingerprintMismatch, match=r"^column 'length' of run .* has changed.*; it is shared"):
+        await join_run(store, RUN, changed.columns, "auto", group_rows=2)
+    await joined.aclose()
+    await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("on_change", ["rerun", "keep"])
 @pytest.mark.parametrize("longer", [False, True])
 async def test_d7_of_two_that_change_a_run_at_once_the_second_joins_the_first(

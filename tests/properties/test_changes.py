@@ -91,7 +91,7 @@ def test_what_has_not_changed_is_no_matter(columns: Columns) -> None:
     found = fingerprints(build(columns, now=True).columns)
     for on_change in ("auto", "rerun", "keep", "refuse"):
         plan = decide("run", found, found, column_reads(build(columns, now=True).columns), on_change)
-        assert plan == Plan({}, {})
+        assert plan == Plan({}, {}, found)
         assert not plan
 
 

@@ -44,6 +44,7 @@ MACHINES = {
     "engine/held_before.py",
     "engine/journal.py",
     "engine/left_lanes.py",
+    "engine/marks.py",
     "engine/meter.py",
     "engine/open_rows.py",
     "engine/options.py",

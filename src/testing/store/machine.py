@@ -304,6 +304,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         assert store.read_learned(run) == self.model.learned.get(run)
         assert store.count_outcomes(run) >= len(model.cells)
+        assert model.aside.keys() <= {(name, mark) for name, marks in info.aside.items() for mark in marks}
         column, fingerprint = next(reversed(model.aside), next(iter(model.fingerprints.items()), ("none", "")))
         for renewed in ({column: fingerprint}, {column: "never had"}):
             assert list(store.read_rows(run, renewed=renewed)) == model.as_if(renewed).stored()

@@ -105,6 +105,7 @@ class ReadingContract(StoreMaker):
         before = await stage.rows()
         again = await stage.store.open_run(RUN, second, renewed=("a",))
         await again.commit(Batch(cells=(done(0, "a", b"3"),)))
+        assert {name: list(marks) for name, marks in (await stage.info()).aside.items()} == {"a": ["1"]}
         back = await stage.rows(renewed=first)
         assert [one.cells for one in back] == [one.cells for one in before]
         assert [one.cells for one in await stage.rows(renewed={"a": "3"})] == [before[0].cells[1:], ()]
