@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import anyio
 
+from ..log import logger
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
@@ -22,7 +24,7 @@ __all__ = ["Face", "Stoppable", "interruptible"]
 
 R = TypeVar("R")
 
-_CLOSING: Final = "headgate: interrupted before anything began; once more leaves at once, whatever is being closed"
+_CLOSING: Final = "interrupted before anything began; once more leaves at once, whatever is being closed"
 _INTERRUPTED: Final = 130
 """The exit code of a program that Ctrl-C has ended."""
 
@@ -91,8 +93,8 @@ async def _interrupts(
                 if len(presses) > 1:
                     _leave_now()
                 if not runs:
-                    print(_CLOSING, file=sys.stderr)  # noqa: T201  (the program's last word)
                     unbegun.cancel()
+                    logger().warning(_CLOSING)
                 for going in runs:
                     going.stop()
 

@@ -22,6 +22,7 @@ from ..storage.ports import Durability
 from ..storage.sqlite_file import WritableFile
 from ..storage.sqlite_format import FileFormat
 from ..storage.sqlite_writer import Writer
+from ..values import writable
 from .ports import Kept
 from .values import Answer, Item
 
@@ -240,8 +241,7 @@ _DAMAGED: Final = "it was damaged where it was kept"
 
 
 def _end(connection: sqlite3.Connection, key: str, answer: Answer, message: str, at: float) -> None:
-    said = message[:_MESSAGE_CHARS].encode(errors="backslashreplace").decode()
-    connection.execute(_END, (key, str(answer), said, at))
+    connection.execute(_END, (key, str(answer), writable(message[:_MESSAGE_CHARS]), at))
     connection.execute("DELETE FROM body WHERE item = (SELECT id FROM item WHERE key = ?)", (key,))
     connection.execute("DELETE FROM item WHERE key = ?", (key,))
 

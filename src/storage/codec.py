@@ -23,9 +23,7 @@ from typing import Any, Final, cast
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
-from ..values import writable
-
-__all__ = ["DIGEST_SIZE", "decode", "digest_of", "encode", "encode_row", "storable", "stored_form"]
+__all__ = ["DIGEST_SIZE", "decode", "digest_of", "encode", "encode_row", "stored_form"]
 
 DIGEST_SIZE: Final = 16
 """Bytes of a row's digest."""
@@ -102,11 +100,6 @@ def stored_form(row: Mapping[str, object]) -> tuple[bytes, bytes]:
     except ValueError as error:
         raise TypeError(_complaint(row, error)) from error
     return data, blake2b(canonical, digest_size=DIGEST_SIZE).digest()
-
-
-def storable(said: str) -> str:
-    """Return what somebody said as text that can be stored: half a surrogate pair must not sink a batch."""
-    return writable(said)
 
 
 def _ordered(value: object) -> object:

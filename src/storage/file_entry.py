@@ -14,8 +14,7 @@ from zlib import crc32
 from pydantic_core import from_json, to_json
 
 from ..errors import ResultCorrupt
-from ..values import Usage
-from .codec import storable
+from ..values import Usage, writable
 from .ports import Batch, CellRecord, CellStatus, HeldRecord, RowRecord, SpentRecord
 
 if TYPE_CHECKING:
@@ -155,15 +154,15 @@ def _packed(batch: Batch, parts: list[bytes]) -> dict[str, Any]:
         "cells": [
             (
                 *(c.row, c.column, c.status, part(c.payload)),
-                *(storable(c.reason), storable(c.message), c.attempts, c.http_status),
+                *(writable(c.reason), writable(c.message), c.attempts, c.http_status),
                 *(c.usage.input_tokens, c.usage.output_tokens, c.finished_at),
             )
             for c in batch.cells
         ],
         "unheld": batch.unheld,
-        "held": [(h.row, h.column, storable(h.reason), h.not_before, h.attempts, part(h.history)) for h in batch.held],
+        "held": [(h.row, h.column, writable(h.reason), h.not_before, h.attempts, part(h.history)) for h in batch.held],
         "spent": [
-            (*(s.row, s.column, s.attempt, storable(s.reason)), *(s.usage.input_tokens, s.usage.output_tokens))
+            (*(s.row, s.column, s.attempt, writable(s.reason)), *(s.usage.input_tokens, s.usage.output_tokens))
             for s in batch.spent
         ],
         "learned": part(batch.learned),

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from ..errors import StoreUnavailable
+from ..values import writable
 from . import generations, rules
-from .codec import storable
 from .disk import meaning_of
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class FileRegisters:
                 generations.remove_temporary(self._disk, directory, _TEMPORARY_S)
 
     def _directory(self, name: str) -> Path:
-        name = storable(name)
+        name = writable(name)
         digest = blake2b(name.encode(), digest_size=8).hexdigest()
         readable = quote(name, safe=" ").replace(".", "%2E")[:_READABLE]
         return self._home / f"{readable}-{digest}"

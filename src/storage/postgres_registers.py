@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from ..errors import StoreUnavailable
+from ..values import writable
 from . import rules
-from .codec import storable
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -67,4 +67,4 @@ class RegisterWrite:
 
 
 def _key(name: str) -> bytes:
-    return storable(name).encode()
+    return writable(name).encode()

@@ -25,8 +25,8 @@ from urllib.parse import quote
 from pydantic_core import from_json, to_json
 
 from ..errors import ResultCorrupt, ResultExpired, SchemaMismatch, StoreError, UnknownRun
+from ..values import writable
 from . import generations, rules, sqlite_reads, sqlite_records, sqlite_sweep
-from .codec import storable
 from .disk import meaning_of
 from .file_entry import Commits, Continued, Dropped, Ended, Opening
 from .file_registers import FileRegisters
@@ -162,7 +162,7 @@ class RunLogs:
             self._check_version()
             directory = self._directory(run)
             generations.make_dirs(self._disk, directory, below=self.path.parent)
-            generations.publish(self._disk, directory / "name.json", generations.seal(to_json({"run": storable(run)})))
+            generations.publish(self._disk, directory / "name.json", generations.seal(to_json({"run": writable(run)})))
             log = self.log(run)
             while True:
                 self.index.catch_up(run, log)
@@ -289,7 +289,7 @@ class RunLogs:
         return None
 
     def _directory(self, run: str) -> Path:
-        run = storable(run)
+        run = writable(run)
         digest = blake2b(run.encode(), digest_size=8).hexdigest()
         readable = quote(run, safe=" ").replace(".", "%2E")[:_READABLE]
         return self._home / "runs" / f"{readable}-{digest}"

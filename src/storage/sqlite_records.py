@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 from zlib import crc32
 
+from ..values import writable
 from . import references, rules, sqlite_columns, sqlite_reads, sqlite_sweep
-from .codec import storable
 from .ports import RUNNING, CellRecord, CellStatus, RunInfo
 from .sqlite_checksums import cell_intact, of_cell, of_row
 from .sqlite_insert import Insert
@@ -176,7 +176,7 @@ def _write_cells(connection: sqlite3.Connection, opened: Opened, batch: Batch) -
             usage, payload = c.usage, c.payload
             head = (
                 *(run, c.row, _column(opened, c.column), epoch, _WORDS[c.status]),
-                *(storable(c.reason), storable(c.message), c.attempts, c.http_status),
+                *(writable(c.reason), writable(c.message), c.attempts, c.http_status),
                 *(usage.input_tokens, usage.output_tokens, c.finished_at),
             )
             yield (*head, of_cell(head, payload), payload)
@@ -214,7 +214,7 @@ def _write_held(connection: sqlite3.Connection, opened: Opened, batch: Batch) ->
     gone = [(run, row, columns[column]) for row, column in batch.unheld if column in columns]
     connection.executemany(_DELETE_HELD, gone)
     held = [
-        (run, h.row, _column(opened, h.column), storable(h.reason), h.not_before, h.attempts, h.history)
+        (run, h.row, _column(opened, h.column), writable(h.reason), h.not_before, h.attempts, h.history)
         for h in batch.held
     ]
     connection.executemany(_INSERT_HELD, held)
@@ -229,7 +229,7 @@ def _write_spent(connection: sqlite3.Connection, opened: Opened, batch: Batch) -
     run, epoch = opened.number, opened.info.epoch
     spent = [
         (
-            *(run, s.row, _column(opened, s.column), epoch, s.attempt, storable(s.reason)),
+            *(run, s.row, _column(opened, s.column), epoch, s.attempt, writable(s.reason)),
             *(s.usage.input_tokens, s.usage.output_tokens),
         )
         for s in batch.spent

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
+from ..values import writable
 from . import rules
-from .codec import storable
 
 if TYPE_CHECKING:
     import sqlite3
@@ -21,7 +21,7 @@ _REPLACE: Final = """UPDATE register SET version = version + 1, checksum = ?, da
 
 def read(connection: sqlite3.Connection, name: str) -> tuple[int, bytes]:
     """Return the version and the content; 0 and nothing if it was never written. Raises ResultCorrupt."""
-    found = connection.execute(_READ, (storable(name),)).fetchone()
+    found = connection.execute(_READ, (writable(name),)).fetchone()
     if found is None:
         return 0, b""
     version, checksum, data = found
@@ -30,7 +30,7 @@ def read(connection: sqlite3.Connection, name: str) -> tuple[int, bytes]:
 
 def write(connection: sqlite3.Connection, name: str, data: bytes, after: int) -> bool:
     """Replace the content if its version is ``after``."""
-    name = storable(name)
+    name = writable(name)
     if after:
         changed = connection.execute(_REPLACE, (crc32(data), data, name, after))
     else:
