@@ -209,11 +209,16 @@ class SendCounts:
     def _advance(self, number: int) -> None:
         """Open the bins up to ``number``; at most one turn of the ring however long it was quiet."""
         number = max(number, self._bin, 0)
-        for fresh in range(max(self._bin + 1, number - BINS + 1), number + 1):
-            slot = fresh % BINS
-            self._net[slot] = 0.0
-            self._opened[slot] = self.units
-            self._requests_opened[slot] = self.requests
+        if number - self._bin >= BINS:
+            self._net = array("d", bytes(8 * BINS))
+            self._opened = array("d", [self.units]) * BINS
+            self._requests_opened = array("q", [self.requests]) * BINS
+        else:
+            for fresh in range(self._bin + 1, number + 1):
+                slot = fresh % BINS
+                self._net[slot] = 0.0
+                self._opened[slot] = self.units
+                self._requests_opened[slot] = self.requests
         self._bin = number
         self._slot = number % BINS
         self._within = (number + SURE) * BIN_S

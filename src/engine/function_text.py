@@ -43,9 +43,8 @@ def function_text(function: Callable[..., object]) -> str:
     target = inspect.unwrap(function if inspect.isroutine(function) else _call_of(function))
     name = getattr(target, "__qualname__", type(target).__qualname__)
     code: CodeType | None = getattr(target, "__code__", None)
-    found = None if code is None else _find(code, getattr(target, "__globals__", {}))
-    said = name if found is None else _Reader(*found).text()
-    return "\n".join([said, *bound])
+    said = None if code is None else _text_of(code, _source_of(code, getattr(target, "__globals__", {})))
+    return "\n".join([name if said is None else said, *bound])
 
 
 def _call_of(function: Callable[..., object]) -> Callable[..., object]:
@@ -57,9 +56,20 @@ def _literal(value: object) -> str:
     return repr(value) if isinstance(value, (str, int, float, bool, type(None))) else type(value).__qualname__
 
 
-def _find(code: CodeType, names: dict[str, Any]) -> tuple[_Function, tuple[_Scope, ...]] | None:
+def _source_of(code: CodeType, names: dict[str, Any]) -> str:
+    """The file that ``code`` was compiled from; empty if there is none."""
+    return "".join(linecache.getlines(code.co_filename, names))
+
+
+@lru_cache(maxsize=1024)
+def _text_of(code: CodeType, source: str) -> str | None:
+    """What is remembered of a function, so that a pipeline that runs again and again is read once."""
+    found = _find(code, source)
+    return None if found is None else _Reader(*found).text()
+
+
+def _find(code: CodeType, source: str) -> tuple[_Function, tuple[_Scope, ...]] | None:
     """The definition that ``code`` was compiled from, and the scopes around it, innermost first."""
-    source = "".join(linecache.getlines(code.co_filename, names))
     try:
         tree = _parsed(source)
     except (SyntaxError, ValueError, RecursionError):
@@ -96,7 +106,7 @@ def _functions(node: ast.AST, scopes: tuple[_Scope, ...], line: int) -> Iterator
 def _first_line(node: ast.stmt | ast.expr) -> int:
     """The line on which ``node`` begins, with its decorators."""
     decorators: list[ast.expr] = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(one.lineno for one in decorators)])
+    return min([node.lineno, *(one.lineno for one in decorators)]) if decorators else node.lineno
 
 
 def _named(node: _Function) -> str:
