@@ -261,7 +261,9 @@ def _head_checksum(kept: Kept) -> int:
     item = kept.item
     times = (float(item.created_at), float(kept.not_before))  # as they come back
     parts = (item.key, item.destination, item.receiver, item.run, kept.attempts, times)
-    return crc32(repr(parts).encode(errors="backslashreplace"))
+    return crc32(
+        ascii(parts).encode()
+    )  # repr() is another in each version of Python, for characters that only some know
 
 
 def _body_checksum(key: str, destination: str, body: bytes) -> int:
