@@ -355,3 +355,26 @@ def test_a_handle_that_cannot_be_given_up_is_its_own_runs_error(backend: Backend
 
     report = run_virtual(main, backend=backend)
     assert (report.status, report.done) == ("completed", 20)
+
+
+@both
+def test_rows_that_come_when_their_lane_is_given_up_are_left(backend: Backend) -> None:
+    """A rejected key is nothing that time mends: rows that came in after it would each be one more request in vain."""
+
+    async def rows() -> AsyncIterator[dict[str, int]]:
+        for row in range(6):
+            if row == 3:
+                await anyio.sleep(100)
+                asked_before.extend(asked)
+            yield {"row": row}
+
+    async def body(row: int) -> int:
+        asked.append(row)
+        raise Unauthorized
+
+    asked: list[int] = []
+    asked_before: list[int] = []
+    report = run_virtual(lambda: headgate.arun(asking(body), rows(), seed=1), backend=backend)
+    assert (report.status, report.held, report.failed) == ("held", 6, 0)
+    assert asked == asked_before
+    assert asked
