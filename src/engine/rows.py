@@ -12,6 +12,7 @@ from collections.abc import (
     AsyncIterable,
     AsyncIterator,
     Callable,
+    Generator,
     Iterable,
     Iterator,
     Mapping,
@@ -124,10 +125,13 @@ class RowSource:
             return []
 
     async def aclose(self) -> None:
-        """No more rows are wanted: an async generator gets to its ``finally`` now, not when it is collected."""
+        """No more rows are wanted: a generator gets to its ``finally`` now, not when it is collected. Raises what that
+        raises."""
         source: object = self._async
         if isinstance(source, AsyncGenerator):
             await cast("AsyncGenerator[object, object]", source).aclose()
+        if isinstance(self._sync, Generator):
+            self._sync.close()
 
     def _accept(self, row: object) -> OpenRow:
         index = self._next
