@@ -104,7 +104,8 @@ class Outbox:
         try:
             return await self._stack.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
-            raise only_error(group) from None
+            broken = only_error(group)
+        raise broken  # here, with the cause that it has, and not because of the group
 
     async def _wind_up(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -12,7 +12,7 @@ import pytest
 import trio
 from anyio import wait_all_tasks_blocked
 
-from headgate.errors import ConfigError, HeadgateError, StoreUnavailable
+from headgate.errors import ConfigError, HeadgateError, StoreError, StoreUnavailable
 from headgate.outbox import (
     Answer,
     Item,
@@ -390,3 +390,23 @@ def test_who_waits_for_room_is_told_that_the_outbox_is_left(backend: Literal["as
         assert anyio.current_time() <= 1.5
 
     run_virtual(main, backend=backend)
+
+
+def test_what_breaks_an_outbox_comes_with_its_cause() -> None:
+    """The error was raised, and what had led to it was taken away."""
+
+    class Broken(MemoryDeliveries):
+        async def end(self, ended: Sequence[tuple[str, Answer, str]]) -> None:
+            try:
+                raise OSError("the disk has gone")
+            except OSError as error:
+                raise StoreError("nothing is kept") from error
+
+    async def main() -> None:
+        async with Outbox(Broken(), Unhurried()) as outbox:
+            await add_one(outbox, "a")
+            await outbox.drained()
+
+    with pytest.raises(StoreError, match="nothing is kept") as caught:
+        run_virtual(main)
+    assert isinstance(caught.value.__cause__, OSError)
