@@ -89,12 +89,12 @@ def test_a_pipeline_without_columns() -> None:
 
 @pytest.mark.parametrize("option", ["timeout", "weight"])
 def test_a_number_of_a_column_that_no_float_holds(option: str) -> None:
-    pipeline = headgate.Pipeline("p")
-    with refused(PipelineError, "'answer'", f"{option} must be a finite number above zero", "1000", "..."):
+    async def answer(topic: str) -> str:
+        return topic
 
-        @pipeline.column(**{option: 10**400})  # type: ignore[call-overload] # pyright: ignore
-        async def answer(topic: str) -> str:
-            return topic
+    stated: Any = {option: 10**400}
+    with refused(PipelineError, "'answer'", f"{option} must be a finite number above zero", "1000", "..."):
+        headgate.Pipeline("p").column(answer, **stated)
 
 
 @pytest.mark.parametrize("model", ["gpt-x", "/gpt-x", "openai/", ""])

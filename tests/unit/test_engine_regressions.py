@@ -15,7 +15,7 @@ from headgate.testing import run_virtual
 from tests.unit.asked import Backend, asking, both, echo
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator
 
 
 class Broken(Exception):
@@ -265,7 +265,7 @@ def test_rows_that_break_do_not_cost_what_is_in_flight(kind: str, backend: Backe
 def test_a_source_is_closed_when_the_run_stops(kind: str, how: str, backend: Backend) -> None:
     """A generator was left where it stood: its ``finally`` came when it was collected."""
 
-    def rows() -> Iterator[dict[str, int]]:
+    def rows() -> Generator[dict[str, int]]:
         try:
             for row in range(1000):
                 yield {"row": row}
