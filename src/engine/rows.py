@@ -127,11 +127,12 @@ class RowSource:
     async def aclose(self) -> None:
         """No more rows are wanted: a generator gets to its ``finally`` now, not when it is collected. Raises what that
         raises."""
-        source: object = self._async
-        if isinstance(source, AsyncGenerator):
-            await cast("AsyncGenerator[object, object]", source).aclose()
-        if isinstance(self._sync, Generator):
-            self._sync.close()
+        waits: object = self._async
+        if isinstance(waits, AsyncGenerator):
+            await cast("AsyncGenerator[object, object]", waits).aclose()
+        at_hand: object = self._sync
+        if isinstance(at_hand, Generator):
+            cast("Generator[object, object, object]", at_hand).close()
 
     def _accept(self, row: object) -> OpenRow:
         index = self._next
