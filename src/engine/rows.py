@@ -12,6 +12,7 @@ from collections.abc import (
     AsyncIterable,
     AsyncIterator,
     Callable,
+    Generator,
     Iterable,
     Iterator,
     Mapping,
@@ -124,10 +125,14 @@ class RowSource:
             return []
 
     async def aclose(self) -> None:
-        """No more rows are wanted: an async generator gets to its ``finally`` now, not when it is collected."""
-        source: object = self._async
-        if isinstance(source, AsyncGenerator):
-            await cast("AsyncGenerator[object, object]", source).aclose()
+        """No more rows are wanted: a generator gets to its ``finally`` now, not when it is collected. Raises what that
+        raises."""
+        waits: object = self._async
+        if isinstance(waits, AsyncGenerator):
+            await cast("AsyncGenerator[object, object]", waits).aclose()
+        at_hand: object = self._sync
+        if isinstance(at_hand, Generator):
+            cast("Generator[object, object, object]", at_hand).close()
 
     def _accept(self, row: object) -> OpenRow:
         index = self._next

@@ -134,6 +134,7 @@ class SharedPart:
         return lasted(self._report, anyio.current_time() - self._began_at)
 
     async def _take_groups(self, at_once: Callable[[], int], lease_s: float) -> None:
+        broken: BaseException | None = None
         try:
             async with anyio.create_task_group() as tasks:
                 if self._ends_at < inf:
@@ -143,7 +144,9 @@ class SharedPart:
                 )
                 tasks.cancel_scope.cancel()
         except* Exception as group:
-            raise _first_of(group) from None
+            broken = _first_of(group)
+        if broken is not None:  # raised here, with the cause that it has, and not because of the group
+            raise broken
         if self.stopping:
             progress = await self._shared.progress()
             if progress.complete < progress.groups:

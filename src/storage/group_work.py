@@ -71,6 +71,7 @@ class _Work:
         self._held = HeldClaims(lease_s)
         self._scopes: dict[Claim, anyio.CancelScope] = {}
         self._left: set[Claim] = set()  # held here, and not to be done now
+        self._coming: list[Claim] = []  # handed out, and not taken up yet
         self._changed = anyio.Event()
 
     async def run(self) -> None:
@@ -82,7 +83,7 @@ class _Work:
                     pass
                 tasks.cancel_scope.cancel()
         finally:
-            if mine := [*self._scopes, *self._left]:
+            if mine := [*self._scopes, *self._left, *self._coming]:
                 with anyio.move_on_after(_LET_GO_S, shield=True), suppress(StoreError):
                     await self._run.give_back(mine)
 
@@ -92,7 +93,8 @@ class _Work:
             return await self._see_out()
         room = self._at_once() - len(self._scopes)
         if room > 0:
-            asked_at, claims = await _patiently(partial(self._run.claim, room, self._lease_s))
+            asked_at, _ = await _patiently(partial(self._ask, tasks, room))
+            claims, self._coming = self._coming, []
             self._held.granted(claims, asked_at)
             if self._stopping.is_set():  # while the store was asked
                 self._left.update(claims)
@@ -115,6 +117,29 @@ class _Work:
         with anyio.move_on_after(wait_s):
             await changed.wait()
         return True
+
+    async def _ask(self, tasks: anyio.abc.TaskGroup, room: int) -> None:
+        """Let groups be handed out. If the work is cancelled meanwhile the store is heard out, within reason: what it
+        hands out to somebody who is gone would be kept from everybody until the lease ends."""
+        heard_out = anyio.CancelScope(shield=True)
+        answered = anyio.Event()
+        refused: list[StoreError] = []
+
+        async def ask() -> None:
+            with heard_out:
+                try:
+                    self._coming = await self._run.claim(room, self._lease_s)
+                except StoreError as error:
+                    refused.append(error)
+            answered.set()
+
+        tasks.start_soon(ask)
+        try:
+            await answered.wait()
+        finally:
+            heard_out.deadline = anyio.current_time() + _LET_GO_S
+        for error in refused:
+            raise error
 
     async def _see_out(self) -> bool:
         """Begin nothing; wait for an end of what goes on. False if nothing does."""

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from headgate.errors import ConfigError, HeadgateError, ResultCorrupt, StoreUnavailable
+from headgate.errors import ConfigError, HeadgateError, ResultCorrupt, StoreError, StoreUnavailable
 from headgate.restart import (
     Action,
     Answer,
@@ -60,6 +60,38 @@ def test_a_leader_that_dies_between_trigger_and_read_is_followed(backend: Backen
             assert decision.action is Action.STOP
             assert decision.replica.startswith("b#")
             assert len(service.begun) == 1
+
+    play(backend, body)
+
+
+class BrokenStore(MemoryStore):
+    """Somebody's own store, with a fault in it."""
+
+    broken = True
+
+    async def read_register(self, name: str) -> tuple[int, bytes]:
+        if self.broken:
+            raise KeyError(name)
+        return await super().read_register(name)
+
+
+def test_a_fault_of_the_store_is_an_error_of_the_store(backend: Backend) -> None:
+    """It ended the coordinator, and cancelled what was done inside of it, with a group of errors."""
+
+    async def body() -> None:
+        store = BrokenStore()
+        async with coordinator(store, [Service(answer=STOP)]) as replica:
+            with pytest.raises(StoreError, match=r"broken: KeyError: .*tickets") as caught:
+                await replica.enter()
+            assert isinstance(caught.value.__cause__, KeyError)
+            store.broken = False
+            await anyio.sleep(60.0)  # it was asked again
+            await replica.enter()
+            store.broken = True
+            replica.failed(CRASH)
+            decision = await replica.decision()
+            assert decision.action is Action.RESTART
+            assert anyio.current_time() <= 10 * RestartConfig().recovery_timeout
 
     play(backend, body)
 

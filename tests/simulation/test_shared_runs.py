@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import pytest
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import headgate
 from headgate.engine.fingerprints import fingerprints
 from headgate.engine.interrupts import interruptible
-from headgate.errors import ConfigError, HeadgateError
+from headgate.errors import ConfigError, HeadgateError, StoreError
 from headgate.events import CellEnded, GroupEnded, RowOpened, RunEnded, RunStopping, TaskStarted
 from headgate.testing import run_virtual
 from headgate.testing.told import Told
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from headgate.events import Event
+    from headgate.storage import Claim
     from headgate.storage.memory import MemoryRun
 
 COLUMNS = ("a", "b", "c")
@@ -453,5 +454,42 @@ def test_an_engine_that_dies_before_it_says_the_end_leaves_that_to_the_next_one(
         async with engine(store) as one:
             expect(await one.share(pipeline({3}.__contains__), 100), "completed", 0)
         assert store.read_info(RUN).status == "completed_with_failures"
+
+    run_virtual(main)
+
+
+class OutOfOrder(SharedMemory):
+    """A store that hands out no row groups any more."""
+
+    async def join_run(self, *args: Any, **options: Any) -> SharedMemoryRun:
+        class Run(SharedMemoryRun):
+            async def claim(self, most: int, lease_s: float) -> list[Claim]:
+                try:
+                    raise OSError("the disk has gone")
+                except OSError as error:
+                    raise StoreError("no groups today") from error
+
+        joined = await super().join_run(*args, **options)
+        return Run(joined.board)
+
+
+def test_what_breaks_a_shared_run_comes_with_its_cause() -> None:
+    """The error was raised, and what had led to it was taken away."""
+
+    async def main() -> None:
+        async with engine(OutOfOrder()) as working:
+            await working.share(pipeline(), 10)
+
+    with pytest.raises(StoreError, match="no groups today") as caught:
+        run_virtual(main)
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+@pytest.mark.parametrize("lease_s", [0, -1.0, float("nan"), float("inf"), 10**400, "60"])
+def test_a_lease_of_row_groups_that_cannot_be_meant(lease_s: Any) -> None:
+    async def main() -> None:
+        async with engine(SharedMemory()) as working:
+            with pytest.raises(ConfigError, match="lease_s must be seconds, more than zero"):
+                await working.share(pipeline(), 10, lease_s=lease_s)
 
     run_virtual(main)
