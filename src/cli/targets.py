@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import sys
 import traceback
 from collections.abc import AsyncIterable, Iterable, Mapping, Sized
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ..engine.pipeline import Pipeline
 from ..engine.rows import COUNT_FIELD
+from ..engine.signatures import signature
 from ..errors import ConfigError, HeadgateError
 from .row_files import ENDINGS, FileRows
 
@@ -147,7 +147,7 @@ def _call(function: object, target: str) -> object:
     try:
         needs = [
             name
-            for name, one in inspect.signature(function).parameters.items()
+            for name, one in signature(function).parameters.items()
             if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
         ]
     except (TypeError, ValueError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
+import warnings
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
@@ -53,11 +54,15 @@ def _call_of(function: Callable[..., object]) -> Callable[..., object]:
 
 def _literal(value: object) -> str:
     """A bound argument: its value if that is the same in every process, else its type."""
-    return repr(value) if isinstance(value, (str, int, float, bool, type(None))) else type(value).__qualname__
+    return ascii(value) if isinstance(value, (str, int, float, bool, type(None))) else type(value).__qualname__
 
 
 def _source_of(code: CodeType, names: dict[str, Any]) -> str:
     """The file that ``code`` was compiled from; empty if there is none."""
+    if (
+        code.co_filename == "<string>"
+    ):  # Python 3.13 alone keeps what -c was given, and all that exec() makes is called so
+        return ""
     return "".join(linecache.getlines(code.co_filename, names))
 
 
@@ -86,7 +91,11 @@ def _find(code: CodeType, source: str) -> tuple[_Function, tuple[_Scope, ...]] |
 
 @lru_cache(maxsize=8)
 def _parsed(source: str) -> ast.Module:
-    return ast.parse(source)
+    # Whoever imports the file is told of a doubtful "\d", once. Told again here, and with warnings made errors, the
+    # function would have another text than without.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="<unknown>")  # what is parsed without a name
+        return ast.parse(source)
 
 
 def _functions(node: ast.AST, scopes: tuple[_Scope, ...], line: int) -> Iterator[tuple[_Function, tuple[_Scope, ...]]]:
@@ -202,20 +211,30 @@ def _is_literal(node: ast.expr) -> bool:
 
 
 def _plain(node: object) -> str:
-    """A node as text: kinds and fields, without positions and without what is empty, which differs between versions."""
+    """A node as text: kinds and fields, without positions and without what is empty, which differs between versions.
+
+    In ASCII, because each version writes out as they are the characters that its tables know.
+    """
     if isinstance(node, list):
         return "[" + ",".join(map(_plain, cast("list[object]", node))) + "]"
     if not isinstance(node, ast.AST):
-        return repr(node)
+        return ascii(node)
     if isinstance(node, ast.Constant):
-        return repr(node.value)
+        return ascii(node.value)
     fields = [
-        f"{name}={_plain(value)}"
-        for name, value in ast.iter_fields(node)
+        f"{name}={_plain(_without_docstring(node, name, value))}"
+        for name, value in _fields(node)
         if name not in _NO_MATTER and value is not None and value != []
-        for value in [_without_docstring(node, name, value)]
     ]
     return f"{type(node).__name__}({','.join(fields)})"
+
+
+def _fields(node: ast.AST) -> Iterator[tuple[str, object]]:
+    """The fields of a node. Python 3.12 ends the format of ``f"{x:{y}}"`` with an empty text, others do not."""
+    if isinstance(node, ast.JoinedStr):
+        yield "values", [one for one in node.values if not (isinstance(one, ast.Constant) and one.value == "")]
+    else:
+        yield from ast.iter_fields(node)
 
 
 def _without_docstring(node: ast.AST, name: str, value: object) -> object:

@@ -9,11 +9,23 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from enum import Enum
 from functools import partial
 from types import SimpleNamespace, UnionType
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Annotated,
+    Any,
+    ForwardRef,
+    Literal,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from pydantic import BaseModel
 
@@ -28,6 +40,7 @@ __all__ = [
     "is_generator",
     "read_parameters",
     "return_type",
+    "signature",
 ]
 
 Function = Callable[..., object]
@@ -46,6 +59,27 @@ class Parameters:
         return self.required + self.optional
 
 
+# From Python 3.14 on, annotations that are no text are looked up when somebody asks for them. What is imported for type
+# checkers only stays as it is written then, as everything does under ``from __future__ import annotations``.
+if sys.version_info >= (3, 14):
+    from annotationlib import Format, get_annotations
+
+    def signature(function: Function) -> inspect.Signature:
+        """Return the signature of ``function``, whatever its annotations name. Raises TypeError, ValueError."""
+        return inspect.signature(function, annotation_format=Format.FORWARDREF)
+
+    def _annotations(source: Function | type[object]) -> Mapping[str, Any]:
+        return get_annotations(source, format=Format.FORWARDREF)
+else:
+
+    def signature(function: Function) -> inspect.Signature:
+        """Return the signature of ``function``, whatever its annotations name. Raises TypeError, ValueError."""
+        return inspect.signature(function)
+
+    def _annotations(source: Function | type[object]) -> Mapping[str, Any]:
+        return inspect.get_annotations(source)
+
+
 def function_name(function: Function) -> str | None:
     """The name that a function was defined with; None for objects that have none."""
     while isinstance(function, partial):
@@ -60,7 +94,7 @@ def read_parameters(function: Function, what: str) -> Parameters:
     """
     bound: Mapping[str, object] = getattr(function, "keywords", {}) if _is_partial(function) else {}
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = signature(function).parameters.values()
     except (TypeError, ValueError) as error:
         raise PipelineError(
             f"{what} has no readable parameters: wrap it in a function that names what it needs"
@@ -100,7 +134,7 @@ def return_type(function: Function, what: str) -> object:
     Raises PipelineError that begins with ``what`` if the annotation names something that is not there.
     """
     source = inspect.unwrap(_call_of(function))
-    annotation = getattr(source, "__annotations__", {}).get("return", Any)
+    annotation = _annotations(source).get("return", Any)
     try:
         return _resolve(annotation, source)
     except (NameError, AttributeError, TypeError, SyntaxError) as error:
@@ -165,16 +199,20 @@ def describe_type(annotation: object, within: tuple[object, ...] = ()) -> str:
     (constraints, validators) is not part of it.
     """
     origin = get_origin(annotation)
+    if type(origin or annotation).__name__ == "TypeAliasType":  # typing has it from Python 3.12 on
+        return _describe_alias(cast("Any", origin or annotation), get_args(annotation), within)
     if origin is Annotated:
         return describe_type(get_args(annotation)[0], within)
     if origin is Literal:
-        return f"Literal{get_args(annotation)!r}"
+        return f"Literal{get_args(annotation)!a}"
     if origin is not None:
         name = "Union" if origin in (Union, UnionType) else getattr(origin, "__name__", "?")
         inner = ", ".join(describe_type(argument, within) for argument in get_args(annotation))
         return f"{name}[{inner}]"
     if isinstance(annotation, str):
         return annotation
+    if isinstance(annotation, ForwardRef):
+        return annotation.__forward_arg__
     if not isinstance(annotation, type):
         return getattr(annotation, "__name__", None) or type(annotation).__name__
     kind = cast("type[object]", annotation)
@@ -182,10 +220,20 @@ def describe_type(annotation: object, within: tuple[object, ...] = ()) -> str:
     return f"{kind.__qualname__}({', '.join(parts)})" if parts else kind.__qualname__
 
 
+def _describe_alias(alias: Any, arguments: tuple[object, ...], within: tuple[object, ...]) -> str:
+    """What the name of ``type Answer = ...`` stands for; the name alone inside of itself, and where nobody can say."""
+    try:
+        meaning = alias.__name__ if alias in within else describe_type(alias.__value__, (*within, alias))
+    except NameError:
+        meaning = alias.__name__
+    inner = ", ".join(describe_type(argument, within) for argument in arguments)
+    return f"{meaning}[{inner}]" if inner else str(meaning)
+
+
 def _parts_of(kind: type[object], within: tuple[object, ...]) -> list[str]:
     """The fields of a model, dataclass or TypedDict with their types, or the members of an enum."""
     if issubclass(kind, Enum):
-        return [f"{member.name}={member.value!r}" for member in kind]
+        return [f"{member.name}={member.value!a}" for member in kind]
     fields: Mapping[str, object] = {}
     if issubclass(kind, BaseModel):
         fields = {name: field.annotation for name, field in kind.model_fields.items()}
@@ -193,5 +241,5 @@ def _parts_of(kind: type[object], within: tuple[object, ...]) -> list[str]:
         try:
             fields = get_type_hints(kind)
         except NameError:
-            fields = inspect.get_annotations(kind)
+            fields = _annotations(kind)
     return [f"{name}: {describe_type(field, within)}" for name, field in fields.items()]

@@ -184,7 +184,7 @@ class SqliteDeliveries:
             damaged: list[str] = []
             for row in connection.execute(f"SELECT {_COLUMNS} FROM item ORDER BY id").fetchall():  # noqa: S608
                 one = _kept(row)
-                if _head_checksum(one) == row[8]:
+                if _head_intact(one, row[8]):
                     kept.append(one)
                 else:
                     _end(connection, one.item.key, Answer.REJECTED, _DAMAGED, self._clock())
@@ -258,10 +258,18 @@ def _kept(row: Sequence[object]) -> Kept:
 
 
 def _head_checksum(kept: Kept) -> int:
+    return crc32(ascii(_head(kept)).encode())
+
+
+def _head_intact(kept: Kept, checksum: int) -> bool:
+    # It used to be of repr(), which writes out as they are the characters that this version of Python knows.
+    return checksum in (_head_checksum(kept), crc32(repr(_head(kept)).encode(errors="backslashreplace")))
+
+
+def _head(kept: Kept) -> tuple[object, ...]:
     item = kept.item
     times = (float(item.created_at), float(kept.not_before))  # as they come back
-    parts = (item.key, item.destination, item.receiver, item.run, kept.attempts, times)
-    return crc32(repr(parts).encode(errors="backslashreplace"))
+    return (item.key, item.destination, item.receiver, item.run, kept.attempts, times)
 
 
 def _body_checksum(key: str, destination: str, body: bytes) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from weakref import finalize
 
 from . import sqlite_records, sqlite_sweep
 from .file_entry import Commits, Dropped, Ended, Opening
@@ -38,6 +39,9 @@ class RunIndex:
     def __init__(self, durability: Durability) -> None:
         self._durability = durability
         self.connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        # A store can be read for as long as it is there, so nobody but the end of the index closes the connection; one
+        # that nobody closes is a warning from Python 3.13 on.
+        finalize(self, self.connection.close)
         self.connection.execute("PRAGMA synchronous = OFF")
         self.connection.execute("PRAGMA journal_mode = MEMORY")
         self.connection.execute("PRAGMA foreign_keys = ON")

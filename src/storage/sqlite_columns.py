@@ -29,28 +29,28 @@ __all__ = [
 
 _NOW: Final = """SELECT c.name, c.id, coalesce(g.id, c.id), coalesce(g.fingerprint, c.fingerprint)
     FROM run_column AS c LEFT JOIN (
-        SELECT place, id, fingerprint, max(epoch) FROM generation WHERE run = ?1 GROUP BY place
-    ) AS g ON g.place = c.id WHERE c.run = ?1 ORDER BY c.id"""
-_FIRST: Final = "SELECT name, id, id, fingerprint FROM run_column WHERE run = ?1 ORDER BY id"
-_MADE_WITH: Final = """SELECT id FROM generation WHERE run = ?1 AND place = ?2 AND fingerprint = ?3
-    UNION ALL SELECT id FROM run_column WHERE run = ?1 AND id = ?2 AND fingerprint = ?3 LIMIT 1"""
+        SELECT place, id, fingerprint, max(epoch) FROM generation WHERE run = :run GROUP BY place
+    ) AS g ON g.place = c.id WHERE c.run = :run ORDER BY c.id"""
+_FIRST: Final = "SELECT name, id, id, fingerprint FROM run_column WHERE run = :run ORDER BY id"
+_MADE_WITH: Final = """SELECT id FROM generation WHERE run = :run AND place = :place AND fingerprint = :fingerprint
+    UNION ALL SELECT id FROM run_column WHERE run = :run AND id = :place AND fingerprint = :fingerprint LIMIT 1"""
 _ASIDE: Final = """SELECT c.name, g.id, g.fingerprint
-    FROM generation AS g JOIN run_column AS c ON c.run = g.run AND c.id = g.place WHERE g.run = ?1
-    UNION SELECT name, id, fingerprint FROM run_column WHERE run = ?1 ORDER BY 2"""
+    FROM generation AS g JOIN run_column AS c ON c.run = g.run AND c.id = g.place WHERE g.run = :run
+    UNION SELECT name, id, fingerprint FROM run_column WHERE run = :run ORDER BY 2"""
 _NEXT: Final = "SELECT min(0, coalesce(min(id), 0)) - 1 FROM generation WHERE run = ?"
 _ADD: Final = "INSERT INTO run_column VALUES (?, ?, ?, ?)"
 _BEGIN: Final = "INSERT OR REPLACE INTO generation VALUES (?, ?, ?, ?, ?)"
-_RENAME_LATER: Final = "UPDATE generation SET fingerprint = ?3 WHERE run = ?1 AND id = ?2"
-_RENAME_FIRST: Final = "UPDATE run_column SET fingerprint = ?3 WHERE run = ?1 AND id = ?2"
+_RENAME_LATER: Final = "UPDATE generation SET fingerprint = :fingerprint WHERE run = :run AND id = :number"
+_RENAME_FIRST: Final = "UPDATE run_column SET fingerprint = :fingerprint WHERE run = :run AND id = :number"
 _LET_GO: Final = "DELETE FROM held WHERE run = ? AND col = ?"
 
 _SPENT: Final = """SELECT name, sum(input_tokens), sum(output_tokens) FROM (
-    SELECT col, input_tokens, output_tokens FROM cell WHERE run = ?1
-    UNION ALL SELECT col, input_tokens, output_tokens FROM spent WHERE run = ?1
+    SELECT col, input_tokens, output_tokens FROM cell WHERE run = :run
+    UNION ALL SELECT col, input_tokens, output_tokens FROM spent WHERE run = :run
 ) JOIN ({names}) AS named ON named.id = col GROUP BY name"""
-_NAMED_FIRST: Final = "SELECT id, name FROM run_column WHERE run = ?1"
-_NAMED_LATER: Final = """SELECT id, name FROM run_column WHERE run = ?1 UNION SELECT g.id, c.name
-    FROM generation AS g JOIN run_column AS c ON c.run = g.run AND c.id = g.place WHERE g.run = ?1"""
+_NAMED_FIRST: Final = "SELECT id, name FROM run_column WHERE run = :run"
+_NAMED_LATER: Final = """SELECT id, name FROM run_column WHERE run = :run UNION SELECT g.id, c.name
+    FROM generation AS g JOIN run_column AS c ON c.run = g.run AND c.id = g.place WHERE g.run = :run"""
 
 
 class Column(NamedTuple):
@@ -64,7 +64,7 @@ class Column(NamedTuple):
 def columns(connection: sqlite3.Connection, run: int) -> dict[str, Column]:
     """Return the columns of the run by name, in their order."""
     query = _NOW if _has_generations(connection) else _FIRST
-    return {name: Column(*rest) for name, *rest in connection.execute(query, (run,))}
+    return {name: Column(*rest) for name, *rest in connection.execute(query, {"run": run})}
 
 
 def fingerprints_aside(
@@ -73,7 +73,7 @@ def fingerprints_aside(
     """Return the fingerprints of all generations of each column but the one that it has ``now``."""
     found: dict[str, tuple[str, ...]] = {}
     if _has_generations(connection):
-        for name, number, fingerprint in connection.execute(_ASIDE, (run,)):
+        for name, number, fingerprint in connection.execute(_ASIDE, {"run": run}):
             if number != now[name].number:
                 found[name] = (*found.get(name, ()), fingerprint)
     return found
@@ -120,8 +120,9 @@ def open_columns(
             _renew(connection, number, one, mark, epoch)
         else:
             # The first one stands in both tables once it has come back.
-            connection.execute(_RENAME_FIRST, (number, one.number, mark))
-            connection.execute(_RENAME_LATER, (number, one.number, mark))
+            renamed = {"run": number, "number": one.number, "fingerprint": mark}
+            connection.execute(_RENAME_FIRST, renamed)
+            connection.execute(_RENAME_LATER, renamed)
 
 
 def forget(connection: sqlite3.Connection, run: str) -> None:
@@ -132,7 +133,9 @@ def forget(connection: sqlite3.Connection, run: str) -> None:
 
 
 def spent_query(connection: sqlite3.Connection) -> str:
-    """Return the query for the tokens on record by column, of all generations together; it takes the run's number."""
+    """Return the query for the tokens on record by column, of all generations together. It takes the number of the run,
+    as ``run``.
+    """
     return _SPENT.format(names=_NAMED_LATER if _has_generations(connection) else _NAMED_FIRST)
 
 
@@ -148,7 +151,7 @@ def _made_with(connection: sqlite3.Connection, run: int, place: int, fingerprint
     """The number under which a column had that fingerprint before; None if it never had."""
     if not _has_generations(connection):
         return None
-    found = connection.execute(_MADE_WITH, (run, place, fingerprint)).fetchone()
+    found = connection.execute(_MADE_WITH, {"run": run, "place": place, "fingerprint": fingerprint}).fetchone()
     return None if found is None else int(found[0])
 
 

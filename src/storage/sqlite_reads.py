@@ -152,7 +152,8 @@ def read_runs(connection: sqlite3.Connection) -> tuple[str, ...]:
 
 def read_spent(connection: sqlite3.Connection, run: str) -> dict[str, Usage]:
     """Return the tokens on record per column. Raises UnknownRun, ResultExpired."""
-    sums = connection.execute(sqlite_columns.spent_query(connection), (sqlite_columns.number_of(connection, run),))
+    number = sqlite_columns.number_of(connection, run)
+    sums = connection.execute(sqlite_columns.spent_query(connection), {"run": number})
     return {name: Usage(tokens_in, tokens_out) for name, tokens_in, tokens_out in sums}
 
 

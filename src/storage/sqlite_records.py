@@ -39,8 +39,8 @@ _ROWS: Final = Insert("input_row", 6)
 _CELLS: Final = Insert("cell", 14)
 _INSERT_SPENT: Final = "INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 # A cell that is terminal is not held any more, however late somebody says so.
-_INSERT_HELD: Final = """INSERT OR REPLACE INTO held SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
-    WHERE NOT EXISTS (SELECT 1 FROM cell WHERE run = ?1 AND position = ?2 AND col = ?3)"""
+_INSERT_HELD: Final = """INSERT OR REPLACE INTO held SELECT ?, ?, ?, ?, ?, ?, ?
+    WHERE NOT EXISTS (SELECT 1 FROM cell WHERE run = ? AND position = ? AND col = ?)"""
 _REPLACE_LEARNED: Final = "INSERT OR REPLACE INTO learned (run, epoch, checksum, data) VALUES (?, ?, ?, ?)"
 _REFER: Final = "UPDATE cell SET payload = ?, checksum = ? WHERE run = ? AND position = ? AND col = ?"
 _CELL_AT: Final = """SELECT run, position, col, epoch, status, reason, message, attempts, http_status, input_tokens,
@@ -214,8 +214,9 @@ def _write_held(connection: sqlite3.Connection, opened: Opened, batch: Batch) ->
     gone = [(run, row, columns[column]) for row, column in batch.unheld if column in columns]
     connection.executemany(_DELETE_HELD, gone)
     held = [
-        (run, h.row, _column(opened, h.column), writable(h.reason), h.not_before, h.attempts, h.history)
+        (*key, writable(h.reason), h.not_before, h.attempts, h.history, *key)
         for h in batch.held
+        for key in [(run, h.row, _column(opened, h.column))]
     ]
     connection.executemany(_INSERT_HELD, held)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sqlite3
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from headgate.storage import RunHandle
 
 COLUMNS = {"a": "1"}
+SQLITE_CONNECT = sqlite3.connect
 LARGE = b'"' + b"x" * 70_000 + b'"'
 
 
@@ -45,6 +48,29 @@ async def commit(handle: RunHandle, rows: range) -> None:
     for row in rows:
         cell = CellRecord(row, "a", CellStatus.DONE, LARGE if row == 0 else b"%d" % row)
         await handle.commit(Batch(rows=(RowRecord(row, f"id{row}", b"digest", b"{}"),), cells=(cell,)))
+
+
+async def test_what_a_store_reads_with_is_closed_with_it(tmp_path: Path) -> None:
+    """From Python 3.13 on a connection that nobody has closed is a warning, and an error where tests make it one."""
+    opened: list[sqlite3.Connection] = []
+
+    def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(SQLITE_CONNECT(*arguments, **options))
+        return opened[-1]
+
+    store = FileStore(tmp_path / "store")
+    handle = await store.open_run("run", COLUMNS)
+    await commit(handle, range(2))
+    await store.aclose()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", connect)
+        assert store.count_outcomes("run") == 2
+    (reading,) = opened
+    assert reading.execute("SELECT 1").fetchone() == (1,), "what is stored can still be read"
+    del store, handle
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        reading.execute("SELECT 1")
 
 
 async def test_files_of_others_are_neither_read_nor_removed(tmp_path: Path) -> None:

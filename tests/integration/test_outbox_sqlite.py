@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import anyio
 import pytest
@@ -145,6 +147,32 @@ async def test_two_outboxes_share_a_file(tmp_path: Path) -> None:
             await first.drained()
     assert sorted(well.got) == sorted(f"{number}=" for number in range(30))
     assert away.got == []
+
+
+async def test_t54_an_item_is_intact_whatever_characters_this_python_knows(tmp_path: Path) -> None:
+    """What repr() gives for the first of these differs between Python 3.11 and 3.12: each called the items of the other
+    damaged, and never sent them.
+    """
+    path = tmp_path / "o.db"
+    deliveries = SqliteDeliveries(path)
+    assert await deliveries.add(Item("\U0001fae8 \u00e9", "north", 1.5, None, "run"), b"")
+    await deliveries.aclose()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT checksum FROM item").fetchone() == (3_855_559_708,)
+
+
+async def test_an_outbox_of_before_is_delivered(tmp_path: Path) -> None:
+    """Its checksums were of what repr() gives."""
+    path, receiver = tmp_path / "o.db", Receiver()
+    deliveries = SqliteDeliveries(path)
+    assert await deliveries.add(Item("\u00e9", "north", 1.5, None, "run"), b"")
+    await deliveries.aclose()
+    checksum = crc32(repr(("\u00e9", "north", None, "run", 0, (1.5, 0.0))).encode())
+    change(path, f"UPDATE item SET checksum = {checksum}")
+    async with Outbox(SqliteDeliveries(path), receiver, options=QUICK) as outbox:
+        with anyio.fail_after(20):
+            await outbox.drained()
+    assert receiver.got == ["\u00e9="]
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING
+from pathlib import Path
 from zlib import crc32
 
 import anyio
@@ -16,9 +17,7 @@ from headgate.storage import Batch, CellRecord, CellStatus, Durability, RowRecor
 from headgate.storage.sqlite_schema import VERSION
 from headgate.values import Usage
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+ROOT = Path(__file__).resolve().parents[2]
 RECORD = RowRecord(0, "id0", b"digest", b"{}")
 FILLED = Batch(rows=(RECORD,), cells=(CellRecord(0, "a", CellStatus.DONE, b'"kept"'),))
 
@@ -92,6 +91,13 @@ async def test_processes_that_open_an_earlier_file_together_bring_it_up_to_date_
         child.join(60)
     assert [child.exitcode for child in children] == [0] * 4
     assert version(path) == VERSION
+
+
+def test_no_statement_numbers_its_placeholders() -> None:
+    """Python 3.12 takes "?1" for a name before 3.12.4, and warns of each sequence that is given for it."""
+    modules = [*(ROOT / "src" / "storage").glob("*.py"), *(ROOT / "src" / "outbox").glob("*.py")]
+    assert any("WHERE run = ?" in path.read_text(encoding="utf-8") for path in modules)
+    assert [path.name for path in modules if re.search(r"\?\d", path.read_text(encoding="utf-8"))] == []
 
 
 async def test_a_newer_version_that_stands_in_the_log_only_is_refused(tmp_path: Path) -> None:

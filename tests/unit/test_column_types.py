@@ -7,19 +7,24 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable  # noqa: TC003  (read at run time)
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
-from typing import Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, TypeVar
 
 import pytest
 from pydantic import BaseModel, Field, ValidationError
+from typing_extensions import TypeAliasType
 
 from headgate.engine.pipeline import one_column
-from headgate.engine.signatures import describe_type
+from headgate.engine.signatures import Parameters, describe_type, read_parameters, return_type
 from headgate.errors import PipelineError
 from tests.unit.defined import Opaque, Verdict, ask, dangling, define, opaque, scalar, unannotated
+
+if TYPE_CHECKING:
+    from decimal import Decimal as Nowhere
 
 
 def test_values_are_checked_by_the_return_type() -> None:
@@ -113,6 +118,17 @@ class Color(Enum):
     RED = "r"
 
 
+class Mood(Enum):
+    NEW = "\u00e9\U0001fae8"
+
+
+class Reference(TypedDict):
+    to: list[Nowhere]
+
+
+T = TypeVar("T")
+
+
 @pytest.mark.parametrize(
     ("annotation", "text"),
     [
@@ -126,10 +142,43 @@ class Color(Enum):
         (Point, "Point(x: int, nearest: Union[Point, NoneType])"),
         (Reply, "Reply(text: str)"),
         (Color, "Color(RED='r')"),
+        (Mood, "Mood(NEW='\\xe9\\U0001fae8')"),  # as they are only where the tables of Unicode have them
+        (Literal["\u00e9\U0001fae8"], "Literal('\\xe9\\U0001fae8',)"),
+        (Reference, "Reference(to: list[Nowhere])"),  # nobody can look it up
+        (TypeAliasType("Answers", dict[str, Reply]), "dict[str, Reply(text: str)]"),
+        (TypeAliasType("Pair", tuple[T, T], type_params=(T,))[int], "tuple[T, T][int]"),
     ],
 )
 def test_types_as_text(annotation: object, text: str) -> None:
     assert describe_type(annotation) == text
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations were looked up at once before Python 3.14")
+def test_what_only_type_checkers_see_is_not_looked_up() -> None:
+    names: dict[str, Any] = {"dataclass": dataclass}
+    source = """
+def ask(topic: Nowhere, style: str = "") -> Answer: ...
+@dataclass
+class Answer:
+    text: str
+    at: list[Nowhere]
+def lost(topic: str) -> list[Nowhere]: ...
+def free(topic: str) -> list[Nowhere]: ...
+"""
+    exec(compile(source, "<lazy>", "exec", dont_inherit=True), names)
+    assert read_parameters(names["ask"], "c") == Parameters(("topic",), ("style",))
+    assert describe_type(return_type(names["ask"], "c")) == "Answer(text: str, at: list[Nowhere])"
+    with pytest.raises(PipelineError, match="cannot be looked up"):
+        define(names["lost"])
+    assert define(names["free"], output=Any).parameters == ("topic",)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the statement came with Python 3.12")
+def test_a_named_type_may_be_made_of_itself_or_of_nothing_known() -> None:
+    names: dict[str, Any] = {}
+    exec("type Tree = list[Tree] | int\ntype Lost = list[Nowhere]", names)
+    assert describe_type(names["Tree"]) == "Union[list[Tree], int]"
+    assert describe_type(names["Lost"]) == "Lost"
 
 
 def test_one_column_pipelines() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
+import linecache
 import os
 import subprocess
 import sys
+import warnings
 from textwrap import dedent, indent
 from typing import TYPE_CHECKING, Any
 
@@ -151,11 +154,11 @@ LEVEL = 1
 
 
 @pytest.fixture
-def text_of(tmp_path: Path) -> Callable[..., str]:
-    """The text of ``ask`` in a module made of the given source."""
+def loaded(tmp_path: Path) -> Callable[..., Any]:
+    """``ask`` of a module made of the given source."""
     count = iter(range(1000))
 
-    def text(source: str, name: str = "ask") -> str:
+    def load(source: str, name: str = "ask") -> Any:
         path = tmp_path / f"m{next(count)}.py"
         path.write_text(f"from textwrap import dedent\nimport functools\nClient = dict\n{source}")
         spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -163,9 +166,15 @@ def text_of(tmp_path: Path) -> Callable[..., str]:
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        return function_text(getattr(module, name))
+        return getattr(module, name)
 
-    return text
+    return load
+
+
+@pytest.fixture
+def text_of(loaded: Callable[..., Any]) -> Callable[..., str]:
+    """The text of ``ask`` in a module made of the given source."""
+    return lambda source, name="ask": function_text(loaded(source, name))
 
 
 @pytest.mark.parametrize(
@@ -203,6 +212,99 @@ def test_what_is_a_change_of_a_function(text_of: Callable[..., str], before: str
     source = BODY + AROUND
     assert before in source
     assert text_of(source) != text_of(source.replace(before, now))
+
+
+# What versions of Python parse or write differently, among other things: the format of a format, texts side by side,
+# characters that only some have in their tables, escapes that are none.
+DIFFERENT = r"""
+async def ask(topic, *more, n=2, **rest):
+    'What it does.'
+    text = f"{topic!r:>{n}}" "!" f"{n=}" f"" f"{topic:%Y}" u"\U0001fae8é" "\d{}" f'{topic:{n}.{n}}'
+    try:
+        with (open(text) as one, two):
+            more[*rest], = 1_0, 0x10, 1e400, -0.0, 2j, b"\x00", ..., None
+    except* OSError:
+        match text:
+            case {"a": 1 | -1, **rest}:
+                pass
+            case [Some(n=2), *_]:
+                pass
+    return (lambda a, /, *, b: (yield)), [y async for y in text if (z := y)]
+"""
+DIFFERENT_TEXT = (
+    r"AsyncFunctionDef(name='ask',args=arguments(args=[arg(arg='topic')],vararg=arg(arg='more'),"
+    r"kwonlyargs=[arg(arg='n')],kw_defaults=[2],kwarg=arg(arg='rest')),body=[Assign(targets=[Name(id='text')],"
+    r"value=JoinedStr(values=[FormattedValue(value=Name(id='topic'),conversion=114,"
+    r"format_spec=JoinedStr(values=['>',FormattedValue(value=Name(id='n'),conversion=-1)])),'!n=',"
+    r"FormattedValue(value=Name(id='n'),conversion=114),FormattedValue(value=Name(id='topic'),conversion=-1,"
+    r"format_spec=JoinedStr(values=['%Y'])),'\U0001fae8\xe9\\d{}',FormattedValue(value=Name(id='topic'),"
+    r"conversion=-1,format_spec=JoinedStr(values=[FormattedValue(value=Name(id='n'),conversion=-1),'.',"
+    r"FormattedValue(value=Name(id='n'),conversion=-1)]))])),"
+    r"TryStar(body=[With(items=[withitem(context_expr=Call(func=Name(id='open'),args=[Name(id='text')]),"
+    r"optional_vars=Name(id='one')),withitem(context_expr=Name(id='two'))],"
+    r"body=[Assign(targets=[Tuple(elts=[Subscript(value=Name(id='more'),"
+    r"slice=Tuple(elts=[Starred(value=Name(id='rest'))]))])],value=Tuple(elts=[10,16,inf,UnaryOp(op=USub(),"
+    r"operand=0.0),2j,b'\x00',Ellipsis,None]))])],handlers=[ExceptHandler(type=Name(id='OSError'),"
+    r"body=[Match(subject=Name(id='text'),cases=[match_case(pattern=MatchMapping(keys=['a'],"
+    r"patterns=[MatchOr(patterns=[MatchValue(value=1),MatchValue(value=UnaryOp(op=USub(),operand=1))])],"
+    r"rest='rest'),body=[Pass()]),match_case(pattern=MatchSequence(patterns=[MatchClass(cls=Name(id='Some'),"
+    r"kwd_attrs=['n'],kwd_patterns=[MatchValue(value=2)]),MatchStar()]),body=[Pass()])])])]),"
+    r"Return(value=Tuple(elts=[Lambda(args=arguments(posonlyargs=[arg(arg='a')],kwonlyargs=[arg(arg='b')],"
+    r"kw_defaults=[None]),body=Yield()),ListComp(elt=Name(id='y'),"
+    r"generators=[comprehension(target=Name(id='y'),iter=Name(id='text'),ifs=[NamedExpr(target=Name(id='z'),"
+    r"value=Name(id='y'))],is_async=1)])]))])"
+)
+
+
+# The module by itself, as a Python reads it that has nothing installed.
+READ = """
+import importlib.util, sys
+def load(path):
+    spec = importlib.util.spec_from_file_location("module", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+sys.stdout.write(load(sys.argv[1]).function_text(load(sys.argv[2]).ask))
+"""
+
+
+@pytest.mark.parametrize("version", ["", "3.11", "3.12", "3.13", "3.14"])
+def test_every_version_of_python_writes_the_same_text(version: str, tmp_path: Path) -> None:
+    """The one that runs this, and those that are on this machine."""
+    python = f"python{version}" if version else sys.executable
+    path = tmp_path / "different.py"
+    path.write_text(DIFFERENT, encoding="utf-8")
+    module = inspect.getsourcefile(function_text)
+    assert module is not None
+    try:
+        done = subprocess.run(
+            [python, "-W", "ignore", "-c", READ, module, path],
+            env={**os.environ, **({"PYENV_VERSION": version} if version else {})},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        pytest.skip(f"no {python} on this machine")
+    if version and done.returncode == 127:  # pyenv stands in for all that any of its versions has
+        pytest.skip(f"no {python} on this machine")
+    assert (done.stdout, done.stderr) == (DIFFERENT_TEXT, "")
+
+
+def test_what_is_doubtful_about_a_file_does_not_change_the_text(loaded: Callable[..., Any]) -> None:
+    """A file may have been compiled long ago, and read when each warning is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        function = loaded('def ask(topic):\n    return "\\d"\n')
+    assert function_text(function).startswith("FunctionDef")
+
+
+def test_what_exec_made_is_not_looked_up_in_the_program_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.13 keeps that program under the name that exec() gives to all it runs."""
+    monkeypatch.setitem(linecache.cache, "<string>", (0, None, ["def ask(topic): return 1\n"], "<string>"))
+    names: dict[str, Any] = {}
+    exec("def ask(topic): return 2", names)
+    assert function_text(names["ask"]) == "ask"
 
 
 def test_a_local_definition_hides_the_one_outside(text_of: Callable[..., str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 
 import anyio
 
@@ -10,7 +11,9 @@ import headgate
 from headgate.testing.clock import run_virtual
 
 FEW, MANY = 64, 640
-OBJECTS = 2  # the row with all that is kept of it, and its record in the store
+# The row with all that is kept of it, and its record in the store. From Python 3.14 on also the dicts with names and
+# numbers only, of which a row has three: before, a collection stops looking at such a dict.
+OBJECTS = 2 if sys.version_info < (3, 14) else 5
 
 
 def test_t25_an_open_row_that_waits_for_its_turn_is_two_objects_to_garbage_collection() -> None:
@@ -29,7 +32,7 @@ def test_t25_an_open_row_that_waits_for_its_turn_is_two_objects_to_garbage_colle
             run = await engine.start(pipeline, rows, max_open_rows=rows, min_open_rows=rows, max_workers=1)
             await anyio.sleep(10.0)
             opened = len(run.core.rows)
-            gc.collect()  # stops tracking what holds only numbers
+            gc.collect()  # stops tracking what holds only numbers, where it does so
             found = len(gc.get_objects())
             run.stop(grace=0.0)
             await run.wait()

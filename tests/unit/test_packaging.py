@@ -155,6 +155,19 @@ def test_one_oldest_python() -> None:
     assert set(checks) == {(major, minor)}
 
 
+def test_one_list_of_the_pythons_that_the_tests_passed_with() -> None:
+    kinds: list[str] = PROJECT["project"]["classifiers"]
+    tried = [found[1] for kind in kinds if (found := re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", kind))]
+    oldest = int(PROJECT["project"]["requires-python"].removeprefix(">=3."))
+    assert tried == [f"3.{minor}" for minor in range(oldest, oldest + len(tried))]
+    told = re.search(
+        r"The tests pass with CPython ([^(]*) on Linux \(([^)]*)\)", (ROOT / "README.md").read_text(encoding="utf-8")
+    )
+    assert told is not None
+    assert re.findall(r"3\.\d+", told[1]) == tried
+    assert list(dict.fromkeys(re.findall(r"(3\.\d+)\.\d+", told[2]))) == tried
+
+
 def pins() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     found = [re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.+!]+)", line) for line in lines if line[:1] != "#"]

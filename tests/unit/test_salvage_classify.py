@@ -6,7 +6,9 @@ import importlib
 import json
 import ssl
 import urllib.error
+from contextlib import closing
 from email.message import Message
+from io import BytesIO
 from typing import Any
 
 import aiohttp
@@ -210,15 +212,16 @@ def test_503_with_retry_after_is_a_rate_limit() -> None:
 def test_headers_are_read_wherever_they_are() -> None:
     message = Message()
     message["Retry-After"] = "9"
-    for carrier in (
-        Carrier(status=429, headers={"retry-after": "9"}),
-        Carrier(response=Response(429, headers={"Retry-After": "9"})),
-        Carrier(response={"ResponseMetadata": {"HTTPStatusCode": 429, "HTTPHeaders": {"retry-after": "9"}}}),
-        urllib.error.HTTPError("https://x", 429, "slow", message, None),
-    ):
-        feedback = Classifier().classify(carrier, wall_now=0.0).feedback
-        assert feedback is not None
-        assert feedback.retry_after_s == 9
+    with closing(urllib.error.HTTPError("https://x", 429, "slow", message, BytesIO())) as error:
+        for carrier in (
+            Carrier(status=429, headers={"retry-after": "9"}),
+            Carrier(response=Response(429, headers={"Retry-After": "9"})),
+            Carrier(response={"ResponseMetadata": {"HTTPStatusCode": 429, "HTTPHeaders": {"retry-after": "9"}}}),
+            error,
+        ):
+            feedback = Classifier().classify(carrier, wall_now=0.0).feedback
+            assert feedback is not None
+            assert feedback.retry_after_s == 9
 
 
 def test_errors_inside_a_stream_that_began_well() -> None:
