@@ -14,6 +14,7 @@ import anyio
 
 from ..errors import ClaimLost, StoreError
 from .claims import HeldClaims
+from .patience import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -28,9 +29,6 @@ _LONGEST_WAIT_S: Final = 5.0
 """How long an engine that finds nothing to do waits before it asks how far the others are."""
 _SHORTEST_WAIT_S: Final = 0.05
 _LET_GO_S: Final = 5.0
-_PATIENCE_S: Final = 60.0
-"""How long a store that says it may recover is asked again, as an engine asks it for commits."""
-_PAUSE_S: Final = 1.0
 
 
 async def work_on_groups(
@@ -202,12 +200,12 @@ class _Work:
 
 async def _patiently(ask: Callable[[], Awaitable[T]]) -> tuple[float, T]:
     """Ask a store that may be away for a moment; return when it was asked, and what it said. Raises StoreError."""
-    since = anyio.current_time()
-    while True:
+    asked_at = anyio.current_time()
+
+    async def again() -> T:
+        nonlocal asked_at
         asked_at = anyio.current_time()
-        try:
-            return asked_at, await ask()
-        except StoreError as error:
-            if not error.retryable or asked_at - since >= _PATIENCE_S:
-                raise
-        await anyio.sleep(_PAUSE_S)
+        return await ask()
+
+    found = await patiently(again)
+    return asked_at, found

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import headgate
 from headgate.engine.fingerprints import fingerprints
 from headgate.engine.interrupts import interruptible
-from headgate.errors import ConfigError, HeadgateError, StoreError
+from headgate.errors import ConfigError, HeadgateError, StoreError, StoreUnavailable
 from headgate.events import CellEnded, GroupEnded, RowOpened, RunEnded, RunStopping, TaskStarted
 from headgate.testing import run_virtual
 from headgate.testing.told import Told
@@ -493,3 +493,31 @@ def test_a_lease_of_row_groups_that_cannot_be_meant(lease_s: Any) -> None:
                 await working.share(pipeline(), 10, lease_s=lease_s)
 
     run_virtual(main)
+
+
+@pytest.mark.parametrize("call", ["extend", "claim", "progress", "complete", "finish"])
+def test_t55_a_store_that_is_away_for_a_moment_ends_no_shared_run(call: str) -> None:
+    """It did while the run was given its rows, and at its end."""
+    away = 3
+
+    class Absent(SharedMemory):
+        async def join_run(self, *args: Any, **options: Any) -> SharedMemoryRun:
+            joined = await super().join_run(*args, **options)
+            answers = getattr(joined, call)
+
+            async def perhaps(*args: Any) -> Any:
+                nonlocal away
+                if away:
+                    away -= 1
+                    raise StoreUnavailable("nobody at home")
+                return await answers(*args)
+
+            setattr(joined, call, perhaps)
+            return joined
+
+    async def main() -> headgate.RunReport:
+        async with engine(Absent()) as working:
+            return await working.share(pipeline(), 100)
+
+    expect(run_virtual(main), "completed", 100)
+    assert away == 0
