@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 
-from ..errors import ClaimLost, StoreError
+from ..errors import ClaimLost, HeadgateError, StoreError
 from .claims import HeldClaims
 from .patience import patiently
 
@@ -71,19 +71,29 @@ class _Work:
         self._left: set[Claim] = set()  # held here, and not to be done now
         self._coming: list[Claim] = []  # handed out, and not taken up yet
         self._changed = anyio.Event()
+        self._through = False
 
     async def run(self) -> None:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._keep)
                 tasks.start_soon(self._hear)
-                while await self._claim(tasks):
-                    pass
-                tasks.cancel_scope.cancel()
+                tasks.start_soon(self._see_through, tasks)
+            if not self._through:  # a task ended by a cancellation that was not ours, and the group says no word of it
+                raise HeadgateError(
+                    "something that the work on row groups awaited was cancelled by somebody else; what was committed "
+                    "stays"
+                )
         finally:
             if mine := [*self._scopes, *self._left, *self._coming]:
                 with anyio.move_on_after(_LET_GO_S, shield=True), suppress(StoreError):
                     await self._run.give_back(mine)
+
+    async def _see_through(self, tasks: anyio.abc.TaskGroup) -> None:
+        while await self._claim(tasks):
+            pass
+        self._through = True
+        tasks.cancel_scope.cancel()
 
     async def _claim(self, tasks: anyio.abc.TaskGroup) -> bool:
         """Take what there is room for, and wait for a reason to look again. False if nothing is left."""
