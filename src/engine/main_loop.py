@@ -150,7 +150,7 @@ class RunLoop:
             await checkpoint()
         now, status = anyio.current_time(), status_of(steps.stopping.ends_as, core.tally)
         steps.paces.read(now)
-        await self._handle.finish(status.value)
+        await steps.committer.finish(status.value)
         self.report = summarize(
             self._heading,
             status,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
+from headgate.errors import HeadgateError
 from headgate.storage import work_on_groups
 from headgate.testing import run_virtual
 from tests.simulation.shared_memory import SharedMemory, SharedMemoryRun
@@ -195,3 +197,24 @@ def test_work_on_a_group_that_somebody_else_has_completed_is_waited_for_without_
         assert asked <= 5
 
     part(SharedMemoryRun, 1, body)
+
+
+@pytest.mark.parametrize("call", ["claim", "renew", "complete", "progress"])
+def test_t62_what_somebody_else_cancels_is_not_the_end_of_the_run(call: str) -> None:
+    """A store's own task was cancelled, and the work on all groups ended as if they were complete (on asyncio alone:
+    trio cannot leak a cancellation)."""
+
+    async def body(run: SharedMemoryRun, begun: list[int]) -> None:
+        async def leaks(*_: object) -> None:
+            raise asyncio.CancelledError
+
+        async def work(claim: Claim) -> None:
+            begun.append(claim.group)
+            await anyio.sleep(30.0)
+
+        setattr(run, call, leaks)
+        with pytest.raises(HeadgateError, match="cancelled by somebody else"):
+            await work_on_groups(run, work, at_once=3 if call == "progress" else 1, lease_s=60.0)
+        assert any(group.open for group in run.board.groups)
+
+    part(SharedMemoryRun, 2, body)
