@@ -12,11 +12,11 @@ from collections.abc import Callable  # noqa: TC003  (read at run time)
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import pytest
 from pydantic import BaseModel, Field, ValidationError
-from typing_extensions import TypeAliasType
+from typing_extensions import TypeAliasType, TypeVar
 
 from headgate.engine.pipeline import one_column
 from headgate.engine.signatures import Parameters, describe_type, read_parameters, return_type
@@ -127,6 +127,8 @@ class Reference(TypedDict):
 
 
 T = TypeVar("T")
+Answers = TypeAliasType("Answers", dict[str, Reply])
+Pair = TypeAliasType("Pair", tuple[T, T], type_params=(T,))
 
 
 @pytest.mark.parametrize(
@@ -145,8 +147,8 @@ T = TypeVar("T")
         (Mood, "Mood(NEW='\\xe9\\U0001fae8')"),  # as they are only where the tables of Unicode have them
         (Literal["\u00e9\U0001fae8"], "Literal('\\xe9\\U0001fae8',)"),
         (Reference, "Reference(to: list[Nowhere])"),  # nobody can look it up
-        (TypeAliasType("Answers", dict[str, Reply]), "dict[str, Reply(text: str)]"),
-        (TypeAliasType("Pair", tuple[T, T], type_params=(T,))[int], "tuple[T, T][int]"),
+        (Answers, "dict[str, Reply(text: str)]"),
+        (Pair[int], "tuple[T, T][int]"),
     ],
 )
 def test_types_as_text(annotation: object, text: str) -> None:

@@ -174,7 +174,11 @@ def loaded(tmp_path: Path) -> Callable[..., Any]:
 @pytest.fixture
 def text_of(loaded: Callable[..., Any]) -> Callable[..., str]:
     """The text of ``ask`` in a module made of the given source."""
-    return lambda source, name="ask": function_text(loaded(source, name))
+
+    def text(source: str, name: str = "ask") -> str:
+        return function_text(loaded(source, name))
+
+    return text
 
 
 @pytest.mark.parametrize(
