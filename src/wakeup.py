@@ -95,4 +95,8 @@ def is_leaked(error: BaseException) -> bool:
     """Whether ``error`` is a cancellation of somebody else's, which came out of what this task awaited (on asyncio;
     trio leaks none). A task that lets it pass ends without a word, and its task group with it.
     """
-    return isinstance(error, anyio.get_cancelled_exc_class()) and anyio.current_effective_deadline() > -inf
+    if not isinstance(error, asyncio.CancelledError) or anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
+        return False
+    task = asyncio.current_task()
+    # Whoever cancels this very task, by a scope or by itself as Ctrl-C does, is counted there.
+    return task is not None and not task.cancelling() and anyio.current_effective_deadline() > -inf
