@@ -20,7 +20,7 @@ from ..events import DeliveryDeadLettered, DeliveryPostponed, DeliverySent
 from ..events.sinks import Ear
 from ..log import logger
 from ..values import writable
-from ..wakeup import Wakeup
+from ..wakeup import Wakeup, is_leaked
 from .core import Ask, OutboxCore, Send
 from .ports import DeliveryFailed, Reconciled
 from .values import Answer, Item, OutboxOptions, Reply
@@ -303,8 +303,10 @@ class Outbox:
                 return await call()
         except (DeliveryFailed, TimeoutError) as error:
             logger().debug("delivery_failed", destination=destination, error=str(error) or "it took too long")
-        except Exception:
+        except BaseException as error:
             # A sender's fault is no reason to lose an item, or to stop those that it can send.
+            if not isinstance(error, Exception) and not is_leaked(error):
+                raise
             logger().exception("sender_broken", destination=destination)
         return None
 
@@ -317,6 +319,10 @@ class Outbox:
                 if not error.retryable:
                     raise
                 logger().warning("outbox_store_unavailable", error=str(error))
+            except BaseException as error:
+                if is_leaked(error):
+                    raise StoreError("the store awaited something that was cancelled by somebody else") from error
+                raise
             await anyio.sleep(_STORE_PAUSE_S)
 
     def _check_inside(self) -> None:

@@ -17,7 +17,7 @@ from ..errors import ConfigError, HeadgateError, StoreError, StoreUnavailable
 from ..events.sinks import Ear
 from ..log import logger
 from ..values import said_by, writable
-from ..wakeup import Wakeup
+from ..wakeup import Wakeup, is_leaked
 from . import asking
 from .codec import decode, encode, register_of
 from .config import RestartConfig
@@ -238,7 +238,9 @@ class RestartCoordinator:
             return await call
         except (StoreError, TimeoutError):
             raise
-        except Exception as error:
+        except BaseException as error:
+            if not isinstance(error, Exception) and not is_leaked(error):
+                raise
             if self._error is None:  # once: it is asked again and again
                 logger().exception("restart_store_broken", run=self.run)
             said = f"{type(error).__name__}: {said_by(error)}"

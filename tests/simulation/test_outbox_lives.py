@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import chain
 from math import inf
 from random import Random
@@ -410,3 +411,42 @@ def test_what_breaks_an_outbox_comes_with_its_cause() -> None:
     with pytest.raises(StoreError, match="nothing is kept") as caught:
         run_virtual(main)
     assert isinstance(caught.value.__cause__, OSError)
+
+
+class Leaking(Unhurried):
+    """Awaits what somebody else has cancelled, the first time."""
+
+    async def deliver(self, item: Item, body: bytes, attempt: int) -> Reply:
+        if attempt == 1:
+            raise asyncio.CancelledError
+        return await super().deliver(item, body, attempt)
+
+
+def test_t62_what_somebody_else_cancels_in_a_sender_costs_an_attempt() -> None:
+    """The block of the outbox ended in the middle, without a word (on asyncio alone: trio leaks no cancellation)."""
+    reached: list[bool] = []
+
+    async def main() -> None:
+        receiver = Leaking()
+        async with Outbox(MemoryDeliveries(), receiver, options=FULL) as outbox:
+            await add_one(outbox, "a")
+            await outbox.drained()
+            reached.append(True)
+        assert receiver.got == ["a"]
+
+    run_virtual(main)
+    assert reached
+
+
+def test_t62_what_somebody_else_cancels_where_deliveries_are_kept_is_an_error() -> None:
+    class Away(MemoryDeliveries):
+        async def end(self, ended: Sequence[tuple[str, Answer, str]]) -> None:
+            raise asyncio.CancelledError
+
+    async def main() -> None:
+        async with Outbox(Away(), Unhurried(), options=FULL) as outbox:
+            await add_one(outbox, "a")
+            await outbox.drained()
+
+    with pytest.raises(StoreError, match="cancelled by somebody else"):
+        run_virtual(main)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
@@ -12,6 +14,7 @@ from headgate.restart import (
     Answer,
     Basis,
     Cause,
+    Cycle,
     Failure,
     Heard,
     RestartConfig,
@@ -312,3 +315,40 @@ def test_what_cannot_be_meant_is_said(backend: Backend) -> None:
                 replica.failed(CRASH)
 
     play(backend, body)
+
+
+class LeakingStore(MemoryStore):
+    """Awaits what somebody else has cancelled, the first time."""
+
+    leaked = False
+
+    async def read_register(self, name: str) -> tuple[int, bytes]:
+        if not self.leaked:
+            self.leaked = True
+            raise asyncio.CancelledError
+        return await super().read_register(name)
+
+
+class LeakingSource(Service):
+    async def trigger(self, cycle: Cycle) -> None:
+        raise asyncio.CancelledError
+
+    async def read(self, cycle: Cycle) -> Answer | None:
+        raise asyncio.CancelledError
+
+
+def test_t62_what_somebody_else_cancels_ends_no_coordinator() -> None:
+    """What was done inside of it was cancelled, without a word (on asyncio alone: trio leaks no cancellation)."""
+    reached: list[Action] = []
+
+    async def body() -> None:
+        async with coordinator(LeakingStore(), [LeakingSource()]) as replica:
+            with pytest.raises(StoreError, match="broken: CancelledError"):
+                await replica.enter()
+            await anyio.sleep(60.0)
+            await replica.enter()
+            replica.failed(CRASH)
+            reached.append((await replica.decision()).action)
+
+    play("asyncio", body)
+    assert reached == [Action.RESTART]
