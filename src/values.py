@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,9 +28,30 @@ __all__ = [
     "Rng",
     "Skipped",
     "Usage",
+    "is_number",
     "said_by",
+    "shown",
     "writable",
 ]
+
+_FLOAT_MAX: Final = 1.7976931348623157e308
+_SHOWN_CHARS: Final = 60
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether ``value`` can be reckoned with: a float, or a whole number that a float can hold; not a boolean."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, float) or abs(value) <= _FLOAT_MAX
+
+
+def shown(value: object) -> str:
+    """``value`` for a message, cut where it is long. Python refuses to write out the longest whole numbers."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return f"{type(value).__name__} that is too long to be written out"
+    return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 3]}..."
 
 
 def writable(said: str) -> str:

@@ -19,7 +19,7 @@ import anyio.lowlevel
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["Home", "Wakeup", "loop_clock"]
+__all__ = ["Home", "Wakeup", "is_leaked", "loop_clock"]
 
 T = TypeVar("T")
 
@@ -89,3 +89,14 @@ def loop_clock() -> Callable[[], float]:
     if not isinstance(token, asyncio.AbstractEventLoop):
         return anyio.current_time
     return time.monotonic if getattr(token.time, "__func__", None) is _ASYNCIO_TIME else token.time
+
+
+def is_leaked(error: BaseException) -> bool:
+    """Whether ``error`` is a cancellation of somebody else's, which came out of what this task awaited (on asyncio;
+    trio leaks none). A task that lets it pass ends without a word, and its task group with it.
+    """
+    if not isinstance(error, asyncio.CancelledError) or anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
+        return False
+    task = asyncio.current_task()
+    # Whoever cancels this very task, by a scope or by itself as Ctrl-C does, is counted there.
+    return task is not None and not task.cancelling() and anyio.current_effective_deadline() > -inf

@@ -20,10 +20,10 @@ from .answers import Bidder, Waiting
 from .gate import Gate
 from .headers import parse_feedback
 from .limits import Limits
-from .limits_book import LimitsBook, LimitsSource, load_limits, parse_limits
+from .limits_book import LimitsBook, LimitsSource, load_limits, parse_limits, wider_scopes
 from .memory import ScopeMemory, learned, restore
 from .refusals import refused, timed_out, unknown
-from .scope_limits import alias_limits, limits_along, scope_limits
+from .scope_limits import alias_limits, limits_along, limits_in_force
 from .values import Denied, DenyReason, Expire, Grant, Lease, Refuse, ReleaseResult, Request
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class AdmissionController:
         self._now: Callable[[], float] = anyio.current_time
         self._home: Home | None = None
         self._timeouts: dict[str, float] = {}  # the book's, by resource in use
+        self._aliases: dict[str, list[str]] = {}  # other names in use, by the scope that they lead to
         self._tasks: TaskGroup | None = None
         self._paused: set[str] = set()
         self._pause_ended = -inf
@@ -107,6 +108,7 @@ class AdmissionController:
             self.register(target)
             stated = self.book.for_scope(str(resource))
             self._gate.alias(resource, target, None if stated is None else alias_limits(stated), now)
+            self._aliases.setdefault(self._gate.scope_of(target), []).append(str(resource))
             self._perform()  # its limits may refuse some who wait
             return
         self._gate.register(resource, limits_along(resource, self.book), now)
@@ -114,14 +116,24 @@ class AdmissionController:
     def set_limits(self, scope: str, limits: Limits | Mapping[str, object]) -> None:
         """Work under other limits in ``scope`` (``openai``, ``openai/gpt-x``, ...) from now on, also lower ones.
 
-        Raises ConfigError for limits that cannot be meant and for a scope that no resource in use has.
+        What is inherited (``queue_timeout``, ``cooldown``, ``share``) holds for what is beneath it as well, and what an
+        alias states goes on to bound its target. Raises ConfigError for limits that cannot be meant and for a scope
+        that no resource in use has.
         """
         stated = limits if isinstance(limits, Limits) else parse_limits(scope, limits)
-        found = self._scope(scope)
+        self._scope(scope)
         self.book = self.book.replaced(scope, stated)
-        merged = self.book.for_scope(scope, leaf=found.leaf) or stated
         self._timeouts.clear()
-        self._gate.set_limits(scope, scope_limits(merged), anyio.current_time())
+        now = anyio.current_time()
+        for name, found in self._gate.scopes().items():
+            if (
+                name == scope
+                or scope in wider_scopes(name)
+                or any(scope in wider_scopes(alias) for alias in self._aliases_of(name))
+            ):
+                limits_now = limits_in_force(name, self.book, self._aliases_of(name), leaf=found.leaf)
+                if limits_now is not None and (name == scope or limits_now != found.limits):
+                    self._gate.set_limits(name, limits_now, now)
         self._perform()
 
     def change_limits(self, scope: str, changes: Mapping[str, object]) -> None:
@@ -336,6 +348,9 @@ class AdmissionController:
             known = ", ".join(sorted(self._gate.scopes())) or "none yet"
             raise ConfigError(f"no resource in use has the scope {scope!r} (in use: {known})")
         return found
+
+    def _aliases_of(self, scope: str) -> list[str]:
+        return self._aliases.get(scope, [])
 
     def _queue_timeout(self, request: Request) -> float:
         if request.queue_timeout_s is not None:

@@ -20,6 +20,9 @@ AUTO_START: Final = 4
 AUTO_MAXIMUM: Final = 1024
 """Where an adaptive limit that nobody bounded begins and ends."""
 
+CONCURRENCY_MAX: Final = 10**9 - 1
+"""More requests at once cannot be meant, and a whole number of any length is more than a float holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConcurrencyRange:
@@ -41,6 +44,8 @@ class ConcurrencyRange:
             raise ValueError('write a whole number (8), minimum-start-maximum ("4-20-150") or "auto"')
         if min(numbers) < 1:
             raise ValueError("at least one request must be allowed in flight: use 1 or more")
+        if max(numbers) > CONCURRENCY_MAX:
+            raise ValueError(f"no provider takes so many requests at once: use {CONCURRENCY_MAX} or less")
         if len(numbers) == 1:
             return cls(numbers[0], numbers[0], numbers[0], adaptive=False)
         minimum, start, maximum = numbers
@@ -53,7 +58,7 @@ class ConcurrencyRange:
 
 def _whole(text: str) -> int | None:
     text = text.strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(CONCURRENCY_MAX)) else None
 
 
 Rate = Annotated[float, Field(gt=0)] | None

@@ -32,10 +32,10 @@ from typing import Final, cast
 from pydantic import ValidationError
 
 from ..errors import ConfigError
-from ..values import ResourceKey
+from ..values import ResourceKey, shown
 from .limits import AUTO, Limits
 
-__all__ = ["LimitsBook", "LimitsSource", "load_limits", "parse_limits"]
+__all__ = ["LimitsBook", "LimitsSource", "load_limits", "parse_limits", "wider_scopes"]
 
 EVERY_MODEL: Final = "*"
 OWN: Final = (
@@ -83,11 +83,11 @@ class LimitsBook:
         if own is None and not leaf:
             return None
         default = self.entries.get(EVERY_MODEL)
-        wider = [self.entries[scope] for scope in reversed(_wider(name)) if scope in self.entries]
+        wider = [self.entries[scope] for scope in reversed(wider_scopes(name)) if scope in self.entries]
         values: dict[str, object] = {}
         for key in INHERITED:
             _fill(values, key, [own, *wider, default])
-        model_stated = {key for scope in _wider(name) if "/" in scope for key in self._stated(scope)}
+        model_stated = {key for scope in wider_scopes(name) if "/" in scope for key in self._stated(scope)}
         for key in OWN:
             _fill(values, key, [own, default if leaf and key not in model_stated else None])
         if leaf and values.get("concurrency") is None:
@@ -156,7 +156,7 @@ def parse_limits(scope: str, stated: Mapping[str, object], *, where: str = "limi
         first = error.errors(include_url=False)[0]
         key = str(first["loc"][0])
         cure = str(first["msg"]).removeprefix("Value error, ")
-        raise ConfigError(f'{where}: "{scope}": {key} = {_shown(stated.get(key))}: {cure}') from error
+        raise ConfigError(f'{where}: "{scope}": {key} = {shown(stated.get(key))}: {cure}') from error
 
 
 def _toml(path: Path) -> dict[str, object]:
@@ -218,7 +218,7 @@ def _scope_name(scope: str, where: str = "limits") -> str:
         ) from error
 
 
-def _wider(name: str) -> tuple[str, ...]:
+def wider_scopes(name: str) -> tuple[str, ...]:
     """The scopes above ``name``, widest first."""
     return ResourceKey.parse(name).scopes()[:-1] if "/" in name else ()
 
@@ -236,18 +236,13 @@ def _unknown_key(scope: str, key: str, value: object) -> str:
         return f'"{key}" is a table inside a table: write ["{scope}/{key}"] (with the quotes) for a model'
     guess = OTHER_NAMES.get(key.lower()) or next(iter(get_close_matches(key, Limits.model_fields, 1)), None)
     hint = f"did you mean {guess}?" if guess else f"there are {', '.join(Limits.model_fields)}"
-    return f'unknown key "{key}" = {_shown(value)}: {hint}'
+    return f'unknown key "{key}" = {shown(value)}: {hint}'
 
 
 def _not_a_table(scope: str, value: object) -> str:
     if scope in Limits.model_fields or scope in OTHER_NAMES:
-        return f'"{scope}" = {_shown(value)} stands outside any scope: put it below ["*"] to mean every model'
-    return f'"{scope}" = {_shown(value)}: a scope is a table of limits, e.g. concurrency = 8'
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        return f'"{scope}" = {shown(value)} stands outside any scope: put it below ["*"] to mean every model'
+    return f'"{scope}" = {shown(value)}: a scope is a table of limits, e.g. concurrency = 8'
 
 
 def _may_be_none(name: str) -> bool:

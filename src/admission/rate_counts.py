@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Mark", "SendCounts"]
+__all__ = ["BINS", "BIN_S", "Mark", "SendCounts"]
 
 BIN_S: Final = 0.1
 """Fine enough that ten seconds are measured within one per cent."""

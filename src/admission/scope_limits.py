@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from ..values import LimitKind
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ..values import ResourceKey
     from .limits import Limits
     from .limits_book import LimitsBook
 
-__all__ = ["ScopeLimits", "alias_limits", "limits_along", "scope_limits"]
+__all__ = ["ScopeLimits", "alias_limits", "limits_along", "limits_in_force", "scope_limits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,18 @@ def limits_along(resource: ResourceKey, book: LimitsBook) -> dict[str, ScopeLimi
     scopes = resource.scopes()
     stated = {scope: book.for_scope(scope, leaf=scope == scopes[-1]) for scope in scopes}
     return {scope: scope_limits(limits) for scope, limits in stated.items() if limits is not None}
+
+
+def limits_in_force(name: str, book: LimitsBook, aliases: Collection[str], *, leaf: bool) -> ScopeLimits | None:
+    """The numbers of the scope ``name`` by ``book``, at the minimum with its ``aliases``; None if nothing limits it."""
+    limits = book.for_scope(name, leaf=leaf)
+    if limits is None:
+        return None
+    found = scope_limits(limits)
+    for alias in aliases:
+        stated = book.for_scope(alias)
+        found = found if stated is None else found.tightest(alias_limits(stated))
+    return found
 
 
 def least(one: float | None, other: float | None) -> float | None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, assert_never, cast
 
+from ..values import is_number, shown
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -167,7 +169,7 @@ def _check(command: Command) -> None:
             if run is not None and not isinstance(cast("object", run), str):
                 raise Misunderstood(f"run must be text or null, not {run!r}")
             if isinstance(command, Stop) and not _is_time(command.grace):
-                raise Misunderstood(f"grace must be zero or more seconds, or null, not {command.grace!r}")
+                raise Misunderstood(f"grace must be zero or more seconds, or null, not {shown(command.grace)}")
         case Look():
             pass
         case _:
@@ -177,4 +179,4 @@ def _check(command: Command) -> None:
 def _is_time(value: object) -> bool:
     if value is None:
         return True
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value >= 0
+    return is_number(value) and isfinite(value) and value >= 0

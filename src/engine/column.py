@@ -22,7 +22,7 @@ from pydantic_core import from_json
 from ..admission.values import TOKENS_MAX
 from ..errors import PipelineError
 from ..scheduler.graph import ColumnSpec, Scope
-from ..values import ResourceKey
+from ..values import ResourceKey, is_number, shown
 from .signatures import (
     Parameters,
     awaited_type,
@@ -208,8 +208,8 @@ def _scope(scope: str, what: str) -> Scope:
 
 
 def _number(value: object, option: str, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
-        raise PipelineError(f"{what}: {option} must be a finite number above zero, not {value!r}")
+    if not is_number(value) or not isfinite(value) or value <= 0:
+        raise PipelineError(f"{what}: {option} must be a finite number above zero, not {shown(value)}")
     return float(value)
 
 

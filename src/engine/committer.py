@@ -13,6 +13,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from ..errors import StoreError
+from ..storage.patience import patiently
 from ..storage.ports import Batch
 from ..wakeup import Wakeup
 
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RECORDS_PER_TURN", "Committer"]
 
-FIRST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 5.0
-PATIENCE_S = 60.0
-"""How long a store that says it may recover is asked again: long enough for a restart of a server next door."""
-
 RECORDS_PER_TURN = 512
 """Committed rows and cells that are counted, and rows that are handed out for it, before the loop gets a turn (T25)."""
 
@@ -38,7 +34,7 @@ RECORDS_PER_TURN = 512
 class Committer:
     """Commits what the journal collects, and tells the run of each batch that is durable."""
 
-    __slots__ = ("_committed", "_handle", "_journal", "_keeper", "_teller", "wakeup")
+    __slots__ = ("_away", "_committed", "_handle", "_journal", "_keeper", "_teller", "wakeup")
 
     def __init__(
         self,
@@ -49,6 +45,7 @@ class Committer:
         teller: RunTeller | None = None,
     ) -> None:
         self._teller = teller
+        self._away = None if teller is None else teller.store_retried
         self._handle = handle
         self._journal = journal
         self._keeper = keeper
@@ -74,19 +71,12 @@ class Committer:
             with suppress(StoreError):
                 await self._handle.commit(Batch(learned=learned))
 
+    async def finish(self, status: str) -> None:
+        """The run has ended as ``status``. A store that is away just then takes nobody's report. Raises StoreError."""
+        await patiently(lambda: self._handle.finish(status), self._away)
+
     async def _commit(self, batch: Batch) -> None:
-        pause, asked_since = FIRST_PAUSE_S, anyio.current_time()
-        while True:
-            try:
-                await self._handle.commit(batch)
-            except StoreError as error:
-                if not error.retryable or anyio.current_time() - asked_since >= PATIENCE_S:
-                    raise
-                if self._teller is not None:
-                    self._teller.store_retried(error, pause)
-                await anyio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_S)
-            else:
-                if self._teller is not None:
-                    self._teller.batch(batch.records, anyio.current_time() - asked_since)
-                return
+        since = anyio.current_time()
+        await patiently(lambda: self._handle.commit(batch), self._away)
+        if self._teller is not None:
+            self._teller.batch(batch.records, anyio.current_time() - since)

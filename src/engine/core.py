@@ -84,6 +84,10 @@ class RunCore:
         self._fresh: set[str] = set()
         self._held_before = HeldBefore(plans, self.frontier, salvage)
         self._now = -inf  # the time of the event that is being handled
+        starts = self.frontier.starts
+        # Where nothing but its turn decides whether the first tasks of a row start.
+        plain = starts is not None and all(plans[column].column.when_fn is None for column in starts)
+        self._plain_starts = starts if plain else None
         for plan in self.plans:
             weight, rank = plan.column.spec.weight, graph.path_length[plan.index]
             self.dispatcher.add_flow(plan.index, plan.lane, weight=weight, rank=rank)
@@ -98,11 +102,18 @@ class RunCore:
             self.open.pass_through(row, restored)
             return
         self.open.open(row, restored)
-        states = None if restored is None else restored.states
-        progress = self.frontier.add_row(row.position, self.groups.place(), states, row)
+        index = row.position
         if restored is not None:
+            progress = self.frontier.add_row(index, self.groups.place(), restored.states, row)
             self._held_before.take_from(progress.ready, restored.held, self.groups.number, now)
-        self._follow(progress, states)
+            self._follow(progress, restored.states)
+        elif self._plain_starts is None or self.left.lanes:
+            self._follow(self.frontier.add_row(index, self.groups.place(), None, row))
+        else:  # almost every row: the same, without the words
+            self.frontier.begin(index, self.groups.place(), row)
+            push = self.dispatcher.push
+            for column in self._plain_starts:
+                push((column, index), index)
         if not self.groups.owed:
             self.seal()
 
@@ -130,15 +141,19 @@ class RunCore:
         if plan.group:
             self._group_succeeded(task, plan, results, usage, sent_at)
             return
-        progress = self.frontier.finish(task)
-        if not progress.closed:  # it came too late
+        finished = self.frontier.finish_leaf(task) if self.frontier.leaves[task.column] else None
+        progress = None if finished is not None else self.frontier.finish(task)
+        if progress is not None and not progress.closed:  # it came too late
             self.salvage.dropped(task, now)
             return
         self.cells_closed += 1
         self.left.worked(plan.lane, now)
         attempts = 1 + self.salvage.succeeded(task, plan.lane, now, sent_at)
         self._outcomes.done(plan, results[0], usage, attempts)
-        self._follow(progress)
+        if progress is not None:
+            self._follow(progress)
+        elif finished:
+            self._row_finished(task.unit)
 
     def failed(
         self,
@@ -295,8 +310,11 @@ class RunCore:
                     todo.append(further)
                     grown = True
             for index in step.finished_rows:
-                self.frontier.forget_row(index)
-                self.open.finish(index)
+                self._row_finished(index)
+
+    def _row_finished(self, index: int) -> None:
+        self.frontier.forget_row(index)
+        self.open.finish(index)
 
     def _ready(self, task: Task, plan: ColumnPlan) -> Progress | None:
         if plan.column.when_fn is not None:

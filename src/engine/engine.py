@@ -227,7 +227,7 @@ class Engine:
         """
         settings = RunOptions.of(options)
         with self._beginning_as(run or pipeline.name) as name:
-            store = check_shareable(self.store, rows, settings)
+            store = check_shareable(self.store, rows, settings, lease_s)
             source = RowSource(rows, row_id=row_id, argument=argument)
             blueprint = await self._builder.check(name, pipeline, source, settings)
             group_rows = -(-GROUP_ROWS // settings.group_size) * settings.group_size

@@ -15,7 +15,7 @@ from math import inf, isfinite, sqrt
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import ConfigError
-from ..values import Usage
+from ..values import Usage, is_number, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -221,9 +221,11 @@ def _cost(
 
 def _money(model: str, said: object) -> float | None:
     """What somebody's own function said. Raises ConfigError if that is no money."""
-    if said is None or (isinstance(said, (int, float)) and isfinite(said) and said >= 0):
+    if said is None or (is_number(said) and isfinite(said) and said >= 0):
         return said
-    raise ConfigError(f"price= said {said!r} for {model}: give dollars, zero or more, or None if they are not known")
+    raise ConfigError(
+        f"price= said {shown(said)} for {model}: give dollars, zero or more, or None if they are not known"
+    )
 
 
 def _range(values: Sequence[float], rows: int, cells: int) -> Range:

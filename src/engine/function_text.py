@@ -59,9 +59,7 @@ def _literal(value: object) -> str:
 
 def _source_of(code: CodeType, names: dict[str, Any]) -> str:
     """The file that ``code`` was compiled from; empty if there is none."""
-    if (
-        code.co_filename == "<string>"
-    ):  # Python 3.13 alone keeps what -c was given, and all that exec() makes is called so
+    if code.co_filename == "<string>":  # so all is called that exec() makes; Python 3.13 alone keeps what -c was given
         return ""
     return "".join(linecache.getlines(code.co_filename, names))
 

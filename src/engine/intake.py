@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConflictingResult
 from ..scheduler.window import HORIZON_FACTOR, HYSTERESIS, Window
+from ..storage.patience import patiently
 from ..wakeup import loop_clock
 from .plan import lanes_on_the_way, lanes_to_do_without
 from .restore import Restored, restore_row
@@ -31,8 +32,9 @@ LOOKS_BETWEEN_CAPACITIES = 16
 ROWS_PER_PULL = 32
 """Rows taken in before the loop gets a turn: checking and encoding one costs some 20 us."""
 
-ROWS_PER_JOB = 2
-"""Rows that the end of a job may take in. Many ends in one turn must not add up."""
+ROWS_PER_JOB = 4
+"""Rows that the end of a job may take in. Many ends in one turn must not add up; but to ask anew for every row or two
+costs as much as to take them in."""
 
 CELLS_PER_PULL = 256
 CELLS_PER_JOB = 16
@@ -238,12 +240,14 @@ class Intake:
         return None if resource is None else self._gate.scope_of(resource)
 
     async def _stored(self, rows: Sequence[OpenRow]) -> Mapping[int, StoredRow]:
-        """What the store has of ``rows``."""
-        stored = await self._handle.load(rows[0].record.row, rows[-1].record.row + 1)
+        """What the store has of ``rows``. They cannot be pulled again, so a store that is away is asked again."""
+        away = None if self._teller is None else self._teller.store_retried
+        first, last = rows[0].record.row, rows[-1].record.row
+        stored = await patiently(lambda: self._handle.load(first, last + 1), away)
         found = {row.record.row: row for row in stored}
         fresh = [row.record.row_id for row in rows if row.record.row not in found]
         if fresh:
-            for row_id, position in (await self._handle.find(fresh)).items():
+            for row_id, position in (await patiently(lambda: self._handle.find(fresh), away)).items():
                 raise ConflictingResult(
                     f"the row {row_id!r} stands at another place than in the store (there: {position}): keep the "
                     "order of the rows, add new ones at the end, or give the run another name"

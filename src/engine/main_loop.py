@@ -106,17 +106,21 @@ class RunLoop:
     async def _work(self) -> None:
         """Everything until nothing is left to do: with workers, the committer and whoever lets rows in."""
         steps, over = self.steps, False
-        async with anyio.create_task_group() as tasks:
-            # Beyond max_workers each resource's one standing bid may be granted: see Dispatch.
-            most = self._options.max_workers + len(steps.intake.resources) + self._options.local_workers
-            steps.flight.open(tasks, most)
-            tasks.start_soon(steps.committer.run)
-            if not steps.intake.immediate:
-                tasks.start_soon(steps.feeder.run)
-            await self._loop()
-            await steps.flight.dismiss()
-            over = True
-            tasks.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as tasks:
+                # Beyond max_workers each resource's one standing bid may be granted: see Dispatch.
+                most = self._options.max_workers + len(steps.intake.resources) + self._options.local_workers
+                steps.flight.open(tasks, most)
+                tasks.start_soon(steps.committer.run)
+                if not steps.intake.immediate:
+                    tasks.start_soon(steps.feeder.run)
+                await self._loop()
+                await steps.flight.dismiss()
+                over = True
+                tasks.cancel_scope.cancel()
+        finally:
+            if steps.intake.immediate:  # else who lets rows in has seen to it
+                await steps.intake.aclose()
         if not over:  # a task of the group ended by a cancellation that was not ours, and the group says no word of it
             raise HeadgateError(
                 "something that the run awaited was cancelled by somebody else; what was committed stays"
@@ -146,7 +150,7 @@ class RunLoop:
             await checkpoint()
         now, status = anyio.current_time(), status_of(steps.stopping.ends_as, core.tally)
         steps.paces.read(now)
-        await self._handle.finish(status.value)
+        await steps.committer.finish(status.value)
         self.report = summarize(
             self._heading,
             status,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, get_args
 
 from ..errors import ConfigError
 from ..prices.budget import budget_of
+from ..values import is_number, shown
 from .changes import OnChange
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ class RunOptions:
     def __post_init__(self) -> None:
         for name in ("patience", "deadline", "stall_timeout", "grace"):
             value: object = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:  # NaN is not, either
-                raise ConfigError(f"{name} must be zero or more seconds, not {value!r}")
+            if not is_number(value) or not value >= 0:  # NaN is not, either
+                raise ConfigError(f"{name} must be zero or more seconds, not {shown(value)}")
         if not self.stall_timeout:
             raise ConfigError("stall_timeout must be more than zero seconds: a cell takes time")
         for name in (
@@ -76,8 +77,8 @@ class RunOptions:
             "max_workers", "local_workers", "thread_workers",
         ):  # fmt: skip
             count: object = getattr(self, name)
-            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-                raise ConfigError(f"{name} must be a whole number from 1 on, not {count!r}")
+            if not isinstance(count, int) or not is_number(count) or count < 1:
+                raise ConfigError(f"{name} must be a whole number from 1 on, not {shown(count)}")
         if self.budget is not None:
             budget_of(self.budget)
         if self.on_failure not in get_args(OnFailure):

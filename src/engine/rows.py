@@ -12,6 +12,7 @@ from collections.abc import (
     AsyncIterable,
     AsyncIterator,
     Callable,
+    Generator,
     Iterable,
     Iterator,
     Mapping,
@@ -74,8 +75,9 @@ class RowSource:
             self._async = rows.__aiter__()
             self.first_fields = None
             self._copies = True
-        elif span is not None and isinstance(rows, Sequence):
-            part = rows[slice(*span)]
+        elif span is not None:
+            self._copies = not isinstance(rows, Sequence)
+            part = _by_place(rows, span) if self._copies else cast("Sequence[object]", rows)[slice(*span)]
             self._sync = iter(part)
             self.first_fields = frozenset(self._fields(part[0], span[0])) if part else None
         else:
@@ -124,10 +126,14 @@ class RowSource:
             return []
 
     async def aclose(self) -> None:
-        """No more rows are wanted: an async generator gets to its ``finally`` now, not when it is collected."""
-        source: object = self._async
-        if isinstance(source, AsyncGenerator):
-            await cast("AsyncGenerator[object, object]", source).aclose()
+        """No more rows are wanted: a generator gets to its ``finally`` now, not when it is collected. Raises what that
+        raises."""
+        waits: object = self._async
+        if isinstance(waits, AsyncGenerator):
+            await cast("AsyncGenerator[object, object]", waits).aclose()
+        at_hand: object = self._sync
+        if isinstance(at_hand, Generator):
+            cast("Generator[object, object, object]", at_hand).close()
 
     def _accept(self, row: object) -> OpenRow:
         index = self._next
@@ -183,6 +189,16 @@ class RowSource:
             raise InputError(f"row {index}: the id {row_id!r} was used by an earlier row; ids must be unique")
         seen.add(row_id)
         return row_id
+
+
+def _by_place(rows: Any, span: tuple[int, int]) -> list[object]:
+    """Rows of something that is no list and is indexed as one: a slice of it may be anything. Raises InputError."""
+    try:
+        return [rows[index] for index in range(*span)]
+    except (LookupError, TypeError) as error:
+        raise InputError(
+            f"rows {span[0]} to {span[1] - 1} cannot be taken from a {type(rows).__name__} by their places: give a list"
+        ) from error
 
 
 def _check_name(name: object, index: int) -> None:

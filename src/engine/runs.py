@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack
 import anyio
 
 from ..errors import ConfigError, HeadgateError
+from ..values import is_number, shown
 from .report import RunReport, RunStatus
 from .statistics import RunStatistics, look
 
@@ -103,8 +104,8 @@ class Run:
 
         Of a row group of a shared run, also one that has ended: this engine begins no further one.
         """
-        if grace is not None and not grace >= 0:  # NaN too, which would be waited for without end
-            raise ConfigError(f"grace must be zero or more seconds, not {grace!r}")
+        if grace is not None and not (is_number(grace) and grace >= 0):  # NaN would be waited for without end
+            raise ConfigError(f"grace must be zero or more seconds, not {shown(grace)}")
         if not self.done:
             self._steps.halt(RunStatus.STOPPED, grace)
         if self._part is not None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 import anyio
 
 from ..storage.group_work import work_on_groups
+from ..storage.patience import patiently
 from .part_reports import LEFT, added, ended_early, lasted, nothing_yet
 from .report import RunStatus
 from .runs import Run
@@ -115,10 +116,10 @@ class SharedPart:
             self._teller.started(self._shared.info.epoch)
         self._rows = rows
         try:
-            await self._shared.extend(rows)
+            await patiently(lambda: self._shared.extend(rows))
             await self._take_groups(at_once, lease_s)
             # Whether all engines together have ended it, and how, the store knows.
-            await self._shared.finish(RunStatus.COMPLETED.value)
+            await patiently(lambda: self._shared.finish(RunStatus.COMPLETED.value))
             report = self._report
             report.check()
         except BaseException as error:
@@ -134,6 +135,7 @@ class SharedPart:
         return lasted(self._report, anyio.current_time() - self._began_at)
 
     async def _take_groups(self, at_once: Callable[[], int], lease_s: float) -> None:
+        broken: BaseException | None = None
         try:
             async with anyio.create_task_group() as tasks:
                 if self._ends_at < inf:
@@ -143,9 +145,11 @@ class SharedPart:
                 )
                 tasks.cancel_scope.cancel()
         except* Exception as group:
-            raise _first_of(group) from None
+            broken = _first_of(group)
+        if broken is not None:  # raised here, with the cause that it has, and not because of the group
+            raise broken
         if self.stopping:
-            progress = await self._shared.progress()
+            progress = await patiently(self._shared.progress)
             if progress.complete < progress.groups:
                 self._report = ended_early(self._report, self._status, self._heading)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
 from ..errors import ConfigError, FingerprintMismatch, StoreUnsupported
+from ..values import is_number, shown
 from .fingerprints import column_reads, fingerprints
 from .resuming import plan_changes, tell
 
@@ -27,13 +29,15 @@ GROUP_ROWS = 64
 """Rows that are handed out together, about: as many whole groups of group columns."""
 
 
-def check_shareable(store: RunStore, rows: object, options: RunOptions) -> SharingStore:
+def check_shareable(store: RunStore, rows: object, options: RunOptions, lease_s: float) -> SharingStore:
     """The store, if a run over ``rows`` can be shared on it. Raises StoreUnsupported, ConfigError."""
     if not hasattr(store, "join_run"):
         raise StoreUnsupported(
             f"{type(store).__name__} hands out no row groups, so one engine at a time has a run there; several share "
             "one in a PostgresStore"
         )
+    if not is_number(lease_s) or not 0 < lease_s < inf:
+        raise ConfigError(f"lease_s must be seconds, more than zero, not {shown(lease_s)}")
     if options.budget is not None:
         raise ConfigError("budget= is for one engine that has the run alone: nobody sees what the others spend")
     if options.retry_failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ..errors import ConfigError
 from ..events import as_dict
 from ..log import logger
 
@@ -19,8 +20,11 @@ def event_log(level: Level = "info") -> EventSink:
     """A sink, to be given as ``events=``, that logs every event which is at least as loud as ``level``.
 
     With ``debug`` that is some events for each cell. The entries go where the program's structlog sends them, else to
-    standard error; the event's kind is their name. What a run logs by itself it logs beside them.
+    standard error; the event's kind is their name. What a run logs by itself it logs beside them. Raises ConfigError
+    for a level that there is not.
     """
+    if level not in _LOUDNESS:
+        raise ConfigError(f"event_log: level must be one of {', '.join(_LOUDNESS)}, not {level!r}")
     least = _LOUDNESS[level]
 
     def log(event: Event) -> None:

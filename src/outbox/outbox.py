@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import OrderedDict
 from contextlib import AsyncExitStack
 from math import inf
 from typing import TYPE_CHECKING, Self, TypeVar, cast
@@ -19,7 +20,7 @@ from ..events import DeliveryDeadLettered, DeliveryPostponed, DeliverySent
 from ..events.sinks import Ear
 from ..log import logger
 from ..values import writable
-from ..wakeup import Wakeup
+from ..wakeup import Wakeup, is_leaked
 from .core import Ask, OutboxCore, Send
 from .ports import DeliveryFailed, Reconciled
 from .values import Answer, Item, OutboxOptions, Reply
@@ -81,6 +82,8 @@ class Outbox:
         self._stack = AsyncExitStack()
         self._busy = 0
         self._adding = 0
+        self._wanting: OrderedDict[anyio.Event, None] = OrderedDict()  # who waits for a place
+        self._promised = 0  # places that those have been told of, and have not taken yet
         self._entered = self._leaving = False
         self._idle = anyio.Event()
 
@@ -101,7 +104,8 @@ class Outbox:
         try:
             return await self._stack.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
-            raise only_error(group) from None
+            broken = only_error(group)
+        raise broken  # here, with the cause that it has, and not because of the group
 
     async def _wind_up(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -116,6 +120,7 @@ class Outbox:
                         await self._idle.wait()
         finally:
             self._tasks.cancel_scope.cancel()
+            self._let_in()
             self._idle.set()  # who waits for the end of what will not be sent any more is told
 
     async def add(
@@ -123,17 +128,16 @@ class Outbox:
     ) -> bool:
         """Take ``body`` for ``destination``; durable on return. False if ``key`` was taken before, in any life.
 
-        Waits while ``most_waiting`` items have not come to their end. ``receiver`` is the incarnation of the receiver
-        that waits for it, where the request said so; ``run`` the run whose results the receiver will come for. Raises
-        StoreError: then it was not taken; and HeadgateError outside of the block.
+        Waits while ``most_waiting`` items have not come to their end; who came first is let in first. ``receiver`` is
+        the incarnation of the receiver that waits for it, where the request said so; ``run`` the run whose results the
+        receiver will come for. Raises StoreError: then it was not taken; and HeadgateError outside of the block.
         """
         self._check_inside()
-        while len(self._core) + self._adding >= self._options.most_waiting:
-            await self._idle.wait()
-            self._check_inside()
-        item = Item(key, destination, self._clock(), receiver, run)
+        await self._room()
         self._adding += 1
         try:
+            self._check_inside()
+            item = Item(key, destination, self._clock(), receiver, run)
             # Cancelled in between, it would be kept and never sent: adding it again says that it is there already.
             with anyio.CancelScope(shield=True):
                 if not await self._deliveries.add(item, body):
@@ -153,6 +157,32 @@ class Outbox:
         while len(self._core) or self._busy:
             self._check_inside()
             await self._idle.wait()
+
+    async def _room(self) -> None:
+        """Wait for a place, first come first served. Each end tells as many as there is room for, not all who wait."""
+        if not self._wanting and self._places() > 0:
+            return
+        turn = anyio.Event()
+        self._wanting[turn] = None
+        try:
+            await turn.wait()
+        except BaseException:
+            if turn.is_set():  # in this very tick: somebody else has the place
+                self._promised -= 1
+                self._let_in()
+            else:
+                del self._wanting[turn]
+            raise
+        self._promised -= 1
+
+    def _places(self) -> int:
+        return self._options.most_waiting - len(self._core) - self._adding - self._promised
+
+    def _let_in(self) -> None:
+        while self._wanting and (self._leaving or self._places() > 0):
+            turn, _ = self._wanting.popitem(last=False)
+            self._promised += 1
+            turn.set()
 
     def __len__(self) -> int:
         """How many items have not come to their end."""
@@ -183,7 +213,8 @@ class Outbox:
             self._wakeup.set()
 
     def _stir(self) -> None:
-        """Let those who wait for room, or for the end, look again."""
+        """Tell those for whom there is room now, and those who wait for the end."""
+        self._let_in()
         self._idle.set()
         self._idle = anyio.Event()
 
@@ -272,8 +303,10 @@ class Outbox:
                 return await call()
         except (DeliveryFailed, TimeoutError) as error:
             logger().debug("delivery_failed", destination=destination, error=str(error) or "it took too long")
-        except Exception:
+        except BaseException as error:
             # A sender's fault is no reason to lose an item, or to stop those that it can send.
+            if not isinstance(error, Exception) and not is_leaked(error):
+                raise
             logger().exception("sender_broken", destination=destination)
         return None
 
@@ -286,6 +319,10 @@ class Outbox:
                 if not error.retryable:
                     raise
                 logger().warning("outbox_store_unavailable", error=str(error))
+            except BaseException as error:
+                if is_leaked(error):
+                    raise StoreError("the store awaited something that was cancelled by somebody else") from error
+                raise
             await anyio.sleep(_STORE_PAUSE_S)
 
     def _check_inside(self) -> None:

@@ -210,7 +210,7 @@ class SqliteDeliveries:
         """Return how the item ended, and what was said to it; None if it has not, or is unknown."""
 
         def work(connection: sqlite3.Connection) -> tuple[Answer, str] | None:
-            row = connection.execute("SELECT answer, message FROM ended WHERE key = ?", (key,)).fetchone()
+            row = connection.execute("SELECT answer, message FROM ended WHERE key = ?", (writable(key),)).fetchone()
             return None if row is None else (Answer(row[0]), row[1])
 
         return await self._writer.run(work, writes=False)

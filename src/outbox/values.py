@@ -55,6 +55,7 @@ class Item:
 
     ``receiver`` is the incarnation that asked for it, as far as that is known. ``created_at`` is wall-clock seconds.
     ``run`` names the run whose results the receiver will come for, if it does: a sweep of the store is to spare it.
+    Half a surrogate pair in any of them is written out: no receiver could be told of it, and few places could keep it.
     """
 
     key: str
@@ -62,6 +63,12 @@ class Item:
     created_at: float
     receiver: str | None = None
     run: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("key", "destination", "receiver", "run"):
+            said: object = getattr(self, name)
+            if isinstance(said, str) and not said.isascii():
+                object.__setattr__(self, name, writable(said))
 
 
 def key_of(run: str, row: str, body: bytes) -> str:

@@ -14,6 +14,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..errors import ConfigError
+from ..values import is_number, shown
 from .table import PICO, Amount
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ class Budget:
 
     def __post_init__(self) -> None:
         for name, value in (("money", self.money), ("tokens", self.tokens)):
-            if value is not None and (isinstance(value, bool) or not isfinite(value) or value < 0):
-                raise ConfigError(f"budget: {name} must be zero or more, not {value!r}")
+            if value is not None and (not is_number(value) or not isfinite(value) or value < 0):
+                raise ConfigError(f"budget: {name} must be zero or more, not {shown(value)}")
         if self.money is None and self.tokens is None:
             raise ConfigError("budget: give money, tokens or both")
 

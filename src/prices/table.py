@@ -12,6 +12,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from ..errors import ConfigError
+from ..values import is_number, shown
 
 if TYPE_CHECKING:
     from ..values import Usage
@@ -69,8 +70,8 @@ class Price:
             value: object = getattr(self, name)
             if value is None and name.startswith("cache"):
                 continue
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not isfinite(value) or value < 0:
-                raise ConfigError(f"{name} must be dollars per {unit}, zero or more, not {value!r}")
+            if not is_number(value) or not isfinite(value) or value < 0:
+                raise ConfigError(f"{name} must be dollars per {unit}, zero or more, not {shown(value)}")
         above = cast("object", self.above)
         if not isinstance(above, Mapping):
             raise ConfigError(f"above must map numbers of input tokens to prices, not be {above!r}")

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from ..errors import ConfigError
 from ..log import logger
 from ..values import said_by
+from ..wakeup import is_leaked
 from .ports import InvalidAnswer, SourceUnreachable
 from .record import Heard
 from .values import Answer
@@ -41,7 +42,9 @@ async def start(source: RestartSource, cycle: Cycle, *, timeout_s: float) -> Non
             await source.trigger(cycle)
     except (SourceUnreachable, InvalidAnswer, TimeoutError) as error:
         logger().warning("restart_trigger_failed", source=source.name, cycle=cycle.id, error=_said(error))
-    except Exception:
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_leaked(error):
+            raise
         logger().exception("restart_source_broken", source=source.name, cycle=cycle.id)
 
 
@@ -61,7 +64,9 @@ async def read(source: RestartSource, cycle: Cycle, *, every_s: float, timeout_s
                 answer = None
             except (InvalidAnswer, ConfigError) as error:
                 raise NoAnswer(Heard.INVALID, _said(error)) from error
-            except Exception as error:
+            except BaseException as error:
+                if not isinstance(error, Exception) and not is_leaked(error):
+                    raise
                 # A source's fault is no verdict, and no reason to let anybody wait.
                 logger().exception("restart_source_broken", source=source.name, cycle=cycle.id)
                 raise NoAnswer(Heard.INVALID, _said(error)) from error

@@ -9,15 +9,15 @@ import os
 import socket
 import time
 import uuid
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 import anyio
 
 from ..errors import ConfigError, HeadgateError, StoreError, StoreUnavailable
 from ..events.sinks import Ear
 from ..log import logger
-from ..values import writable
-from ..wakeup import Wakeup
+from ..values import said_by, writable
+from ..wakeup import Wakeup, is_leaked
 from . import asking
 from .codec import decode, encode, register_of
 from .config import RestartConfig
@@ -25,7 +25,7 @@ from .core import Ask, CoordinatorCore, Look, SourceFacts, Start, Swap
 from .telling import RestartNews
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
 
     from ..events import EventSink
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Entry", "RestartCoordinator"]
 
+
+T = TypeVar("T")
 
 _LEAVING_S = 2.0
 """How long a leader who leaves tries to say so. If he cannot, his lease runs out."""
@@ -216,13 +218,33 @@ class RestartCoordinator:
         self._wakeup.set()
 
     async def _do(self, core: CoordinatorCore, effect: Look | Swap) -> None:
-        register = register_of(self.run)
         if isinstance(effect, Swap):
-            done = await self._store.write_register(register, encode(effect.record), after=effect.after)
+            done = await self._sanely(self._write(effect))
             core.swapped(effect, anyio.current_time(), done=done)
         else:
-            version, data = await self._store.read_register(register)
-            core.seen(version, decode(data) if version else None, anyio.current_time())
+            version, record = await self._sanely(self._read())
+            core.seen(version, record, anyio.current_time())
+
+    async def _write(self, swap: Swap) -> bool:
+        return await self._store.write_register(register_of(self.run), encode(swap.record), after=swap.after)
+
+    async def _read(self) -> tuple[int, RunRecord | None]:
+        version, data = await self._store.read_register(register_of(self.run))
+        return version, decode(data) if version else None
+
+    async def _sanely(self, call: Awaitable[T]) -> T:
+        """What the store says. Raises StoreError, TimeoutError; all else that it raises is its fault, and one too."""
+        try:
+            return await call
+        except (StoreError, TimeoutError):
+            raise
+        except BaseException as error:
+            if not isinstance(error, Exception) and not is_leaked(error):
+                raise
+            if self._error is None:  # once: it is asked again and again
+                logger().exception("restart_store_broken", run=self.run)
+            said = f"{type(error).__name__}: {said_by(error)}"
+            raise StoreError(f"the store that keeps decisions is broken: {said}") from error
 
     async def _start(self, source: RestartSource, cycle: Cycle) -> None:
         await asking.start(source, cycle, timeout_s=self.config.timeout)

@@ -23,6 +23,7 @@ from ..events import RestartAsked, RestartDecided, RestartDone, RestartRefused
 from ..events.sinks import Ear
 from ..log import logger
 from ..values import EXIT_CODES
+from ..wakeup import is_leaked
 from .lives import LifeEnd, Supervised, pause_s
 from .record import Action
 from .values import Failure, cause_of
@@ -193,7 +194,9 @@ class Supervisor:
             return await self._live(life)
         except NO_CURE:
             raise
-        except Exception as error:
+        except BaseException as error:
+            if not isinstance(error, Exception) and not is_leaked(error):
+                raise
             logger().exception("restart_life_crashed", run=self._coordinator.run, cycle=life.entry.cycle)
             return LifeEnd("crashed", 1, cause_of(error), finished=False)
 
@@ -241,7 +244,9 @@ class Supervisor:
         try:
             with anyio.fail_after(self._coordinator.config.recovery_timeout):
                 await recover()
-        except Exception:
+        except BaseException as error:
+            if not isinstance(error, Exception) and not is_leaked(error):
+                raise
             # The next life finds out what is missing; that the others wait for it helps nobody.
             logger().exception("restart_recovery_failed", run=self._coordinator.run)
 

@@ -57,6 +57,10 @@ class Frontier:
         self._first_ready = [column for column in roots if self._slots[column] is None]
         self._first_live = [column for column in roots if self._slots[column] is not None]
         self._first_states = bytes(READY if column in self._first_ready else WAITING for column in range(len(graph)))
+        self.starts = None if self._first_live or not len(graph) else self._first_ready
+        """The columns of which a new row has a cell ready; None where there is more to say of a row that begins."""
+        self.leaves = [slot is None and not graph.children[column] for column, slot in enumerate(self._slots)]
+        """Whether a column is of cells that nothing needs, for which ``finish_leaf`` may be used."""
         self._blank = bytes(len(graph))
         self._missing = bytes(len(parents) for parents in graph.parents)
         self._failure_reasons = tuple(f"upstream {spec.name} failed" for spec in graph.specs)
@@ -82,35 +86,40 @@ class Frontier:
         ``done``: columns that an earlier run closed, and their states. What a DONE column needs is DONE there too. What
         is to be remembered of the row goes into ``record``; None makes one.
         """
-        assert row not in self._rows, f"row {row} is there already"
-        if record is None:
-            record = OpenRow(row)
-        record.group = self.groups.join(row, group)
-        record.states = bytearray(self._blank if done else self._first_states)
-        record.missing = bytearray(self._missing)
-        record.open = len(self._blank)
-        record.ready = 0
-        self._rows[row] = record
-        self._added += 1
-        self._open_rows += 1
+        record = OpenRow(row) if record is None else record
+        self.begin(row, group, record)
         progress = Progress()
-        if done:
+        if not done:
+            progress.ready.extend((column, row) for column in self._first_ready)
+        else:
+            self._ready_cells -= record.ready
+            self.busy_rows -= record.ready > 0
+            record.ready, record.states = 0, bytearray(self._blank)
             self._restore(record, done, progress)
             for column in self._first_ready:
                 if record.states[column] == WAITING:
                     self._unlock(record, column, progress)
-        elif ready := len(self._first_ready):
-            record.ready = ready
-            self._ready_cells += ready
-            self.busy_rows += 1
-            for column in self._first_ready:
-                progress.ready.append((column, row))
         for column in self._first_live:
             if record.states[column] == WAITING:
                 self._unlock(record, column, progress)
         if not record.open:
             self._conclude(record, progress)
         return progress
+
+    def begin(self, row: int, group: int, record: OpenRow) -> None:
+        """All that ``add_row`` does with a row of which nothing is known, where it says of it what ``starts`` says."""
+        assert row not in self._rows, f"row {row} is there already"
+        ready = len(self._first_ready)
+        record.group = self.groups.join(row, group)
+        record.states = bytearray(self._first_states)
+        record.missing = bytearray(self._missing)
+        record.open = len(self._blank)
+        record.ready = ready
+        self._rows[row] = record
+        self._added += 1
+        self._open_rows += 1
+        self._ready_cells += ready
+        self.busy_rows += ready > 0
 
     def seal_group(self, group: int) -> Progress:
         """No more rows will come to ``group``: its group columns may start. A finished group is passed over."""
@@ -146,6 +155,29 @@ class Frontier:
         if not row.open:
             self._conclude(row, progress)
         return progress
+
+    def finish_leaf(self, task: Task) -> bool | None:
+        """The same of a cell of one of the ``leaves``, in a word: whether its row is finished with it. None if there is
+        something else to say, and nothing has changed: ask ``finish``.
+        """
+        column, unit = task
+        row = self._rows.get(unit)
+        if row is None or row.states[column] != READY:
+            return None
+        last = row.open == 1
+        if last:
+            group = row.group
+            if group.open == 1 and group.sealed:
+                return None
+            group.open -= 1
+            self._open_rows -= 1
+        row.states[column] = DONE
+        row.open -= 1
+        row.ready -= 1
+        self._closed[DONE] += 1
+        self._ready_cells -= 1
+        self.busy_rows -= not row.ready
+        return last
 
     def fail(self, task: Task, reason: str) -> Progress:
         """``task`` has failed for good; a group task for all its live rows."""

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from ..errors import PipelineError
+from ..values import is_number, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -136,8 +137,10 @@ def _index(columns: Sequence[ColumnSpec]) -> dict[str, int]:
 
 
 def _check_column(spec: ColumnSpec, index: Mapping[str, int], fields: frozenset[str] | None) -> None:
-    if not (isfinite(spec.weight) and spec.weight > 0):
-        raise PipelineError(f"column {spec.name!r}: weight must be a finite number above zero, not {spec.weight!r}")
+    if not (is_number(spec.weight) and isfinite(spec.weight) and spec.weight > 0):
+        raise PipelineError(
+            f"column {spec.name!r}: weight must be a finite number above zero, not {shown(spec.weight)}"
+        )
     if spec.scope is Scope.GROUP and spec.when_needs:
         raise PipelineError(
             f"column {spec.name!r}: when= decides per row, and a group column runs once for all rows of a "

@@ -35,6 +35,11 @@ _CANONICAL: Final = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separat
 _MAX_DEPTH: Final = 200
 """Levels that pydantic's parser reads; it writes some more."""
 
+_MAX_DIGITS: Final = 4300
+"""Digits of a number that pydantic's parser reads; it writes any number of them."""
+_TOO_MANY: Final = b"0" * (_MAX_DIGITS + 1)
+_AS_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
+
 _PLAIN: Final = (str, int, float, bool, type(None), bytes)
 
 
@@ -46,6 +51,8 @@ def encode(value: object) -> bytes:
         raise TypeError(_complaint(value, error)) from error
     if len(payload) > 2 * _MAX_DEPTH and payload.count(b"[") + payload.count(b"{") > _MAX_DEPTH:
         _check_depth(value, payload)
+    if len(payload) > _MAX_DIGITS:
+        _check_digits(value, payload)
     if type(value) not in _EXACT and b"null" in payload and _non_finite(value) > _non_finite(decode(payload)):
         raise TypeError(
             f"a {type(value).__name__} holds NaN or an infinity that its model would store as null: set "
@@ -60,6 +67,19 @@ def _check_depth(value: object, payload: bytes) -> None:
         decode(payload)
     except ValueError as error:
         raise TypeError(f"a {type(value).__name__} is nested too deeply to be read again: flatten it") from error
+
+
+def _check_digits(value: object, payload: bytes) -> None:
+    """A number that can be written may be too long to be read again, and all that stands beside it would be lost."""
+    if _TOO_MANY not in payload.translate(_AS_ZERO):
+        return
+    try:
+        decode(payload)
+    except ValueError as error:
+        raise TypeError(
+            f"a {type(value).__name__} holds a number of more than {_MAX_DIGITS} digits, which cannot be read again: "
+            "convert it to text, e.g. with hex()"
+        ) from error
 
 
 def decode(payload: bytes) -> Any:
@@ -99,6 +119,8 @@ def stored_form(row: Mapping[str, object]) -> tuple[bytes, bytes]:
         canonical = data if len(row) == 1 else to_json(dict(sorted(row.items())))
     except ValueError as error:
         raise TypeError(_complaint(row, error)) from error
+    if len(data) > _MAX_DIGITS:
+        _check_digits(row, data)
     return data, blake2b(canonical, digest_size=DIGEST_SIZE).digest()
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 
-from ..errors import ClaimLost, StoreError
+from ..errors import ClaimLost, HeadgateError, StoreError
 from .claims import HeldClaims
+from .patience import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -28,9 +29,6 @@ _LONGEST_WAIT_S: Final = 5.0
 """How long an engine that finds nothing to do waits before it asks how far the others are."""
 _SHORTEST_WAIT_S: Final = 0.05
 _LET_GO_S: Final = 5.0
-_PATIENCE_S: Final = 60.0
-"""How long a store that says it may recover is asked again, as an engine asks it for commits."""
-_PAUSE_S: Final = 1.0
 
 
 async def work_on_groups(
@@ -71,20 +69,31 @@ class _Work:
         self._held = HeldClaims(lease_s)
         self._scopes: dict[Claim, anyio.CancelScope] = {}
         self._left: set[Claim] = set()  # held here, and not to be done now
+        self._coming: list[Claim] = []  # handed out, and not taken up yet
         self._changed = anyio.Event()
+        self._through = False
 
     async def run(self) -> None:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._keep)
                 tasks.start_soon(self._hear)
-                while await self._claim(tasks):
-                    pass
-                tasks.cancel_scope.cancel()
+                tasks.start_soon(self._see_through, tasks)
+            if not self._through:  # a task ended by a cancellation that was not ours, and the group says no word of it
+                raise HeadgateError(
+                    "something that the work on row groups awaited was cancelled by somebody else; what was committed "
+                    "stays"
+                )
         finally:
-            if mine := [*self._scopes, *self._left]:
+            if mine := [*self._scopes, *self._left, *self._coming]:
                 with anyio.move_on_after(_LET_GO_S, shield=True), suppress(StoreError):
                     await self._run.give_back(mine)
+
+    async def _see_through(self, tasks: anyio.abc.TaskGroup) -> None:
+        while await self._claim(tasks):
+            pass
+        self._through = True
+        tasks.cancel_scope.cancel()
 
     async def _claim(self, tasks: anyio.abc.TaskGroup) -> bool:
         """Take what there is room for, and wait for a reason to look again. False if nothing is left."""
@@ -92,7 +101,8 @@ class _Work:
             return await self._see_out()
         room = self._at_once() - len(self._scopes)
         if room > 0:
-            asked_at, claims = await _patiently(partial(self._run.claim, room, self._lease_s))
+            asked_at, _ = await _patiently(partial(self._ask, tasks, room))
+            claims, self._coming = self._coming, []
             self._held.granted(claims, asked_at)
             if self._stopping.is_set():  # while the store was asked
                 self._left.update(claims)
@@ -115,6 +125,29 @@ class _Work:
         with anyio.move_on_after(wait_s):
             await changed.wait()
         return True
+
+    async def _ask(self, tasks: anyio.abc.TaskGroup, room: int) -> None:
+        """Let groups be handed out. If the work is cancelled meanwhile the store is heard out, within reason: what it
+        hands out to somebody who is gone would be kept from everybody until the lease ends."""
+        heard_out = anyio.CancelScope(shield=True)
+        answered = anyio.Event()
+        refused: list[StoreError] = []
+
+        async def ask() -> None:
+            with heard_out:
+                try:
+                    self._coming = await self._run.claim(room, self._lease_s)
+                except StoreError as error:
+                    refused.append(error)
+            answered.set()
+
+        tasks.start_soon(ask)
+        try:
+            await answered.wait()
+        finally:
+            heard_out.deadline = anyio.current_time() + _LET_GO_S
+        for error in refused:
+            raise error
 
     async def _see_out(self) -> bool:
         """Begin nothing; wait for an end of what goes on. False if nothing does."""
@@ -177,12 +210,12 @@ class _Work:
 
 async def _patiently(ask: Callable[[], Awaitable[T]]) -> tuple[float, T]:
     """Ask a store that may be away for a moment; return when it was asked, and what it said. Raises StoreError."""
-    since = anyio.current_time()
-    while True:
+    asked_at = anyio.current_time()
+
+    async def again() -> T:
+        nonlocal asked_at
         asked_at = anyio.current_time()
-        try:
-            return asked_at, await ask()
-        except StoreError as error:
-            if not error.retryable or asked_at - since >= _PATIENCE_S:
-                raise
-        await anyio.sleep(_PAUSE_S)
+        return await ask()
+
+    found = await patiently(again)
+    return asked_at, found

@@ -66,6 +66,19 @@ async def filled(path: Path, count: int = 3) -> None:
     await deliveries.aclose()
 
 
+async def test_half_a_surrogate_pair_is_written_out_and_told_once(tmp_path: Path) -> None:
+    """No encoding takes it: adding it raised what no caller expects, where a store in memory took it."""
+    key, receiver = "run/row\ud800/1", Receiver()
+    for added in (True, False):
+        deliveries = SqliteDeliveries(tmp_path / "outbox.db")
+        async with Outbox(deliveries, receiver, options=QUICK) as outbox:
+            assert await outbox.add(key, "north\udfff", b"done", receiver="boot\ud800", run="r\ud800") is added
+            await outbox.drained()
+            assert await deliveries.outcome(key) == (Answer.ACK, "")
+            assert await deliveries.outcome(r"run/row\ud800/1") == (Answer.ACK, "")
+    assert receiver.got == [r"run/row\ud800/1=done"]
+
+
 def test_d1_outboxes_and_receivers_are_killed_and_everybody_is_told() -> None:
     """D1, T51: kill -9 of either at random instants, or a stop, a take-over and going on."""
     report = play(60 if THOROUGH else 3, Random(1))

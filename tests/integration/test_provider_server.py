@@ -167,6 +167,13 @@ async def test_unreadable_requests_are_400_and_in_no_account(
         await client.embeddings.create(model="plain", input="")
     with pytest.raises(openai.BadRequestError):
         await _chat(client, "plain", max_completion_tokens=-1)
+    deep = b'{"model": "plain", "messages": ' + 100_000 * b"[" + 100_000 * b"]" + b"}"
+    with pytest.raises(openai.BadRequestError, match="nested too deeply"):
+        await client.post("/chat/completions", cast_to=object, content=deep)
+    endless = {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}
+    asked: Any = {"type": "json_schema", "json_schema": {"name": "endless", "schema": endless}}
+    with pytest.raises(openai.BadRequestError, match="no answer fits the schema: RecursionError"):
+        await _chat(client, "plain", response_format=asked)
     assert provider.stats().models["plain"].requests == 0
 
 

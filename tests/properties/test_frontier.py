@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from headgate.scheduler.frontier import CellState, Frontier, Progress, Task
 from headgate.scheduler.graph import ColumnSpec, Graph, Scope
+from headgate.scheduler.row_group import OpenRow
 
 TERMINAL = (CellState.DONE, CellState.FAILED, CellState.SKIPPED)
 Cell = tuple[int, int]
@@ -118,11 +119,12 @@ class Reference:
 class FrontierMachine(RuleBasedStateMachine):
     """S1 each cell ends exactly once and the ledger adds up; S3 nothing is ready before what it needs."""
 
-    @initialize(specs=column_specs(), finish_siblings=st.booleans())
-    def start(self, specs: list[ColumnSpec], finish_siblings: bool) -> None:
+    @initialize(specs=column_specs(), finish_siblings=st.booleans(), in_short=st.booleans())
+    def start(self, specs: list[ColumnSpec], finish_siblings: bool, in_short: bool) -> None:
         note(f"{specs}")
         self.reference = Reference(specs, finish_siblings)
         self.frontier = Frontier(Graph.build(specs), finish_siblings=finish_siblings)
+        self.in_short = in_short  # as it is told and asked of almost every row and cell
         self.next_row = 0
         self.gone: set[int] = set()
         self.reasons: dict[Cell, str] = {}
@@ -188,7 +190,25 @@ class FrontierMachine(RuleBasedStateMachine):
         for column in range(len(self.reference.specs)):
             self.reference.cells[row, column] = done.get(column, CellState.WAITING)
         self.cells_before |= {(row, column): state for column, state in done.items()}
-        self.compare(self.frontier.add_row(row, group, done or None))
+        self.compare(self.said_of_row(row, group, done))
+
+    def said_of_row(self, row: int, group: int, done: dict[int, CellState]) -> Progress:
+        if done or self.frontier.starts is None or not self.in_short:
+            return self.frontier.add_row(row, group, done or None)
+        self.frontier.begin(row, group, OpenRow(row))
+        said = Progress()
+        said.ready.extend((column, row) for column in self.frontier.starts)
+        return said
+
+    def said_of_end(self, task: Task) -> Progress:
+        leaf = self.in_short and self.frontier.leaves[task.column]
+        finished = self.frontier.finish_leaf(task) if leaf else None
+        if finished is None:
+            return self.frontier.finish(task)
+        said = Progress()
+        said.closed.append((task.unit, task.column, CellState.DONE, ""))
+        said.finished_rows.extend([task.unit] * finished)
+        return said
 
     @rule(data=st.data())
     def seal(self, data: st.DataObject) -> None:
@@ -206,7 +226,7 @@ class FrontierMachine(RuleBasedStateMachine):
             self.reference.cells[row, task.column] = state
         match state:
             case CellState.DONE:
-                self.compare(self.frontier.finish(task), task)
+                self.compare(self.said_of_end(task), task)
             case CellState.FAILED:
                 self.compare(self.frontier.fail(task, "poisoned"), task)
             case _:
@@ -253,7 +273,7 @@ class FrontierMachine(RuleBasedStateMachine):
         task = data.draw(st.sampled_from(late), label="late")
         assert not self.frontier.hold(task)
         assert not self.frontier.resume(task)
-        for late_report in (self.frontier.finish, self.frontier.skip):
+        for late_report in (self.said_of_end, self.frontier.skip):
             self.compare(late_report(task), None)
         self.compare(self.frontier.fail(task, "late"), None)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
+from headgate.errors import HeadgateError
 from headgate.storage import work_on_groups
 from headgate.testing import run_virtual
 from tests.simulation.shared_memory import SharedMemory, SharedMemoryRun
@@ -104,6 +106,44 @@ def test_groups_that_come_when_nobody_wants_them_any_more_are_given_back() -> No
     part(SlowToClaim, 3, body)
 
 
+@pytest.mark.parametrize("after_s", [0.5, 1.0])
+def test_groups_that_are_handed_out_to_somebody_who_is_cancelled_meanwhile_are_given_back(after_s: float) -> None:
+    """Nobody knew of them, so they were kept from everybody until their lease had ended."""
+
+    async def body(run: SharedMemoryRun, begun: list[int]) -> None:
+        async def work(claim: Claim) -> None:
+            begun.append(claim.group)
+
+        with anyio.move_on_after(after_s):
+            await work_on_groups(run, work, lease_s=600.0)
+        assert begun == []
+        assert anyio.current_time() == pytest.approx(1.0)
+        assert all(group.free(anyio.current_time()) for group in run.board.groups)
+
+    part(SlowToClaim, 3, body)
+
+
+class HangsOnClaiming(SharedMemoryRun):
+    """No answer to who asks for groups comes for ten minutes."""
+
+    async def claim(self, most: int, lease_s: float) -> list[Claim]:
+        await anyio.sleep(600.0)
+        return await super().claim(most, lease_s)
+
+
+def test_a_store_that_hands_out_nothing_keeps_nobody_who_is_cancelled_for_long() -> None:
+    async def body(run: SharedMemoryRun, begun: list[int]) -> None:
+        async def work(claim: Claim) -> None:
+            begun.append(claim.group)
+
+        with anyio.move_on_after(2.0):
+            await work_on_groups(run, work)
+        assert begun == []
+        assert anyio.current_time() <= 10.0
+
+    part(HangsOnClaiming, 3, body)
+
+
 class HangsOnRenewal(SharedMemoryRun):
     """No answer to a renewal comes for ten minutes."""
 
@@ -157,3 +197,24 @@ def test_work_on_a_group_that_somebody_else_has_completed_is_waited_for_without_
         assert asked <= 5
 
     part(SharedMemoryRun, 1, body)
+
+
+@pytest.mark.parametrize("call", ["claim", "renew", "complete", "progress"])
+def test_t62_what_somebody_else_cancels_is_not_the_end_of_the_run(call: str) -> None:
+    """A store's own task was cancelled, and the work on all groups ended as if they were complete (on asyncio alone:
+    trio cannot leak a cancellation)."""
+
+    async def body(run: SharedMemoryRun, begun: list[int]) -> None:
+        async def leaks(*_: object) -> None:
+            raise asyncio.CancelledError
+
+        async def work(claim: Claim) -> None:
+            begun.append(claim.group)
+            await anyio.sleep(30.0)
+
+        setattr(run, call, leaks)
+        with pytest.raises(HeadgateError, match="cancelled by somebody else"):
+            await work_on_groups(run, work, at_once=3 if call == "progress" else 1, lease_s=60.0)
+        assert any(group.open for group in run.board.groups)
+
+    part(SharedMemoryRun, 2, body)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from itertools import chain
 from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import pytest
+import trio
+from anyio import wait_all_tasks_blocked
 
-from headgate.errors import ConfigError, HeadgateError, StoreUnavailable
+from headgate.errors import ConfigError, HeadgateError, StoreError, StoreUnavailable
 from headgate.outbox import (
     Answer,
     Item,
@@ -282,3 +286,167 @@ def test_an_answer_about_keys_that_makes_no_sense_is_asked_for_again(said: Any) 
         assert world.times == 2
 
     run_virtual(main)
+
+
+class Steps(trio.abc.Instrument):
+    """How often a task had its turn."""
+
+    taken = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.taken += 1
+
+
+class Unhurried:
+    """Takes all, each in a second."""
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
+
+    async def deliver(self, item: Item, body: bytes, attempt: int) -> Reply:
+        await anyio.sleep(1.0)
+        self.got.append(item.key)
+        return Reply(Answer.ACK)
+
+    async def reconcile(self, destination: str, keys: Sequence[str]) -> Reconciled:
+        return Reconciled(keys)
+
+
+FULL = OutboxOptions(slots=4, most_waiting=4)
+
+
+def test_who_waits_for_room_is_told_when_there_is_some_for_him() -> None:
+    """Each end told all who waited: with thousands of rows that are ready, thousands of turns for each delivery."""
+
+    async def main() -> None:
+        receiver, steps = Unhurried(), Steps()
+        trio.lowlevel.add_instrument(steps)
+        async with Outbox(MemoryDeliveries(), receiver, options=FULL) as outbox, anyio.create_task_group() as tasks:
+            for number in range(400):
+                tasks.start_soon(add_one, outbox, f"{number}")
+            await anyio.sleep(99.5)
+            assert len(receiver.got) == 396
+        assert steps.taken < 400 * 40
+
+    run_virtual(main, backend="trio")
+
+
+async def add_one(outbox: Outbox, key: str) -> None:
+    assert await outbox.add(key, "north", b"")
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_who_came_first_is_let_in_first_and_who_goes_leaves_the_place_to_the_next(
+    backend: Literal["asyncio", "trio"],
+) -> None:
+    async def main() -> None:
+        added: list[str] = []
+
+        class Listed(MemoryDeliveries):
+            async def add(self, item: Item, body: bytes) -> bool:
+                added.append(item.key)
+                return await super().add(item, body)
+
+        scopes = [anyio.CancelScope() for _ in range(60)]
+        going = {at: (at, *range(8 * at, 8 * at + 6)) for at in (1, 2, 3)}  # one is told in that tick, others wait
+
+        async def waits(outbox: Outbox, number: int) -> None:
+            with scopes[number]:
+                await outbox.add(f"{number:02}", "north", b"")
+
+        async with Outbox(Listed(), Unhurried(), options=OutboxOptions(slots=4, most_waiting=1)) as outbox:
+            async with anyio.create_task_group() as tasks:
+                for number in range(60):
+                    tasks.start_soon(waits, outbox, number)
+                    await wait_all_tasks_blocked()
+                for at in (1, 2, 3):
+                    await anyio.sleep_until(at)
+                    for number in going[at]:
+                        scopes[number].cancel()
+            await outbox.drained()
+        assert added == sorted(added)
+        stayed = {f"{number:02}" for number in range(60) if number not in chain(*going.values())}
+        assert stayed <= set(added)
+
+    run_virtual(main, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_who_waits_for_room_is_told_that_the_outbox_is_left(backend: Literal["asyncio", "trio"]) -> None:
+    async def main() -> None:
+        told: list[HeadgateError] = []
+
+        async def waits(outbox: Outbox, number: int) -> None:
+            try:
+                await outbox.add(f"{number}", "north", b"")
+            except HeadgateError as error:
+                told.append(error)
+
+        outbox = Outbox(MemoryDeliveries(), Unhurried(), options=FULL)
+        async with anyio.create_task_group() as tasks, outbox:
+            for number in range(10):
+                tasks.start_soon(waits, outbox, number)
+            await wait_all_tasks_blocked()
+        assert len(told) == 6
+        assert anyio.current_time() <= 1.5
+
+    run_virtual(main, backend=backend)
+
+
+def test_what_breaks_an_outbox_comes_with_its_cause() -> None:
+    """The error was raised, and what had led to it was taken away."""
+
+    class Broken(MemoryDeliveries):
+        async def end(self, ended: Sequence[tuple[str, Answer, str]]) -> None:
+            try:
+                raise OSError("the disk has gone")
+            except OSError as error:
+                raise StoreError("nothing is kept") from error
+
+    async def main() -> None:
+        async with Outbox(Broken(), Unhurried()) as outbox:
+            await add_one(outbox, "a")
+            await outbox.drained()
+
+    with pytest.raises(StoreError, match="nothing is kept") as caught:
+        run_virtual(main)
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+class Leaking(Unhurried):
+    """Awaits what somebody else has cancelled, the first time."""
+
+    async def deliver(self, item: Item, body: bytes, attempt: int) -> Reply:
+        if attempt == 1:
+            raise asyncio.CancelledError
+        return await super().deliver(item, body, attempt)
+
+
+def test_t62_what_somebody_else_cancels_in_a_sender_costs_an_attempt() -> None:
+    """The block of the outbox ended in the middle, without a word (on asyncio alone: trio leaks no cancellation)."""
+    reached: list[bool] = []
+
+    async def main() -> None:
+        receiver = Leaking()
+        async with Outbox(MemoryDeliveries(), receiver, options=FULL) as outbox:
+            await add_one(outbox, "a")
+            await outbox.drained()
+            reached.append(True)
+        assert receiver.got == ["a"]
+
+    run_virtual(main)
+    assert reached
+
+
+def test_t62_what_somebody_else_cancels_where_deliveries_are_kept_is_an_error() -> None:
+    class Away(MemoryDeliveries):
+        async def end(self, ended: Sequence[tuple[str, Answer, str]]) -> None:
+            raise asyncio.CancelledError
+
+    async def main() -> None:
+        async with Outbox(Away(), Unhurried(), options=FULL) as outbox:
+            await add_one(outbox, "a")
+            await outbox.drained()
+
+    with pytest.raises(StoreError, match="cancelled by somebody else"):
+        run_virtual(main)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from headgate.errors import ConfigError, HeadgateError, ResultCorrupt, StoreUnavailable
+from headgate.errors import ConfigError, HeadgateError, ResultCorrupt, StoreError, StoreUnavailable
 from headgate.restart import (
     Action,
     Answer,
     Basis,
     Cause,
+    Cycle,
     Failure,
     Heard,
     RestartConfig,
@@ -60,6 +63,38 @@ def test_a_leader_that_dies_between_trigger_and_read_is_followed(backend: Backen
             assert decision.action is Action.STOP
             assert decision.replica.startswith("b#")
             assert len(service.begun) == 1
+
+    play(backend, body)
+
+
+class BrokenStore(MemoryStore):
+    """Somebody's own store, with a fault in it."""
+
+    broken = True
+
+    async def read_register(self, name: str) -> tuple[int, bytes]:
+        if self.broken:
+            raise KeyError(name)
+        return await super().read_register(name)
+
+
+def test_a_fault_of_the_store_is_an_error_of_the_store(backend: Backend) -> None:
+    """It ended the coordinator, and cancelled what was done inside of it, with a group of errors."""
+
+    async def body() -> None:
+        store = BrokenStore()
+        async with coordinator(store, [Service(answer=STOP)]) as replica:
+            with pytest.raises(StoreError, match=r"broken: KeyError: .*tickets") as caught:
+                await replica.enter()
+            assert isinstance(caught.value.__cause__, KeyError)
+            store.broken = False
+            await anyio.sleep(60.0)  # it was asked again
+            await replica.enter()
+            store.broken = True
+            replica.failed(CRASH)
+            decision = await replica.decision()
+            assert decision.action is Action.RESTART
+            assert anyio.current_time() <= 10 * RestartConfig().recovery_timeout
 
     play(backend, body)
 
@@ -280,3 +315,40 @@ def test_what_cannot_be_meant_is_said(backend: Backend) -> None:
                 replica.failed(CRASH)
 
     play(backend, body)
+
+
+class LeakingStore(MemoryStore):
+    """Awaits what somebody else has cancelled, the first time."""
+
+    leaked = False
+
+    async def read_register(self, name: str) -> tuple[int, bytes]:
+        if not self.leaked:
+            self.leaked = True
+            raise asyncio.CancelledError
+        return await super().read_register(name)
+
+
+class LeakingSource(Service):
+    async def trigger(self, cycle: Cycle) -> None:
+        raise asyncio.CancelledError
+
+    async def read(self, cycle: Cycle) -> Answer | None:
+        raise asyncio.CancelledError
+
+
+def test_t62_what_somebody_else_cancels_ends_no_coordinator() -> None:
+    """What was done inside of it was cancelled, without a word (on asyncio alone: trio leaks no cancellation)."""
+    reached: list[Action] = []
+
+    async def body() -> None:
+        async with coordinator(LeakingStore(), [LeakingSource()]) as replica:
+            with pytest.raises(StoreError, match="broken: CancelledError"):
+                await replica.enter()
+            await anyio.sleep(60.0)
+            await replica.enter()
+            replica.failed(CRASH)
+            reached.append((await replica.decision()).action)
+
+    play("asyncio", body)
+    assert reached == [Action.RESTART]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import pytest
@@ -16,16 +16,18 @@ from hypothesis import strategies as st
 import headgate
 from headgate.engine.fingerprints import fingerprints
 from headgate.engine.interrupts import interruptible
-from headgate.errors import ConfigError, HeadgateError
+from headgate.errors import ConfigError, HeadgateError, InputError, StoreError, StoreUnavailable
 from headgate.events import CellEnded, GroupEnded, RowOpened, RunEnded, RunStopping, TaskStarted
+from headgate.storage.codec import decode
 from headgate.testing import run_virtual
 from headgate.testing.told import Told
 from tests.simulation.shared_memory import SharedMemory, SharedMemoryRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from headgate.events import Event
+    from headgate.storage import Claim
     from headgate.storage.memory import MemoryRun
 
 COLUMNS = ("a", "b", "c")
@@ -453,5 +455,117 @@ def test_an_engine_that_dies_before_it_says_the_end_leaves_that_to_the_next_one(
         async with engine(store) as one:
             expect(await one.share(pipeline({3}.__contains__), 100), "completed", 0)
         assert store.read_info(RUN).status == "completed_with_failures"
+
+    run_virtual(main)
+
+
+class OutOfOrder(SharedMemory):
+    """A store that hands out no row groups any more."""
+
+    async def join_run(self, *args: Any, **options: Any) -> SharedMemoryRun:
+        class Run(SharedMemoryRun):
+            async def claim(self, most: int, lease_s: float) -> list[Claim]:
+                try:
+                    raise OSError("the disk has gone")
+                except OSError as error:
+                    raise StoreError("no groups today") from error
+
+        joined = await super().join_run(*args, **options)
+        return Run(joined.board)
+
+
+def test_what_breaks_a_shared_run_comes_with_its_cause() -> None:
+    """The error was raised, and what had led to it was taken away."""
+
+    async def main() -> None:
+        async with engine(OutOfOrder()) as working:
+            await working.share(pipeline(), 10)
+
+    with pytest.raises(StoreError, match="no groups today") as caught:
+        run_virtual(main)
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+@pytest.mark.parametrize("lease_s", [0, -1.0, float("nan"), float("inf"), 10**400, "60"])
+def test_a_lease_of_row_groups_that_cannot_be_meant(lease_s: Any) -> None:
+    async def main() -> None:
+        async with engine(SharedMemory()) as working:
+            with pytest.raises(ConfigError, match="lease_s must be seconds, more than zero"):
+                await working.share(pipeline(), 10, lease_s=lease_s)
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("call", ["extend", "claim", "progress", "complete", "finish"])
+def test_t55_a_store_that_is_away_for_a_moment_ends_no_shared_run(call: str) -> None:
+    """It did while the run was given its rows, and at its end."""
+    away = 3
+
+    class Absent(SharedMemory):
+        async def join_run(self, *args: Any, **options: Any) -> SharedMemoryRun:
+            joined = await super().join_run(*args, **options)
+            answers = getattr(joined, call)
+
+            async def perhaps(*args: Any) -> Any:
+                nonlocal away
+                if away:
+                    away -= 1
+                    raise StoreUnavailable("nobody at home")
+                return await answers(*args)
+
+            setattr(joined, call, perhaps)
+            return joined
+
+    async def main() -> headgate.RunReport:
+        async with engine(Absent()) as working:
+            return await working.share(pipeline(), 100)
+
+    expect(run_virtual(main), "completed", 100)
+    assert away == 0
+
+
+class Listing:
+    """Rows of a library that are indexed and are no sequence; a part of them is something else again."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[dict[str, int]]:
+        return map(self.__getitem__, range(self.count))
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return {"row": list(range(self.count))[index]}
+        return {"row": index}
+
+
+class ByName(Listing):
+    """As a table of columns is."""
+
+    def __getitem__(self, index: Any) -> Any:
+        raise KeyError(index)
+
+
+def test_rows_that_are_indexed_and_no_list_are_shared_by_their_places() -> None:
+    """Each row group was given all rows, as if they began at its own."""
+    store = SharedMemory()
+
+    async def main() -> headgate.RunReport:
+        async with engine(store) as working:
+            return await working.share(pipeline(), Listing(200))
+
+    expect(run_virtual(main), "completed", 200)
+    rows = {row.record.row: decode(row.cells[0].payload or b"") for row in store.read_rows(RUN)}
+    assert rows == {row: row for row in range(200)}
+
+
+def test_rows_that_cannot_be_taken_by_their_places_are_refused() -> None:
+    async def main() -> None:
+        async with engine(SharedMemory()) as working:
+            with pytest.raises(InputError, match=r"rows 0 to 63 cannot be taken from a ByName .* give a list"):
+                await working.share(pipeline(), ByName(200))
 
     run_virtual(main)

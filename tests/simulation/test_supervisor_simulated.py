@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -331,10 +332,33 @@ def test_a_recovery_that_fails_or_hangs_delays_nobody_for_ever() -> None:
         async def hangs() -> None:
             await anyio.sleep_forever()
 
-        for recover, least_s in ((broken, 0.0), (hangs, 300.0)):
+        async def leaks() -> None:
+            """Awaits what somebody else has cancelled (T62)."""
+            raise asyncio.CancelledError
+
+        for recover, least_s in ((broken, 0.0), (hangs, 300.0), (leaks, 0.0)):
             lives = Lives([CRASHED, DONE])
             assert (await supervised(lives, recover=recover)).status == "completed"
             assert least_s <= lives.began[1] - lives.began[0] < least_s + 5.0
+
+    play(body)
+
+
+def test_t62_a_life_that_awaits_what_others_cancelled_has_crashed() -> None:
+    """The cancellation came out of the supervisor, as if that had been cancelled itself (on asyncio alone)."""
+
+    async def body() -> None:
+        lived: list[Life] = []
+
+        async def live(life: Life) -> LifeEnd:
+            lived.append(life)
+            if len(lived) == 1:
+                raise asyncio.CancelledError
+            return DONE
+
+        async with RestartCoordinator("tickets", MemoryStore(), config=QUICK, clock=lambda: 1e9) as coordinator:
+            ended = await Supervisor(coordinator, live, rng=Random(1)).run()
+        assert (ended.status, len(lived)) == ("completed", 2)
 
     play(body)
 

@@ -87,6 +87,16 @@ def test_a_pipeline_without_columns() -> None:
         run(headgate.Pipeline("empty"), 3)
 
 
+@pytest.mark.parametrize("option", ["timeout", "weight"])
+def test_a_number_of_a_column_that_no_float_holds(option: str) -> None:
+    async def answer(topic: str) -> str:
+        return topic
+
+    stated: Any = {option: 10**400}
+    with refused(PipelineError, "'answer'", f"{option} must be a finite number above zero", "1000", "..."):
+        headgate.Pipeline("p").column(answer, **stated)
+
+
 @pytest.mark.parametrize("model", ["gpt-x", "/gpt-x", "openai/", ""])
 def test_a_model_without_a_provider(model: str) -> None:
     pipeline = headgate.Pipeline("p")
@@ -122,6 +132,7 @@ def test_a_result_that_cannot_be_stored_fails_its_cell_and_names_the_type() -> N
     ("limits", "words"),
     [
         ({"openai/gpt-x": {"concurrency": -1}}, ('"openai/gpt-x"', "concurrency = -1", "1 or more")),
+        ({"openai/gpt-x": {"concurrency": 10**400}}, ('"openai/gpt-x"', "concurrency = 1000", "or less")),
         ({"openai/gpt-x": {"concurrency": 0}}, ('"openai/gpt-x"', "concurrency = 0", "1 or more")),
         ({"openai/gpt-x": {"concurrency": "4-2-8"}}, ('"openai/gpt-x"', "'4-2-8'", "start 2", "minimum 4")),
         ({"openai/gpt-x": {"concurrency": "4-8"}}, ("'4-8'", "minimum-start-maximum")),
@@ -266,6 +277,12 @@ def test_an_unknown_option() -> None:
     [
         ("patience", -1.0, ("patience", "-1.0", "zero or more")),
         ("deadline", float("nan"), ("deadline", "nan")),
+        ("deadline", 10**400, ("deadline must be zero or more seconds", "1000", "...")),
+        pytest.param(
+            "grace", 10**5000, ("grace must be zero or more seconds", "too long to be written out"), id="grace-too-long"
+        ),
+        ("max_open_bytes", 10**400, ("max_open_bytes must be a whole number", "1000", "...")),
+        ("budget", 10**400, ("budget: money must be zero or more", "1000", "...")),
         ("grace", "10", ("grace", "'10'", "zero or more")),
         ("set_aside", [("0", "value")], ("set_aside", "('0', 'value')", "from 0 on")),
         ("set_aside", [(-1, "value")], ("set_aside", "row -1")),
@@ -313,7 +330,7 @@ def test_a_resource_key_that_names_no_model(name: str) -> None:
         headgate.ResourceKey.parse(name)
 
 
-@pytest.mark.parametrize("grace", [-1, float("nan")])
+@pytest.mark.parametrize("grace", [-1, float("nan"), 10**400])
 def test_a_grace_time_that_cannot_be_meant(grace: float) -> None:
     async def main() -> headgate.RunReport:
         async with headgate.Engine(seed=1) as engine:

@@ -447,6 +447,7 @@ def test_prices_come_from_a_file(tmp_path: Path) -> None:
         {"prices": {"acme/m": {"above": 5}}},
         {"prices": {"acme/m": {"above": {1.5: {"input": 1}}}}},
         {"prices": "/nowhere/prices.toml"},
+        {"prices": {"acme/m": {"input": 10**400}}},
         {"budget": -1},
         {"budget": "five"},
         {"budget": True},

@@ -72,6 +72,7 @@ def test_rubbish_is_misunderstood_and_nothing_worse(line: bytes) -> None:
         ({"do": "pause", "scope": 3}, "scope must be text, not 3"),
         ({"do": "limits", "scope": "x", "limits": [1]}, "limits must be an object"),
         ({"do": "stop", "grace": -1}, "grace must be zero or more seconds"),
+        ({"do": "stop", "grace": 10**400}, r"grace must be zero or more seconds, or null, not 1000.*\.\.\."),
         ({"do": "stop", "grace": True}, "grace must be zero or more seconds"),
         ({"do": "drain", "run": 1}, "run must be text or null"),
     ],

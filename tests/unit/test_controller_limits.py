@@ -85,6 +85,70 @@ def test_a_limit_that_every_model_has_is_taken_away_from_one(backend: Backend) -
     under(backend, body, every)
 
 
+def test_what_an_alias_states_goes_on_to_bound_its_target(backend: Backend) -> None:
+    """A9: also after the target was given other limits."""
+    other_name: Stated = {
+        "openai/gpt-x": {"concurrency": 8},
+        "azure/x": {"alias_of": "openai/gpt-x", "concurrency": 2, "requests_per_minute": 60},
+    }
+
+    async def body(controller: AdmissionController) -> None:
+        controller.register(ResourceKey.parse("azure/x"))
+        controller.set_limits("openai/gpt-x", {"concurrency": 20})
+        found = controller.gate.scopes()["openai/gpt-x"].limits
+        assert (found.maximum, found.requests_per_minute) == (2, 60.0)
+        controller.change_limits("openai/gpt-x", {"concurrency": 1})
+        assert controller.gate.scopes()["openai/gpt-x"].limits.maximum == 1
+
+    under(backend, body, other_name)
+
+
+def test_what_an_account_states_while_running_holds_for_its_models(backend: Backend) -> None:
+    """As it does when it is stated before; a model's own word counts more, and other accounts hear nothing of it."""
+    stated: Stated = {
+        "openai": {"cooldown": 300.0},
+        "openai/gpt-x": {"concurrency": 8},
+        "openai/other": {"concurrency": 8, "cooldown": 40.0},
+        "acme/small": {"concurrency": 8},
+        "acme/alias": {"alias_of": "openai/gpt-x"},
+    }
+
+    async def body(controller: AdmissionController) -> None:
+        for model in ("openai/gpt-x", "openai/gpt-x:embedding", "openai/other", "acme/small"):
+            controller.register(ResourceKey.parse(model))
+        controller.set_limits("openai", {"cooldown": 30.0, "share": 0.5})
+        scopes = controller.gate.scopes()
+        assert {name: (scope.limits.cooldown_cap_s, scope.limits.share) for name, scope in scopes.items()} == {
+            "openai": (30.0, 0.5),
+            "openai/gpt-x": (30.0, 0.5),
+            "openai/gpt-x:embedding": (30.0, 0.5),
+            "openai/other": (40.0, 0.5),
+            "acme": (600.0, 1.0),
+            "acme/small": (600.0, 1.0),
+        }
+        assert scopes["openai/gpt-x"].limits.maximum == 4, "half of the requests at once, too"
+        assert scopes["openai/gpt-x"].cooldown.cap_s == 30.0
+        controller.register(ResourceKey.parse("acme/alias"))
+        controller.change_limits("openai", {"share": None})
+        assert scopes["openai/gpt-x"].limits.maximum == 8
+        assert scopes["openai/gpt-x"].limits.share == 1.0
+
+    under(backend, body, stated)
+
+
+def test_a_number_that_no_float_holds_changes_nothing(backend: Backend) -> None:
+    async def body(controller: AdmissionController) -> None:
+        controller.register(MODEL)
+        with pytest.raises(ConfigError, match=r"concurrency = 1000.*\.\.\.: .* use 999999999 or less"):
+            controller.change_limits("openai/gpt-x", {"concurrency": 10**400})
+        with pytest.raises(ConfigError, match=r"too long to be written out"):
+            controller.change_limits("openai/gpt-x", {"requests_per_minute": 10**5000})
+        controller.change_limits("openai/gpt-x", {"queue_timeout": 5.0})
+        assert controller.gate.scopes()["openai/gpt-x"].limits.maximum == 1
+
+    under(backend, body)
+
+
 def test_try_acquire_says_why_not_and_never_overtakes(backend: Backend) -> None:
     """A4: with somebody waiting, one that does not wait is told so even when a slot is about to be free."""
 

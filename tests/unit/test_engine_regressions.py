@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,7 +15,7 @@ from headgate.testing import run_virtual
 from tests.unit.asked import Backend, asking, both, echo
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator
 
 
 class Broken(Exception):
@@ -259,26 +260,64 @@ def test_rows_that_break_do_not_cost_what_is_in_flight(kind: str, backend: Backe
 
 
 @both
-def test_a_source_is_closed_when_the_run_stops(backend: Backend) -> None:
-    """An async generator was left where it stood: its ``finally`` came when it was collected."""
+@pytest.mark.parametrize("how", ["stop", "drain", "cancel"])
+@pytest.mark.parametrize("kind", ["sync", "sync, resumed", "async"])
+def test_a_source_is_closed_when_the_run_stops(kind: str, how: str, backend: Backend) -> None:
+    """A generator was left where it stood: its ``finally`` came when it was collected."""
 
-    async def rows() -> AsyncIterator[dict[str, int]]:
+    def rows() -> Generator[dict[str, int]]:
         try:
             for row in range(1000):
                 yield {"row": row}
         finally:
             closed.append(anyio.current_time())
 
+    async def later() -> AsyncIterator[dict[str, int]]:
+        with closing(rows()) as source:
+            for row in source:
+                yield row
+
+    async def main() -> None:
+        store = headgate.MemoryStore()
+        if kind == "sync, resumed":
+            await headgate.arun(asking(), [{"row": 0}], store=store)
+        source = later() if kind == "async" else rows()
+        with anyio.CancelScope() as scope:
+            async with headgate.Engine(seed=1, store=store) as engine:
+                run = await engine.start(asking(), source)
+                await anyio.sleep(2.5)
+                assert not closed
+                if how == "cancel":
+                    scope.cancel()
+                elif how == "stop":
+                    run.stop()
+                else:
+                    run.drain()
+                await run.wait()
+                assert closed
+        assert closed
+
+    closed: list[float] = []
+    run_virtual(main, backend=backend)
+
+
+def test_what_a_source_raises_when_it_is_closed_is_the_runs_error() -> None:
+    def rows() -> Iterator[dict[str, int]]:
+        try:
+            for row in range(1000):
+                yield {"row": row}
+        finally:
+            raise OSError("the file has gone")
+
     async def main() -> None:
         async with headgate.Engine(seed=1) as engine:
             run = await engine.start(asking(), rows())
             await anyio.sleep(2.5)
             run.stop()
-            await run.wait()
-            assert closed
+            with pytest.raises(OSError, match="the file has gone"):
+                await run.wait()
 
-    closed: list[float] = []
-    run_virtual(main, backend=backend)
+    run_virtual(main)
 
 
 def test_a_plain_function_reports_from_its_thread() -> None:
@@ -355,3 +394,26 @@ def test_a_handle_that_cannot_be_given_up_is_its_own_runs_error(backend: Backend
 
     report = run_virtual(main, backend=backend)
     assert (report.status, report.done) == ("completed", 20)
+
+
+@both
+def test_rows_that_come_when_their_lane_is_given_up_are_left(backend: Backend) -> None:
+    """A rejected key is nothing that time mends: rows that came in after it would each be one more request in vain."""
+
+    async def rows() -> AsyncIterator[dict[str, int]]:
+        for row in range(6):
+            if row == 3:
+                await anyio.sleep(100)
+                asked_before.extend(asked)
+            yield {"row": row}
+
+    async def body(row: int) -> int:
+        asked.append(row)
+        raise Unauthorized
+
+    asked: list[int] = []
+    asked_before: list[int] = []
+    report = run_virtual(lambda: headgate.arun(asking(body), rows(), seed=1), backend=backend)
+    assert (report.status, report.held, report.failed) == ("held", 6, 0)
+    assert asked == asked_before
+    assert asked

@@ -446,6 +446,12 @@ def test_what_cannot_be_told_is_refused_at_once(events: object) -> None:
     assert called == []
 
 
+def test_a_log_of_a_level_that_there_is_not() -> None:
+    level: Any = "verbose"
+    with pytest.raises(headgate.ConfigError, match="one of debug, info, warning, error, not 'verbose'"):
+        event_log(level)
+
+
 def test_a_log_takes_what_is_loud_enough() -> None:
     with structlog.testing.capture_logs() as logs:
         headgate.map(same, 2, name="a", run="x", events=event_log())

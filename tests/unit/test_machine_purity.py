@@ -185,6 +185,7 @@ SHELLS = {
     "storage/files.py": "is awaited, reads the clock",
     "storage/generations.py": "works on files",
     "storage/group_work.py": "owns tasks",
+    "storage/patience.py": "waits for the store",
     "storage/job_thread.py": "owns a thread",
     "storage/handle.py": "is awaited",
     "storage/memory.py": "reads the clock, is awaited",

@@ -73,6 +73,7 @@ class Verdict(BaseModel):
     score: Annotated[float, Field(ge=0.25, le=0.5)]
     above: Annotated[int, Field(gt=3)]
     below: Annotated[int, Field(lt=-3)]
+    one: Annotated[int, Field(gt=0, le=1)]
     mood: Mood
     kind: Literal["only"]
     tags: Annotated[list[str], Field(min_length=2, max_length=3)]

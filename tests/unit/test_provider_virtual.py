@@ -65,6 +65,17 @@ def test_an_answer_takes_the_network_and_the_latency(backend: Backend) -> None:
     assert answer.headers["date"] == "Tue, 14 Nov 2023 22:13:25 GMT"
 
 
+def test_half_a_surrogate_pair_is_content_as_any_other(backend: Backend) -> None:
+    """It failed in the provider's books, as if the caller had made a mistake."""
+    provider = _provider()
+
+    async def program() -> Answer:
+        return await provider.chat("m", "Why \ud800?")
+
+    assert run_virtual(program, backend=backend).status == 200
+    assert (provider.count("m", "Why \ud800?").answered, provider.count("m", "Why \udfff?").answered) == (1, 0)
+
+
 def test_a_schema_gives_json(backend: Backend) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 3}}}
 

@@ -130,6 +130,24 @@ def test_what_cannot_be_stored_is_named_with_its_cure(value: object, named: str,
     assert cure in str(caught.value)
 
 
+LONG = 10**4300  # one digit too many
+
+
+@pytest.mark.parametrize("value", [LONG, -LONG, [1, LONG], {"n": {"of": LONG}}], ids=["n", "-n", "[n]", "{n}"])
+def test_a_number_that_could_not_be_read_again_is_refused(value: object) -> None:
+    """It was stored, and the run could never be resumed."""
+    with pytest.raises(TypeError, match=r"more than 4300 digits.*hex"):
+        encode(value)
+    with pytest.raises(TypeError, match=r"more than 4300 digits.*hex"):
+        stored_form({"n": value})
+
+
+def test_what_is_long_and_can_be_read_again_is_stored() -> None:
+    for value in (10**4299, -(10**4299), "7" * 9000, ["3" * 9000, 5], "x" * 9000):
+        assert decode(encode(value)) == value
+        assert decode(stored_form({"n": value})[0]) == {"n": value}
+
+
 def test_a_value_that_contains_itself_is_refused() -> None:
     loop: list[object] = []
     loop.append(loop)

@@ -142,7 +142,8 @@ class _Filler:
         if low is None:
             return self._tag % 10 if high is None else min(high - 1, self._tag % 10)
         above = low + ("minimum" not in schema)
-        return above if high is None or above < high else low + (high - low) / 2
+        inclusive = "maximum" in schema
+        return above if high is None or above < high or (inclusive and above == high) else low + (high - low) / 2
 
     def _string(self, schema: Mapping[str, object]) -> str:
         text = answer_text(self._prompt, 4, self._tag)
@@ -154,7 +155,9 @@ class _Filler:
 def embedding(text: str, dimensions: int) -> bytes:
     """Return ``dimensions`` little-endian 32-bit floats in [-1, 1): a function of the text alone."""
     blocks = -(-dimensions // 32)
-    stream = b"".join(blake2b(text.encode(), salt=n.to_bytes(8, "little")).digest() for n in range(blocks))
+    stream = b"".join(
+        blake2b(text.encode(errors="surrogatepass"), salt=n.to_bytes(8, "little")).digest() for n in range(blocks)
+    )
     shorts = struct.unpack(f"<{dimensions}h", stream[: 2 * dimensions])
     return struct.pack(f"<{dimensions}f", *(short / 32768 for short in shorts))
 

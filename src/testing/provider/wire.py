@@ -25,11 +25,13 @@ __all__ = [
     "EmbeddingAsk",
     "Json",
     "UnreadableRequest",
+    "check_schema",
     "list_in",
     "model_of",
     "object_in",
     "part_of",
     "pieces",
+    "read_messages",
 ]
 
 Json = dict[str, object]
@@ -64,10 +66,11 @@ class ChatAsk:
         if limit is not None and (not isinstance(limit, int) or limit < 1):
             raise UnreadableRequest("'max_completion_tokens' must be a positive integer")
         wants_json, schema = _response_format(fields.get("response_format"))
-        request = ProviderRequest(model_of(fields), content_of(messages), count_tokens(messages), limit)
+        request, prompt = read_messages(model_of(fields), messages, limit)
+        check_schema(schema)
         return cls(
             request=request,
-            prompt=prompt_of(messages),
+            prompt=prompt,
             stream=bool(fields.get("stream")),
             include_usage=bool(part_of(fields, "stream_options").get("include_usage")),
             wants_json=wants_json,
@@ -166,8 +169,8 @@ def object_in(body: bytes) -> Json:
     """Read a JSON object. Raises UnreadableRequest."""
     try:
         fields: object = json.loads(body)
-    except ValueError as error:
-        raise UnreadableRequest("the body is not JSON") from error
+    except (ValueError, RecursionError) as error:
+        raise UnreadableRequest("the body is not JSON, or nested too deeply") from error
     if not isinstance(fields, dict):
         raise UnreadableRequest("the body is not a JSON object")
     return cast("Json", fields)
@@ -184,6 +187,23 @@ def model_of(fields: Json) -> str:
 def list_in(given: object) -> list[object]:
     """Return ``given`` if it is a list, else an empty one."""
     return cast("list[object]", given) if isinstance(given, list) else []
+
+
+def read_messages(model: str, messages: list[object], limit: int | None) -> tuple[ProviderRequest, str]:
+    """Return the request that ``messages`` are, and the text of the last one. Raises UnreadableRequest."""
+    try:
+        return ProviderRequest(model, content_of(messages), count_tokens(messages), limit), prompt_of(messages)
+    except RecursionError as error:
+        raise UnreadableRequest("the messages are nested too deeply") from error
+
+
+def check_schema(schema: Mapping[str, object] | None) -> None:
+    """See that an answer can be made up for it. Raises UnreadableRequest."""
+    try:
+        if schema is not None:
+            answer_json(schema, "", 0)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise UnreadableRequest(f"no answer fits the schema: {type(error).__name__}: {error}") from error
 
 
 def part_of(fields: Mapping[str, object], name: str) -> Json:

@@ -9,14 +9,23 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .answers import answer_json, answer_text, content_of, count_tokens, prompt_of
-from .values import ProviderRequest
-from .wire import Json, UnreadableRequest, list_in, model_of, object_in, part_of, pieces
+from .answers import answer_json, answer_text
+from .wire import (
+    Json,
+    UnreadableRequest,
+    check_schema,
+    list_in,
+    model_of,
+    object_in,
+    part_of,
+    pieces,
+    read_messages,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .values import Accepted
+    from .values import Accepted, ProviderRequest
 
 __all__ = ["MessagesAsk"]
 
@@ -44,12 +53,15 @@ class MessagesAsk:
         if "system" in fields:
             messages = [{"role": "system", "content": fields["system"]}, *messages]
         asked = part_of(part_of(fields, "output_config"), "format")
+        schema = part_of(asked, "schema") or None
+        request, prompt = read_messages(model_of(fields), messages, limit)
+        check_schema(schema)
         return cls(
-            request=ProviderRequest(model_of(fields), content_of(messages), count_tokens(messages), limit),
-            prompt=prompt_of(messages),
+            request=request,
+            prompt=prompt,
             stream=bool(fields.get("stream")),
             wants_json=asked.get("type") == "json_schema",
-            schema=part_of(asked, "schema") or None,
+            schema=schema,
         )
 
     def completion(self, accepted: Accepted, created: int) -> Json:
