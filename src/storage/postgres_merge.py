@@ -1,9 +1,9 @@
 """Several batches as one: the columns of what a group commit writes.
 
 Applying the result must be the same as applying the batches one after the other. Of records with the same key the first
-counts, the database sees to it; but a cell may be held, let go and held again, so for held cells it is the last word
-that is passed on. Cells are reopened before anything is said about them. A batch that contradicts another one, or what
-is stored, lets the whole group be refused.
+counts, the database sees to it; but a cell may be let go and held again and again, so for held cells it is the last
+word that is passed on. Cells are reopened before anything is said about them. A batch that contradicts another one, or
+what is stored, lets the whole group be refused.
 
 Text cannot hold the character NUL in PostgreSQL, so that it is written as ``\\0`` and a backslash as two.
 """
@@ -72,6 +72,9 @@ def merge(batches: Iterable[Batch], columns: Mapping[str, int]) -> Merged:
             raise Entangled
         # An outcome or a hold of before counts by what was there then, and that is what would be taken off first.
         if batch.reopened and not spoken.isdisjoint(row for row, _ in batch.reopened):
+            raise Entangled
+        # What is let go again is not passed on, and so would never be refused: a column or a row that is not there.
+        if any(last_word.get(key) is not None for key in batch.unheld):
             raise Entangled
         reopened.update(batch.reopened)
         for records in (batch.cells, batch.held, batch.spent):

@@ -304,7 +304,13 @@ async def test_a_commit_reads_what_it_writes_and_not_what_is_there() -> None:
             )
             await handle.commit(whole)
             await handle.commit(whole)  # what is there is compared
+        others = "FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        theirs = [pid for (pid,) in server.execute(f"SELECT pid {others}")]
         await store.aclose()
+        # They say what they have read when they end, which is after we are told that they will.
+        with anyio.fail_after(60):
+            while any(pid in theirs for (pid,) in server.execute(f"SELECT pid {others}")):  # noqa: ASYNC110 - it is of the server
+                await anyio.sleep(0.01)
         [(read,)] = server.execute(
             "SELECT sum(coalesce(idx_tup_fetch, 0) + seq_tup_read) FROM pg_stat_user_tables "
             f"WHERE schemaname = '{schema}'"

@@ -50,8 +50,8 @@ class Sharing(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.exits = ExitStack()
+        schema = self.exits.enter_context(shared_server().schema())  # first: without a server the test ends here
         self.loop = self.exits.enter_context(asyncio.Runner())
-        schema = self.exits.enter_context(shared_server().schema())
         dsn = shared_server().dsn
         self.stores = [PostgresStore(dsn, schema=schema, durability=Durability.PROCESS) for _ in range(2)]
         self.runs: list[SharedRun] = []
