@@ -33,13 +33,15 @@ __all__ = ["SCENARIO"]
 
 WRITERS: Final = (1, 64, 1024)
 COLUMNS: Final = 4
+NO_LESS: Final = 0.9
+"""A store that 64 writers keep busy commits no less for 1,024; two runs of one case differ by a tenth."""
 RATE, HALF, SLOW, TURNS, CELL = "records/s", "p50", "p99", "turns", "CPU per cell"
 
 
 def cases(plan: Plan) -> Iterator[Case]:
     """One for each store."""
     effort = plan.effort
-    seconds = effort.pick(10, 30, 700) / 1e3
+    seconds = effort.pick(10, 30, 1_500) / 1e3
     cells = effort.pick(80, 1_200, 8_000)
     for kind in (IN_MEMORY, *durable(server=effort is not Effort.QUICK)):
         yield Case(kind.name, partial(_store, kind, seconds, cells, plan.seed), runs=1)
@@ -57,7 +59,7 @@ def _store(kind: Kind, seconds: float, cells: int, seed: int) -> Iterable[Sample
         yield Sample(f"{writers} writers: {SLOW}", "ms", p99 * 1e3, better=Better.LOWER, noisy=True)
         yield Sample(f"{writers} writers: {TURNS}", "x", p99 * rate / writers, better=Better.LOWER, noisy=True)
     most, many = max(WRITERS), WRITERS[-2]
-    yield Sample(f"{most} writers over {many}", "x", rates[most] / rates[many], at_least(1.0), noisy=True)
+    yield Sample(f"{most} writers over {many}", "x", rates[most] / rates[many], at_least(NO_LESS), noisy=True)
     with kind.at_a_new_place() as address, measured() as watch:
         anyio.run(_engine, address, cells, seed)
     idle_us = baseline_us(ASYNCIO, cells, IN_FLIGHT)
