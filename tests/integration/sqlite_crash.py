@@ -52,15 +52,20 @@ def batch(row: int) -> Batch:
     )
 
 
-async def commit_all(path: Path, durability: Durability, acknowledge: int) -> None:
+async def commit_all(path: Path, durability: Durability, acknowledge: int, stop_after: int) -> None:
+    said = 0
     store = SqliteStore(path, durability=durability)
     handle = await store.open_run("run", FINGERPRINTS)
 
     async def commit_some(committer: int, to: RunHandle) -> None:
+        nonlocal said
         for turn in range(COMMITS):
             row = turn * COMMITTERS + committer
             await to.commit(batch(row))
             os.write(acknowledge, f"{row}\n".encode())
+            said += 1
+            if said == stop_after:
+                signal.pause()  # only the store goes on until the kill, however late that comes
 
     async with anyio.create_task_group() as tasks:
         for committer in range(COMMITTERS):
@@ -96,7 +101,10 @@ def run_child(path: Path, *, at_statement: int = 0, after: int = 0) -> tuple[boo
         if at_statement:
             kill_at_statement(at_statement)
         durability = Durability.PROCESS if at_statement else Durability.HOST
-        anyio.run(commit_all, path, durability, writing, backend=("asyncio", "trio")[(at_statement + after) % 2])
+        stop_after = after if after % 4 >= 2 else 0
+        anyio.run(
+            commit_all, path, durability, writing, stop_after, backend=("asyncio", "trio")[(at_statement + after) % 2]
+        )
         if after:
             signal.pause()  # whoever is to kill it may be slow
         os._exit(0)

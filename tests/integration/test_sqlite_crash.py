@@ -39,4 +39,4 @@ def test_t51_killed_after_each_acknowledgement() -> None:
     """
     report = crash("acknowledged", 1)
     assert report["kills"] >= 9
-    assert report["partial"] >= 9
+    assert report["partial"] >= 5, "half of the children stop at the word, however late the kill comes"
