@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from enum import Enum
@@ -44,6 +45,8 @@ __all__ = [
 ]
 
 Function = Callable[..., object]
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+\b")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -233,7 +236,7 @@ def _describe_alias(alias: Any, arguments: tuple[object, ...], within: tuple[obj
 def _parts_of(kind: type[object], within: tuple[object, ...]) -> list[str]:
     """The fields of a model, dataclass or TypedDict with their types, or the members of an enum."""
     if issubclass(kind, Enum):
-        return [f"{member.name}={member.value!a}" for member in kind]
+        return [f"{member.name}={_value(member.value)}" for member in kind]
     fields: Mapping[str, object] = {}
     if issubclass(kind, BaseModel):
         fields = {name: field.annotation for name, field in kind.model_fields.items()}
@@ -243,3 +246,11 @@ def _parts_of(kind: type[object], within: tuple[object, ...]) -> list[str]:
         except NameError:
             fields = _annotations(kind)
     return [f"{name}: {describe_type(field, within)}" for name, field in fields.items()]
+
+
+def _value(value: object) -> str:
+    """The value of a member, as far as it is the same in every process: a set has no order, most objects an address."""
+    if isinstance(value, (set, frozenset)):
+        return f"{{{', '.join(sorted(map(ascii, cast('frozenset[object]', value))))}}}"
+    said = ascii(value)
+    return type(value).__qualname__ if _ADDRESS.search(said) else said

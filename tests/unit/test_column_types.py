@@ -118,6 +118,11 @@ class Color(Enum):
     RED = "r"
 
 
+class Pick(Enum):
+    SOME = frozenset({"c", "a", "b"})
+    THING = object()
+
+
 class Mood(Enum):
     NEW = "\u00e9\U0001fae8"
 
@@ -144,6 +149,7 @@ Pair = TypeAliasType("Pair", tuple[T, T], type_params=(T,))
         (Point, "Point(x: int, nearest: Union[Point, NoneType])"),
         (Reply, "Reply(text: str)"),
         (Color, "Color(RED='r')"),
+        (Pick, "Pick(SOME={'a', 'b', 'c'}, THING=object)"),  # a set has no order, an object another place each time
         (Mood, "Mood(NEW='\\xe9\\U0001fae8')"),  # as they are only where the tables of Unicode have them
         (Literal["\u00e9\U0001fae8"], "Literal('\\xe9\\U0001fae8',)"),
         (Reference, "Reference(to: list[Nowhere])"),  # nobody can look it up
