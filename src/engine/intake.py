@@ -32,9 +32,8 @@ LOOKS_BETWEEN_CAPACITIES = 16
 ROWS_PER_PULL = 32
 """Rows taken in before the loop gets a turn: checking and encoding one costs some 20 us."""
 
-ROWS_PER_JOB = 4
-"""Rows that the end of a job may take in. Many ends in one turn must not add up; but to ask anew for every row or two
-costs as much as to take them in."""
+ROWS_PER_JOB = 2
+"""Rows that the end of a job may take in. Many ends in one turn must not add up."""
 
 CELLS_PER_PULL = 256
 CELLS_PER_JOB = 16

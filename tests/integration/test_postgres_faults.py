@@ -290,7 +290,9 @@ async def test_a_commit_that_no_message_can_hold_is_refused() -> None:
 async def test_a_commit_reads_what_it_writes_and_not_what_is_there() -> None:
     """S4: the planner joined the records with all rows of the run, as long as it had no statistics."""
     server = shared_server()
+    others = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
     with server.schema() as schema:
+        earlier = set(server.execute(others))
         store = PostgresStore(server.dsn, schema=schema, durability=Durability.PROCESS)
         handle = await store.open_run(RUN, COLUMNS)
         commits, rows = 40, 20
@@ -304,12 +306,12 @@ async def test_a_commit_reads_what_it_writes_and_not_what_is_there() -> None:
             )
             await handle.commit(whole)
             await handle.commit(whole)  # what is there is compared
-        others = "FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        theirs = [pid for (pid,) in server.execute(f"SELECT pid {others}")]
+        theirs = set(server.execute(others)) - earlier
+        assert theirs
         await store.aclose()
         # They say what they have read when they end, which is after we are told that they will.
         with anyio.fail_after(60):
-            while any(pid in theirs for (pid,) in server.execute(f"SELECT pid {others}")):  # noqa: ASYNC110 - it is of the server
+            while not theirs.isdisjoint(server.execute(others)):  # noqa: ASYNC110 - it is of the server
                 await anyio.sleep(0.01)
         [(read,)] = server.execute(
             "SELECT sum(coalesce(idx_tup_fetch, 0) + seq_tup_read) FROM pg_stat_user_tables "
