@@ -85,7 +85,8 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A named question. ``table`` writes its results as Markdown where a row per metric would hide the answer; ``draw``
-    makes pictures of them into the plan's folder and returns the files by what they show.
+    makes pictures of them into the plan's folder and returns the files by what they show. ``in_turns``: the runs of a
+    case do not follow each other, else a machine that is slow for some seconds is taken for a slow case.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Scenario:
     cases: Callable[[Plan], Iterable[Case]]
     table: Callable[[ScenarioResult], Iterable[str]] | None = None
     draw: Callable[[Plan, ScenarioResult], Mapping[str, Path]] | None = None
+    in_turns: bool = False
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .result import CaseResult, MetricResult, ScenarioResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from .measure import Case, Plan, Sample, Scenario
 
@@ -24,12 +24,12 @@ def run_scenario(scenario: Scenario, plan: Plan, *, tell: Callable[[str], None] 
     """Measure every case of ``scenario`` that ``plan`` asks for; ``tell`` hears of each as it is done."""
     began = time.perf_counter()
     cases: list[CaseResult] = []
-    for case in scenario.cases(plan):
-        if not plan.wants(case.name):
-            continue
-        result = _run_case(case, case.runs or plan.runs)
-        cases.append(result)
-        tell(f"{scenario.name} / {case.name}: " + ", ".join(f"{m.name} {m.median:.4g}{m.unit}" for m in result.metrics))
+    wanted = (case for case in scenario.cases(plan) if plan.wants(case.name))
+    for lot in [tuple(wanted)] if scenario.in_turns else ((case,) for case in wanted):
+        for result in _run_cases(lot, plan.runs):
+            cases.append(result)
+            said = ", ".join(f"{m.name} {m.median:.4g}{m.unit}" for m in result.metrics)
+            tell(f"{scenario.name} / {result.name}: {said}")
     found = ScenarioResult(
         name=scenario.name, what=scenario.what, seconds=time.perf_counter() - began, cases=tuple(cases)
     )
@@ -39,11 +39,20 @@ def run_scenario(scenario: Scenario, plan: Plan, *, tell: Callable[[str], None] 
     return found.model_copy(update={"pictures": {name: path.as_posix() for name, path in drawn.items()}})
 
 
-def _run_case(case: Case, runs: int) -> CaseResult:
-    samples: dict[str, list[Sample]] = {}
-    for _ in range(runs):
-        for sample in case.measure():
-            samples.setdefault(sample.name, []).append(sample)
+def _run_cases(cases: Sequence[Case], most: int) -> Iterator[CaseResult]:
+    """Run each once, then those again that are to be run more often, and so on."""
+    samples: list[dict[str, list[Sample]]] = [{} for _ in cases]
+    runs = [case.runs or most for case in cases]
+    for turn in range(1, max(runs, default=0) + 1):
+        for case, wanted, taken in zip(cases, runs, samples, strict=True):
+            if turn <= wanted:
+                for sample in case.measure():
+                    taken.setdefault(sample.name, []).append(sample)
+    for case, wanted, taken in zip(cases, runs, samples, strict=True):
+        yield _result(case, wanted, taken)
+
+
+def _result(case: Case, runs: int, samples: Mapping[str, list[Sample]]) -> CaseResult:
     metrics = [_metric(name, taken) for name, taken in samples.items()]
     for metric in metrics:
         if len(metric.values) != runs:

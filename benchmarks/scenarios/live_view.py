@@ -127,5 +127,8 @@ def _telemetry() -> Generator[dict[str, Any]]:
 
 
 SCENARIO = Scenario(
-    "live-view", "CPU time for watching a run of 1,000 cells a second: a live view, events, telemetry.", cases
+    "live-view",
+    "CPU time for watching a run of 1,000 cells a second: a live view, events, telemetry.",
+    cases,
+    in_turns=True,
 )

@@ -193,5 +193,5 @@ def _marked(metric: MetricResult) -> str:
 
 
 SCENARIO = Scenario(
-    "overhead", "CPU time that the engine takes for a cell whose body does nothing.", cases, table, draw
+    "overhead", "CPU time that the engine takes for a cell whose body does nothing.", cases, table, draw, in_turns=True
 )

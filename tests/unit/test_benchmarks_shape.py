@@ -8,18 +8,23 @@ from __future__ import annotations
 import json
 import math
 import sys
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import ValidationError
 
-from benchmarks.measure import Effort, Plan
+from benchmarks.measure import Case, Effort, Plan, Sample, Scenario
 from benchmarks.provenance import machine
 from benchmarks.result import FORMAT, Better, CaseResult, Goal, MetricResult, Provenance, Result, ScenarioResult
 from benchmarks.runner import run_scenario
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.writer import as_json, as_markdown, result_line
 from tests.integration.warm_children import run_warm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,6 +85,23 @@ def test_every_scenario_works(name: str) -> None:
         assert case.metrics
         assert all(math.isfinite(value) for metric in case.metrics for value in metric.values)
         assert [metric.name for metric in case.metrics if metric.unit == "" and metric.met is False] == [], case.name
+
+
+@pytest.mark.parametrize(("in_turns", "order"), [(False, "aaabbcc"), (True, "abcabca")])
+def test_runs_of_a_case_follow_each_other_or_take_turns(in_turns: bool, order: str) -> None:
+    ran: list[str] = []
+
+    def measure(name: str) -> Iterable[Sample]:
+        ran.append(name)
+        yield Sample("place", "", len(ran))
+
+    cases = [Case("a", partial(measure, "a"), 3), Case("b", partial(measure, "b")), Case("c", partial(measure, "c"), 2)]
+    scenario = Scenario("order", "Who comes when.", lambda _: iter(cases), in_turns=in_turns)
+    result = run_scenario(scenario, Plan(Effort.SMOKE, seed=1, runs=2))
+    assert "".join(ran) == order
+    for case in result.cases:
+        assert list(case.metrics[0].values) == [place for place, name in enumerate(ran, 1) if name == case.name]
+    assert [(case.name, case.runs) for case in result.cases] == [("a", 3), ("b", 2), ("c", 2)]
 
 
 def test_median_spread_and_verdict() -> None:
