@@ -2,8 +2,8 @@
 
 1, 64 and 1,024 tasks commit one record each, as soon as the one before was acknowledged, to a run of rows that are
 there already; the durable stores wait for the disk. Among n writers a fair turn takes n times what a record takes:
-``turns`` says how many of them the slowest hundredth waits. The engine runs cells whose body does nothing, as in
-``overhead``, in a few columns.
+``turns`` says how many of them the slowest hundredth waits. Each runs three times, by turns, and the best one counts.
+The engine runs cells whose body does nothing, as in ``overhead``, in a few columns.
 """
 
 from __future__ import annotations
@@ -35,31 +35,35 @@ WRITERS: Final = (1, 64, 1024)
 COLUMNS: Final = 4
 NO_LESS: Final = 0.9
 """A store that 64 writers keep busy commits no less for 1,024; two runs of one case differ by a tenth."""
+ROUNDS: Final = 3
+"""The best one counts: a disk that is busy with something else for a moment says nothing of the store."""
 RATE, HALF, SLOW, TURNS, CELL = "records/s", "p50", "p99", "turns", "CPU per cell"
 
 
 def cases(plan: Plan) -> Iterator[Case]:
     """One for each store."""
     effort = plan.effort
-    seconds = effort.pick(10, 30, 1_500) / 1e3
+    seconds = effort.pick(10, 30, 700) / 1e3
     cells = effort.pick(80, 1_200, 8_000)
     for kind in (IN_MEMORY, *durable(server=effort is not Effort.QUICK)):
         yield Case(kind.name, partial(_store, kind, seconds, cells, plan.seed), runs=1)
 
 
 def _store(kind: Kind, seconds: float, cells: int, seed: int) -> Iterable[Sample]:
-    rates: dict[int, float] = {}
-    for writers in WRITERS:
-        with kind.at_a_new_place() as address:
-            rate, waits = anyio.run(_commit, address, writers, seconds)
-        rates[writers] = rate
+    best: dict[int, tuple[float, list[float]]] = {}
+    for _ in range(ROUNDS):
+        for writers in WRITERS:
+            with kind.at_a_new_place() as address:
+                found = anyio.run(_commit, address, writers, seconds)
+            best[writers] = max(found, best.get(writers, found))
+    for writers, (rate, waits) in best.items():
         p50, p99 = (waits[int(len(waits) * share)] for share in (0.5, 0.99))
         yield Sample(f"{writers} writers: {RATE}", "/s", rate, better=Better.HIGHER, noisy=True)
         yield Sample(f"{writers} writers: {HALF}", "ms", p50 * 1e3, better=Better.LOWER, noisy=True)
         yield Sample(f"{writers} writers: {SLOW}", "ms", p99 * 1e3, better=Better.LOWER, noisy=True)
         yield Sample(f"{writers} writers: {TURNS}", "x", p99 * rate / writers, better=Better.LOWER, noisy=True)
     most, many = max(WRITERS), WRITERS[-2]
-    yield Sample(f"{most} writers over {many}", "x", rates[most] / rates[many], at_least(NO_LESS), noisy=True)
+    yield Sample(f"{most} writers over {many}", "x", best[most][0] / best[many][0], at_least(NO_LESS), noisy=True)
     with kind.at_a_new_place() as address, measured() as watch:
         anyio.run(_engine, address, cells, seed)
     idle_us = baseline_us(ASYNCIO, cells, IN_FLIGHT)
